@@ -1,0 +1,68 @@
+"""Every error this program raises on purpose.
+
+A driver's exception is turned into one of these once, at the adapter's edge, with `from`. The command line prints the
+message and ends with `exit_code`; a message names what was wrong, where it was set, and how to mend it.
+"""
+
+from __future__ import annotations
+
+
+class HeiwaError(Exception):
+    """Base of all of them. `exit_code` is what the command ends with when nobody handles it."""
+
+    exit_code = 1
+
+
+class SettingsError(HeiwaError):
+    """A setting is unknown, misspelt or out of range; `key` is its dotted name ("" when the file itself is at fault)."""
+
+    exit_code = 2
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}" if key else problem)
+        self.key = key
+
+
+class ListenError(HeiwaError):
+    """An address cannot be listened on."""
+
+
+class UnreachableError(HeiwaError):
+    """A server that a setting names does not answer."""
+
+    exit_code = 3
+
+
+class SchemaError(HeiwaError):
+    """A store was written by a newer version of this program."""
+
+    exit_code = 4
+
+
+class DataFolderError(HeiwaError):
+    """The data folder cannot be made, written, or is in use by another process."""
+
+
+class StoreError(HeiwaError):
+    """A store on disk cannot be read or written: full, read-only or damaged. Nothing of the batch was acknowledged."""
+
+
+class SpoolFullError(StoreError):
+    """The spool has reached `locations.spool_max_bytes`."""
+
+
+class QueryError(HeiwaError):
+    """A search asks for something impossible; `field` is the parameter at fault."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class TokenError(HeiwaError):
+    """A token is missing, malformed, expired or not meant for us. The message never contains the token."""
+
+
+class TaskFailedError(HeiwaError):
+    """A background task ended although it must not; the cause is its exception."""
