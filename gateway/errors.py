@@ -14,7 +14,7 @@ class HeiwaError(Exception):
 
 
 class SettingsError(HeiwaError):
-    """A setting is unknown, misspelt or out of range; `key` is its dotted name ("" when the file itself is at fault)."""
+    """A setting is unknown, misspelt or out of range; `key` is its dotted name ("": the file itself)."""
 
     exit_code = 2
 

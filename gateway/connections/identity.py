@@ -1,0 +1,40 @@
+"""Who a peer is, once its token has been verified."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_NAME_BYTES = 128
+
+SCOPES = frozenset(
+    {
+        "location:write",
+        "location:read",
+        "device:read",
+        "device:write",
+        "command:receive",
+        "progress:read",
+        "workflow:read",
+        "workflow:write",
+        "metrics:read",
+        "admin",
+    }
+)
+
+
+class Identity(NamedTuple):
+    """What a verified token says.
+
+    `device` is its `sub` (a device or a client), `account` the tenant; `expires_s` is `exp` in seconds since the Unix
+    epoch. `device_class` is "" when the token names none. `admin` among the scopes stands for all of them.
+    """
+
+    account: str
+    device: str
+    scopes: frozenset[str]
+    expires_s: float
+    device_class: str = ""
+
+    def may(self, scope: str) -> bool:
+        """Whether the token allows what `scope` stands for."""
+        return scope in self.scopes or "admin" in self.scopes

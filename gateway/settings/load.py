@@ -1,0 +1,138 @@
+"""Settings from a file, the environment and flags, each value with the place it came from.
+
+Order, the later wins: defaults, `heiwa.toml`, `HEIWA_SECTION__KEY`, `--set section.key=value`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_type_hints
+
+import msgspec
+
+from gateway.errors import SettingsError
+from gateway.settings.model import PRESETS, DeviceClass, Settings
+
+ENVIRONMENT_PREFIX = "HEIWA_"
+CLASSES = "device_classes"
+
+
+class Given(NamedTuple):
+    """A value somebody set. `text` is true when it came as text and is to be read as the setting's type."""
+
+    value: object
+    origin: str
+    text: bool
+
+
+class Loaded(NamedTuple):
+    """The settings and, for each dotted key that was set, where."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def load(config: Path | None, environment: Mapping[str, str], flags: Sequence[str] = ()) -> Loaded:
+    """Read settings.
+
+    `config` None means `heiwa.toml` in the current folder, if there is one. `flags` are `section.key=value`.
+    Raises SettingsError naming the key, where it was set, what is allowed, and the nearest known key.
+    """
+    given: dict[str, Given] = {}
+    for source in (_from_file(config), _from_environment(environment), _from_flags(flags)):
+        given.update(source)
+    return Loaded(_build(given), {key: item.origin for key, item in given.items()})
+
+
+def flatten(settings: Settings) -> Iterator[tuple[str, object]]:
+    """Every dotted key with its value, in the order of the model."""
+    for section in settings.__struct_fields__:
+        value = getattr(settings, section)
+        if section == CLASSES:
+            for name, device_class in value.items():
+                for key in device_class.__struct_fields__:
+                    yield f"{CLASSES}.{name}.{key}", getattr(device_class, key)
+        else:
+            for key in value.__struct_fields__:
+                yield f"{section}.{key}", getattr(value, key)
+
+
+def _from_file(config: Path | None) -> dict[str, Given]:
+    path = config or Path("heiwa.toml")
+    if config is None and not path.exists():
+        return {}
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("", f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError("", f"{path} is not valid TOML: {error}") from error
+    return {key: Given(value, str(path), text=False) for key, value in _leaves(tree, "")}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Given]:
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): Given(value, name, text=True)
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name
+    }
+
+
+def _from_flags(flags: Sequence[str]) -> dict[str, Given]:
+    given = {}
+    for flag in flags:
+        key, separator, value = flag.partition("=")
+        if not separator:
+            raise SettingsError(key, "--set takes section.key=value")
+        given[key.strip()] = Given(value, f"--set {key}", text=True)
+    return given
+
+
+def _build(given: Mapping[str, Given]) -> Settings:
+    sections: dict[str, dict[str, object]] = {}
+    classes: dict[str, dict[str, object]] = {}
+    hints = get_type_hints(Settings, include_extras=True)
+    for key, item in given.items():
+        section, _, name = key.partition(".")
+        if section == CLASSES and "." in name:
+            class_name, _, name = name.rpartition(".")
+            classes.setdefault(class_name, {})[name] = _convert(key, item, DeviceClass, name)
+        elif section in hints and section != CLASSES:
+            sections.setdefault(section, {})[name] = _convert(key, item, hints[section], name)
+        else:
+            raise _unknown(key, item)
+    built: dict[str, Any] = {section: hints[section](**values) for section, values in sections.items()}
+    merged = dict(PRESETS)
+    for class_name, values in classes.items():
+        merged[class_name] = msgspec.structs.replace(merged.get(class_name, DeviceClass()), **values)
+    return Settings(**built, device_classes=merged)
+
+
+def _convert(key: str, item: Given, section: type, name: str) -> object:
+    hint = get_type_hints(section, include_extras=True).get(name)
+    if hint is None:
+        raise _unknown(key, item)
+    try:
+        return msgspec.convert(item.value, hint, strict=not item.text)
+    except msgspec.ValidationError as error:
+        raise SettingsError(key, f"{error} (set in {item.origin}, got {item.value!r})") from error
+
+
+def _unknown(key: str, item: Given) -> SettingsError:
+    known = [name for name, _ in flatten(Settings())]
+    near = difflib.get_close_matches(key, known, n=1) or [
+        name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]
+    ]
+    hint = f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(Settings.__struct_fields__)}"
+    return SettingsError(key, f"no such setting (set in {item.origin}){hint}")

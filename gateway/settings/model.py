@@ -1,0 +1,199 @@
+"""Every setting with its default, its bounds and what it is for. The reference page in docs/ is made from this file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Data(Struct, frozen=True):
+    folder: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Key, SQLite files, spool, dead letters; made at first start (mode 0700), locked by one process.",
+        ),
+    ] = "heiwa-data"
+
+
+class Listen(Struct, frozen=True):
+    public: Annotated[
+        str,
+        Meta(description="Where devices connect: `host:port`, several with commas; port 0 picks one and prints it."),
+    ] = "127.0.0.1:8080"
+    operations: Annotated[
+        str, Meta(description="HTTP API, metrics and console; the same form. Never expose it to the internet.")
+    ] = "127.0.0.1:8081"
+    reuse_port: Annotated[bool, Meta(description="SO_REUSEPORT: several gateways on one address.")] = False
+    backlog: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_535,
+            description="Connections the kernel holds until they are accepted (capped by net.core.somaxconn).",
+        ),
+    ] = 4096
+    tls_certificate_file: Annotated[
+        str, Meta(description="PEM chain; with it the public listener speaks TLS (25 KB more a connection).")
+    ] = ""
+    tls_key_file: Annotated[str, Meta(description="PEM key of the certificate.")] = ""
+    trusted_proxies: Annotated[
+        str,
+        Meta(description="Networks (CIDR, commas) whose X-Forwarded-For or PROXY header is believed; none by default."),
+    ] = ""
+    proxy_protocol: Annotated[
+        bool, Meta(description="Expect a PROXY protocol header (v1 or v2) from trusted proxies.")
+    ] = False
+    allowed_origins: Annotated[
+        str,
+        Meta(
+            description="Origins (commas) from which browsers may connect; a handshake with any other Origin gets 403."
+        ),
+    ] = ""
+    handshake_timeout_s: Annotated[Seconds, Meta(description="From accept to the end of the request.")] = 10
+
+
+class Auth(Struct, frozen=True):
+    secret_file: Annotated[
+        str,
+        Meta(
+            description="Shared secret for HS256, at least 32 bytes. With no key set, one is made in the data folder."
+        ),
+    ] = ""
+    public_key_file: Annotated[
+        str, Meta(description="PEM public key: EC P-256 (ES256), RSA (RS256) or Ed25519 (EdDSA).")
+    ] = ""
+    issuer: Annotated[str, Meta(description="Required `iss`; empty: not checked.")] = ""
+    audience: Annotated[str, Meta(description="Required `aud`; empty: not checked.")] = ""
+    leeway_s: Annotated[float, Meta(ge=0, le=3600, description="How far clocks may differ for `exp` and `nbf`.")] = 30
+
+
+class Connections(Struct, frozen=True):
+    maximum: Annotated[int, Meta(ge=0, description="Connections in all; 0: the file limit less `file_reserve`.")] = 0
+    file_reserve: Annotated[
+        int, Meta(ge=8, le=10_000, description="Files kept free for stores, logs and refusals.")
+    ] = 64
+    maximum_per_account: Annotated[int, Meta(ge=0, description="Connections of one account; 0: no limit.")] = 0
+    heartbeat_s: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=3600,
+            description="Ping after so long without a word; dead after as long again. Keep it below the balancer's idle time-out.",
+        ),
+    ] = 45
+    max_message_bytes: Annotated[
+        int, Meta(ge=1024, le=16_777_216, description="Largest message; a larger one closes with 1009.")
+    ] = 131_072
+    max_age_h: Annotated[
+        str,
+        Meta(
+            pattern=r"^(0|\d+(\.\d+)?-\d+(\.\d+)?)$",
+            description="Age at which a connection is asked to reconnect, drawn from this range for each; 0: never.",
+        ),
+    ] = "24-36"
+    handshakes_per_s: Annotated[
+        float, Meta(ge=0, description="Handshakes admitted a second, before any token is verified; 0: no limit.")
+    ] = 0
+    handshakes_pending: Annotated[
+        int, Meta(ge=1, description="Connections at once that have not finished their handshake.")
+    ] = 4096
+    memory_watermark: Annotated[
+        float, Meta(gt=0, le=1, description="Share of the memory limit above which new connections are refused.")
+    ] = 0.85
+    memory_limit_bytes: Annotated[
+        int, Meta(ge=0, description="The memory limit; 0: the cgroup's, else the machine's.")
+    ] = 0
+    duplicates: Annotated[
+        Literal["replace", "reject", "allow"],
+        Meta(description="A second connection of one device: the newer wins, is refused (409), or both stay."),
+    ] = "replace"
+    messages_per_s: Annotated[float, Meta(ge=0, description="Messages a second of one connection; 0: no limit.")] = 50
+    messages_burst: Annotated[int, Meta(ge=1, description="Messages at once above that rate.")] = 500
+    bytes_per_s: Annotated[
+        float, Meta(ge=0, description="Bytes a second of one connection; above it reading slows down; 0: no limit.")
+    ] = 262_144
+    outbound_max_bytes: Annotated[
+        int, Meta(ge=1024, description="Unsent bytes of one connection; above it the consumer is too slow: 4503.")
+    ] = 262_144
+    send_buffer_bytes: Annotated[
+        int, Meta(ge=2048, description="SO_SNDBUF: small, so that a slow consumer shows early.")
+    ] = 16_384
+    close_timeout_s: Annotated[Seconds, Meta(description="From our close frame to the end of the connection.")] = 5
+    flap_limit: Annotated[
+        int, Meta(ge=0, description="Connects a minute of one device before it is held off; 0: no limit.")
+    ] = 10
+    flap_holdoff_s: Annotated[Seconds, Meta(description="How long a flapping device is refused with 429.")] = 60
+    compression: Annotated[
+        bool, Meta(description="permessage-deflate: less traffic, much more memory a connection.")
+    ] = False
+
+
+class DeviceClass(Struct, frozen=True):
+    close: Annotated[
+        str,
+        Meta(
+            pattern=r"^(abort|frame:(1000|1001|1008|1011|1012|1013|4\d{3}))$",
+            description="How planned closes look: `frame:CODE` or `abort` (TCP reset).",
+        ),
+    ] = "frame:1012"
+    reconnect_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="How long this firmware waits by itself before it reconnects, seconds; 0: it obeys `goaway`.",
+        ),
+    ] = 0
+
+
+class Drain(Struct, frozen=True):
+    stop_timeout_s: Annotated[
+        Seconds, Meta(description="From SIGTERM to SIGKILL (ECS stopTimeout); the drain ends 10 s earlier.")
+    ] = 30
+
+
+class Locations(Struct, frozen=True):
+    ack_min: Annotated[
+        Literal["indexed", "spooled"],
+        Meta(description="The least durability that is acknowledged; with `indexed` nothing overflows to the spool."),
+    ] = "spooled"
+    spool_max_bytes: Annotated[
+        int, Meta(ge=1_048_576, description="Size of the spool; when full, events are refused.")
+    ] = 8 * 2**30
+    retention_days: Annotated[int, Meta(ge=1, le=3650, description="Days kept in the embedded index.")] = 30
+    index_max_bytes: Annotated[
+        int, Meta(ge=1_048_576, description="Total size of the embedded index; the oldest days go first.")
+    ] = 10 * 2**30
+
+
+class Log(Struct, frozen=True):
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least level that is written.")] = (
+        "info"
+    )
+    format: Annotated[
+        Literal["auto", "json", "text"], Meta(description="`auto`: text on a terminal, JSON lines otherwise.")
+    ] = "auto"
+
+
+# ESP-IDF's websocket client stops for good after a clean close and retries 10 s after a break; Arduino WebSockets
+# retries every 500 ms without jitter; browsers' reconnecting clients back off by themselves. See protocol.md.
+PRESETS: dict[str, DeviceClass] = {
+    "esp-idf": DeviceClass(close="abort", reconnect_after_s=10),
+    "arduino": DeviceClass(close="frame:1012", reconnect_after_s=0.5),
+    "browser": DeviceClass(close="frame:1012", reconnect_after_s=0),
+}
+
+
+class Settings(Struct, frozen=True):
+    data: Data = field(default_factory=Data)
+    listen: Listen = field(default_factory=Listen)
+    auth: Auth = field(default_factory=Auth)
+    connections: Connections = field(default_factory=Connections)
+    device_classes: dict[str, DeviceClass] = field(default_factory=lambda: dict(PRESETS))
+    drain: Drain = field(default_factory=Drain)
+    locations: Locations = field(default_factory=Locations)
+    log: Log = field(default_factory=Log)
