@@ -1,0 +1,132 @@
+"""JSON Web Tokens as far as this gateway needs them: HS256, and what the claims must say (RFC 7519, RFC 8725).
+
+HS256 is checked here and not by PyJWT, which loads OpenSSL's Python binding (11.5 MB) into every process and takes
+four times as long; PyJWT is the oracle of the tests, and does the public-key algorithms (`auth.py`).
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from gateway.connections.identity import MAX_NAME_BYTES, Identity
+from gateway.errors import TokenError
+
+MAX_TOKEN_BYTES = 8192
+MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key of the size of the hash output or larger
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """The claims that are read; all others are ignored. Times are seconds since the Unix epoch."""
+
+    sub: str
+    exp: float
+    account: str = "default"
+    scope: str = ""
+    nbf: float | None = None
+    iss: str | None = None
+    aud: str | list[str] | None = None
+    device_class: str = msgspec.field(default="", name="class")
+
+
+class Header(msgspec.Struct, frozen=True):
+    alg: str
+    crit: list[str] | None = None
+
+
+_decode_header = msgspec.json.Decoder(Header).decode
+_decode_claims = msgspec.json.Decoder(Claims).decode
+_scopes: dict[str, frozenset[str]] = {}
+_MAX_SCOPES = 1024
+
+
+def mint(claims: Mapping[str, Any], secret: bytes) -> str:
+    """A token signed with HS256."""
+    signed = b".".join(_encode(msgspec.json.encode(part)) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+    return (signed + b"." + _encode(hmac.digest(signed, secret, sha256))).decode()
+
+
+def header_algorithm(token: str) -> str:
+    """The `alg` that the token names. Raises TokenError when it is no token, or has a critical header (RFC 7515, 4.1.11)."""
+    try:
+        header = _decode_header(_decode(token.partition(".")[0].encode()))
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise TokenError("not a JWT") from error
+    if header.crit:
+        raise TokenError("the token has critical headers that are not understood")
+    return header.alg
+
+
+def verify_hs256(token: str, secret: bytes) -> Claims:
+    """Check the signature, then read the claims. Raises TokenError; nothing of an unsigned token is believed."""
+    if len(token) > MAX_TOKEN_BYTES:
+        raise TokenError(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
+    # RFC 8725, 3.1: the algorithm is decided by the key we hold; a token that names another is refused, `none` included.
+    if header_algorithm(token) != "HS256":
+        raise TokenError("the token is not signed with HS256")
+    try:
+        signed, _, signature = token.encode("ascii").rpartition(b".")
+        good = hmac.compare_digest(_decode(signature), hmac.digest(signed, secret, sha256))
+        payload = _decode(signed.partition(b".")[2])
+    except ValueError as error:
+        raise TokenError("not a JWT") from error
+    if not good:
+        raise TokenError("the token's signature does not match the key")
+    return read_claims(payload)
+
+
+def read_claims(payload: bytes) -> Claims:
+    """Decode the claims of a token whose signature was verified. Raises TokenError naming the claim."""
+    try:
+        return _decode_claims(payload)
+    except msgspec.MsgspecError as error:
+        raise TokenError(f"bad claims: {error}") from error
+
+
+def check_claims(claims: Claims, now_s: float, leeway_s: float, issuer: str, audience: str) -> Identity:
+    """What the claims say, if they hold now (RFC 7519, 4.1).
+
+    `issuer` and `audience` "" are not checked. Raises TokenError naming the claim.
+    """
+    # `not (a < b)` and not `a >= b`: a claim that is NaN must not pass.
+    if not now_s < claims.exp + leeway_s:
+        raise TokenError("the token has expired")
+    if claims.nbf is not None and not claims.nbf - leeway_s <= now_s:
+        raise TokenError("the token is not yet valid")
+    if issuer and claims.iss != issuer:
+        raise TokenError("the token's issuer (iss) is not the one configured")
+    if audience and audience not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud or []):
+        raise TokenError("the token's audience (aud) does not name this service")
+    for name, value in (("sub", claims.sub), ("account", claims.account), ("class", claims.device_class)):
+        if len(value.encode()) > MAX_NAME_BYTES:
+            raise TokenError(f"{name} is longer than {MAX_NAME_BYTES} bytes")
+    if not claims.sub or not claims.account:
+        raise TokenError("sub and account must not be empty")
+    return Identity(claims.account, claims.sub, scopes_of(claims.scope), claims.exp, claims.device_class)
+
+
+def scopes_of(scope: str) -> frozenset[str]:
+    """The scopes of a space-separated list; equal lists share one object, which thousands of connections hold."""
+    found = _scopes.get(scope)
+    if found is None:
+        found = frozenset(scope.split())
+        if len(_scopes) < _MAX_SCOPES:
+            _scopes[scope] = found
+    return found
+
+
+def _encode(raw: bytes) -> bytes:
+    return urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def _decode(text: bytes) -> bytes:
+    """base64url without padding (RFC 7515, 2). Raises ValueError for anything else, padding included."""
+    if b"=" in text or b"+" in text or b"/" in text:
+        raise binascii.Error("not base64url")
+    return urlsafe_b64decode(text + b"=" * (-len(text) % 4))
