@@ -5,11 +5,11 @@ RFC 6455, 7.4, and the range 4000–4999 for our own. The table in docs/ is made
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 
-class Reconnect(str, Enum):
+class Reconnect(StrEnum):
     """What the client may do after this close."""
 
     AT_ONCE = "at once"
@@ -19,7 +19,7 @@ class Reconnect(str, Enum):
     NEVER = "never by itself"
 
 
-class Fault(str, Enum):
+class Fault(StrEnum):
     """Whose fault a disconnect was, for logs and metrics."""
 
     PEER = "peer"

@@ -10,7 +10,6 @@ import binascii
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -49,11 +48,11 @@ _MAX_SCOPES = 1024
 def mint(claims: Mapping[str, Any], secret: bytes) -> str:
     """A token signed with HS256."""
     signed = b".".join(_encode(msgspec.json.encode(part)) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
-    return (signed + b"." + _encode(hmac.digest(signed, secret, sha256))).decode()
+    return (signed + b"." + _encode(hmac.digest(secret, signed, "sha256"))).decode()
 
 
 def header_algorithm(token: str) -> str:
-    """The `alg` that the token names. Raises TokenError when it is no token, or has a critical header (RFC 7515, 4.1.11)."""
+    """The `alg` a token names. Raises TokenError: not a token, or one with critical headers (RFC 7515, 4.1.11)."""
     try:
         header = _decode_header(_decode(token.partition(".")[0].encode()))
     except (ValueError, msgspec.MsgspecError) as error:
@@ -67,12 +66,12 @@ def verify_hs256(token: str, secret: bytes) -> Claims:
     """Check the signature, then read the claims. Raises TokenError; nothing of an unsigned token is believed."""
     if len(token) > MAX_TOKEN_BYTES:
         raise TokenError(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
-    # RFC 8725, 3.1: the algorithm is decided by the key we hold; a token that names another is refused, `none` included.
+    # RFC 8725, 3.1: the algorithm is decided by the key we hold; one that names another is refused, `none` included.
     if header_algorithm(token) != "HS256":
         raise TokenError("the token is not signed with HS256")
     try:
         signed, _, signature = token.encode("ascii").rpartition(b".")
-        good = hmac.compare_digest(_decode(signature), hmac.digest(signed, secret, sha256))
+        good = hmac.compare_digest(_decode(signature), hmac.digest(secret, signed, "sha256"))
         payload = _decode(signed.partition(b".")[2])
     except ValueError as error:
         raise TokenError("not a JWT") from error

@@ -1,0 +1,109 @@
+"""The peer's real address behind a load balancer: X-Forwarded-For, or a PROXY protocol header. Believed from trusted
+proxies only.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from gateway.errors import SettingsError
+
+Address = IPv4Address | IPv6Address
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+# HAProxy, The PROXY protocol, 2.1 and 2.2.
+_V1_MAX_BYTES = 107
+_V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+_V2_HEADER_BYTES = 16
+_V2_MAX_BYTES = 4096
+
+
+class ProxyHeaderError(ValueError):
+    """The bytes are not a PROXY protocol header."""
+
+
+def parse_networks(key: str, text: str) -> Networks:
+    """Networks separated by commas. Raises SettingsError for `key`."""
+    try:
+        return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise SettingsError(key, f"{error}; write networks such as 10.0.0.0/8, separated by commas") from error
+
+
+def trusted(address: Address, networks: Networks) -> bool:
+    """Whether the address belongs to one of our proxies."""
+    return any(address in network for network in networks if network.version == address.version)
+
+
+def forwarded_address(peer: Address, header: str, networks: Networks) -> Address:
+    """The rightmost address in `X-Forwarded-For` that is not a trusted proxy; the peer's own unless it is one.
+
+    A malformed entry ends the search: what stands left of it could have been written by anybody.
+    """
+    address = peer
+    for part in reversed(header.split(",")):
+        if not trusted(address, networks):
+            return address
+        try:
+            address = ip_address(_without_port(part.strip()))
+        except ValueError:
+            return address
+    return address
+
+
+def _without_port(text: str) -> str:
+    """An ALB may add the client's port (`routing.http.xff_client_port.enabled`)."""
+    if text.startswith("["):
+        return text[1 : text.find("]")]
+    return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+def read_proxy_header(data: bytes) -> tuple[Address | None, int] | None:
+    """The source address (None: the proxy's own health check) and the length of the header; None: need more bytes.
+
+    Raises ProxyHeaderError.
+    """
+    if _V2_SIGNATURE.startswith(data[: len(_V2_SIGNATURE)]):
+        return _read_v2(data)
+    if b"PROXY ".startswith(data[:6]) or data.startswith(b"PROXY "):
+        return _read_v1(data)
+    raise ProxyHeaderError("no PROXY protocol header")
+
+
+def _read_v1(data: bytes) -> tuple[Address | None, int] | None:
+    end = data.find(b"\r\n", 0, _V1_MAX_BYTES)
+    if end < 0:
+        if len(data) >= _V1_MAX_BYTES:
+            raise ProxyHeaderError("the header has no end")
+        return None
+    parts = data[:end].split(b" ")
+    if parts[1] == b"UNKNOWN":
+        return None, end + 2
+    try:
+        _, family, source, _, _, _ = parts
+        address = ip_address(source.decode("ascii"))
+    except ValueError as error:
+        raise ProxyHeaderError("a malformed header") from error
+    if family != (b"TCP4" if address.version == 4 else b"TCP6"):
+        raise ProxyHeaderError("family and address differ")
+    return address, end + 2
+
+
+def _read_v2(data: bytes) -> tuple[Address | None, int] | None:
+    if len(data) < _V2_HEADER_BYTES:
+        return None
+    version_command, family, length = struct.unpack_from("!BBH", data, 12)
+    if version_command >> 4 != 2 or version_command & 0xF > 1 or length > _V2_MAX_BYTES:
+        raise ProxyHeaderError("a malformed header")
+    end = _V2_HEADER_BYTES + length
+    if len(data) < end:
+        return None
+    body = data[_V2_HEADER_BYTES:end]
+    if version_command & 0xF == 0:  # LOCAL: the proxy speaks for itself
+        return None, end
+    if family >> 4 == 1 and len(body) >= 12:
+        return IPv4Address(body[:4]), end
+    if family >> 4 == 2 and len(body) >= 36:
+        return IPv6Address(body[:16]), end
+    return None, end
