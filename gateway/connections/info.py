@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from msgspec import Struct
 
-Fault = Literal["peer", "us", "network", "plan"]
+from gateway.connections.close_codes import Fault
 
 
 class ConnectionInfo(Struct, frozen=True, gc=False):

@@ -1,0 +1,185 @@
+"""One device: measures, stores while offline, and comes back as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from random import Random
+
+import msgspec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.typing import Subprotocol
+
+from gateway.device.latency import Latency
+from gateway.device.measure import Measurer
+from gateway.device.outbox import Outbox
+from gateway.device.plan import Observer, Plan, Record, Token
+from gateway.device.reconnect import Return, Stop, after_close, after_goaway, after_refusal, backoff_s, retry_after_s
+from gateway.device.session import End, Session
+from gateway.ports import Clock
+
+SUBPROTOCOL = Subprotocol("heiwa.v1.json")
+# A connection that lasted so long was a success: the next failure starts with a short wait again.
+STEADY_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+# What a refused handshake may say about itself.
+MAX_DETAIL_LENGTH = 300
+
+
+class _Refusal(msgspec.Struct):
+    """The part of a problem (RFC 9457) that a person wants to read."""
+
+    title: str = ""
+    detail: str = ""
+
+
+class Device:
+    """Carries out a Plan once; `record` may be read at any time."""
+
+    def __init__(self, plan: Plan, clock: Clock, random: Random, observer: Observer) -> None:
+        self.record = Record(Outbox(plan.capacity, plan.window, plan.resend_after_s), Latency())
+        self._plan = plan
+        self._clock = clock
+        self._random = random
+        self._observer = observer
+        self._token = plan.token
+        self._failures = 0
+        self._finish_by_s = math.inf
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._measurer = Measurer(plan, self.record, clock, observer, self._wake)
+        self._measuring: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """Measure no more, send what is left for a bounded time, then end; called again: end now."""
+        now_s = self._clock.monotonic_s()
+        self._finish_by_s = now_s if self._stopping.is_set() else now_s + self._plan.finish_timeout_s
+        asyncio.get_running_loop().call_later(self._finish_by_s - now_s, self._wake.set)
+        self._stopping.set()
+        if self._measuring is not None:
+            self._measuring.cancel()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until the plan is fulfilled and everything is answered, `stop` was called, or the server says never."""
+        self._measuring = asyncio.create_task(self._measurer.run(), name="device-measure")
+        self._measuring.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not self._done():
+                action = await self._connect_once()
+                if isinstance(action, Stop):
+                    self.record.stopped_by = action.why
+                    return
+                await self._come_back(action)
+        finally:
+            self._measuring.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._measuring
+
+    def _done(self) -> bool:
+        if self._measuring is None or not self._measuring.done():
+            return False
+        return len(self.record.outbox) == 0 or self._clock.monotonic_s() >= self._finish_by_s
+
+    def _open_timeout_s(self) -> float:
+        return max(0.1, min(self._plan.open_timeout_s, self._finish_by_s - self._clock.monotonic_s()))
+
+    async def _connect_once(self) -> Return | Stop:
+        self._observer.state("connecting")
+        try:
+            connection = await connect(
+                self._plan.url,
+                subprotocols=[SUBPROTOCOL],
+                additional_headers={"Authorization": f"Bearer {self._token.text}"},
+                compression=None,
+                open_timeout=self._open_timeout_s(),
+                close_timeout=CLOSE_TIMEOUT_S,
+                user_agent_header="heiwa-device",
+            )
+        except InvalidURI as error:
+            return Stop(f"not a websocket address: {error}")
+        except InvalidStatus as error:
+            return self._refused(error)
+        except (OSError, TimeoutError, InvalidHandshake) as error:
+            return self._unreachable(error)
+        async with connection:
+            return await self._converse(connection)
+
+    async def _converse(self, connection: ClientConnection) -> Return | Stop:
+        opened_s = self._clock.monotonic_s()
+        self.record.connects += 1
+        self._observer.state("connected")
+        self._observer.note(f"connected to {self._plan.url}")
+        session = Session(connection, self._plan, self.record, self._clock, self._observer, self._wake)
+        end = await session.run(self._token, self._renewed, self._done, self._measurer.room.set)
+        if self._clock.monotonic_s() - opened_s >= STEADY_S:
+            self._failures = 0
+        if self._done():
+            return Return(0.0)
+        return self._ended(end)
+
+    def _ended(self, end: End) -> Return | Stop:
+        mints = self._plan.mint is not None
+        if end.goaway is not None:
+            return after_goaway(end.goaway.reason, end.goaway.reconnect_after_ms, mints=mints)
+        action = after_close(end.code, end.reason, mints=mints, failures=self._failures, random=self._random)
+        self._failures += 1
+        if isinstance(action, Return):
+            how = f"closed with {end.code} {end.reason}".rstrip() if end.code else "broke"
+            self._observer.note(f"the connection {how}; back in {action.wait_s:.1f} s")
+        return action
+
+    def _refused(self, error: InvalidStatus) -> Return | Stop:
+        response = error.response
+        action = after_refusal(
+            response.status_code,
+            _detail(response.body),
+            retry_after_s(response.headers.get("Retry-After")),
+            mints=self._plan.mint is not None,
+            failures=self._failures,
+            random=self._random,
+        )
+        self._failures += 1
+        if isinstance(action, Return):
+            self._observer.note(f"refused with HTTP {response.status_code}; again in {action.wait_s:.1f} s")
+        return action
+
+    def _unreachable(self, error: Exception) -> Return | Stop:
+        if self._stopping.is_set():
+            return Stop(f"{self._plan.url} cannot be reached: {_say(error)}")
+        wait_s = backoff_s(self._failures, self._random)
+        self._failures += 1
+        self._observer.note(f"cannot reach {self._plan.url} ({_say(error)}); again in {wait_s:.1f} s")
+        return Return(wait_s)
+
+    async def _come_back(self, action: Return) -> None:
+        if action.new_token and self._plan.mint is not None:
+            self._token = self._plan.mint()
+        if action.wait_s > 0 and not self._done():
+            self._observer.state("waiting")
+            # Whoever asks to stop does not want to sit out a long wait: one more try, then the end.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(action.wait_s):
+                    await self._stopping.wait()
+
+    def _renewed(self, token: Token) -> None:
+        self._token = token
+
+
+def _detail(body: bytes | bytearray | None) -> str:
+    try:
+        refusal = msgspec.json.decode(body or b"", type=_Refusal)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return (refusal.detail or refusal.title)[:MAX_DETAIL_LENGTH]
+
+
+def _say(error: BaseException) -> str:
+    """The shortest text that names what went wrong; asyncio's own repeats the address."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return str(error) or type(error).__name__

@@ -1,0 +1,73 @@
+"""The frames a device reads and writes, as far as it cares: unknown fields and types are ignored."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from gateway.device.track import Leg
+from gateway.locations.event import LocationEvent
+
+
+class Welcome(Struct, frozen=True, tag="welcome"):
+    connection: str = ""
+    max_message_bytes: int = 131_072
+    max_events: int = 500
+
+
+class Ack(Struct, frozen=True, tag="ack"):
+    ids: list[str]
+    durability: str = ""
+
+
+class Nack(Struct, frozen=True, tag="nack"):
+    """`retry_after_ms` None: do not send these again."""
+
+    ids: list[str]
+    code: str = ""
+    message: str = ""
+    retry_after_ms: int | None = None
+
+
+class Goaway(Struct, frozen=True, tag="goaway"):
+    """`reconnect_after_ms` counts from the disconnect."""
+
+    reason: str = ""
+    reconnect_after_ms: int = 0
+
+
+class Authenticated(Struct, frozen=True, tag="authenticated"):
+    pass
+
+
+class ServerError(Struct, frozen=True, tag="error"):
+    code: str = ""
+    message: str = ""
+
+
+class _Any(Struct, frozen=True):
+    type: str = ""
+
+
+Incoming = Welcome | Ack | Nack | Goaway | Authenticated | ServerError
+_KNOWN = frozenset({"welcome", "ack", "nack", "goaway", "authenticated", "error"})
+_type = msgspec.json.Decoder(_Any)
+_incoming: msgspec.json.Decoder[Incoming] = msgspec.json.Decoder(Incoming)
+_encode = msgspec.json.Encoder().encode
+
+
+def decode(frame: str | bytes) -> Incoming | None:
+    """A frame of the server; None for a type that a device does not need. Raises msgspec.DecodeError for nonsense."""
+    if _type.decode(frame).type not in _KNOWN:
+        return None
+    return _incoming.decode(frame)
+
+
+def encode_event(id_: str, time_ms: int, leg: Leg) -> bytes:
+    """The JSON object of one event, without a type."""
+    return _encode(LocationEvent(id=id_, time=time_ms, lat=leg.lat, lon=leg.lon, altitude=leg.altitude_m))
+
+
+def encode_auth(token: str) -> bytes:
+    """The frame that renews the identity of an open connection."""
+    return _encode({"type": "auth", "token": token})

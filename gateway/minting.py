@@ -1,0 +1,88 @@
+"""Tokens made with the key that the gateway on this machine checks them with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.connections.auth import local_key
+from gateway.connections.identity import MAX_NAME_BYTES, SCOPES
+from gateway.connections.token import MIN_SECRET_BYTES, mint
+from gateway.errors import SettingsError
+from gateway.settings.model import Settings
+
+DEVICE_SCOPE = "location:write command:receive"
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_S = 10 * 365 * 86_400
+
+
+class Minted(NamedTuple):
+    """A signed token and what it says; `expires_s` in seconds since the Unix epoch."""
+
+    token: str
+    claims: dict[str, object]
+    expires_s: int
+
+
+class Minter:
+    """Makes tokens; reads the key once. Raises SettingsError where the settings leave only a public key."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._secret = _secret(settings)
+
+    def mint(self, subject: str, account: str, scope: str, device_class: str, now_s: float, ttl_s: float) -> Minted:
+        """A token that holds from `now_s` for `ttl_s`. Raises SettingsError naming the option at fault."""
+        for option, value in (("--sub", subject), ("--account", account)):
+            if not value:
+                raise SettingsError(option, "must not be empty")
+        for option, value in (("--sub", subject), ("--account", account), ("--class", device_class)):
+            if len(value.encode()) > MAX_NAME_BYTES:
+                raise SettingsError(option, f"longer than {MAX_NAME_BYTES} bytes")
+        _check_scope(scope)
+        expires_s = int(now_s + ttl_s)
+        claims: dict[str, object] = {
+            "sub": subject,
+            "account": account,
+            "scope": scope,
+            "iat": int(now_s),
+            "exp": expires_s,
+        }
+        auth = self._settings.auth
+        optional = {"class": device_class, "iss": auth.issuer, "aud": auth.audience}
+        claims.update({name: value for name, value in optional.items() if value})
+        return Minted(mint(claims, self._secret), claims, expires_s)
+
+
+def duration_s(text: str, option: str) -> float:
+    """`90`, `90s`, `15m`, `24h` or `7d` in seconds. Raises SettingsError for anything else, zero included."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", text.strip())
+    seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    if not 0 < seconds <= _LONGEST_S:
+        raise SettingsError(option, f"{text!r} is not a duration; write 90s, 15m, 24h or 7d")
+    return seconds
+
+
+def _check_scope(scope: str) -> None:
+    unknown = sorted(set(scope.split()) - SCOPES)
+    if unknown:
+        raise SettingsError("--scope", f"no such scope: {', '.join(unknown)}; known are {', '.join(sorted(SCOPES))}")
+
+
+def _secret(settings: Settings) -> bytes:
+    auth = settings.auth
+    if auth.public_key_file:
+        raise SettingsError(
+            "auth.public_key_file",
+            "tokens are checked with a public key; only the holder of its private key can make one (use --token)",
+        )
+    if not auth.secret_file:
+        return local_key(Path(settings.data.folder))
+    try:
+        secret = Path(auth.secret_file).read_bytes().strip()
+    except OSError as error:
+        raise SettingsError("auth.secret_file", f"cannot read {auth.secret_file}: {error.strerror}") from error
+    if len(secret) < MIN_SECRET_BYTES:
+        raise SettingsError("auth.secret_file", f"{len(secret)} bytes; at least {MIN_SECRET_BYTES} are needed")
+    return secret
