@@ -136,7 +136,7 @@ def device(
     duration: Annotated[str, typer.Option(help="End after so long: 90s, 15m, 24h.")] = "",
     token_life: Annotated[
         str, typer.Option("--token-ttl", help="Life of the tokens it makes; renewed before they end.")
-    ] = "1h",
+    ] = "1h",  # noqa: S107 - a duration
     config: Config = None,
     setting: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON object.")] = False,

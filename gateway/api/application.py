@@ -1,0 +1,82 @@
+"""The two aiohttp applications: what devices reach, and what operators reach."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from gateway import __version__
+from gateway.api import openapi
+from gateway.api.call import MAX_QUERY_BYTES, Call, authorize
+from gateway.api.context import Api
+from gateway.api.operation import Listener
+from gateway.api.problem import Problem, problems
+from gateway.api.routes import ROUTES, Handler, Route
+from gateway.connections.identity import Identity
+
+# A polygon of 10,000 positions of 40 digits fits; see query.py.
+MAX_OPERATIONS_BODY_BYTES = 1_048_576
+_NOBODY = Identity("", "", frozenset(), 0.0)
+
+
+def build_public(api: Api) -> web.Application:
+    """What the public listener serves besides `/ws`."""
+    return _build(api, Listener.PUBLIC, api.max_message_bytes)
+
+
+def build_operations(api: Api) -> web.Application:
+    """What the operations listener serves."""
+    return _build(api, Listener.OPERATIONS, MAX_OPERATIONS_BODY_BYTES)
+
+
+def all_routes() -> tuple[Route, ...]:
+    """The table with the route of its own document."""
+    return (*ROUTES, Route(openapi.DOCUMENT, _document_handler()))
+
+
+def _build(api: Api, listener: Listener, max_body_bytes: int) -> web.Application:
+    application = web.Application(middlewares=[problems, _limit_query], client_max_size=max_body_bytes)
+    for route in all_routes():
+        if listener not in route.operation.listener:
+            continue
+        # An id may hold anything once it is percent-encoded; aiohttp's own pattern refuses braces.
+        path = route.operation.path.replace("{device}", "{device:[^/]+}")
+        handler = _bind(api, route)
+        if route.operation.method == "GET":
+            application.router.add_get(path, handler, allow_head=True)
+        else:
+            application.router.add_route(route.operation.method, path, handler)
+    return application
+
+
+def _bind(api: Api, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    scope = route.operation.scope
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        identity = authorize(api, request, scope) if scope is not None else _NOBODY
+        return await route.handler(Call(api, request, identity))
+
+    return handle
+
+
+@web.middleware
+async def _limit_query(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    if len(request.rel_url.raw_query_string) > MAX_QUERY_BYTES:
+        raise Problem(414, f"the query is longer than {MAX_QUERY_BYTES} bytes")
+    return await handler(request)
+
+
+def _document_handler() -> Handler:
+    made: list[bytes] = []
+
+    async def serve(call: Call) -> web.StreamResponse:
+        if not made:
+            operations = [route.operation for route in ROUTES] + [openapi.DOCUMENT]
+            made.append(msgspec.json.encode(openapi.document(operations, __version__)))
+        return web.Response(body=made[0], content_type="application/json")
+
+    return serve

@@ -1,0 +1,108 @@
+"""One request: who asks, with which parameters and which body."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from gateway.api.context import Api
+from gateway.api.problem import Problem, bad_field, forbidden, unauthorized
+from gateway.connections.identity import Identity
+from gateway.errors import QueryError
+
+MAX_QUERY_BYTES = 4096
+MAX_TOKEN_BYTES = 8192
+BODY_TIMEOUT_S = 30.0
+T = TypeVar("T")
+
+
+class Call:
+    """What a handler gets. `identity` is that of nobody where the operation needs no scope."""
+
+    def __init__(self, api: Api, request: web.Request, identity: Identity) -> None:
+        self.api = api
+        self.request = request
+        self.identity = identity
+
+    @property
+    def device(self) -> str:
+        """The `{device}` of the path, percent-decoded."""
+        return self.request.match_info["device"]
+
+    def query(self) -> dict[str, str]:
+        """The query parameters. Raises QueryError for one that is given twice."""
+        found: dict[str, str] = {}
+        for name, value in self.request.query.items():
+            if name in found:
+                raise QueryError(name, "is given twice")
+            found[name] = value
+        return found
+
+    async def body(self) -> bytes:
+        """The body, at most as large as the application allows. Raises Problem 408 or 415."""
+        kind = self.request.content_type
+        if "Content-Type" in self.request.headers and kind != "application/json" and not kind.endswith("+json"):
+            raise Problem(415, f"the body must be application/json, not {kind}", headers={"Accept": "application/json"})
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self.request.read()
+        except TimeoutError as error:
+            raise Problem(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s") from error
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    """A JSON answer."""
+    return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
+
+
+def decode(payload: bytes, kind: type[T]) -> T:
+    """A JSON body as `kind`. Raises Problem: 400 when it is no JSON, 422 naming the field when it is the wrong one."""
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_field("$", f"not JSON that can be read: {error}") from error
+
+
+def invalid(error: msgspec.ValidationError) -> Problem:
+    """A problem with the path that msgspec puts at the end of its message."""
+    problem, separator, path = str(error).rpartition(" - at ")
+    return bad_field(path.strip("`") if separator else "$", problem if separator else str(error), status=422)
+
+
+def authorize(api: Api, request: web.Request, scope: str) -> Identity:
+    """Who asks, if the token allows `scope`. Raises Problem 401 or 403, TokenError for a token that does not hold."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        raise unauthorized("a token is needed: Authorization: Bearer …", given=False)
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_BYTES:
+        raise unauthorized("the Authorization header must be: Bearer, a space, and a token", given=True)
+    identity = api.tokens.verify(token)
+    if not identity.may(scope):
+        raise forbidden(scope)
+    return identity
+
+
+def encode_cursor(device: str) -> str:
+    """An opaque cursor after this device, safe in a URL."""
+    return urlsafe_b64encode(b"d" + device.encode()).rstrip(b"=").decode()
+
+
+def decode_cursor(cursor: str) -> str:
+    """The device a cursor stands for. Raises QueryError for one that `encode_cursor` did not make."""
+    try:
+        raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        device = raw.decode()
+    except ValueError as error:
+        raise QueryError("cursor", "is not one that this list returned; start again without it") from error
+    # The decoder skips what is not in its alphabet: only what we would write ourselves is accepted.
+    if not device.startswith("d") or encode_cursor(device[1:]) != cursor:
+        raise QueryError("cursor", "is not one that this list returned; start again without it")
+    return device[1:]

@@ -1,0 +1,78 @@
+"""What the routes need from the rest of the gateway; `app.py` fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from gateway.connections.identity import Identity
+from gateway.connections.info import ConnectionInfo, DisconnectInfo
+from gateway.locations.event import LocationEvent
+from gateway.ports import Clock
+
+
+class Tokens(Protocol):
+    """Checks tokens."""
+
+    def verify(self, token: str) -> Identity:
+        """Raises TokenError with a message that is safe to show."""
+
+
+class Devices(Protocol):
+    """Who is connected to this process. Every question is asked within one account."""
+
+    def page(self, account: str, after: str | None, limit: int) -> list[ConnectionInfo]:
+        """Connected devices sorted by device id, those after `after` (None: from the first), at most `limit`."""
+
+    def find(self, account: str, device: str) -> ConnectionInfo | None:
+        """The open connection of a device; the newest when it has several."""
+
+    def last_disconnect(self, account: str, device: str) -> DisconnectInfo | None:
+        """How its last connection ended, as long as it is remembered."""
+
+    def disconnect(self, account: str, device: str, code: int, reason: str) -> bool:
+        """Begin a planned close, announced by `goaway`. False: it is not connected."""
+
+    def latest(self, account: str, device: str) -> dict[str, Any] | None:
+        """The latest position of a connected device, from memory."""
+
+
+class Pipeline(Protocol):
+    """Takes events; answers through the sender, not through a return value."""
+
+    def submit(self, sender: Any, account: str, device: str, events: Sequence[LocationEvent]) -> Any: ...
+
+    def forget(self, sender: Any) -> None: ...
+
+
+class Search(Protocol):
+    """Answers questions about stored events."""
+
+    async def search(self, account: str, query: Any) -> Any: ...
+
+    async def track(self, account: str, query: Any) -> Any: ...
+
+    async def latest(self, account: str, device: str) -> Any: ...
+
+
+# A name, whether it is well, and why not.
+Readiness = Callable[[], list[tuple[str, bool, str]]]
+
+
+@dataclass(frozen=True)
+class Api:
+    """`open_metrics`: a peer on this machine may read the metrics without a token."""
+
+    tokens: Tokens
+    devices: Devices
+    pipeline: Pipeline
+    search: Search
+    readiness: Readiness
+    registry: CollectorRegistry
+    clock: Clock
+    max_message_bytes: int = 131_072
+    open_metrics: bool = True
+    deadline_s: float = 30.0

@@ -1,0 +1,80 @@
+"""Devices: who is connected, what was last heard of one, where it went, and asking it to leave."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from gateway.api.call import Call, answer, decode, decode_cursor, encode_cursor
+from gateway.api.locations import find
+from gateway.api.problem import Problem, unavailable
+from gateway.api.records import DeviceDetail, DevicesPage, DisconnectAnswer, DisconnectBody
+from gateway.connections.identity import MAX_NAME_BYTES
+from gateway.errors import QueryError
+from gateway.locations.query import DEFAULT_LIMIT, parse_limit, parse_track
+
+LIST_PARAMETERS = ("limit", "cursor")
+
+
+async def page(call: Call) -> web.StreamResponse:
+    """Connected devices of the account, by id."""
+    query = call.query()
+    for name in query:
+        if name not in LIST_PARAMETERS:
+            raise QueryError(name, f"is not a parameter; known are {', '.join(LIST_PARAMETERS)}")
+    limit = parse_limit(query["limit"]) if "limit" in query else DEFAULT_LIMIT
+    after = decode_cursor(query["cursor"]) if query.get("cursor") else None
+    # One more than asked for tells whether there is a next page.
+    found = call.api.devices.page(call.identity.account, after, limit + 1)
+    devices = found[:limit]
+    return answer(DevicesPage(devices, encode_cursor(devices[-1].device) if len(found) > limit else None))
+
+
+async def one(call: Call) -> web.StreamResponse:
+    """All that is known of a device; 404 when that is nothing."""
+    account, device = call.identity.account, _name(call)
+    connection = call.api.devices.find(account, device)
+    last = call.api.devices.last_disconnect(account, device)
+    latest = call.api.devices.latest(account, device) if connection is not None else None
+    if latest is None:
+        latest = await _stored_latest(call, account, device)
+    if connection is None and last is None and latest is None:
+        raise _unknown()
+    return answer(DeviceDetail(device, connection, last, latest))
+
+
+async def track(call: Call) -> web.StreamResponse:
+    """Where it went, oldest first; empty for a device that nothing is known of."""
+    return await find(call, parse_track(_name(call), call.query()), track=True)
+
+
+async def disconnect(call: Call) -> web.StreamResponse:
+    """Begin a planned close."""
+    device = _name(call)
+    payload = await call.body()
+    wish = decode(payload, DisconnectBody) if payload.strip() else DisconnectBody()
+    if not call.api.devices.disconnect(call.identity.account, device, wish.code, wish.reason):
+        raise Problem(404, "no such device is connected here")
+    return answer(DisconnectAnswer(device, wish.code, wish.reason), 202)
+
+
+async def _stored_latest(call: Call, account: str, device: str) -> dict[str, Any] | None:
+    try:
+        async with asyncio.timeout(call.api.deadline_s):
+            found = await call.api.search.latest(account, device)
+    except TimeoutError as error:
+        raise unavailable("the index does not answer in time") from error
+    return None if found is None else msgspec.to_builtins(found)
+
+
+def _name(call: Call) -> str:
+    if not 0 < len(call.device.encode(errors="replace")) <= MAX_NAME_BYTES:
+        raise _unknown()
+    return call.device
+
+
+def _unknown() -> Problem:
+    return Problem(404, "nothing is known of such a device")

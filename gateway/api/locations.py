@@ -1,0 +1,107 @@
+"""Locations over HTTP: stored for who has no websocket, and searched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from aiohttp import web
+
+from gateway.api.call import Call, answer, decode, invalid
+from gateway.api.problem import bad_field, unavailable
+from gateway.api.records import LocationsAnswer, Refused, Stored
+from gateway.connections.messages import Nack, decode_locations
+from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Durability
+from gateway.locations.query import Query, parse_search
+
+
+class _Typed(msgspec.Struct):
+    type: str = "locations"
+
+
+class Receipt:
+    """A `Sender` that collects what became of the events of one request; `settled` is set when all are known."""
+
+    def __init__(self, ids: set[str]) -> None:
+        self.settled = asyncio.Event()
+        self.acks: list[Stored] = []
+        self.nacks: list[Refused] = []
+        self._pending = ids
+
+    def acknowledge(self, events: Sequence[LocationEvent], durability: Durability) -> None:
+        """These are durable."""
+        self.acks.append(Stored([event.id for event in events], str(durability.value)))
+        self._settle(event.id for event in events)
+
+    def refuse(self, ids: Sequence[str], code: str, message: str, retry_after_ms: int | None) -> None:
+        """These are not stored."""
+        self.nacks.append(Refused(list(ids), code, message, retry_after_ms))
+        self._settle(ids)
+
+    def resume_reading(self) -> None:
+        """A request has been read to its end already."""
+
+    def _settle(self, ids: Iterable[str]) -> None:
+        self._pending.difference_update(ids)
+        if not self._pending:
+            self.settled.set()
+
+
+async def store(call: Call) -> web.StreamResponse:
+    """Hand the events to the pipeline and wait until each of them is settled, or 503: it is safe to send all again."""
+    payload = await call.body()
+    if decode(payload, _Typed).type != "locations":
+        raise bad_field("$.type", "must be locations or be left out", status=422)
+    try:
+        good, bad = decode_locations(payload, call.api.clock.time_ms())
+    except msgspec.ValidationError as error:
+        raise invalid(error) from error
+    receipt = await _settle(call, good) if good else Receipt(set())
+    refused = [_refused(nack) for nack in bad] + receipt.nacks
+    return answer(LocationsAnswer(receipt.acks, refused))
+
+
+async def search(call: Call) -> web.StreamResponse:
+    """By place, time and device; newest first."""
+    return await find(call, parse_search(call.query()))
+
+
+async def search_polygon(call: Call) -> web.StreamResponse:
+    """The same with a GeoJSON geometry in the body."""
+    body = decode(await call.body(), dict[str, object])
+    geometry = body.get("polygon", body)
+    return await find(call, parse_search(call.query(), geometry))
+
+
+async def find(call: Call, query: Query, *, track: bool = False) -> web.StreamResponse:
+    """Ask the index, for a bounded time."""
+    ask = call.api.search.track if track else call.api.search.search
+    try:
+        async with asyncio.timeout(call.api.deadline_s):
+            return answer(await ask(call.identity.account, query))
+    except TimeoutError as error:
+        raise unavailable(f"the search took longer than {call.api.deadline_s:g} s; narrow it") from error
+
+
+async def _settle(call: Call, events: list[LocationEvent]) -> Receipt:
+    # The same id twice is one event; the first wins, as it does over a websocket.
+    unique = {event.id: event for event in reversed(events)}
+    receipt = Receipt(set(unique))
+    pipeline = call.api.pipeline
+    pipeline.submit(receipt, call.identity.account, call.identity.device, list(reversed(unique.values())))
+    try:
+        async with asyncio.timeout(call.api.deadline_s):
+            await receipt.settled.wait()
+    except TimeoutError as error:
+        raise unavailable(
+            f"not everything was stored within {call.api.deadline_s:g} s; send it again with the same ids"
+        ) from error
+    finally:
+        pipeline.forget(receipt)
+    return receipt
+
+
+def _refused(nack: Nack) -> Refused:
+    return Refused(list(nack.ids), nack.code, nack.message, nack.retry_after_ms)

@@ -1,0 +1,87 @@
+"""The OpenAPI 3.1 document, made from operations and the records they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from gateway.api.operation import Listener, Operation
+from gateway.api.records import ProblemBody
+
+PATH = "/api/v1/openapi.json"
+DOCUMENT = Operation(
+    "GET", PATH, "openapi", "This document.", None, Listener.OPERATIONS, {"type": "object", "required": ["openapi"]}
+)
+_REFERENCE = "#/components/schemas/{name}"
+_PROBLEM = "application/problem+json"
+
+
+def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
+    """The whole document, ready to be encoded as JSON; `x-listener` says where an operation is served."""
+    listed = list(operations)
+    kinds = [kind for item in listed for kind in (item.body, item.answer) if isinstance(kind, type)]
+    schemas, components = msgspec.json.schema_components([ProblemBody, *kinds], ref_template=_REFERENCE)
+    by_kind = dict(zip([ProblemBody, *kinds], schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for item in listed:
+        paths.setdefault(item.path, {})[item.method.lower()] = _operation(item, by_kind)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Heiwa",
+            "version": version,
+            "description": "The account is always the token's: what belongs to another is not found.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _operation(item: Operation, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    built: dict[str, Any] = {
+        "operationId": item.name,
+        "summary": item.summary,
+        "x-listener": [part.name.lower() for part in item.listener if part.name],
+        "security": [{"token": [item.scope]}] if item.scope else [],
+        "responses": {str(status): _response(item, status, by_kind) for status in item.statuses},
+    }
+    parameters = _parameters(item)
+    if parameters:
+        built["parameters"] = parameters
+    if item.body is not None:
+        content = {"application/json": {"schema": _schema(item.body, by_kind)}}
+        built["requestBody"] = {"required": item.body_required, "content": content}
+    return built
+
+
+def _parameters(item: Operation) -> list[dict[str, Any]]:
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 128}}
+        for name in re.findall(r"\{(\w+)\}", item.path)
+    ]
+    in_query = [
+        {"name": parameter.name, "in": "query", "description": parameter.description, "schema": dict(parameter.schema)}
+        for parameter in item.parameters
+    ]
+    return in_path + in_query
+
+
+def _response(item: Operation, status: int, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    phrase = HTTPStatus(status).phrase
+    if status != item.status:
+        return {"description": phrase, "content": {_PROBLEM: {"schema": by_kind[ProblemBody]}}}
+    media_type = item.answer if isinstance(item.answer, str) else "application/json"
+    schema = {"type": "string"} if isinstance(item.answer, str) else _schema(item.answer, by_kind)
+    return {"description": phrase, "content": {media_type: {"schema": schema}}}
+
+
+def _schema(kind: Any, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    return by_kind[kind] if isinstance(kind, type) else dict(kind)

@@ -1,0 +1,93 @@
+"""Bodies of the HTTP API that are no records of other parts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.connections.info import ConnectionInfo, DisconnectInfo
+from gateway.locations.event import LocationEvent
+
+# RFC 6455, 5.5: a close frame holds 125 bytes, two of them the code; goaway and logs want a short one anyway.
+MAX_REASON_LENGTH = 100
+
+
+class ProblemBody(Struct, frozen=True, rename={"kind": "type"}):
+    """RFC 9457. `errors` names each bad field; `scope` the one that the token lacks."""
+
+    kind: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+    scope: str | None = None
+    checks: list[dict[str, Any]] | None = None
+
+
+class Stored(Struct, frozen=True):
+    """These events are durable: `indexed`, `firehose`, `spooled` or `dead_letter`."""
+
+    ids: list[str]
+    durability: str
+
+
+class Refused(Struct, frozen=True, omit_defaults=True):
+    """These events were not stored. Without `retry_after_ms` sending them again is useless."""
+
+    ids: list[str]
+    code: str
+    message: str
+    retry_after_ms: int | None = None
+
+
+class LocationsBody(Struct, frozen=True):
+    """What a device without a websocket sends; `type` may be left out."""
+
+    events: Annotated[list[LocationEvent], Meta(min_length=1, max_length=500)]
+    type: Literal["locations"] = "locations"
+
+
+class LocationsAnswer(Struct, frozen=True):
+    """Every id that was sent stands in exactly one of the two."""
+
+    acks: list[Stored]
+    nacks: list[Refused]
+
+
+class DevicesPage(Struct, frozen=True):
+    """Connected devices by id. `next` continues after them; null: there are no more."""
+
+    devices: list[ConnectionInfo]
+    next: str | None
+
+
+class DeviceDetail(Struct, frozen=True):
+    """`connection` null: not connected here. `latest` is its newest position; null: none known."""
+
+    device: str
+    connection: ConnectionInfo | None
+    last_disconnect: DisconnectInfo | None
+    latest: dict[str, Any] | None
+
+
+class DisconnectBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """How to end a connection: the close code of RFC 6455, 7.4, and a word for the logs."""
+
+    code: Literal[1000, 1001, 1008, 1012, 1013] = 1012
+    reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_LENGTH, pattern="^[ -~]*$")] = "operator"
+
+
+class DisconnectAnswer(Struct, frozen=True):
+    """The close has begun; the device was told by `goaway`."""
+
+    device: str
+    code: int
+    reason: str
+
+
+class Health(Struct, frozen=True):
+    """`checks` only with `?verbose`."""
+
+    status: str
+    checks: list[dict[str, Any]] | None = None

@@ -1,0 +1,192 @@
+"""The route table: every operation with its handler. The document is made from the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from gateway.api import devices, health, locations
+from gateway.api.call import Call
+from gateway.api.operation import Listener, Operation, Parameter
+from gateway.api.records import (
+    DeviceDetail,
+    DevicesPage,
+    DisconnectAnswer,
+    DisconnectBody,
+    Health,
+    LocationsAnswer,
+    LocationsBody,
+)
+from gateway.locations.query import MAX_LIMIT, Page
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+_TIME = "ms since the Unix epoch, or RFC 3339 with an offset"
+_LIMIT = Parameter(
+    "limit", "Most results in one answer.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}
+)
+_CURSOR = Parameter("cursor", "`next` of the answer before, to continue after it.")
+_FROM = Parameter("from", f"Not before: {_TIME}.")
+_TO = Parameter("to", f"Before: {_TIME}.")
+_DEVICE = Parameter("device", "Only this device.", {"type": "string", "minLength": 1, "maxLength": 128})
+_PLACE = (
+    Parameter("bbox", "`west,south,east,north` in degrees; west > east crosses the antimeridian."),
+    Parameter("near", "`lat,lon` in degrees; needs `radius_m`."),
+    Parameter("radius_m", "Metres on a sphere of 6,371,008.8 m.", {"type": "number", "minimum": 0}),
+)
+_POLYGON: dict[str, Any] = {
+    "type": "object",
+    "required": ["polygon"],
+    "properties": {
+        "polygon": {
+            "type": "object",
+            "description": "A GeoJSON geometry; its edges are straight in degrees.",
+            "required": ["type", "coordinates"],
+            "properties": {"type": {"enum": ["Polygon", "MultiPolygon"]}, "coordinates": {"type": "array"}},
+        }
+    },
+}
+_PUBLIC, _OPERATIONS, _BOTH = Listener.PUBLIC, Listener.OPERATIONS, Listener.BOTH
+
+
+class Route(NamedTuple):
+    """An operation and what performs it."""
+
+    operation: Operation
+    handler: Handler
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        Operation("GET", "/livez", "livez", "Whether the process lives.", None, _BOTH, Health),
+        health.livez,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/readyz",
+            "readyz",
+            "Whether it wants traffic; 503 while starting or draining.",
+            None,
+            _BOTH,
+            Health,
+            parameters=(Parameter("verbose", "Say what is at fault."),),
+            errors=(503,),
+        ),
+        health.readyz,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/metrics",
+            "metrics",
+            "Prometheus metrics; open to this machine, else scope metrics:read.",
+            None,
+            _OPERATIONS,
+            "text/plain",
+            errors=(401, 403),
+        ),
+        health.metrics,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/locations",
+            "storeLocations",
+            "Store locations of the token's device; answered when each is durable or refused.",
+            "location:write",
+            _PUBLIC,
+            LocationsAnswer,
+            body=LocationsBody,
+            errors=(422, 503),
+        ),
+        locations.store,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/locations/search",
+            "searchLocations",
+            "Find locations by place, time and device; newest first.",
+            "location:read",
+            _OPERATIONS,
+            Page,
+            parameters=(*_PLACE, _FROM, _TO, _DEVICE, _LIMIT, _CURSOR),
+            errors=(503,),
+        ),
+        locations.search,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/locations/search",
+            "searchLocationsInPolygon",
+            "Find locations within a polygon; newest first.",
+            "location:read",
+            _OPERATIONS,
+            Page,
+            parameters=(_FROM, _TO, _DEVICE, _LIMIT, _CURSOR),
+            body=_POLYGON,
+            errors=(422, 503),
+        ),
+        locations.search_polygon,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/devices",
+            "listDevices",
+            "Connected devices, by id.",
+            "device:read",
+            _OPERATIONS,
+            DevicesPage,
+            parameters=(_LIMIT, _CURSOR),
+        ),
+        devices.page,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/devices/{device}",
+            "getDevice",
+            "Its connection, its last disconnect and its latest location.",
+            "device:read",
+            _OPERATIONS,
+            DeviceDetail,
+            errors=(404, 503),
+        ),
+        devices.one,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/devices/{device}/track",
+            "getTrack",
+            "Where it went; oldest first.",
+            "location:read",
+            _OPERATIONS,
+            Page,
+            parameters=(_FROM, _TO, _LIMIT, _CURSOR),
+            errors=(404, 503),
+        ),
+        devices.track,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/devices/{device}/disconnect",
+            "disconnectDevice",
+            "Ask it to leave, then close its connection.",
+            "device:write",
+            _OPERATIONS,
+            DisconnectAnswer,
+            status=202,
+            body=DisconnectBody,
+            body_required=False,
+            errors=(404, 422),
+        ),
+        devices.disconnect,
+    ),
+)

@@ -1,0 +1,214 @@
+"""`heiwa check`: try everything the settings name, and say how to mend what is wrong. Changes nothing that stays."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import shutil
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.errors import HeiwaError, SettingsError
+from gateway.settings.model import Settings
+
+GOOD, WARN, BAD = "ok", "warning", "wrong"
+# A device holds one file; below this many a small fleet already fills the process.
+FEW_FILES = 4096
+LITTLE_DISK_BYTES = 1 << 30
+SMALL_MEMORY_BYTES = 128 << 20
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+class Result(NamedTuple):
+    """One thing that was tried. `mend` is "" when there is nothing to do."""
+
+    name: str
+    verdict: str
+    found: str
+    mend: str = ""
+
+
+def run(settings: Settings) -> list[Result]:
+    """Try everything; one part that fails does not stop the others."""
+    parts: tuple[tuple[str, Callable[[Settings], Iterator[Result]]], ...] = (
+        ("data.folder", _folder),
+        ("listen", _listen),
+        ("listen.tls", _tls),
+        ("auth", _keys),
+        ("memory", _memory),
+        ("files", _files),
+    )
+    results: list[Result] = []
+    for name, part in parts:
+        try:
+            results.extend(part(settings))
+        except (HeiwaError, OSError) as error:
+            results.append(Result(name, BAD, str(error)))
+    return results
+
+
+def table(results: list[Result]) -> str:
+    """One line a thing, how to mend it below."""
+    width = max(len(result.name) for result in results)
+    lines = []
+    for result in results:
+        lines.append(f"{result.verdict:<8} {result.name:<{width}}  {result.found}")
+        if result.mend:
+            lines.append(f"{'':<8} {'':<{width}}  -> {result.mend}")
+    return "\n".join(lines)
+
+
+def _folder(settings: Settings) -> Iterator[Result]:
+    folder = Path(settings.data.folder)
+    name = "data.folder"
+    if not folder.exists():
+        parent = next(parent for parent in folder.absolute().parents if parent.exists())
+        writable = os.access(parent, os.W_OK | os.X_OK)
+        mend = "" if writable else f"make {parent} writable for this user, or set data.folder"
+        yield Result(name, GOOD if writable else BAD, f"{folder.absolute()} will be made at first start", mend)
+        return
+    if not folder.is_dir():
+        yield Result(name, BAD, f"{folder} is not a folder", "set data.folder to a folder")
+        return
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        yield Result(name, BAD, f"{folder} cannot be written: {error.strerror}", "change its owner or set data.folder")
+        return
+    if folder.stat().st_mode & 0o077:
+        yield Result(name, WARN, f"{folder} can be read by others", f"chmod 700 {folder}")
+    else:
+        yield Result(name, GOOD, f"{folder.absolute()} is writable")
+    yield _lock(folder)
+    free_bytes = shutil.disk_usage(folder).free
+    little = free_bytes < LITTLE_DISK_BYTES
+    mend = "free some space: events that cannot be spooled are refused" if little else ""
+    yield Result("disk", WARN if little else GOOD, f"{free_bytes / 2**30:.1f} GiB free", mend)
+
+
+def _lock(folder: Path) -> Result:
+    path = folder / LOCK_NAME
+    if not path.exists():
+        return Result("data.folder lock", GOOD, "never used yet")
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Result("data.folder lock", WARN, "a gateway is using it now", "stop it before starting another one")
+    return Result("data.folder lock", GOOD, "free")
+
+
+def _listen(settings: Settings) -> Iterator[Result]:
+    for key in ("public", "operations"):
+        for address in str(getattr(settings.listen, key)).split(","):
+            yield _port(f"listen.{key}", address.strip())
+
+
+def _port(key: str, address: str) -> Result:
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        return Result(key, BAD, f"{address!r} is not host:port", f"set {key} to something like 127.0.0.1:8080")
+    try:
+        info = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(info[0], info[1], info[2]) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(info[4])
+    except socket.gaierror as error:
+        return Result(key, BAD, f"{address}: {error.strerror}", f"name an address of this machine in {key}")
+    except OSError as error:
+        mend = f"stop what listens there, or set {key} to another address (port 0 picks a free one)"
+        return Result(key, BAD, f"{address}: {error.strerror}", mend)
+    if key == "listen.operations" and not str(info[4][0]).startswith(("127.", "::1")):
+        return Result(key, WARN, f"{address} is free, and others than this machine can reach it", "keep it internal")
+    return Result(key, GOOD, f"{address} is free")
+
+
+def _tls(settings: Settings) -> Iterator[Result]:
+    certificate, key = settings.listen.tls_certificate_file, settings.listen.tls_key_file
+    if not certificate and not key:
+        yield Result("listen.tls", GOOD, "not used: the load balancer is expected to end TLS")
+        return
+    if not certificate or not key:
+        missing = "tls_key_file" if certificate else "tls_certificate_file"
+        yield Result("listen.tls", BAD, f"listen.{missing} is not set", "set both, or neither")
+        return
+    try:
+        # With a password callback OpenSSL does not ask on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except FileNotFoundError:
+        missing = next(path for path in (certificate, key) if not Path(path).exists())
+        yield Result("listen.tls", BAD, f"{missing} does not exist", "correct the path")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        mend = "the key must belong to the first certificate, both PEM, without a password"
+        yield Result("listen.tls", BAD, f"{certificate} and {key}: {error}", mend)
+    else:
+        yield Result("listen.tls", GOOD, f"{certificate} and its key belong together")
+
+
+def _keys(settings: Settings) -> Iterator[Result]:
+    from gateway.connections.auth import KEY_NAME, Authenticator
+
+    auth = settings.auth
+    if not auth.secret_file and not auth.public_key_file:
+        path = Path(settings.data.folder) / KEY_NAME
+        if not path.exists():
+            yield Result("auth", GOOD, f"no key is set: {path} will be made at first start")
+            return
+        if path.stat().st_mode & 0o077:
+            yield Result("auth", WARN, f"{path} can be read by others", f"chmod 600 {path}")
+            return
+    from gateway.device.command import SystemClock
+
+    try:
+        Authenticator(auth, Path(settings.data.folder), SystemClock())
+    except SettingsError as error:
+        yield Result(error.key, BAD, str(error), "tokens cannot be checked without a good key")
+    else:
+        yield Result("auth", GOOD, f"tokens are checked with {auth.public_key_file or auth.secret_file or path}")
+
+
+def _memory(settings: Settings) -> Iterator[Result]:
+    limit_bytes = settings.connections.memory_limit_bytes
+    origin = "connections.memory_limit_bytes"
+    for path in [] if limit_bytes else _CGROUP_LIMITS:
+        text = _read(path)
+        if text.isdigit() and int(text) < 1 << 60:
+            limit_bytes, origin = int(text), "the cgroup"
+            break
+    if not limit_bytes:
+        limit_bytes, origin = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the machine"
+    small = limit_bytes < SMALL_MEMORY_BYTES
+    mend = "give it at least 128 MiB: a bare process takes up to 50" if small else ""
+    yield Result("memory", WARN if small else GOOD, f"{limit_bytes / 2**20:.0f} MiB, by {origin}", mend)
+
+
+def _files(settings: Settings) -> Iterator[Result]:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reserve, wanted = settings.connections.file_reserve, settings.connections.maximum
+    room = max(0, limit - reserve)
+    if wanted > room:
+        mend = f"raise it (ulimit -n {wanted + reserve}, LimitNOFILE, nofile) or lower connections.maximum"
+        yield Result("files", BAD, f"a limit of {limit} leaves {room} connections, {wanted} are wanted", mend)
+    elif limit < FEW_FILES:
+        mend = "raise it: ulimit -n 65536, LimitNOFILE=65536, or nofile in the task definition"
+        yield Result("files", WARN, f"a limit of {limit} allows {room} connections", mend)
+    else:
+        yield Result("files", GOOD, f"a limit of {limit} allows {room} connections")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+# The file that the process that owns a data folder holds with flock.
+LOCK_NAME = "lock"
