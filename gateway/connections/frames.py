@@ -28,6 +28,7 @@ PING_FRAME: Final = b"\x89\x00"
 _FIN_TEXT = 0x81
 _FIN_PING = 0x89
 _FIN_PONG = 0x8A
+_PLAIN = frozenset((_FIN_TEXT, _FIN_PING, _FIN_PONG))
 _MASKED = 0x80
 _SHORT = 125
 _MEDIUM = 126
@@ -66,7 +67,7 @@ def read_plain_frame(data: bytes, position: int, max_bytes: int) -> PlainFrame |
     first = data[position]
     length = data[position + 1] - _MASKED
     # RFC 6455, 5.1: "a client MUST mask all frames"; an unmasked one is negative here and thus unusual.
-    if 0 <= length <= _SHORT and (first == _FIN_TEXT or first == _FIN_PONG or first == _FIN_PING):
+    if 0 <= length <= _SHORT and first in _PLAIN:
         start = position + 6
     elif length == _MEDIUM and first == _FIN_TEXT:
         if available < 4:

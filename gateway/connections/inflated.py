@@ -20,11 +20,13 @@ from gateway.connections.frames import FrameEnd
 class Step(NamedTuple):
     """What one frame, or the part of it at hand, led to.
 
-    `position`: the bytes up to here are used. `message`: a whole text message, None: none ended here.
+    `position`: the bytes up to here are used. `message`: a whole text message, None: none ended here. `whole`: the
+    frame ended here.
     """
 
     position: int
     message: bytes | None
+    whole: bool
 
 
 class Inflated:
@@ -49,7 +51,7 @@ class Inflated:
                 message = self._data(frame.opcode, bytes(frame.data), frame.fin)  # type: ignore[union-attr]
         if not whole and self._protocol.state is not State.OPEN:
             end = len(data)
-        return Step(end, message)
+        return Step(end, message, whole)
 
     def receive_eof(self) -> None:
         """The peer will send nothing more."""

@@ -11,7 +11,7 @@ def next_arrival(arrival_s: float, now_s: float, cost_s: float) -> float:
 
     The sender is above its rate by as much as the result lies ahead of `now_s` beyond the burst it is allowed.
     """
-    return (arrival_s if arrival_s > now_s else now_s) + cost_s
+    return max(arrival_s, now_s) + cost_s
 
 
 class TokenBucket:

@@ -1,8 +1,8 @@
 """One timing wheel for the deadlines of all connections (Varghese and Lauck, 1987, scheme 6).
 
 A connection costs four bytes here and no timer object. Each slot has one entry that counts: the earliest moment at
-which somebody must look at it. A later deadline is found when that moment comes; an earlier one gets a new entry and the
-old one is void.
+which somebody must look at it. A later deadline is found when that moment comes; an earlier one gets a new entry and
+the old one is void.
 """
 
 from __future__ import annotations

@@ -1,0 +1,202 @@
+"""The opening handshake: from the bytes of a request to a websocket offer or a readable refusal (RFC 6455, 4.2).
+
+websockets' Sans-I/O layer reads the request and judges it; this file adds subprotocols, origins and where the token is.
+"""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from websockets.datastructures import Headers, MultipleValuesError
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from gateway.connections.admission import Refusal
+from gateway.connections.inflated import release
+
+MAX_REQUEST_BYTES = 16_384
+PATH = b"/ws"
+END_OF_REQUEST = b"\r\n\r\n"
+V1 = "heiwa.v1.json"
+BEARER = "heiwa.bearer."
+
+
+@dataclass(eq=False)
+class Rejected(Exception):
+    """The handshake is refused with this answer. `extra` are further members of the problem (RFC 9457, 3.2)."""
+
+    status: int
+    reason: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(refusal: Refusal, retry_after_s: int) -> Rejected:
+        """A refusal by admission, with the time to stay away."""
+        return Rejected(refusal.status, refusal.reason, refusal.detail, {"Retry-After": str(retry_after_s)})
+
+    def response(self) -> bytes:
+        """The whole HTTP answer with a JSON problem (RFC 9457); the connection ends after it."""
+        title = http.HTTPStatus(self.status).phrase
+        body = msgspec.json.encode(
+            {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.extra}
+        )
+        lines = [
+            f"HTTP/1.1 {self.status} {title}",
+            "Content-Type: application/problem+json",
+            f"Content-Length: {len(body)}",
+            "Cache-Control: no-store",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+        ]
+        return "\r\n".join(lines).encode("latin-1") + END_OF_REQUEST + body
+
+
+class _Protocol(ServerProtocol):
+    """Answers with the subprotocol that was chosen, whatever else was offered."""
+
+    chosen: Subprotocol | None = None
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        return self.chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this listener serves. `subprotocols` in order of preference; the first is for clients that offer none."""
+
+    subprotocols: Sequence[str]
+    allowed_origins: Collection[str]
+    max_message_bytes: int
+    compression: bool = False
+
+
+class Offer:
+    """A valid websocket handshake that waits for its token to be verified."""
+
+    __slots__ = ("_protocol", "_response", "forwarded_for", "subprotocol", "token")
+
+    def __init__(self, protocol: _Protocol, response: Response, request: Request) -> None:
+        self._protocol = protocol
+        self._response = response
+        self.forwarded_for = ",".join(request.headers.get_all("X-Forwarded-For"))
+        self.subprotocol: str = protocol.chosen or V1
+        self.token = _token(request.headers)
+
+    def accept(self) -> tuple[bytes, ServerProtocol | None]:
+        """The answer 101 and, when an extension was agreed, the protocol that has to be kept for it."""
+        self._protocol.send_response(self._response)
+        answer = b"".join(self._protocol.data_to_send())
+        if self._protocol.extensions:
+            return answer, self._protocol
+        release(self._protocol)
+        return answer, None
+
+    def decline(self) -> None:
+        """The handshake is refused after all: free the protocol at once."""
+        release(self._protocol)
+
+
+def find_end(data: bytes | bytearray) -> int:
+    """The length of the request's head within `data`, 0 while it is incomplete. Raises Rejected when too large."""
+    end = data.find(END_OF_REQUEST, 0, MAX_REQUEST_BYTES)
+    if end >= 0:
+        return end + len(END_OF_REQUEST)
+    if len(data) >= MAX_REQUEST_BYTES:
+        raise Rejected(431, "header_size", f"the request is larger than {MAX_REQUEST_BYTES} bytes")
+    return 0
+
+
+def is_websocket_path(head: bytes) -> bool:
+    """Whether the request is for `/ws`; all other paths belong to the HTTP API."""
+    parts = head[: head.find(b"\r\n")].split(b" ")
+    return len(parts) > 1 and parts[1].partition(b"?")[0] == PATH
+
+
+def read_offer(head: bytes, policy: Policy) -> Offer:
+    """Judge exactly one request's head, and nothing behind it. Raises Rejected."""
+    # Fed more than the head, the library's generator would swallow the start of a glued frame and parse frames of a
+    # peer that nobody has authenticated.
+    protocol = _Protocol(
+        extensions=[ServerPerMessageDeflateFactory()] if policy.compression else None,
+        max_size=policy.max_message_bytes,
+    )
+    try:
+        return _read_offer(protocol, head, policy)
+    except Rejected:
+        release(protocol)
+        raise
+
+
+def _read_offer(protocol: _Protocol, head: bytes, policy: Policy) -> Offer:
+    protocol.receive_data(head)
+    request = next(iter(protocol.events_received()), None)
+    if not isinstance(request, Request):
+        raise _malformed(protocol)
+    origin = request.headers.get_all("Origin")
+    if origin and (len(origin) > 1 or origin[0] not in policy.allowed_origins):
+        raise Rejected(403, "origin", "this Origin is not in listen.allowed_origins")
+    protocol.chosen = Subprotocol(choose_subprotocol(request.headers, policy.subprotocols) or "") or None
+    response = protocol.accept(request)
+    if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+        raise _judged(protocol, response)
+    return Offer(protocol, response, request)
+
+
+def choose_subprotocol(headers: Headers, served: Sequence[str]) -> str | None:
+    """The first served subprotocol that is offered; None when the client offers none at all and gets the default.
+
+    Raises Rejected when it offers only unknown ones, or only a token.
+    """
+    offered = [name.strip() for header in headers.get_all("Sec-WebSocket-Protocol") for name in header.split(",")]
+    if not offered:
+        return None
+    for name in served:
+        if name in offered:
+            return name
+    raise Rejected(
+        400, "subprotocol", "none of the offered subprotocols is served", extra={"served": [*served, f"{BEARER}<JWT>"]}
+    )
+
+
+def _token(headers: Headers) -> str | None:
+    """RFC 6750, 2.1, or for browsers, which cannot set headers, an offered subprotocol."""
+    try:
+        authorization = headers.get("Authorization")
+    except MultipleValuesError:
+        return None
+    if authorization is not None:
+        scheme, _, token = authorization.partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else None
+    for header in headers.get_all("Sec-WebSocket-Protocol"):
+        for name in header.split(","):
+            if name.strip().startswith(BEARER):
+                return name.strip().removeprefix(BEARER)
+    return None
+
+
+def _malformed(protocol: ServerProtocol) -> Rejected:
+    error = protocol.handshake_exc
+    detail = str(error.__cause__ or error) if error else "not an HTTP request"
+    written = b"".join(protocol.data_to_send())
+    # The library has written its own answer when a line or the number of headers was over its limits (414, 431).
+    status = int(written[9:12]) if written.startswith(b"HTTP/1.1 ") else 400
+    return Rejected(status, "malformed", f"not a valid HTTP request: {detail}"[:300])
+
+
+def _judged(protocol: ServerProtocol, response: Response) -> Rejected:
+    kept = {name: response.headers[name] for name in ("Allow", "Upgrade") if name in response.headers}
+    if response.status_code == http.HTTPStatus.UPGRADE_REQUIRED:
+        kept["Connection"] = "Upgrade"
+        kept["Sec-WebSocket-Version"] = "13"
+    # RFC 6455, 4.4: a version we do not speak is answered with the one we do.
+    if response.status_code == http.HTTPStatus.BAD_REQUEST:
+        kept["Sec-WebSocket-Version"] = "13"
+    return Rejected(response.status_code, "handshake", f"no websocket handshake: {protocol.handshake_exc}"[:300], kept)

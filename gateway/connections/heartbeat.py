@@ -1,0 +1,38 @@
+"""What is due for one connection when the wheel comes to it. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Due(Enum):
+    NOTHING = "nothing"
+    PING = "ping"
+    DEAD = "dead"
+    DEADLINE = "deadline"
+    LEAVE = "leave"
+
+
+class Verdict(NamedTuple):
+    """What to do now, and when to look again."""
+
+    due: Due
+    next_s: float
+
+
+def judge(now_s: float, heard_s: float, heartbeat_s: float, planned_s: float, deadline_s: float) -> Verdict:
+    """Ping after `heartbeat_s` without a word; dead after as long again.
+
+    `planned_s`: when the peer is to be asked to leave, 0: never. `deadline_s`: the end of something under way, 0: none.
+    A connection whose reading *we* have paused must be given with `heard_s` = `now_s`: its silence is our doing.
+    """
+    if deadline_s and now_s >= deadline_s:
+        return Verdict(Due.DEADLINE, now_s + heartbeat_s)
+    if now_s >= heard_s + 2 * heartbeat_s:
+        return Verdict(Due.DEAD, now_s + heartbeat_s)
+    if planned_s and now_s >= planned_s:
+        return Verdict(Due.LEAVE, now_s + heartbeat_s)
+    ping_s = heard_s + heartbeat_s
+    due, next_s = (Due.PING, ping_s + heartbeat_s) if now_s >= ping_s else (Due.NOTHING, ping_s)
+    return Verdict(due, min(moment for moment in (next_s, planned_s, deadline_s) if moment))

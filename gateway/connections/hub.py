@@ -1,0 +1,170 @@
+"""What all connections of a process share: settings in the units they are needed in, the columns, the wheel, counts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.connections.admission import Admission, FlapGuard
+from gateway.connections.auth import Authenticator
+from gateway.connections.handshake import Policy
+from gateway.connections.proxy import Networks, parse_networks
+from gateway.connections.rate import TokenBucket
+from gateway.connections.registry import Registry
+from gateway.connections.table import Table
+from gateway.connections.timing_wheel import TimingWheel
+from gateway.ports import Clock
+from gateway.settings.model import DeviceClass, Settings
+from gateway.telemetry import Log
+
+if TYPE_CHECKING:
+    from gateway.connections.accepting import Accepting
+    from gateway.connections.transport import Connection
+
+TICK_S = 0.25
+# A burst of bytes is what one second allows, but at least one whole message with its header.
+_FRAME_OVERHEAD_BYTES = 14
+
+
+class Session(Protocol):
+    """What a subprotocol does with its connections; one object serves all of them."""
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def text(self, connection: Connection, payload: bytes) -> None: ...
+
+    def closed(self, connection: Connection) -> None: ...
+
+
+class Timed(Protocol):
+    """Whoever holds a slot: the wheel has come to it."""
+
+    def look(self, now_s: float) -> None: ...
+
+
+class Cause:
+    """Why a connection is being closed, from the decision to its end."""
+
+    __slots__ = ("code", "reason")
+
+    def __init__(self, reason: str, code: int) -> None:
+        self.reason = reason
+        self.code = code
+
+
+class Hub:
+    """Shared by all connections. `now_s` (monotonic) and `time_ms` (Unix epoch) are as of the last tick: good enough
+    for limits and heartbeats, and no system call a message.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        authenticator: Authenticator,
+        sessions: dict[str, Session],
+        maximum: int,
+        chance: random.Random,
+    ) -> None:
+        connections = settings.connections
+        self.settings = connections
+        self.clock = clock
+        self.chance = chance
+        self.authenticator = authenticator
+        self.sessions = sessions
+        self.log = Log("connections")
+        self.now_s = clock.monotonic_s()
+        self.time_ms = clock.time_ms()
+        self.table = Table()
+        self.wheel = TimingWheel(self.now_s, TICK_S)
+        self.holders: list[Timed | None] = []
+        self.registry = Registry()
+        self.flaps = FlapGuard(connections.flap_limit, connections.flap_holdoff_s)
+        burst = max(1.0, connections.handshakes_per_s)
+        self.admission = Admission(
+            maximum, connections.handshakes_pending, TokenBucket(connections.handshakes_per_s, burst, self.now_s)
+        )
+        self.policy = Policy(
+            tuple(sessions),
+            _names(settings.listen.allowed_origins),
+            connections.max_message_bytes,
+            connections.compression,
+        )
+        self.handshake_timeout_s = settings.listen.handshake_timeout_s
+        self.proxies: Networks = parse_networks("listen.trusted_proxies", settings.listen.trusted_proxies)
+        self.proxy_protocol = settings.listen.proxy_protocol
+        self.classes = settings.device_classes
+        self.max_message_bytes = connections.max_message_bytes
+        self.message_s = 1 / connections.messages_per_s if connections.messages_per_s else 0.0
+        self.messages_burst_s = connections.messages_burst * self.message_s
+        self.byte_s = 1 / connections.bytes_per_s if connections.bytes_per_s else 0.0
+        largest = connections.max_message_bytes + _FRAME_OVERHEAD_BYTES
+        self.bytes_burst_s = max(1.0, largest * self.byte_s)
+        self.age_s = _range_s(connections.max_age_h)
+        self.http: Callable[[], asyncio.Protocol] | None = None
+        self.refused: OrderedDict[int, Accepting] = OrderedDict()
+        self.causes: dict[int, Cause] = {}
+        self.strikes: dict[int, int] = {}
+        self.opened = 0
+        self.refusals: Counter[tuple[int, str]] = Counter()
+        self.disconnects: Counter[tuple[str, int, str]] = Counter()
+        self.messages_in = 0
+        self.refusal_logs = TokenBucket(10, 100, self.now_s)
+
+    def take_slot(self, holder: Timed) -> int:
+        """A slot for a new connection; `holder` is looked at when the wheel comes to it."""
+        slot = self.table.take()
+        while slot >= len(self.holders):
+            self.holders.append(None)
+        self.holders[slot] = holder
+        return slot
+
+    def free_slot(self, slot: int) -> None:
+        """The connection ended."""
+        self.wheel.cancel(slot)
+        self.holders[slot] = None
+        self.causes.pop(slot, None)
+        self.strikes.pop(slot, None)
+        self.table.give_back(slot)
+
+    def set_deadline(self, slot: int, after_s: float) -> None:
+        """What is under way in `slot` has to end within `after_s`."""
+        at_s = self.now_s + after_s
+        self.table.deadline_s[slot] = at_s
+        self.wheel.schedule(slot, at_s)
+
+    def tick(self) -> None:
+        """Move the clocks and look at whatever is due."""
+        self.now_s = self.clock.monotonic_s()
+        self.time_ms = self.clock.time_ms()
+        for slot in self.wheel.turn(self.now_s):
+            holder = self.holders[slot]
+            if holder is not None:
+                holder.look(self.now_s)
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick()
+
+    def device_class(self, name: str) -> DeviceClass:
+        """The settings of a class; an unknown one is treated like none."""
+        return self.classes.get(name) or _NO_CLASS
+
+
+_NO_CLASS = DeviceClass()
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in text.split(",") if part.strip())
+
+
+def _range_s(text: str) -> tuple[float, float] | None:
+    if text == "0":
+        return None
+    low, _, high = text.partition("-")
+    return float(low) * 3600, float(high) * 3600

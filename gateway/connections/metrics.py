@@ -1,0 +1,42 @@
+"""Connections as Prometheus sees them; built from plain counts when scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gateway.connections.hub import Hub
+
+
+class ConnectionMetrics:
+    """A collector over a hub. Labels are bounded: reasons and codes, never a device or account."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        hub = self._hub
+        yield _gauge("heiwa_connections", "Sockets open now, from accept to end.", hub.admission.open)
+        yield _gauge(
+            "heiwa_handshakes_pending", "Sockets that have not finished their handshake.", hub.admission.pending
+        )
+        yield _gauge("heiwa_connections_maximum", "Most sockets this process takes.", hub.admission.maximum)
+        yield _counter("heiwa_connections_opened", "Websockets opened since start.", hub.opened)
+        yield _counter("heiwa_messages_received", "Whole messages received since start.", hub.messages_in)
+        refused = CounterMetricFamily("heiwa_handshakes_refused", "Refused handshakes.", labels=["status", "reason"])
+        for (status, reason), count in sorted(hub.refusals.items()):
+            refused.add_metric([str(status), reason], count)
+        yield refused
+        closed = CounterMetricFamily("heiwa_disconnects", "Ended websockets.", labels=["reason", "code", "fault"])
+        for (reason, code, fault), count in sorted(hub.disconnects.items()):
+            closed.add_metric([reason, str(code), fault], count)
+        yield closed
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)

@@ -1,0 +1,169 @@
+"""Who is connected: accounts, their devices, and how the last connection of each ended.
+
+An account sees only its own devices: nothing here is looked up without one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from gateway.connections.identity import Identity
+from gateway.connections.info import ConnectionInfo, DisconnectInfo
+from gateway.connections.uuid7 import text_of, time_ms_of
+
+if TYPE_CHECKING:
+    from gateway.connections.transport import Connection
+
+EXCLUSIVE_SCOPES = frozenset({"location:write", "command:receive", "admin"})
+_MAX_LAST_DISCONNECTS = 10_000
+
+
+class Account:
+    """One tenant while it has connections. A device has one connection, or several where duplicates are allowed."""
+
+    __slots__ = ("__weakref__", "connected", "devices", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.connected = 0
+        self.devices: dict[str, Connection | list[Connection]] = {}
+
+    def of(self, device: str) -> list[Connection]:
+        """The connections of a device, the newest last."""
+        found = self.devices.get(device)
+        if found is None:
+            return []
+        return found if isinstance(found, list) else [found]
+
+
+class Profile:
+    """What many connections have in common and share as one object: account, scopes, class."""
+
+    __slots__ = ("__weakref__", "account", "device_class", "exclusive", "may_write", "scopes")
+
+    def __init__(self, account: Account, identity: Identity) -> None:
+        self.account = account
+        self.scopes = identity.scopes
+        self.device_class = identity.device_class
+        self.may_write = identity.may("location:write")
+        self.exclusive = not EXCLUSIVE_SCOPES.isdisjoint(identity.scopes)
+
+
+class Registry:
+    """All open connections, by account and device."""
+
+    def __init__(self) -> None:
+        # Weak: an account and a profile live exactly as long as a connection refers to them.
+        self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
+        self._profiles: WeakValueDictionary[tuple[str, frozenset[str], str], Profile] = WeakValueDictionary()
+        self._last: OrderedDict[tuple[str, str], tuple[int, int, str, str]] = OrderedDict()
+
+    def profile(self, identity: Identity) -> Profile:
+        """The shared profile of this identity."""
+        key = (identity.account, identity.scopes, identity.device_class)
+        profile = self._profiles.get(key)
+        if profile is None:
+            account = self._accounts.get(identity.account)
+            if account is None:
+                account = self._accounts[identity.account] = Account(identity.account)
+            profile = self._profiles[key] = Profile(account, identity)
+        return profile
+
+    def connected(self, account: str) -> int:
+        """How many connections the account has."""
+        found = self._accounts.get(account)
+        return found.connected if found else 0
+
+    def rivals(self, account: str, device: str) -> list[Connection]:
+        """Open connections of the device that only one may have at a time."""
+        found = self._accounts.get(account)
+        return [rival for rival in found.of(device) if rival.profile.exclusive] if found else []
+
+    def add(self, connection: Connection) -> None:
+        """The connection is open."""
+        account = connection.profile.account
+        account.connected += 1
+        others = account.of(connection.device)
+        account.devices[connection.device] = [*others, connection] if others else connection
+
+    def remove(self, connection: Connection, time_ms: int, code: int, reason: str, fault: str) -> None:
+        """The connection ended; how is kept for the device's page."""
+        account = connection.profile.account
+        account.connected -= 1
+        others = [other for other in account.of(connection.device) if other is not connection]
+        if not others:
+            account.devices.pop(connection.device, None)
+        else:
+            account.devices[connection.device] = others if len(others) > 1 else others[0]
+        key = (account.name, connection.device)
+        self._last.pop(key, None)
+        self._last[key] = (time_ms, code, reason, fault)
+        if len(self._last) > _MAX_LAST_DISCONNECTS:
+            self._last.popitem(last=False)
+
+    def page(self, account: str, after: str | None, limit: int) -> list[ConnectionInfo]:
+        """The account's connected devices sorted by id, those behind `after`."""
+        found = self._accounts.get(account)
+        if found is None:
+            return []
+        names = heapq.nsmallest(limit, (name for name in found.devices if after is None or name > after))
+        return [describe(found.of(name)[-1]) for name in names]
+
+    def find(self, account: str, device: str) -> ConnectionInfo | None:
+        """The newest connection of a device; None: not connected to this process."""
+        connection = self._newest(account, device)
+        return describe(connection) if connection else None
+
+    def last_disconnect(self, account: str, device: str) -> DisconnectInfo | None:
+        """How the device's last connection here ended; None: not known (any more)."""
+        found = self._last.get((account, device))
+        if found is None:
+            return None
+        time_ms, code, reason, fault = found
+        return DisconnectInfo(time_ms, code, reason, fault)  # type: ignore[arg-type]
+
+    def latest(self, account: str, device: str) -> dict[str, Any] | None:
+        """The latest position this connection sent and got acknowledged; None: not connected, or none yet."""
+        connection = self._newest(account, device)
+        if connection is None:
+            return None
+        table, slot = connection.hub.table, connection.slot
+        if table.position_ms[slot] == 0:
+            return None
+        return {"device": device, "time": table.position_ms[slot], "lat": table.lat[slot], "lon": table.lon[slot]}
+
+    def disconnect(self, account: str, device: str, code: int, reason: str) -> bool:
+        """Ask all connections of a device to leave, then close them with `code`; False: it has none."""
+        found = self._accounts.get(account)
+        connections = found.of(device) if found else []
+        for connection in list(connections):
+            connection.leave("drain", reason, code)
+        return bool(connections)
+
+    def all(self) -> list[Connection]:
+        """Every open connection, in no order that matters."""
+        accounts = list(self._accounts.values())
+        return [connection for account in accounts for device in account.devices for connection in account.of(device)]
+
+    def _newest(self, account: str, device: str) -> Connection | None:
+        found = self._accounts.get(account)
+        connections = found.of(device) if found else []
+        return connections[-1] if connections else None
+
+
+def describe(connection: Connection) -> ConnectionInfo:
+    """A connection as the API shows it."""
+    hub, slot = connection.hub, connection.slot
+    table = hub.table
+    return ConnectionInfo(
+        connection=text_of(table.id_high[slot], table.id_low[slot]),
+        device=connection.device,
+        device_class=connection.profile.device_class,
+        connected_ms=time_ms_of(table.id_high[slot]),
+        address=table.address(slot),
+        heard_ms=hub.time_ms - int((hub.now_s - table.heard_s[slot]) * 1000),
+        expires_ms=table.expires_ms[slot],
+    )
