@@ -108,6 +108,7 @@ class Hub:
         self.refused: OrderedDict[int, Accepting] = OrderedDict()
         self.causes: dict[int, Cause] = {}
         self.strikes: dict[int, int] = {}
+        self.emptied = asyncio.Event()
         self.opened = 0
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.disconnects: Counter[tuple[str, int, str]] = Counter()

@@ -56,6 +56,7 @@ class Registry:
     """All open connections, by account and device."""
 
     def __init__(self) -> None:
+        self.total = 0
         # Weak: an account and a profile live exactly as long as a connection refers to them.
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         self._profiles: WeakValueDictionary[tuple[str, frozenset[str], str], Profile] = WeakValueDictionary()
@@ -86,6 +87,7 @@ class Registry:
         """The connection is open."""
         account = connection.profile.account
         account.connected += 1
+        self.total += 1
         others = account.of(connection.device)
         account.devices[connection.device] = [*others, connection] if others else connection
 
@@ -93,6 +95,7 @@ class Registry:
         """The connection ended; how is kept for the device's page."""
         account = connection.profile.account
         account.connected -= 1
+        self.total -= 1
         others = [other for other in account.of(connection.device) if other is not connection]
         if not others:
             account.devices.pop(connection.device, None)

@@ -316,6 +316,8 @@ class Connection(asyncio.Protocol):
             self._inflated = None
         fault = Fault.PLAN if self._flags & LEAVING else fault_of(cause.code)
         hub.registry.remove(self, hub.time_ms, cause.code, cause.reason, fault)
+        if hub.registry.total == 0:
+            hub.emptied.set()
         hub.disconnects[cause.reason, cause.code, fault] += 1
         hub.log.info(
             "disconnect",
