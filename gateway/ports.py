@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.locations.batch import DeviceEvents
+from gateway.locations.outcome import Rejection
+from gateway.locations.query import Found, Query
 
 
 class Clock(Protocol):
@@ -13,3 +18,80 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Seconds since an arbitrary moment; never goes back."""
+
+
+class LocationIndex(Protocol):
+    """Where location events are kept and found. Every call is scoped to one account except `write`.
+
+    A cancelled call may still take effect; writing the same events again is harmless, because an event is one by
+    (account, device, id) and the first copy wins.
+    """
+
+    async def open(self) -> None:
+        """Make or check the store. Raises StoreError or SchemaError when it cannot be used."""
+
+    async def close(self) -> None:
+        """Release everything; what `write` returned for stays stored."""
+
+    async def write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        """Store all events durably, and return the ones that were not: position in the flattened batch → why.
+
+        A duplicate is a success. When this returns, the others survive a crash and are found by every search that
+        starts afterwards. Raises StoreError when nothing is known about any of them.
+        """
+
+    async def search(self, account: str, query: Query) -> tuple[list[Found], bool]:
+        """Up to `query.limit` events after `query.after`, newest first, then device, then id; and whether more exist.
+
+        Raises StoreError.
+        """
+
+    async def track(self, account: str, query: Query) -> tuple[list[Found], bool]:
+        """The same for `query.device` (required; `query.shape` is ignored), oldest first, then id."""
+
+    async def latest(self, account: str, device: str) -> Found | None:
+        """The device's event with the newest time; None when there is none. Raises StoreError."""
+
+
+class SpoolRecord(NamedTuple):
+    """What one `append` call stored, under a number that grows with time."""
+
+    number: int
+    groups: Sequence[DeviceEvents]
+
+
+class Spool(Protocol):
+    """A durable queue on disk for what the index does not take, replayed oldest first."""
+
+    async def open(self) -> None:
+        """Make or check the store, and salvage what is readable of a damaged one. Raises StoreError or SchemaError."""
+
+    async def close(self) -> None:
+        """Release everything; the records stay."""
+
+    async def append(self, groups: Sequence[DeviceEvents]) -> None:
+        """Store all or nothing as one record, durable on return. Raises SpoolFullError or StoreError.
+
+        A cancelled call may still take effect.
+        """
+
+    async def oldest(self, after: int = 0) -> SpoolRecord | None:
+        """The record with the lowest number above `after`; None when there is none. Raises StoreError."""
+
+    async def remove(self, number: int) -> None:
+        """Forget one record. Raises StoreError."""
+
+    @property
+    def events(self) -> int:
+        """How many events it holds."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the records take."""
+
+
+class DeadLetters(Protocol):
+    """Where events go that no index will ever take, so that a person can look at them."""
+
+    async def append(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> None:
+        """Store all; durable on return. Raises StoreError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, json
 
 MAX_ID_LENGTH = 64
 MAX_ATTRIBUTES_BYTES = 1024
@@ -12,6 +12,8 @@ OLDEST_MS = 30 * 24 * 3600 * 1000
 NEWEST_MS = 24 * 3600 * 1000
 
 Scalar = str | int | float | bool | None
+
+_encode = json.Encoder().encode
 
 
 class LocationEvent(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -30,3 +32,22 @@ class LocationEvent(Struct, frozen=True, omit_defaults=True, gc=False):
     speed: Annotated[float, Meta(ge=-1e9, le=1e9)] | None = None
     heading: Annotated[float, Meta(ge=-360, le=360)] | None = None
     attributes: dict[str, Scalar] | None = None
+
+
+def check(event: LocationEvent, now_ms: int) -> str | None:
+    """What is wrong with a decoded event besides types and ranges, with the path of the field; None if nothing.
+
+    `now_ms` is the wall clock. A device with a broken clock must not make indices of its own: the time has to lie
+    between 30 days ago and 1 day ahead, both inclusive.
+    """
+    age_ms = now_ms - event.time
+    if age_ms > OLDEST_MS:
+        return "time is more than 30 days ago - at `$.time`"
+    if age_ms < -NEWEST_MS:
+        return "time is more than 1 day ahead - at `$.time`"
+    name = event.id
+    if not (name.isascii() and name.isprintable()) or not 0 < len(name) <= MAX_ID_LENGTH:
+        return "id is not 1 to 64 printable ASCII characters - at `$.id`"
+    if event.attributes is not None and len(_encode(event.attributes)) > MAX_ATTRIBUTES_BYTES:
+        return "attributes take more than 1024 bytes - at `$.attributes`"
+    return None

@@ -1,0 +1,66 @@
+"""Dead letters: one JSON object a line, appended and synced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from msgspec import json
+
+from gateway.adapters.sqlite_file import sync_folder
+from gateway.errors import StoreError
+from gateway.locations.batch import DeviceEvents
+from gateway.locations.outcome import Rejection
+from gateway.ports import Clock
+
+
+class DeadLetterFile:
+    """The DeadLetters port on a file of JSON lines: `time` (ms), `account`, `device`, `reason`, `event`."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "dead-letters")
+
+    async def append(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> None:
+        """See the port. A line that a crash cut short is ended first, so that it spoils no other."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._append, letters)
+
+    def _append(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> None:
+        now_ms = self._clock.time_ms()
+        lines = [
+            json.encode(
+                {
+                    "time": now_ms,
+                    "account": group.account,
+                    "device": group.device,
+                    "reason": rejection.reason,
+                    "event": event,
+                }
+            )
+            for group, rejection in letters
+            for event in group.events
+        ]
+        try:
+            new = not self._path.exists()
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                    lines.insert(0, b"")
+                _write_all(descriptor, b"\n".join(lines) + b"\n")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if new:
+                sync_folder(self._path.parent)
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error.strerror}") from error
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -1,0 +1,99 @@
+"""SQLite files as this program uses them: WAL, every commit synced, errors turned into ours at this edge."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gateway.errors import SchemaError, StoreError
+
+PAGE_BYTES = 8192
+BUSY_TIMEOUT_S = 10.0
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Turn the driver's exceptions into StoreError that names the file and how to mend it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(_explain(path, error)) from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+
+
+def _explain(path: Path, error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"{path} is damaged ({error}); stop the program and move the file away to go on without it"
+    if code == sqlite3.SQLITE_FULL:
+        return f"{path}: no space left ({error})"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return f"{path} cannot be written ({error}); check the owner and the mode of the file and its folder"
+    return f"{path}: {error}"
+
+
+def open_store(path: Path, schema: str, version: int, *, checkpoint_bytes: int, cache_bytes: int) -> sqlite3.Connection:
+    """A writing connection in autocommit mode; an empty file gets `schema`, which is marked with `version`.
+
+    May be used by any thread, by one at a time. Raises StoreError, or SchemaError for a file with a newer version.
+    """
+    with store_errors(path):
+        # Statements for thousands of rows are large: a small cache of them, each worth keeping.
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=24
+        )
+        try:
+            _prepare(connection, path, schema, version)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_bytes // PAGE_BYTES}")
+            connection.execute(f"PRAGMA cache_size = -{cache_bytes // 1024}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: int) -> None:
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found > version:
+        raise SchemaError(
+            f"{path} has schema {found}, this version knows {version}; use a newer version of the program"
+        )
+    if found == version:
+        return
+    connection.execute("PRAGMA journal_mode = WAL")
+    # One transaction, so that a crash leaves either nothing or all of it.
+    connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
+    path.chmod(0o600)
+    sync_folder(path.parent)
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, for use by one thread at a time. Raises StoreError."""
+    with store_errors(path):
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: a synced file whose name is lost is lost too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_store(path: Path) -> None:
+    """Delete a database with its log; nobody may hold a writing connection."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    sync_folder(path.parent)

@@ -1,0 +1,211 @@
+"""The spool: a durable queue in one SQLite file, used by one thread.
+
+One record holds one whole batch, which the caller has gathered: that is the group commit. Torn writes at the end of
+the log are recognised by SQLite's checksums; damage inside the file by its structure and a checksum a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+from zlib import crc32
+
+from msgspec import DecodeError, msgpack
+
+from gateway.adapters.sqlite_file import open_store, store_errors
+from gateway.errors import SpoolFullError, StoreError
+from gateway.locations.batch import DeviceEvents, count
+from gateway.ports import SpoolRecord
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE record (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, events INTEGER NOT NULL, checksum INTEGER NOT NULL, body BLOB NOT NULL
+);
+CREATE TABLE damaged (number INTEGER PRIMARY KEY, events INTEGER NOT NULL, body BLOB NOT NULL);
+"""
+CHECKPOINT_BYTES = 16 * 1024 * 1024
+CACHE_BYTES = 4 * 1024 * 1024
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_encode = msgpack.Encoder().encode
+_decode = msgpack.Decoder(list[DeviceEvents]).decode
+
+
+class SQLiteSpool:
+    """The Spool port on the file `path`, at most `max_bytes` of records."""
+
+    def __init__(self, path: Path, max_bytes: int = 8 << 30) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._thread = ThreadPoolExecutor(1, "spool")
+        self._connection: sqlite3.Connection | None = None
+        self._events = 0
+        self._bytes = 0
+
+    @property
+    def events(self) -> int:
+        """How many events it holds."""
+        return self._events
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the records take."""
+        return self._bytes
+
+    async def open(self) -> None:
+        """See the port. What cannot be read is kept beside it, in a file named `….damaged-1` and so on."""
+        await self._in_thread(self._open)
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._in_thread(self._close)
+        self._thread.shutdown(wait=False)
+
+    async def append(self, groups: Sequence[DeviceEvents]) -> None:
+        """See the port."""
+        await self._in_thread(lambda: self._append(groups))
+
+    async def oldest(self, after: int = 0) -> SpoolRecord | None:
+        """See the port. A record whose checksum is wrong is set aside in a table of its own."""
+        return await self._in_thread(lambda: self._oldest(after))
+
+    async def remove(self, number: int) -> None:
+        """See the port."""
+        await self._in_thread(lambda: self._remove(number))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    # What follows runs in the thread.
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"{self._path} is closed")
+        return self._connection
+
+    def _open(self) -> None:
+        with store_errors(self._path):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._connection = self._connect()
+            self._count()
+        except StoreError as error:
+            if not _is_damage(error):
+                raise
+            self._salvage(error)
+
+    def _connect(self) -> sqlite3.Connection:
+        return open_store(
+            self._path, SCHEMA, SCHEMA_VERSION, checkpoint_bytes=CHECKPOINT_BYTES, cache_bytes=CACHE_BYTES
+        )
+
+    def _count(self) -> None:
+        with store_errors(self._path):
+            row = self._db.execute("SELECT total(events), total(length(body)) FROM record").fetchone()
+        self._events, self._bytes = int(row[0]), int(row[1])
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _append(self, groups: Sequence[DeviceEvents]) -> None:
+        body, events = _encode(groups), count(groups)
+        if self._bytes + len(body) > self._max_bytes:
+            raise SpoolFullError(f"{self._path} holds {self._bytes} bytes, locations.spool_max_bytes is reached")
+        with store_errors(self._path):
+            self._db.execute(
+                "INSERT INTO record (events, checksum, body) VALUES (?, ?, ?)", (events, crc32(body), body)
+            )
+        self._events += events
+        self._bytes += len(body)
+
+    def _oldest(self, after: int) -> SpoolRecord | None:
+        while True:
+            with store_errors(self._path):
+                row = self._db.execute(
+                    "SELECT number, checksum, body FROM record WHERE number > ? ORDER BY number LIMIT 1", (after,)
+                ).fetchone()
+            if row is None:
+                return None
+            number, checksum, body = row
+            if crc32(body) == checksum:
+                try:
+                    return SpoolRecord(number, _decode(body))
+                except DecodeError:
+                    pass
+            self._set_aside(number)
+
+    def _set_aside(self, number: int) -> None:
+        _log.error("spool record is damaged, kept in the table `damaged`", extra={"file": str(self._path)})
+        with store_errors(self._path):
+            self._db.execute(
+                "INSERT OR REPLACE INTO damaged SELECT number, events, body FROM record WHERE number = ?", (number,)
+            )
+        self._remove(number)
+
+    def _remove(self, number: int) -> None:
+        with store_errors(self._path):
+            row = self._db.execute(
+                "DELETE FROM record WHERE number = ? RETURNING events, length(body)", (number,)
+            ).fetchall()
+        if row:
+            self._events -= row[0][0]
+            self._bytes -= row[0][1]
+
+    def _salvage(self, cause: StoreError) -> None:
+        """Start a new file with every record that can still be read; the damaged one is kept."""
+        self._close()
+        aside = next(
+            path
+            for path in (self._path.with_name(f"{self._path.name}.damaged-{n}") for n in range(1, 10_000))
+            if not path.exists()
+        )
+        with store_errors(self._path):
+            # The log goes along: what it holds is part of the file.
+            for suffix in ("-wal", "-shm", ""):
+                part = self._path.with_name(self._path.name + suffix)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + suffix))
+        self._connection = self._connect()
+        records = _readable(aside)
+        with store_errors(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?)", records)
+            self._db.execute("COMMIT")
+        self._count()
+        _log.error(
+            "spool was damaged; what is readable was kept",
+            extra={"file": str(aside), "records": len(records), "problem": str(cause)},
+        )
+
+
+def _is_damage(error: StoreError) -> bool:
+    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _readable(path: Path) -> list[tuple[int, int, int, bytes]]:
+    """The records of a damaged file from both ends, up to where reading fails."""
+    found: dict[int, tuple[int, int, int, bytes]] = {}
+    for order in ("ASC", "DESC"):
+        connection = sqlite3.connect(path)
+        try:
+            rows = connection.execute(f"SELECT number, events, checksum, body FROM record ORDER BY number {order}")  # noqa: S608
+            for row in rows:
+                if row[0] in found:
+                    break
+                found[row[0]] = row
+        except sqlite3.Error:
+            continue
+        finally:
+            connection.close()
+    return [found[number] for number in sorted(found)]
