@@ -1,0 +1,381 @@
+"""Location ingest: events come in by message, leave in batches, and are acknowledged once they are durable.
+
+    submit → buffer → index ─ stored ─────────────► acknowledge(indexed)
+                        ├─ not taken → spool ─────► acknowledge(spooled), replayed into the index later
+                        │                └─ full ─► refuse with retry_after_ms
+                        └─ never will → dead letters ► acknowledge(dead_letter)
+
+One batch is written at a time; meanwhile the next one gathers. So an idle pipeline writes at once, a busy one writes
+large batches, and no timer is needed to do either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+from prometheus_client.metrics_core import Metric
+
+from gateway.errors import SpoolFullError, StoreError, TaskFailedError
+from gateway.locations.batch import DeviceEvents, count, size_bytes
+from gateway.locations.buffer import Buffer, Caller, Limits, Submission
+from gateway.locations.counters import Counters, gauge
+from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
+from gateway.locations.replay import Replay
+from gateway.ports import Clock, DeadLetters, LocationIndex, Spool
+
+# The shares of the time given to `stop`: for the index, the rest for the spool.
+_INDEX_SHARE = 0.7
+_RESUME_AFTER_S = 0.05
+
+_log = logging.getLogger(__name__)
+_Part = tuple[Caller, DeviceEvents]
+_MESSAGES = {
+    "overloaded": "too many location events are waiting; slow down",
+    "shutting_down": "the gateway does not take location events now; send them again",
+    "index_unavailable": "the index does not take location events now, and settings allow nothing else",
+    "spool_full": "location events cannot be stored now: the spool is full",
+    "storage_failed": "location events cannot be stored now: the disk refuses",
+}
+
+
+class _Verdict(NamedTuple):
+    """What became of some events: acknowledged with a durability, or refused with a code of `_MESSAGES`."""
+
+    parts: list[_Part]
+    durability: Durability | None = None
+    code: str = ""
+    retry_after_ms: int = 1000
+
+
+class LocationPipeline:
+    """Owns the tasks `locations-flush` and `locations-replay`. Used on one event loop's thread.
+
+    `ack_min` is the least durability that is acknowledged: with INDEXED, what the index does not take is refused.
+    `failed` is done when a task ended that must not; its exception, a TaskFailedError, carries the cause.
+    """
+
+    def __init__(
+        self,
+        index: LocationIndex,
+        spool: Spool,
+        dead_letters: DeadLetters,
+        clock: Clock,
+        random: Random,
+        *,
+        ack_min: Durability = Durability.SPOOLED,
+        limits: Limits | None = None,
+    ) -> None:
+        self._index = index
+        self._spool = spool
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._random = random
+        self._may_spool = ack_min is Durability.SPOOLED
+        self._buffer = Buffer(limits or Limits())
+        self._counters = Counters()
+        self._replay = Replay(index, spool, dead_letters, clock, lambda: bool(self._buffer), self._counters)
+        self._callers: dict[int, Caller] = {}
+        self._paused: deque[Caller] = deque()
+        self._in_flight: list[Submission] = []
+        self._wake = asyncio.Event()
+        self._running = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = asyncio.Future()
+
+    # Start and stop
+
+    async def start(self) -> None:
+        """Start flushing and replaying. The index and the spool are open already."""
+        self._running = True
+        self._tasks = [
+            asyncio.create_task(self._flush_forever(), name="locations-flush"),
+            asyncio.create_task(self._replay.run(), name="locations-replay"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Refuse what comes from now on, flush the rest, and spool what the index did not take in time.
+
+        Takes at most about `timeout_s`; what neither took is refused. Cancelled, it stops at once: what was not
+        acknowledged is then told to nobody, and devices send it again. Harmless when called again.
+        """
+        self._running = False
+        self._wake.set()
+        tasks, self._tasks = self._tasks, []
+        try:
+            if tasks:
+                tasks[1].cancel()
+                await asyncio.wait(tasks[:1], timeout=timeout_s * _INDEX_SHARE)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        # A commit that is still under way may succeed as well: the spool's copy is then a duplicate, by design.
+        left = self._in_flight + self._buffer.take_all()
+        self._in_flight = []
+        if left:
+            await self._give_up(left, timeout_s * (1 - _INDEX_SHARE))
+
+    async def _give_up(self, left: list[Submission], timeout_s: float) -> None:
+        parts = [(submission.caller, submission.group) for submission in left]
+        spooled = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                spooled = await self._to_spool(parts) is None
+        except TimeoutError:
+            _log.error("spool did not take the last location events in time")
+        verdict = _Verdict(parts, Durability.SPOOLED) if spooled else _Verdict(parts, code="shutting_down")
+        self._settle(left, [verdict])
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self.failed.done():
+            return
+        cause = task.exception()
+        if cause is None and not self._running:
+            return
+        error = TaskFailedError(f"the task {task.get_name()} ended")
+        error.__cause__ = cause
+        self._running = False
+        self.failed.set_exception(error)
+        # Whoever awaits it still gets the exception; this only says that nobody has to.
+        self.failed.exception()
+
+    # Taking in
+
+    def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
+        """Take the events of one message, which the caller has checked (see `event.check`). Never blocks.
+
+        PAUSE: stop reading from this sender until its `resume_reading` is called. Above the second mark, and when the
+        pipeline does not run, the events are refused before this returns.
+        """
+        number = len(events)
+        if number == 0:
+            return Pressure.GO
+        self._counters.accepted += number
+        if not self._running:
+            self._refuse_at_once(sender, events, "shutting_down")
+            return Pressure.GO
+        size = size_bytes(events)
+        caller = self._callers.get(id(sender))
+        if caller is None:
+            caller = self._callers[id(sender)] = Caller(sender)
+        if not self._buffer.fits(number, size):
+            self._refuse_at_once(sender, events, "overloaded")
+            self._pause(caller)
+            return Pressure.PAUSE
+        caller.submissions += 1
+        self._buffer.add(Submission(caller, DeviceEvents(account, device, events), size))
+        self._wake.set()
+        pressure = self._buffer.pressure()
+        if pressure is Pressure.PAUSE:
+            self._pause(caller)
+        return pressure
+
+    def forget(self, sender: Sender) -> None:
+        """The sender is gone: what it sent is still stored and settled, but nobody is told. Harmless when unknown."""
+        caller = self._callers.pop(id(sender), None)
+        if caller is not None:
+            caller.sender = None
+
+    def _refuse_at_once(self, sender: Sender, events: Sequence[LocationEvent], code: str) -> None:
+        self._counters.refused[code] += len(events)
+        sender.refuse([event.id for event in events], code, _MESSAGES[code], self._random.randint(1000, 4000))
+
+    def _pause(self, caller: Caller) -> None:
+        if not caller.paused:
+            caller.paused = True
+            self._paused.append(caller)
+
+    # Flushing
+
+    async def _flush_forever(self) -> None:
+        while self._running or self._buffer:
+            if self._buffer:
+                await self._flush()
+            else:
+                await self._wait_for_events()
+
+    async def _wait_for_events(self) -> None:
+        """Until something was submitted. Senders still paused are let go in portions, for some may have nothing."""
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(_RESUME_AFTER_S if self._paused else None):
+                await self._wake.wait()
+        except TimeoutError:
+            self._resume(20)
+
+    async def _flush(self) -> None:
+        began_s = self._clock.monotonic_s()
+        batch = self._in_flight = self._buffer.take()
+        rejections = await self._write([submission.group for submission in batch])
+        if not rejections:
+            self._settle(batch, [_Verdict([(s.caller, s.group) for s in batch], Durability.INDEXED)])
+        else:
+            await self._settle_each(batch, rejections)
+        self._counters.flushed(self._clock.monotonic_s() - began_s)
+        events = sum(len(submission.group.events) for submission in batch)
+        self._resume(events // len(batch))
+
+    async def _write(self, groups: list[DeviceEvents]) -> Mapping[int, Rejection]:
+        """The index's answer; everything is rejected while it fails as a whole, which is tried again after a while."""
+        rejections: Mapping[int, Rejection]
+        everything = range(count(groups))
+        if self._may_spool and not self._replay.index_works():
+            rejections = dict.fromkeys(everything, Rejection("the index failed a moment ago"))
+        else:
+            try:
+                rejections = await self._index.write(groups)
+            except StoreError as error:
+                self._replay.index_failed(error)
+                rejections = dict.fromkeys(everything, Rejection(str(error)))
+        if rejections:
+            self._counters.index_failures += 1
+        return rejections
+
+    async def _settle_each(self, batch: list[Submission], rejections: Mapping[int, Rejection]) -> None:
+        stored, refused, poison = _sort(batch, rejections)
+        why_not_spooled = await self._to_spool(refused) if refused else None
+        letters_kept = await self._replay.bury(poison) if poison else True
+        dead = [(caller, group) for caller, group, _ in poison]
+        verdicts = [_Verdict(stored, Durability.INDEXED)]
+        if why_not_spooled is None:
+            verdicts.append(_Verdict(refused, Durability.SPOOLED))
+        else:
+            verdicts.append(_Verdict(refused, code=why_not_spooled, retry_after_ms=self._later_ms()))
+        if letters_kept:
+            verdicts.append(_Verdict(dead, Durability.DEAD_LETTER))
+        else:
+            verdicts.append(_Verdict(dead, code="storage_failed", retry_after_ms=self._later_ms()))
+        self._settle(batch, verdicts)
+
+    async def _to_spool(self, parts: list[_Part]) -> str | None:
+        """Store the events in the spool; None when they are durable there, else the code of the refusal."""
+        if not self._may_spool:
+            return "index_unavailable"
+        try:
+            await self._spool.append([group for _, group in parts])
+        except StoreError as error:
+            self._counters.spool_failures += 1
+            _log.critical("location events are refused: the spool does not take them", extra={"problem": str(error)})
+            return "spool_full" if isinstance(error, SpoolFullError) else "storage_failed"
+        self._replay.wake()
+        return None
+
+    def _later_ms(self) -> int:
+        return self._random.randint(5000, 15_000)
+
+    # Telling
+
+    def _settle(self, batch: list[Submission], verdicts: list[_Verdict]) -> None:
+        """The batch is decided: count all of it first, then tell, so that the count is right for whoever is told."""
+        self._in_flight = []
+        self._buffer.settled(batch)
+        for submission in batch:
+            caller = submission.caller
+            caller.submissions -= 1
+            if caller.submissions == 0 and not caller.paused and caller.sender is not None:
+                del self._callers[id(caller.sender)]
+        for verdict in verdicts:
+            events = count(group for _, group in verdict.parts)
+            if verdict.durability is not None:
+                self._counters.acknowledged[verdict.durability] += events
+            elif events:
+                self._counters.refused[verdict.code] += events
+        for verdict in verdicts:
+            self._tell(verdict)
+
+    def _tell(self, verdict: _Verdict) -> None:
+        for caller, events in _merge(verdict.parts):
+            sender = caller.sender
+            if sender is None:
+                continue
+            try:
+                if verdict.durability is not None:
+                    sender.acknowledge(events, verdict.durability)
+                else:
+                    ids = [event.id for event in events]
+                    sender.refuse(ids, verdict.code, _MESSAGES[verdict.code], verdict.retry_after_ms)
+            except Exception:
+                self._sender_failed(sender)
+
+    def _sender_failed(self, sender: Sender) -> None:
+        """One connection's fault must not stop the others; its device sends again what it was not told about."""
+        self._counters.sender_errors += 1
+        _log.exception("a sender failed when it was told what became of its events")
+        self.forget(sender)
+
+    def _resume(self, typical_events: int) -> None:
+        """Let as many paused senders read again as there is room for, the longest paused first."""
+        room = self._buffer.room_for(typical_events)
+        while self._paused and room > 0:
+            caller = self._paused.popleft()
+            caller.paused = False
+            if (sender := caller.sender) is None:
+                continue
+            room -= 1
+            if caller.submissions == 0:
+                del self._callers[id(sender)]
+            try:
+                sender.resume_reading()
+            except Exception:
+                self._sender_failed(sender)
+
+    # Numbers
+
+    def conservation(self) -> int:
+        """Accepted − (acknowledged + refused + pending): 0 at all times, or events were lost or made up."""
+        return self._counters.accepted - self._counters.settled() - self._buffer.events
+
+    def collect(self) -> Iterator[Metric]:
+        """Metric families `heiwa_locations_*` for a Prometheus registry; call it on the event loop's thread."""
+        yield from self._counters.families()
+        yield gauge("heiwa_locations_pending_events", "Events taken in and not settled.", self._buffer.events)
+        yield gauge("heiwa_locations_pending_bytes", "An upper bound of their size.", self._buffer.size_bytes)
+        yield gauge("heiwa_locations_paused_senders", "Connections asked to stop reading.", len(self._paused))
+        yield gauge("heiwa_locations_spool_events", "Events in the spool.", self._spool.events)
+        yield gauge("heiwa_locations_spool_bytes", "Size of the spool's records.", self._spool.size_bytes)
+        yield gauge("heiwa_locations_unaccounted_events", "Conservation: must be 0.", self.conservation())
+
+
+def _merge(parts: list[_Part]) -> Iterator[tuple[Caller, Sequence[LocationEvent]]]:
+    """The events of each caller, all of them together."""
+    merged: dict[int, tuple[Caller, list[Sequence[LocationEvent]]]] = {}
+    for caller, group in parts:
+        merged.setdefault(id(caller), (caller, []))[1].append(group.events)
+    for caller, lists in merged.values():
+        yield caller, lists[0] if len(lists) == 1 else [event for events in lists for event in events]
+
+
+def _sort(
+    batch: list[Submission], rejections: Mapping[int, Rejection]
+) -> tuple[list[_Part], list[_Part], list[tuple[Caller, DeviceEvents, Rejection]]]:
+    """What is stored, what the index may take later, and what it never will."""
+    stored: list[_Part] = []
+    refused: list[_Part] = []
+    poison: list[tuple[Caller, DeviceEvents, Rejection]] = []
+    position = 0
+    for submission in batch:
+        caller, group = submission.caller, submission.group
+        good: list[LocationEvent] = []
+        later: list[LocationEvent] = []
+        for event in group.events:
+            rejection = rejections.get(position)
+            position += 1
+            if rejection is None:
+                good.append(event)
+            elif rejection.poison:
+                poison.append((caller, DeviceEvents(group.account, group.device, (event,)), rejection))
+            else:
+                later.append(event)
+        if good:
+            stored.append((caller, DeviceEvents(group.account, group.device, good)))
+        if later:
+            refused.append((caller, DeviceEvents(group.account, group.device, later)))
+    return stored, refused, poison
