@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.connections.admission import Admission, FlapGuard
@@ -65,7 +65,7 @@ class Hub:
         settings: Settings,
         clock: Clock,
         authenticator: Authenticator,
-        sessions: dict[str, Session],
+        sessions: Mapping[str, Session],
         maximum: int,
         chance: random.Random,
     ) -> None:

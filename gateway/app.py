@@ -1,0 +1,289 @@
+"""The composition root: what is started in which order, and stopped in the reverse.
+
+Start: settings → telemetry → data folder → stores → pipeline → connections → listeners → ready.
+Stop, each step bounded: readiness off → no new connections → send the connections away, paced → flush the batches,
+spool what is left → close stores → release the folder. Nothing acknowledged is lost at any point, a `kill -9` included:
+an ack is sent only after the event is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from gateway import __version__
+from gateway.adapters.clock import SystemClock
+from gateway.adapters.data_folder import DataFolder
+from gateway.adapters.dead_letters import DeadLetterFile
+from gateway.adapters.machine import memory, raise_file_limit
+from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.api.application import build_operations, build_public
+from gateway.api.context import Api
+from gateway.connections.accepting import Accepting
+from gateway.connections.auth import Authenticator
+from gateway.connections.device_session import DeviceSession
+from gateway.connections.handshake import V1
+from gateway.connections.housekeeping import Housekeeping
+from gateway.connections.hub import Hub
+from gateway.connections.listener import Address, SocketOptions, listen, open_socket, parse_addresses, tls_context
+from gateway.connections.metrics import ConnectionMetrics
+from gateway.connections.shutdown import all_gone, leave_all
+from gateway.errors import SettingsError, TaskFailedError
+from gateway.locations.outcome import Durability
+from gateway.locations.pipeline import LocationPipeline
+from gateway.locations.search import SearchService
+from gateway.settings.load import Loaded
+from gateway.settings.model import Settings
+from gateway.telemetry import Log, configure_logging, new_registry
+
+log = Log("app")
+
+FLUSH_TIMEOUT_S = 5.0
+HTTP_SHUTDOWN_S = 1.0
+# asyncio hands a signal over between two callbacks only; this is how long the stores may take to close after that.
+CLOSE_TIMEOUT_S = 5.0
+
+
+class Gateway:
+    """One process's parts. `start`, then `run` until something ends it, then `stop`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.addresses: dict[str, list[str]] = {"public": [], "operations": []}
+        self._clock = SystemClock()
+        self._chance = random.Random()  # noqa: S311 - jitter, not keys
+        self._tasks: list[asyncio.Task[None]] = []
+        self._servers: list[asyncio.AbstractServer] = []
+        self._runners: list[web.AppRunner] = []
+        self._leaving = False
+        self._ready = False
+
+    async def start(self) -> None:
+        """Start everything; on failure what was started is stopped again. Raises HeiwaError naming the cause."""
+        sockets = self._bind()
+        self._folder = DataFolder.open(self.settings.data.folder)
+        try:
+            await self._start_stores()
+            self._start_connections()
+            await self._listen(sockets)
+        except BaseException:
+            for _, opened, _ in sockets:
+                opened.close()
+            self._folder.close()
+            raise
+        self._housekeeping.settle()
+        self._ready = True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Return when `stop` is set; raises TaskFailedError when a part of the gateway ended by itself."""
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        watched: list[asyncio.Future[Any]] = [stopping, *self._tasks, self.pipeline.failed]
+        try:
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for task in watched[1:]:
+                if task.done():
+                    name = task.get_name() if isinstance(task, asyncio.Task) else "locations"
+                    raise TaskFailedError(f"the task {name!r} ended") from task.exception()
+        finally:
+            stopping.cancel()
+
+    async def stop(self) -> None:
+        """Leave calmly: everyone is sent away, everything accepted is stored. Cancelled: what is left is cut."""
+        self._leaving = True
+        self.hub.admission.draining = True
+        sent = await leave_all(self.hub, self.settings.drain.stop_timeout_s)
+        cut = await all_gone(self.hub, self.settings.connections.close_timeout_s)
+        log.info("connections_closed", sent_away=sent, cut=cut)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close listeners and stores; what the pipeline holds is stored first."""
+        for server in self._servers:
+            server.close()
+        for runner in self._runners:
+            await runner.cleanup()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.pipeline.stop(FLUSH_TIMEOUT_S)
+        await self._index.close()
+        await self._spool.close()
+        self._folder.close()
+
+    def readiness(self) -> list[tuple[str, bool, str]]:
+        """Name, whether it is well, and why not."""
+        return [
+            ("started", self._ready, "" if self._ready else "starting"),
+            ("serving", not self._leaving, "draining" if self._leaving else ""),
+        ]
+
+    def _bind(self) -> list[tuple[str, socket.socket, SocketOptions]]:
+        """Bound before anything else: a taken port is the commonest failure, and nothing is left behind by it."""
+        settings = self.settings.listen
+        options = SocketOptions(
+            settings.backlog,
+            settings.reuse_port,
+            self.settings.connections.send_buffer_bytes,
+            int(self.settings.connections.heartbeat_s * 2000),
+        )
+        plain = SocketOptions(128)
+        wanted = [("public", address, options) for address in parse_addresses("listen.public", settings.public)]
+        wanted += [
+            ("operations", address, plain) for address in parse_addresses("listen.operations", settings.operations)
+        ]
+        bound: list[tuple[str, socket.socket, SocketOptions]] = []
+        try:
+            for name, address, socket_options in wanted:
+                bound.append((name, open_socket(f"listen.{name}", address, socket_options), socket_options))
+        except BaseException:
+            for _, opened, _ in bound:
+                opened.close()
+            raise
+        return bound
+
+    async def _start_stores(self) -> None:
+        settings = self.settings.locations
+        path = self._folder.path
+        self._index = SQLiteLocationIndex(
+            path / "locations", self._clock, settings.retention_days, settings.index_max_bytes
+        )
+        self._spool = SQLiteSpool(path / "spool.db", settings.spool_max_bytes)
+        await self._index.open()
+        await self._spool.open()
+        dead_letters = DeadLetterFile(path / "dead-letters.jsonl", self._clock)
+        self.pipeline = LocationPipeline(
+            self._index, self._spool, dead_letters, self._clock, self._chance, ack_min=Durability(settings.ack_min)
+        )
+        await self.pipeline.start()
+
+    def _start_connections(self) -> None:
+        settings = self.settings
+        limit = raise_file_limit()
+        maximum = settings.connections.maximum or limit - settings.connections.file_reserve
+        if maximum < 1 or maximum > limit - settings.connections.file_reserve:
+            raise SettingsError(
+                "connections.maximum",
+                f"{maximum} connections and file_reserve {settings.connections.file_reserve} do not fit the limit of "
+                f"{limit} open files; raise the limit (ulimit -n, nofile) or lower the setting",
+            )
+        authenticator = Authenticator(settings.auth, self._folder.path, self._clock)
+        sessions = {V1: DeviceSession(self.pipeline)}
+        self.hub = Hub(settings, self._clock, authenticator, sessions, maximum, self._chance)
+        self._housekeeping = Housekeeping(self.hub, lambda: memory(settings.connections.memory_limit_bytes).share)
+        self._spawn("heartbeat", self.hub.run())
+        self._spawn("housekeeping", self._housekeeping.run())
+        self._api = Api(
+            tokens=authenticator,
+            devices=self.hub.registry,
+            pipeline=self.pipeline,
+            search=SearchService(self._index),
+            readiness=self.readiness,
+            registry=new_registry(ConnectionMetrics(self.hub), self.pipeline),
+            clock=self._clock,
+            max_message_bytes=settings.connections.max_message_bytes,
+        )
+
+    async def _listen(self, sockets: list[tuple[str, socket.socket, SocketOptions]]) -> None:
+        tls = tls_context(self.settings.listen)
+        public = await self._http(build_public(self._api))
+        operations = await self._http(build_operations(self._api))
+        self.hub.http = public
+        for name, bound, options in sockets:
+            factory = operations if name == "operations" else lambda: Accepting(self.hub)
+            server = await listen(bound, factory, options, tls if name == "public" else None)
+            self._servers.append(server)
+            host, port = bound.getsockname()[:2]
+            self.addresses[name].append(str(Address(host, port)))
+
+    async def _http(self, application: web.Application) -> web.Server:
+        runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=HTTP_SHUTDOWN_S)
+        await runner.setup()
+        self._runners.append(runner)
+        server = runner.server
+        if server is None:
+            raise TaskFailedError("the HTTP server was not made")
+        return server
+
+    def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(coroutine, name=name))
+
+
+def serve(loaded: Loaded) -> int:
+    """Run a gateway until SIGTERM or SIGINT; returns the exit code. Raises HeiwaError when it cannot start."""
+    configure_logging(loaded.settings.log.level, loaded.settings.log.format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(loaded.settings))
+
+
+async def _serve(settings: Settings) -> int:
+    began_s = time.perf_counter()
+    gateway = Gateway(settings)
+    stop, at_once = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (at_once if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await gateway.start()
+    _announce(gateway, time.perf_counter() - began_s)
+    try:
+        await gateway.run(stop)
+    except TaskFailedError as error:
+        log.error("failed", exc_info=error.__cause__ or error, message=str(error))  # noqa: TRY400
+        await _unless(at_once, gateway.close(), gateway)
+        return error.exit_code
+    log.info("stopping", connections=gateway.hub.registry.total)
+    await _unless(at_once, gateway.stop(), gateway)
+    log.info("stopped")
+    return 0
+
+
+async def _unless(at_once: asyncio.Event, stopping: Coroutine[Any, Any, None], gateway: Gateway) -> None:
+    """Stop, but a second signal cuts the connections and only flushes what was accepted."""
+    task = asyncio.create_task(stopping, name="stopping")
+    hurry = asyncio.create_task(at_once.wait(), name="second signal")
+    await asyncio.wait([task, hurry], return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if not task.done():
+        log.warning("stopping_at_once")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await gateway.close()
+        return
+    await task
+
+
+def _announce(gateway: Gateway, took_s: float) -> None:
+    """What a person needs now: both addresses, where the data is, and one line to paste."""
+    public, operations = gateway.addresses["public"], gateway.addresses["operations"]
+    log.info("ready", version=__version__, public=public, operations=operations, took_s=round(took_s, 3))
+    scheme = "wss" if gateway.settings.listen.tls_certificate_file else "ws"
+    heiwa = Path(sys.argv[0]).name if Path(sys.argv[0]).name != "__main__.py" else "python -m gateway"
+    if Path(".venv/bin/heiwa").exists():
+        heiwa = ".venv/bin/heiwa"
+    folder = Path(gateway.settings.data.folder)
+    setting = "" if str(folder) == "heiwa-data" else f" --set data.folder={folder}"
+    lines = [
+        f"Heiwa {__version__} is ready ({took_s:.1f} s).",
+        *(f"  devices     {scheme}://{address}/ws" for address in public),
+        *(f"  operations  http://{address}" for address in operations),
+        f"  data        {folder.absolute()}",
+        "Paste into another terminal:",
+        f"  {heiwa} device --sub dog-1 --url {scheme}://{public[0]}/ws{setting}",
+        f"  curl -sH \"Authorization: Bearer $({heiwa} token --sub me --scope 'location:read device:read'{setting})\" "
+        f"'http://{operations[0]}/api/v1/locations/search?bbox=-180,-90,180,90&limit=5'",
+    ]
+    print("\n".join(lines), flush=True)  # noqa: T201
