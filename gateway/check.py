@@ -17,6 +17,8 @@ from gateway.errors import HeiwaError, SettingsError
 from gateway.settings.model import Settings
 
 GOOD, WARN, BAD = "ok", "warning", "wrong"
+# The file that the process that owns a data folder holds with flock (adapters/data_folder.py).
+LOCK_NAME = "lock"
 # A device holds one file; below this many a small fleet already fills the process.
 FEW_FILES = 4096
 LITTLE_DISK_BYTES = 1 << 30
@@ -153,6 +155,7 @@ def _tls(settings: Settings) -> Iterator[Result]:
 
 
 def _keys(settings: Settings) -> Iterator[Result]:
+    from gateway.adapters.clock import SystemClock
     from gateway.connections.auth import KEY_NAME, Authenticator
 
     auth = settings.auth
@@ -164,8 +167,6 @@ def _keys(settings: Settings) -> Iterator[Result]:
         if path.stat().st_mode & 0o077:
             yield Result("auth", WARN, f"{path} can be read by others", f"chmod 600 {path}")
             return
-    from gateway.device.command import SystemClock
-
     try:
         Authenticator(auth, Path(settings.data.folder), SystemClock())
     except SettingsError as error:
@@ -208,7 +209,3 @@ def _read(path: str) -> str:
         return Path(path).read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-# The file that the process that owns a data folder holds with flock.
-LOCK_NAME = "lock"

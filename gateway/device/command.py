@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from random import Random, SystemRandom
 
 import msgspec
 
+from gateway.adapters.clock import SystemClock
 from gateway.device import display, gpx
 from gateway.device.client import Device
 from gateway.device.display import Display, Summary
@@ -28,16 +28,6 @@ from gateway.minting import DEVICE_SCOPE, Minter
 TOKEN_LIFE_S = 3600.0
 MAX_TRACK_BYTES = 64 * 2**20
 KYOTO = (35.0116, 135.7681)
-
-
-class SystemClock:
-    """The operating system's clocks."""
-
-    def time_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -70,6 +60,8 @@ def run(options: Options, minter: Callable[[], Minter]) -> int:
     0: everything measured was acknowledged; 1: something was not, or the server sent the device away for good;
     3: the server was never reached. Raises SettingsError for a track or token that cannot be used.
     """
+    if not options.speed >= 0:
+        raise SettingsError("--speed", "must be a number, 0 or more")
     random, clock = SystemRandom(), SystemClock()
     sub, account = options.sub, options.account
     if options.token:
