@@ -17,9 +17,10 @@ from gateway.locations.cells import CELL_BITS, cover
 from gateway.locations.geo import Box, enclose
 from gateway.locations.query import Found, Query
 
-# A box that many of the newest rows lie in is found by reading on in time, any other one through its cells.
-PROBE_ROWS = 2000
-MAX_TIME_SCAN_ROWS = 100_000
+# A shape that holds 1 of 50 rows or more is served by reading on in time, any other one through its cells: at most
+# 1 of 50 rows of the day then, from one index. Which of both it is shows by trying.
+BUDGET_PER_RESULT = 50
+MIN_BUDGET_ROWS = 5000
 # More rectangles than these are narrowed by the one around them: statements stay small.
 MAX_BOXES = 8
 _FIRST_CHUNK = 1000
@@ -51,6 +52,8 @@ class _Scan(Struct):
     device: int | None
     boxes: tuple[Box, ...]
     cells: list[tuple[int, int]]
+    budget: int = 0
+    """How many rows to read in the order of time before going through the cells; 0 without shape, and afterwards."""
     by_cell: bool = False
 
 
@@ -79,20 +82,23 @@ class DayReader:
             shape = query.shape
             # The first chunk is what a page needs when every row matches; sparse ones grow.
             size = query.limit + 1 if shape is None else min(max(query.limit + 1, 200), _FIRST_CHUNK)
-            if shape is not None and scan.device is None and not self._dense(scan, query.limit):
-                scan.by_cell = True
+            if shape is not None and scan.device is None:
+                scan.budget = max(MIN_BUDGET_ROWS, BUDGET_PER_RESULT * query.limit)
             while scan.low <= scan.high:
                 chunk = self._chunk(scan, size)
-                if chunk.rows == 0:
-                    return
-                yield [e for e in chunk.events if shape.contains(e.lat, e.lon)] if shape is not None else chunk.events
-                if chunk.rows < size:
-                    return
-                if ascending:
-                    scan.low = chunk.high + 1
+                if chunk.rows:
+                    yield [e for e in chunk.events if shape is None or shape.contains(e.lat, e.lon)]
+                    if ascending:
+                        scan.low = chunk.high + 1
+                    else:
+                        scan.high = chunk.low - 1
+                if chunk.rows == size:
+                    size = min(size * 2, _LAST_CHUNK)
+                elif scan.budget:
+                    scan.budget = 0
+                    scan.by_cell = True
                 else:
-                    scan.high = chunk.low - 1
-                size = min(size * 2, _LAST_CHUNK)
+                    return
 
     def _scan(self, account: str, query: Query, ascending: bool) -> _Scan | None:
         """The range of keys and the filters; None when nothing can match."""
@@ -120,22 +126,14 @@ class DayReader:
         low, high = base | first_ms << SEQUENCE_BITS, (base | (last_ms + 1) << SEQUENCE_BITS) - 1
         return _Scan(low, high, ascending, device, boxes, cells)
 
-    def _dense(self, scan: _Scan, limit: int) -> bool:
-        """Whether reading on in time finds a page sooner than going through the cells."""
-        where, values = _in_boxes(scan.boxes)
-        seen, hits = self._connection.execute(
-            f"SELECT count(*), total({where}) FROM (SELECT lat, lon FROM location WHERE key BETWEEN ? AND ? "  # noqa: S608
-            "ORDER BY key DESC LIMIT ?)",
-            (*values, scan.low, scan.high, PROBE_ROWS),
-        ).fetchone()
-        return bool(seen < PROBE_ROWS or hits * MAX_TIME_SCAN_ROWS >= limit * PROBE_ROWS)
-
     def _chunk(self, scan: _Scan, size: int) -> Chunk:
         order = "ASC" if scan.ascending else "DESC"
         values: list[object] = []
         if scan.by_cell:
             # The keys come from the index of cells alone; SQLite keeps the best `size` of them while it reads.
-            parts = " UNION ALL ".join(["SELECT key FROM location WHERE cell BETWEEN ? AND ?"] * len(scan.cells))
+            parts = " UNION ALL ".join(
+                ["SELECT key FROM location INDEXED BY location_cell WHERE cell BETWEEN ? AND ?"] * len(scan.cells)
+            )
             source = (
                 f"(SELECT key FROM ({parts}) WHERE key BETWEEN ? AND ? ORDER BY key {order} LIMIT ?) "  # noqa: S608
                 "CROSS JOIN location USING (key)"
@@ -144,18 +142,21 @@ class DayReader:
             values += [scan.low, scan.high, size]
             inner = f"SELECT key, name, document FROM {source} JOIN device ON number = device"  # noqa: S608
         else:
-            where = "key BETWEEN ? AND ?"
+            index = "NOT INDEXED" if scan.device is None else "INDEXED BY location_track"
+            rows = f"location {index} WHERE key BETWEEN ? AND ?"
             values += [scan.low, scan.high]
             if scan.device is not None:
-                where += " AND device = ?"
+                rows += " AND device = ?"
                 values.append(scan.device)
+            if scan.budget:
+                rows = f"(SELECT * FROM {rows} ORDER BY key {order} LIMIT {scan.budget}) WHERE true"  # noqa: S608
             if scan.boxes:
                 boxes, bounds = _in_boxes(scan.boxes)
-                where += f" AND ({boxes})"
+                rows += f" AND ({boxes})"
                 values += bounds
-            rows = f"(SELECT key, device, document FROM location WHERE {where} ORDER BY key {order} LIMIT ?)"  # noqa: S608
             values.append(size)
-            inner = f"SELECT key, name, document FROM {rows} JOIN device ON number = device"  # noqa: S608
+            hits = f"(SELECT key, device, document FROM {rows} ORDER BY key {order} LIMIT ?)"  # noqa: S608
+            inner = f"SELECT key, name, document FROM {hits} JOIN device ON number = device"  # noqa: S608
         count, low, high, documents = self._connection.execute(f"{_RESULT} ({inner})", values).fetchone()
         return Chunk(_decode(f"[{documents}]") if count else [], count, low or 0, high or 0)
 
