@@ -72,6 +72,8 @@ async def search_polygon(call: Call) -> web.StreamResponse:
     """The same with a GeoJSON geometry in the body."""
     body = decode(await call.body(), dict[str, object])
     geometry = body.get("polygon", body)
+    if geometry is None:
+        raise bad_field("polygon", "must be a GeoJSON geometry of type Polygon or MultiPolygon")
     return await find(call, parse_search(call.query(), geometry))
 
 
@@ -87,10 +89,12 @@ async def find(call: Call, query: Query, *, track: bool = False) -> web.StreamRe
 
 async def _settle(call: Call, events: list[LocationEvent]) -> Receipt:
     # The same id twice is one event; the first wins, as it does over a websocket.
-    unique = {event.id: event for event in reversed(events)}
+    unique: dict[str, LocationEvent] = {}
+    for event in events:
+        unique.setdefault(event.id, event)
     receipt = Receipt(set(unique))
     pipeline = call.api.pipeline
-    pipeline.submit(receipt, call.identity.account, call.identity.device, list(reversed(unique.values())))
+    pipeline.submit(receipt, call.identity.account, call.identity.device, list(unique.values()))
     try:
         async with asyncio.timeout(call.api.deadline_s):
             await receipt.settled.wait()
