@@ -82,6 +82,8 @@ class LocationPipeline:
         self._replay = Replay(index, spool, dead_letters, clock, lambda: bool(self._buffer), self._counters)
         self._callers: dict[int, Caller] = {}
         self._paused: deque[Caller] = deque()
+        self._typical_events = 1
+        self._idle_rounds = 0
         self._in_flight: list[Submission] = []
         self._wake = asyncio.Event()
         self._running = False
@@ -203,13 +205,17 @@ class LocationPipeline:
                 await self._wait_for_events()
 
     async def _wait_for_events(self) -> None:
-        """Until something was submitted. Senders still paused are let go in portions, for some may have nothing."""
+        """Until something was submitted. Senders still paused are let go in portions.
+
+        Each portion is twice the one before, for those let go may have nothing to send.
+        """
         self._wake.clear()
         try:
             async with asyncio.timeout(_RESUME_AFTER_S if self._paused else None):
                 await self._wake.wait()
         except TimeoutError:
-            self._resume(20)
+            self._resume(self._typical_events, self._idle_rounds)
+            self._idle_rounds += 1
 
     async def _flush(self) -> None:
         began_s = self._clock.monotonic_s()
@@ -220,8 +226,9 @@ class LocationPipeline:
         else:
             await self._settle_each(batch, rejections)
         self._counters.flushed(self._clock.monotonic_s() - began_s)
-        events = sum(len(submission.group.events) for submission in batch)
-        self._resume(events // len(batch))
+        self._typical_events = count(submission.group for submission in batch) // len(batch)
+        self._idle_rounds = 0
+        self._resume(self._typical_events, 0)
 
     async def _write(self, groups: list[DeviceEvents]) -> Mapping[int, Rejection]:
         """The index's answer; everything is rejected while it fails as a whole, which is tried again after a while."""
@@ -311,9 +318,9 @@ class LocationPipeline:
         _log.exception("a sender failed when it was told what became of its events")
         self.forget(sender)
 
-    def _resume(self, typical_events: int) -> None:
+    def _resume(self, typical_events: int, doublings: int) -> None:
         """Let as many paused senders read again as there is room for, the longest paused first."""
-        room = self._buffer.room_for(typical_events)
+        room = self._buffer.room_for(typical_events) << doublings
         while self._paused and room > 0:
             caller = self._paused.popleft()
             caller.paused = False

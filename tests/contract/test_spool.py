@@ -1,0 +1,72 @@
+"""What every Spool does, whatever it is made of."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.errors import SpoolFullError
+from gateway.locations.batch import DeviceEvents
+from gateway.ports import Spool
+from tests.support.locations import MemorySpool, event
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def spool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Spool]:
+    made: Spool = MemorySpool(max_events=100) if request.param == "memory" else SQLiteSpool(tmp_path / "s.db", 7000)
+    await made.open()
+    yield made
+    await made.close()
+
+
+def group(*names: str) -> DeviceEvents:
+    return DeviceEvents("a", "d", [event(name, attributes={"k": 1.5}) for name in names])
+
+
+async def test_records_come_back_oldest_first_and_as_they_were(spool: Spool) -> None:
+    assert await spool.oldest() is None
+    await spool.append([group("1", "2"), group("3")])
+    await spool.append([group("4")])
+    assert spool.events == 4
+    first = await spool.oldest()
+    assert first is not None
+    assert list(first.groups) == [group("1", "2"), group("3")]
+    second = await spool.oldest(first.number)
+    assert second is not None
+    assert list(second.groups) == [group("4")]
+    assert await spool.oldest(second.number) is None
+
+
+async def test_removing_one_leaves_the_others(spool: Spool) -> None:
+    await spool.append([group("1")])
+    await spool.append([group("2")])
+    first = await spool.oldest()
+    assert first is not None
+    await spool.remove(first.number)
+    await spool.remove(first.number)
+    left = await spool.oldest()
+    assert left is not None
+    assert list(left.groups) == [group("2")]
+    assert spool.events == 1
+    await spool.remove(left.number)
+    assert (spool.events, spool.size_bytes) == (0, 0)
+
+
+async def test_numbers_are_never_used_again(spool: Spool) -> None:
+    await spool.append([group("1")])
+    first = await spool.oldest()
+    assert first is not None
+    await spool.remove(first.number)
+    await spool.append([group("2")])
+    second = await spool.oldest()
+    assert second is not None
+    assert second.number > first.number
+
+
+async def test_a_full_spool_takes_nothing_of_a_batch(spool: Spool) -> None:
+    with pytest.raises(SpoolFullError):
+        await spool.append([group(*(str(number) for number in range(200)))])
+    assert spool.events == 0
+    await spool.append([group("1")])
+    assert spool.events == 1

@@ -1,0 +1,78 @@
+from math import pi
+
+import pytest
+
+from gateway.locations.geo import EARTH_RADIUS_M, BoundingBox, Box, Circle, Polygons, distance_m, enclose
+
+
+def test_distances() -> None:
+    assert distance_m(0, 0, 0, 90) == pytest.approx(EARTH_RADIUS_M * pi / 2)
+    assert distance_m(90, 0, -90, 123) == pytest.approx(EARTH_RADIUS_M * pi)
+    assert distance_m(10, 179.9, 10, -179.9) == pytest.approx(distance_m(10, 0, 10, 0.2))
+    assert distance_m(35.6895, 139.6917, 35.6895, 139.6917) == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "lat", "lon", "inside"),
+    [
+        (BoundingBox(10, 20, 30, 40), 20, 10, True),
+        (BoundingBox(10, 20, 30, 40), 40, 30, True),
+        (BoundingBox(10, 20, 30, 40), 19.999, 10, False),
+        (BoundingBox(170, -10, -170, 10), 0, 180, True),
+        (BoundingBox(170, -10, -170, 10), 0, -175, True),
+        (BoundingBox(170, -10, -170, 10), 0, 0, False),
+        (BoundingBox(170, -10, 180, 10), 0, -180, True),
+        (BoundingBox(-180, -10, -170, 10), 0, 180, True),
+        (BoundingBox(-10, 80, 10, 90), 90, 170, True),
+        (BoundingBox(-10, -90, 10, -80), -90, -170, True),
+        (BoundingBox(-10, 80, 10, 89.9), 90, 0, False),
+        (BoundingBox(-180, -90, 180, 90), 0, 0, True),
+        (BoundingBox(180, -10, -180, 10), 0, 180, True),
+        (BoundingBox(180, -10, -180, 10), 0, 0, False),
+    ],
+)
+def test_bounding_boxes(box: BoundingBox, lat: float, lon: float, inside: bool) -> None:
+    assert box.contains(lat, lon) is inside
+    if inside:
+        assert any(part.holds(lat, lon) for part in box.boxes())
+
+
+@pytest.mark.parametrize(
+    ("circle", "lat", "lon"),
+    [
+        (Circle(0, 179.99, 5000), 0, -179.98),
+        (Circle(0, -179.99, 5000), 0, 179.98),
+        (Circle(89.99, 0, 5000), 89.99, 180),
+        (Circle(-89.99, 0, 5000), -89.99, 180),
+        (Circle(0, 0, pi * EARTH_RADIUS_M), 0, 180),
+        (Circle(10, 20, 0), 10, 20),
+        (Circle(0, 180, 10), 0, -180),
+    ],
+)
+def test_circles_across_the_antimeridian_and_the_poles(circle: Circle, lat: float, lon: float) -> None:
+    assert circle.contains(lat, lon)
+    assert any(box.holds(lat, lon) for box in circle.boxes())
+
+
+SQUARE = ((0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0), (0.0, 0.0))
+HOLE = ((4.0, 4.0), (6.0, 4.0), (6.0, 6.0), (4.0, 6.0), (4.0, 4.0))
+EAST = tuple((lon + 10, lat) for lon, lat in SQUARE)
+
+
+def test_a_hole_excludes() -> None:
+    shape = Polygons(((SQUARE, HOLE),))
+    assert shape.contains(1, 1)
+    assert not shape.contains(5, 5)
+    assert not shape.contains(11, 5)
+
+
+def test_polygons_that_share_an_edge_share_no_point() -> None:
+    left, right = Polygons(((SQUARE,),)), Polygons(((EAST,),))
+    assert left.contains(5, 10) + right.contains(5, 10) == 1
+    assert Polygons(((SQUARE,), (EAST,))).contains(5, 10)
+
+
+def test_many_boxes_become_the_one_around_them() -> None:
+    boxes = [Box(0, 0, 1, 1), Box(5, -3, 6, 2)]
+    assert enclose(boxes, 2) == tuple(boxes)
+    assert enclose(boxes, 1) == (Box(0, -3, 6, 2),)

@@ -1,0 +1,354 @@
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from random import Random
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from gateway.errors import StoreError, TaskFailedError
+from gateway.locations.batch import DeviceEvents, count
+from gateway.locations.buffer import Limits
+from gateway.locations.outcome import Durability, Pressure, Rejection
+from gateway.locations.pipeline import LocationPipeline
+from tests.support.locations import (
+    ManualClock,
+    MemoryDeadLetters,
+    MemoryIndex,
+    MemorySpool,
+    RecordingSender,
+    event,
+)
+
+
+class Parts:
+    """A pipeline with its parts in memory."""
+
+    def __init__(self) -> None:
+        self.index, self.spool, self.letters, self.clock = (
+            MemoryIndex(),
+            MemorySpool(),
+            MemoryDeadLetters(),
+            ManualClock(),
+        )
+        self.sender = RecordingSender()
+        self.pipeline = self.make()
+
+    def make(self, ack_min: Durability = Durability.SPOOLED, limits: Limits | None = None) -> LocationPipeline:
+        self.pipeline = LocationPipeline(
+            self.index, self.spool, self.letters, self.clock, Random(1), ack_min=ack_min, limits=limits
+        )
+        self.sender.check = self.check
+        return self.pipeline
+
+    def check(self) -> None:
+        assert self.pipeline.conservation() == 0
+
+    def submit(self, *names: str, sender: RecordingSender | None = None, device: str = "d") -> Pressure:
+        pressure = self.pipeline.submit(sender or self.sender, "a", device, [event(name) for name in names])
+        self.check()
+        return pressure
+
+    async def told(self, number: int) -> None:
+        await self.sender.wait_for(lambda: self.sender.decided >= number)
+
+
+@pytest.fixture
+async def parts() -> AsyncIterator[Parts]:
+    made = Parts()
+    yield made
+    await made.pipeline.stop(5)
+    assert made.pipeline.conservation() == 0
+
+
+def fail(groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+    raise StoreError("the index is gone")
+
+
+async def test_events_are_acknowledged_once_they_are_indexed(parts: Parts) -> None:
+    await parts.pipeline.start()
+    assert parts.submit("1", "2") is Pressure.GO
+    assert parts.sender.decided == 0
+    await parts.told(2)
+    assert parts.sender.acknowledged == [("1", Durability.INDEXED), ("2", Durability.INDEXED)]
+    assert len(parts.index.stored) == 2
+
+
+async def test_nothing_to_store_is_nothing_to_tell(parts: Parts) -> None:
+    await parts.pipeline.start()
+    assert parts.submit() is Pressure.GO
+
+
+async def test_what_comes_during_a_commit_is_the_next_batch_and_one_acknowledgement_a_sender(parts: Parts) -> None:
+    parts.index.gate = asyncio.Event()
+    other = RecordingSender()
+    await parts.pipeline.start()
+    parts.submit("0")
+    await asyncio.sleep(0)
+    for number in range(1, 11):
+        parts.submit(str(number))
+        parts.submit(str(number), sender=other, device="e")
+    parts.index.gate.set()
+    await parts.told(11)
+    assert parts.index.batches == [1, 20]
+    assert (parts.sender.acknowledgements, other.acknowledgements) == (2, 1)
+
+
+async def test_batches_are_bounded(parts: Parts) -> None:
+    parts.make(limits=Limits(batch_events=5))
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    for number in range(6):
+        parts.submit(f"{number}a", f"{number}b")
+    parts.submit(*[f"big{n}" for n in range(9)])
+    parts.index.gate.set()
+    await parts.told(21)
+    assert parts.index.batches == [4, 4, 4, 9]
+
+
+async def test_above_the_first_mark_senders_pause_and_are_resumed_in_turn(parts: Parts) -> None:
+    parts.make(limits=Limits(pause_events=3, batch_events=2))
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    assert parts.submit("1", "2", "3") is Pressure.GO
+    assert parts.submit("4") is Pressure.PAUSE
+    assert parts.submit("5") is Pressure.PAUSE
+    assert parts.sender.resumed == 0
+    parts.index.gate.set()
+    await parts.sender.wait_for(lambda: parts.sender.resumed > 0)
+    await parts.told(5)
+    assert parts.sender.resumed == 1
+
+
+async def test_paused_senders_are_let_go_although_the_first_ones_have_nothing_to_send(parts: Parts) -> None:
+    parts.make(limits=Limits(pause_events=80, refuse_events=10_000))
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    senders = [RecordingSender() for _ in range(300)]
+    for number, sender in enumerate(senders):
+        parts.submit("x", sender=sender, device=f"d{number}")
+    parts.index.gate.set()
+    await senders[-1].wait_for(lambda: senders[-1].resumed == 1)
+    assert [sender.resumed for sender in senders] == [0] * 80 + [1] * 220
+
+
+async def test_above_the_second_mark_events_are_refused_at_once(parts: Parts) -> None:
+    parts.make(limits=Limits(pause_events=1, refuse_events=3))
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    parts.submit("1", "2", "3")
+    assert parts.submit("4") is Pressure.PAUSE
+    ((name, code, retry_after_ms),) = parts.sender.refused
+    assert (name, code) == ("4", "overloaded")
+    assert retry_after_ms is not None
+    assert 1000 <= retry_after_ms <= 4000
+    parts.index.gate.set()
+    await parts.told(4)
+
+
+async def test_bytes_count_too(parts: Parts) -> None:
+    parts.make(limits=Limits(pause_bytes=1000, refuse_bytes=2000))
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    assert parts.submit("1", "2", "3") is Pressure.GO
+    assert parts.submit("4") is Pressure.PAUSE
+    assert parts.submit("5", "6", "7") is Pressure.PAUSE
+    assert [name for name, _, _ in parts.sender.refused] == ["5", "6", "7"]
+    parts.index.gate.set()
+
+
+async def test_what_the_index_does_not_take_is_spooled_and_replayed(parts: Parts) -> None:
+    parts.index.answer = fail
+    await parts.pipeline.start()
+    parts.submit("1", "2")
+    await parts.told(2)
+    assert parts.sender.acknowledged == [("1", Durability.SPOOLED), ("2", Durability.SPOOLED)]
+    assert parts.spool.events == 2
+    parts.index.answer = None
+    await parts.spool.changes.wait_for(lambda: not parts.spool.events)
+    assert len(parts.index.stored) == 2
+
+
+async def test_while_the_index_fails_it_is_left_alone_for_a_second(parts: Parts) -> None:
+    calls = 0
+
+    def failing(groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        nonlocal calls
+        calls += 1
+        raise StoreError("gone")
+
+    parts.index.answer = failing
+    parts.spool.oldest = never  # type: ignore[assignment]
+    await parts.pipeline.start()
+    for number in range(3):
+        parts.submit(str(number))
+        await parts.told(number + 1)
+    assert calls == 1
+    parts.clock.now_s += 1.0
+    parts.submit("3")
+    await parts.told(4)
+    assert calls == 2
+
+
+async def never(after: int = 0) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_rejected_items_are_spooled_or_dead_letters_and_the_others_are_indexed(parts: Parts) -> None:
+    parts.index.answer = lambda groups: (
+        {1: Rejection("busy"), 2: Rejection("bad", poison=True)} if count(groups) == 4 else {}
+    )
+    await parts.pipeline.start()
+    parts.submit("0", "1", "2", "3")
+    await parts.told(4)
+    assert dict(parts.sender.acknowledged) == {
+        "0": Durability.INDEXED,
+        "1": Durability.SPOOLED,
+        "2": Durability.DEAD_LETTER,
+        "3": Durability.INDEXED,
+    }
+    assert [group.events[0].id for group, _ in parts.letters.letters] == ["2"]
+
+
+async def test_dead_letters_that_cannot_be_written_are_refused(parts: Parts) -> None:
+    parts.letters.fails = True
+    parts.index.answer = lambda groups: {0: Rejection("bad", poison=True)}
+    await parts.pipeline.start()
+    parts.submit("1")
+    await parts.told(1)
+    assert [(name, code) for name, code, _ in parts.sender.refused] == [("1", "storage_failed")]
+
+
+@pytest.mark.parametrize(("max_events", "fails", "code"), [(0, False, "spool_full"), (9, True, "storage_failed")])
+async def test_when_the_spool_fails_too_events_are_refused(
+    parts: Parts, max_events: int, fails: bool, code: str
+) -> None:
+    parts.index.answer = fail
+    parts.spool.max_events, parts.spool.fails = max_events, fails
+    await parts.pipeline.start()
+    parts.submit("1")
+    await parts.told(1)
+    ((_, told, retry_after_ms),) = parts.sender.refused
+    assert told == code
+    assert retry_after_ms is not None
+    assert retry_after_ms >= 5000
+
+
+async def test_with_ack_min_indexed_nothing_is_spooled(parts: Parts) -> None:
+    parts.make(ack_min=Durability.INDEXED)
+    parts.index.answer = fail
+    await parts.pipeline.start()
+    parts.submit("1")
+    await parts.told(1)
+    assert parts.sender.refused[0][:2] == ("1", "index_unavailable")
+    assert parts.spool.events == 0
+
+
+async def test_replay_buries_poison_and_keeps_what_is_refused(parts: Parts) -> None:
+    await parts.spool.append([DeviceEvents("a", "d", [event("1"), event("2")])])
+    await parts.spool.append([DeviceEvents("a", "d", [event("3")])])
+    parts.index.answer = lambda groups: {0: Rejection("busy")} if groups[0].events[0].id == "1" else {}
+    await parts.pipeline.start()
+    await parts.index.changes.wait_for(lambda: len(parts.index.stored) == 2)
+    assert {key[2] for key in parts.index.stored} == {"2", "3"}
+    await parts.spool.changes.wait_for(lambda: 2 not in parts.spool.records)
+    assert list(parts.spool.records) == [1]
+
+
+async def test_a_sender_that_is_gone_is_not_told_and_its_events_are_stored(parts: Parts) -> None:
+    parts.make(limits=Limits(pause_events=0))
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    gone = RecordingSender()
+    assert parts.submit("1", sender=gone) is Pressure.PAUSE
+    parts.pipeline.forget(gone)
+    parts.pipeline.forget(gone)
+    parts.submit("2")
+    parts.index.gate.set()
+    await parts.told(1)
+    assert (gone.decided, gone.resumed) == (0, 0)
+    assert len(parts.index.stored) == 2
+
+
+async def test_a_sender_that_raises_harms_nobody_else(parts: Parts) -> None:
+    def broken() -> None:
+        raise RuntimeError("a bug in a connection")
+
+    bad = RecordingSender()
+    bad.check = broken
+    await parts.pipeline.start()
+    parts.submit("1", sender=bad)
+    parts.submit("2")
+    await parts.told(1)
+    assert not parts.pipeline.failed.done()
+
+
+async def test_an_unexpected_error_is_the_pipelines_failure_and_stop_saves_the_events(parts: Parts) -> None:
+    def bug(groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        raise ZeroDivisionError("a bug")
+
+    parts.index.answer = bug
+    await parts.pipeline.start()
+    parts.submit("1")
+    with pytest.raises(TaskFailedError, match="locations-flush") as caught:
+        await asyncio.wait_for(asyncio.shield(parts.pipeline.failed), 10)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert parts.submit("2") is Pressure.GO
+    assert parts.sender.refused[0][:2] == ("2", "shutting_down")
+    await parts.pipeline.stop(5)
+    assert parts.sender.acknowledged == [("1", Durability.SPOOLED)]
+
+
+async def test_stop_flushes_everything(parts: Parts) -> None:
+    await parts.pipeline.start()
+    for number in range(100):
+        parts.submit(str(number))
+    await parts.pipeline.stop(10)
+    assert len(parts.sender.acknowledged) == 100
+    assert parts.submit("late") is Pressure.GO
+    assert parts.sender.refused[0][:2] == ("late", "shutting_down")
+    await parts.pipeline.stop(10)
+
+
+@pytest.mark.parametrize("spool_fails", [False, True])
+async def test_stop_is_bounded_and_spools_what_the_index_does_not_take(parts: Parts, spool_fails: bool) -> None:
+    parts.index.gate = asyncio.Event()
+    parts.spool.fails = spool_fails
+    await parts.pipeline.start()
+    parts.submit("1")
+    await asyncio.sleep(0)
+    parts.submit("2")
+    await asyncio.wait_for(parts.pipeline.stop(0.1), 10)
+    if spool_fails:
+        assert [(name, code) for name, code, _ in parts.sender.refused] == [
+            ("1", "shutting_down"),
+            ("2", "shutting_down"),
+        ]
+    else:
+        assert parts.sender.acknowledged == [("1", Durability.SPOOLED), ("2", Durability.SPOOLED)]
+
+
+async def test_a_cancelled_stop_acknowledges_nothing_that_is_not_durable(parts: Parts) -> None:
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    parts.submit("1")
+    stopping = asyncio.create_task(parts.pipeline.stop(60))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert parts.sender.decided == 0
+    assert parts.pipeline.conservation() == 0
+    await parts.pipeline.stop(1)
+    assert parts.sender.acknowledged == [("1", Durability.SPOOLED)]
+
+
+async def test_metrics_name_their_units(parts: Parts) -> None:
+    await parts.pipeline.start()
+    parts.submit("1")
+    await parts.told(1)
+    registry = CollectorRegistry()
+    registry.register(parts.pipeline)
+    text = generate_latest(registry).decode()
+    assert 'heiwa_locations_acknowledged_total{durability="indexed"} 1.0' in text
+    assert "heiwa_locations_unaccounted_events 0.0" in text
+    assert "heiwa_locations_flush_seconds_count" in text
