@@ -6,13 +6,17 @@ import fcntl
 import os
 import resource
 import shutil
-import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.adapters.clock import SystemClock
+from gateway.adapters.machine import memory
+from gateway.connections.auth import KEY_NAME, Authenticator
+from gateway.connections.listener import Address, SocketOptions, open_socket, parse_addresses
 from gateway.errors import HeiwaError, SettingsError
 from gateway.settings.model import Settings
 
@@ -23,7 +27,6 @@ LOCK_NAME = "lock"
 FEW_FILES = 4096
 LITTLE_DISK_BYTES = 1 << 30
 SMALL_MEMORY_BYTES = 128 << 20
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 class Result(NamedTuple):
@@ -107,57 +110,45 @@ def _lock(folder: Path) -> Result:
 
 
 def _listen(settings: Settings) -> Iterator[Result]:
-    for key in ("public", "operations"):
-        for address in str(getattr(settings.listen, key)).split(","):
-            yield _port(f"listen.{key}", address.strip())
+    for key, text in (("public", settings.listen.public), ("operations", settings.listen.operations)):
+        for address in parse_addresses(f"listen.{key}", text):
+            yield _port(f"listen.{key}", address, settings.listen.reuse_port and key == "public")
 
 
-def _port(key: str, address: str) -> Result:
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        return Result(key, BAD, f"{address!r} is not host:port", f"set {key} to something like 127.0.0.1:8080")
+def _port(key: str, address: Address, reuse_port: bool) -> Result:
     try:
-        info = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(info[0], info[1], info[2]) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind(info[4])
-    except socket.gaierror as error:
-        return Result(key, BAD, f"{address}: {error.strerror}", f"name an address of this machine in {key}")
-    except OSError as error:
-        mend = f"stop what listens there, or set {key} to another address (port 0 picks a free one)"
-        return Result(key, BAD, f"{address}: {error.strerror}", mend)
-    if key == "listen.operations" and not str(info[4][0]).startswith(("127.", "::1")):
-        return Result(key, WARN, f"{address} is free, and others than this machine can reach it", "keep it internal")
+        trial = open_socket(key, address, SocketOptions(1, reuse_port))
+    except HeiwaError as error:
+        mend = f"stop what listens there, or set {key} to another address of this machine (port 0 picks a free port)"
+        return Result(key, BAD, str(error), mend)
+    host = str(trial.getsockname()[0])
+    trial.close()
+    if key == "listen.operations" and not ip_address(host.partition("%")[0]).is_loopback:
+        return Result(key, WARN, f"{address} is free, but not only this machine can reach it", "keep it internal")
     return Result(key, GOOD, f"{address} is free")
 
 
 def _tls(settings: Settings) -> Iterator[Result]:
     certificate, key = settings.listen.tls_certificate_file, settings.listen.tls_key_file
-    if not certificate and not key:
-        yield Result("listen.tls", GOOD, "not used: the load balancer is expected to end TLS")
-        return
-    if not certificate or not key:
-        missing = "tls_key_file" if certificate else "tls_certificate_file"
-        yield Result("listen.tls", BAD, f"listen.{missing} is not set", "set both, or neither")
+    if not certificate:
+        found = "not used: a load balancer is expected to end TLS"
+        no_certificate, mend = "a key is set but no certificate", "set listen.tls_certificate_file as well"
+        yield Result("listen.tls", BAD, no_certificate, mend) if key else Result("listen.tls", GOOD, found)
         return
     try:
         # With a password callback OpenSSL does not ask on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key or None, password=lambda: "")
     except FileNotFoundError:
-        missing = next(path for path in (certificate, key) if not Path(path).exists())
+        missing = next((path for path in (certificate, key) if path and not Path(path).exists()), certificate)
         yield Result("listen.tls", BAD, f"{missing} does not exist", "correct the path")
-    except (ssl.SSLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         mend = "the key must belong to the first certificate, both PEM, without a password"
-        yield Result("listen.tls", BAD, f"{certificate} and {key}: {error}", mend)
+        yield Result("listen.tls", BAD, f"{certificate} with {key or 'its own key'}: {error}", mend)
     else:
         yield Result("listen.tls", GOOD, f"{certificate} and its key belong together")
 
 
 def _keys(settings: Settings) -> Iterator[Result]:
-    from gateway.adapters.clock import SystemClock
-    from gateway.connections.auth import KEY_NAME, Authenticator
-
     auth = settings.auth
     if not auth.secret_file and not auth.public_key_file:
         path = Path(settings.data.folder) / KEY_NAME
@@ -176,36 +167,23 @@ def _keys(settings: Settings) -> Iterator[Result]:
 
 
 def _memory(settings: Settings) -> Iterator[Result]:
-    limit_bytes = settings.connections.memory_limit_bytes
-    origin = "connections.memory_limit_bytes"
-    for path in [] if limit_bytes else _CGROUP_LIMITS:
-        text = _read(path)
-        if text.isdigit() and int(text) < 1 << 60:
-            limit_bytes, origin = int(text), "the cgroup"
-            break
-    if not limit_bytes:
-        limit_bytes, origin = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "the machine"
-    small = limit_bytes < SMALL_MEMORY_BYTES
+    now = memory(settings.connections.memory_limit_bytes)
+    small = now.limit_bytes < SMALL_MEMORY_BYTES
     mend = "give it at least 128 MiB: a bare process takes up to 50" if small else ""
-    yield Result("memory", WARN if small else GOOD, f"{limit_bytes / 2**20:.0f} MiB, by {origin}", mend)
+    found = f"{now.limit_bytes / 2**20:.0f} MiB by {now.source}, {now.share:.0%} of it used now"
+    yield Result("memory", WARN if small else GOOD, found, mend)
 
 
 def _files(settings: Settings) -> Iterator[Result]:
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The gateway raises its own soft limit to the hard one.
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     reserve, wanted = settings.connections.file_reserve, settings.connections.maximum
     room = max(0, limit - reserve)
-    if wanted > room:
-        mend = f"raise it (ulimit -n {wanted + reserve}, LimitNOFILE, nofile) or lower connections.maximum"
-        yield Result("files", BAD, f"a limit of {limit} leaves {room} connections, {wanted} are wanted", mend)
+    if wanted > room or room == 0:
+        mend = f"raise it (ulimit -Hn {wanted + reserve}, LimitNOFILE, nofile) or lower connections.maximum"
+        yield Result("files", BAD, f"a limit of {limit} leaves {room} connections, {wanted or 'some'} are wanted", mend)
     elif limit < FEW_FILES:
-        mend = "raise it: ulimit -n 65536, LimitNOFILE=65536, or nofile in the task definition"
+        mend = "raise it: ulimit -Hn 65536, LimitNOFILE=65536, or nofile in the task definition"
         yield Result("files", WARN, f"a limit of {limit} allows {room} connections", mend)
     else:
         yield Result("files", GOOD, f"a limit of {limit} allows {room} connections")
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -31,17 +31,26 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or settings, 3 unreachable, 4 schema."""
     try:
-        code = app(standalone_mode=True)
+        code = app(prog_name="heiwa")
     except HeiwaError as error:
-        # Control characters of a quoted value would let it draw on the terminal.
-        text = " ".join(str(error).split())
-        print(f"heiwa: {text}", file=sys.stderr)  # noqa: T201
+        _complain(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Who reads our output has gone; Python would complain a second time while it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:
+        if os.environ.get("HEIWA_TRACEBACK"):
+            raise
+        _complain(f"unexpected {type(error).__name__}: {error} (HEIWA_TRACEBACK=1 shows where)")
+        sys.exit(1)
     sys.exit(code)
+
+
+def _complain(text: str) -> None:
+    """One line on standard error; control characters of a quoted value must not draw on the terminal."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    print(f"heiwa: {shown}", file=sys.stderr)  # noqa: T201
 
 
 def _version(asked: bool) -> None:
@@ -126,7 +135,7 @@ def device(
     given_token: Annotated[
         str, typer.Option("--token", envvar="HEIWA_TOKEN", help="A JWT; without it one is made with the local key.")
     ] = "",
-    url: Annotated[str, typer.Option(help="The gateway.")] = "ws://127.0.0.1:8080/ws",
+    url: Annotated[str, typer.Option(help="The gateway; the one of the settings without it.")] = "",
     track: Annotated[Path | None, typer.Option(help="GPX file to follow; a synthetic walk without it.")] = None,
     speed: Annotated[float, typer.Option(min=0, help="Times real time; 0: no pauses.")] = 1.0,
     original_times: Annotated[
@@ -145,15 +154,16 @@ def device(
 
     Keeps at most 10,000 events, in memory only. Exit code 1 when an event was not acknowledged.
     """
-    from gateway.device.command import Options, run
+    from gateway.device.command import Options, local_url, run
     from gateway.minting import Minter, duration_s
 
+    settings = _load(config, setting).settings
     options = Options(
         sub=sub,
         account=account,
         device_class=device_class,
         token=given_token,
-        url=url,
+        url=url or local_url(settings.listen),
         track=track,
         speed=speed,
         original_times=original_times,
@@ -162,7 +172,7 @@ def device(
         token_life_s=duration_s(token_life, "--token-ttl"),
         json=as_json,
     )
-    raise typer.Exit(run(options, lambda: Minter(_load(config, setting).settings)))
+    raise typer.Exit(run(options, lambda: Minter(settings)))
 
 
 def _load(config: Path | None, flags: list[str] | None) -> Loaded:

@@ -57,7 +57,7 @@ class Minter:
 
 def duration_s(text: str, option: str) -> float:
     """`90`, `90s`, `15m`, `24h` or `7d` in seconds. Raises SettingsError for anything else, zero included."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", text.strip())
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", text.strip(), re.ASCII)
     seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
     if not 0 < seconds <= _LONGEST_S:
         raise SettingsError(option, f"{text!r} is not a duration; write 90s, 15m, 24h or 7d")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
+from gateway.connections.messages import MAX_EVENTS
 from gateway.locations.event import LocationEvent
 
 # RFC 6455, 5.5: a close frame holds 125 bytes, two of them the code; goaway and logs want a short one anyway.
@@ -44,7 +45,7 @@ class Refused(Struct, frozen=True, omit_defaults=True):
 class LocationsBody(Struct, frozen=True):
     """What a device without a websocket sends; `type` may be left out."""
 
-    events: Annotated[list[LocationEvent], Meta(min_length=1, max_length=500)]
+    events: Annotated[list[LocationEvent], Meta(min_length=1, max_length=MAX_EVENTS)]
     type: Literal["locations"] = "locations"
 
 

@@ -110,6 +110,7 @@ class Device:
     async def _converse(self, connection: ClientConnection) -> Return | Stop:
         opened_s = self._clock.monotonic_s()
         self.record.connects += 1
+        self.record.answered = True
         self._observer.state("connected")
         self._observer.note(f"connected to {self._plan.url}")
         session = Session(connection, self._plan, self.record, self._clock, self._observer, self._wake)
@@ -133,6 +134,7 @@ class Device:
 
     def _refused(self, error: InvalidStatus) -> Return | Stop:
         response = error.response
+        self.record.answered = True
         action = after_refusal(
             response.status_code,
             _detail(response.body),

@@ -15,6 +15,7 @@ from random import Random, SystemRandom
 import msgspec
 
 from gateway.adapters.clock import SystemClock
+from gateway.connections.listener import Address, parse_addresses
 from gateway.device import display, gpx
 from gateway.device.client import Device
 from gateway.device.display import Display, Summary
@@ -23,6 +24,7 @@ from gateway.device.track import SPACING_MS, Leg, legs
 from gateway.device.walk import walk
 from gateway.errors import SettingsError
 from gateway.minting import DEVICE_SCOPE, Minter
+from gateway.settings.model import Listen
 
 # Its own tokens are short, so that renewal on an open connection is used and not only documented.
 TOKEN_LIFE_S = 3600.0
@@ -87,10 +89,20 @@ def run(options: Options, minter: Callable[[], Minter]) -> int:
 
 
 def exit_code(result: Summary) -> int:
-    """0: all acknowledged; 3: never connected; 1: anything else."""
-    if result.connects == 0 and (result.unacked or result.stopped_by):
-        return 3 if "refused" not in result.stopped_by else 1
-    return 1 if result.unacked or result.rejected or result.dropped or result.stopped_by else 0
+    """0: all acknowledged; 3: no server answered; 1: anything else."""
+    if not result.unacked and not result.rejected and not result.dropped and not result.stopped_by:
+        return 0
+    return 1 if result.answered else 3
+
+
+def local_url(listen: Listen) -> str:
+    """Where the gateway of these settings takes devices, as seen from this machine. Raises SettingsError."""
+    address = parse_addresses("listen.public", listen.public)[0]
+    if address.port == 0:
+        raise SettingsError("--url", "is needed: listen.public has port 0, and `heiwa serve` printed the one it picked")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
+    scheme = "wss" if listen.tls_certificate_file else "ws"
+    return f"{scheme}://{Address(host, address.port)}/ws"
 
 
 async def _run(plan: Plan, clock: SystemClock, random: Random, sub: str, account: str, *, quiet: bool) -> Summary:

@@ -19,7 +19,7 @@ class Summary(Struct, frozen=True, omit_defaults=True):
     """How a run ended; `p50_ms` and `p99_ms` from first sent to acknowledged, None without any acknowledgement.
 
     `measured` = `acked` + `rejected` (refused for good) + `dropped` (memory full) + `unacked`. `resent` counts
-    repetitions. `stopped_by` "": the plan was fulfilled or a person stopped it.
+    repetitions. `answered`: the server was reached. `stopped_by` "": the plan was fulfilled or a person stopped it.
     """
 
     device: str
@@ -31,6 +31,7 @@ class Summary(Struct, frozen=True, omit_defaults=True):
     dropped: int
     resent: int
     connects: int
+    answered: bool
     elapsed_s: float
     p50_ms: float | None
     p99_ms: float | None
@@ -97,6 +98,7 @@ def summary(record: Record, device: str, account: str, elapsed_s: float) -> Summ
         dropped=outbox.dropped,
         resent=outbox.resent,
         connects=record.connects,
+        answered=record.answered,
         elapsed_s=round(elapsed_s, 3),
         p50_ms=_rounded(latency.percentile_ms(50)),
         p99_ms=_rounded(latency.percentile_ms(99)),
@@ -120,7 +122,8 @@ def text(result: Summary) -> str:
     if result.dropped:
         lines.append(f"{result.dropped} dropped because the memory was full")
     if result.unacked:
-        lines.append(f"{result.unacked} never acknowledged: they may or may not be stored")
+        fate = "they may or may not be stored" if result.connects else "they were never sent"
+        lines.append(f"{result.unacked} not acknowledged: {fate}")
     return "\n".join(lines)
 
 

@@ -57,7 +57,8 @@ class Plan:
 class Record:
     """What happened so far; may be read at any time.
 
-    `stopped_by`: why the device gave up for good; None: it did not.
+    `answered`: the server answered at least one handshake, be it with a refusal. `stopped_by`: why the device gave up
+    for good; None: it did not.
     """
 
     outbox: Outbox
@@ -66,4 +67,5 @@ class Record:
     refusals: Counter[str] = field(default_factory=Counter)
     measured: int = 0
     connects: int = 0
+    answered: bool = False
     stopped_by: str | None = None

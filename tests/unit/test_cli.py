@@ -1,0 +1,196 @@
+"""The command line as a person meets it: through the same entry point, in a folder of its own."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway import __version__
+from gateway.cli import main
+from gateway.connections.auth import local_key
+from gateway.connections.token import verify_hs256
+
+COMMANDS = ("serve", "token", "check", "device")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("HEIWA_TOKEN", "HEIWA_TRACEBACK"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def heiwa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["heiwa", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    return run
+
+
+def test_version(heiwa) -> None:  # type: ignore[no-untyped-def]
+    assert heiwa("--version") == (0, f"heiwa {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example_and_no_colour(heiwa, command: str) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = heiwa(command, "--help")
+    assert code == 0
+    assert "Example: heiwa" in out
+    assert "\x1b" not in out
+    assert re.match(r"Usage: heiwa \w+", out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nothing",),
+        ("serve", "--colour"),
+        ("token",),
+        ("device", "--count", "0"),
+        ("device", "--speed", "-1"),
+        ("device", "--speed", "nan"),
+        ("device", "--duration", "soon"),
+        ("device", "--track", "missing.gpx"),
+        ("device", "--token", "abc"),
+        ("device", "--set", "listen.public=127.0.0.1:0"),
+        ("token", "--sub", ""),
+        ("token", "--sub", "é" * 65),
+        ("token", "--sub", "x", "--ttl", "0s"),
+        ("token", "--sub", "x", "--scope", "location:writ"),
+        ("token", "--sub", "x", "--set", "auth.secret_file=missing"),
+        ("serve", "--set", "listen.pubic=1"),
+        ("serve", "--set", "listen"),
+        ("serve", "--config", "missing.toml"),
+    ],
+)
+def test_usage_errors_are_told_and_end_with_2(heiwa, arguments: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = heiwa(*arguments)
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.strip()
+
+
+def test_an_error_is_one_clean_line(heiwa) -> None:  # type: ignore[no-untyped-def]
+    _, _, err = heiwa("token", "--sub", "x", "--ttl", "a\x1b[31m\nb")
+    assert err.count("\n") == 1
+    assert "\x1b" not in err
+
+
+def test_an_unexpected_error_shows_no_traceback_unless_asked(  # type: ignore[no-untyped-def]
+    heiwa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("oh")
+
+    monkeypatch.setattr("gateway.cli.load", broken)
+    code, _, err = heiwa("serve")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "RuntimeError: oh" in err
+    monkeypatch.setenv("HEIWA_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["heiwa", "serve"])
+    with pytest.raises(RuntimeError):
+        main()
+
+
+def test_a_token_is_signed_with_the_local_key(heiwa, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = heiwa("token", "--sub", "cam-1", "--account", "acme", "--class", "esp-idf", "--ttl", "90s")
+    assert code == 0
+    claims = verify_hs256(out.strip(), local_key(folder / "heiwa-data"))
+    assert (claims.sub, claims.account, claims.device_class) == ("cam-1", "acme", "esp-idf")
+    assert claims.scope == "location:write command:receive"
+
+
+def test_a_token_carries_issuer_and_audience_of_the_settings(heiwa, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    (folder / "secret").write_bytes(b"s" * 40 + b"\n")
+    sets = [f"--set=auth.{pair}" for pair in ("secret_file=secret", "issuer=me", "audience=us")]
+    _, out, _ = heiwa("token", "--sub", "a", "--json", *sets)
+    answer = json.loads(out)
+    claims = verify_hs256(answer["token"], b"s" * 40)
+    assert (claims.iss, claims.aud, claims.exp) == ("me", "us", answer["expires_s"])
+    assert answer["claims"]["sub"] == "a"
+
+
+def test_with_only_a_public_key_no_token_is_made(heiwa) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = heiwa("token", "--sub", "a", "--set", "auth.public_key_file=key.pem")
+    assert code == 2
+    assert "private key" in err
+
+
+def test_settings_are_shown_with_their_origins(heiwa, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    (folder / "heiwa.toml").write_text("[log]\nlevel = 'debug'\n")
+    monkeypatch.setenv("HEIWA_DATA__FOLDER", "here")
+    _, out, _ = heiwa("serve", "--show-settings", "--set", "drain.stop_timeout_s=7")
+    assert re.search(r'log.level += "debug" +# heiwa.toml', out)
+    assert re.search(r'data.folder += "here" +# HEIWA_DATA__FOLDER', out)
+    assert re.search(r"drain.stop_timeout_s += 7.0 +# --set drain.stop_timeout_s", out)
+    _, out, _ = heiwa("serve", "--show-settings", "--json")
+    assert json.loads(out)["log.level"] == {"value": "debug", "origin": "heiwa.toml"}
+
+
+def test_check_finds_a_good_machine_good(heiwa, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    ports = "--set=listen.public=127.0.0.1:0", "--set=listen.operations=127.0.0.1:0"
+    code, out, _ = heiwa("check", *ports)
+    assert code == 0, out
+    assert not (folder / "heiwa-data").exists()
+
+
+def test_check_names_what_is_wrong_and_how_to_mend_it(heiwa, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    (folder / "heiwa-data").mkdir(mode=0o755)
+    (folder / "heiwa-data").chmod(0o755)
+    (folder / "not.pem").write_text("no")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, out, _ = heiwa(
+            "check",
+            "--json",
+            f"--set=listen.public=127.0.0.1:{taken.getsockname()[1]}",
+            "--set=listen.operations=0.0.0.0:0",
+            "--set=listen.tls_certificate_file=not.pem",
+            "--set=auth.secret_file=not.pem",
+            "--set=connections.maximum=100000000",
+            "--set=connections.memory_limit_bytes=1000000",
+        )
+    assert code == 1
+    found = {result["name"]: result for result in json.loads(out)}
+    wrong = {name for name, result in found.items() if result["verdict"] == "wrong"}
+    warned = {name for name, result in found.items() if result["verdict"] == "warning"}
+    assert {"listen.public", "listen.tls", "auth.secret_file", "files"} == wrong
+    assert {"data.folder", "listen.operations", "memory"} <= warned
+    assert all(result["mend"] for name, result in found.items() if name in wrong | warned)
+
+
+def test_a_device_without_a_server_ends_with_3(heiwa) -> None:  # type: ignore[no-untyped-def]
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"ws://127.0.0.1:{gone.getsockname()[1]}/ws"
+    # In a process of its own, for it is stopped by a signal.
+    arguments = [sys.executable, "-m", "gateway", "device", "--url", url, "--json", "--speed", "0", "--count", "3"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "cannot reach" in process.stderr.readline()
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 3, err
+    summary = json.loads(out)
+    assert (summary["measured"], summary["unacked"], summary["answered"]) == (3, 3, False)
+
+
+def test_the_command_line_of_a_gateway_stays_light() -> None:
+    heavy = "rich", "pydantic", "jwt", "cryptography", "pygments", "aiohttp", "websockets.asyncio.client"
+    code = (
+        "import sys, gateway.cli\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])\n"
+        "import gateway.app\n"
+        f"print([name for name in {heavy[:5]!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
