@@ -1,0 +1,81 @@
+"""Ingest through real websockets into one gateway: acknowledged events a second, CPU an event, search at the end.
+
+`python -m loadtest.bench.ingest [--devices 400] [--seconds 60] [--events 20] [--rows 5000000]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.connections.auth import local_key
+from gateway.connections.token import mint
+from loadtest.bench.process import LoadProcess, Server
+
+WORLD = "bbox=-180,-90,180,90"
+EMPTY_BOX = "bbox=-140.001,-50.001,-140,-50"  # the middle of the South Pacific
+
+
+def start(folder: Path, settings: Sequence[str] = ()) -> tuple[Server, str, bytes]:
+    """A gateway with everything on; returns it, the address of its operations listener, and its key."""
+    command = [sys.executable, "-m", "gateway", "serve", "--set", f"data.folder={folder}"]
+    command += ["--set", "listen.public=127.0.0.1:0", "--set", "listen.operations=127.0.0.1:0"]
+    command += ["--set", "connections.flap_limit=0", "--set", "log.level=error"]
+    for setting in settings:
+        command += ["--set", setting]
+    server = Server(command, "ws://127.0.0.1:")
+    assert server._process.stdout is not None
+    line = server._process.stdout.readline()
+    return server, line.split()[-1], local_key(folder)
+
+
+def search_ms(operations: str, key: bytes, query: str, rounds: int = 20) -> float:
+    """The median of some searches."""
+    token = mint({"sub": "bench", "account": "bench", "scope": "location:read", "exp": time.time() + 600}, key)
+    took = []
+    for _ in range(rounds):
+        request = urllib.request.Request(f"{operations}/api/v1/locations/search?{query}&limit=100")
+        request.add_header("Authorization", f"Bearer {token}")
+        began = time.perf_counter()
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            answer.read()
+        took.append((time.perf_counter() - began) * 1000)
+    return sorted(took)[rounds // 2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--devices", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--events", type=int, default=20)
+    parser.add_argument("--rows", type=int, default=0, help="go on in lots of --seconds until so many are stored")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        server, operations, key = start(Path(folder))
+        load = LoadProcess("loadtest.bench.ingest_client", port=server.port, secret=key.decode())
+        load.do("connect", count=arguments.devices)
+        stored = 0
+        while True:
+            cpu_s = server.cpu_s()
+            row = load.do("ingest", seconds=arguments.seconds, events=arguments.events)
+            row["cpu_us_per_event"] = (server.cpu_s() - cpu_s) / row["acked"] * 1e6
+            row["rss_mb"] = server.rss_bytes() / 2**20
+            stored += row["acked"]
+            row["stored"] = stored
+            row["world_ms"] = search_ms(operations, key, WORLD)
+            row["empty_box_ms"] = search_ms(operations, key, EMPTY_BOX)
+            print(json.dumps({name: round(value, 1) for name, value in row.items()}), flush=True)
+            if stored >= arguments.rows:
+                break
+        load.stop()
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()

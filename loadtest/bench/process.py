@@ -1,0 +1,81 @@
+"""Processes under measurement: servers that say `ready PORT`, a load that takes commands; CPU and memory of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Server:
+    """A subprocess that listens. Its CPU is its own clock (user and system), its memory its RSS."""
+
+    def __init__(self, command: list[str], ready: str = "ready ") -> None:
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.port = self._wait(ready)
+
+    def _wait(self, ready: str) -> int:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if ready in line:
+                return int(line.split(ready)[1].split("/")[0].strip())
+        raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def rss_bytes(self) -> int:
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+
+    def stop(self) -> int:
+        self._process.terminate()
+        try:
+            return self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+class LoadProcess:
+    """A load in its own process (client.py)."""
+
+    def __init__(self, module: str = "loadtest.bench.client", **options: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def tell(self, do: str, **arguments: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the load ended with {self._process.wait()}")
+        result: dict[str, Any] = json.loads(line)
+        return result
+
+    def do(self, do: str, **arguments: object) -> dict[str, Any]:
+        self.tell(do, **arguments)
+        return self.answer()
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
