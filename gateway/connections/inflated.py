@@ -95,16 +95,16 @@ class Inflated:
 
     @property
     def close_code(self) -> int:
-        """The code that ended the connection: the one received, else the one sent, else 1006."""
-        close = self._protocol.close_rcvd or self._protocol.close_sent
-        if self._protocol.close_sent is not None and self._protocol.close_rcvd_then_sent is not True:
-            close = self._protocol.close_sent
+        """The code that ended the connection: the peer's when we echoed it, else our own; 1006 when none was sent."""
+        close = self._protocol.close_sent
         return int(close.code) if close is not None else ABNORMAL
 
     @property
     def closed_by_peer(self) -> bool:
-        """Whether the peer's close frame came before ours."""
-        return self._protocol.close_rcvd_then_sent is True
+        """Whether the peer's close frame began the end: ours repeats it."""
+        # A close frame within a fragmented message is received, yet answered with 1002.
+        protocol = self._protocol
+        return protocol.close_sent is not None and protocol.close_sent is protocol.close_rcvd
 
     def release(self) -> None:
         """Break the reference cycle through the parser, so that the memory is free at once and not at a collection."""
