@@ -1,0 +1,129 @@
+"""Connections without sockets: a hub on a fake clock, sessions that remember, and connections opened on it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.connections.accepting import Accepting
+from gateway.connections.hub import Hub, Session
+from gateway.connections.identity import Identity
+from gateway.connections.inflated import Inflated
+from gateway.connections.transport import Connection
+from gateway.errors import TokenError
+from gateway.settings.load import load
+from gateway.settings.model import Settings
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_transport import FakeTransport
+
+ECHO = "heiwa.echo"
+NO_RATES = ("connections.messages_per_s=0", "connections.bytes_per_s=0")
+FOREVER_S = 2e9
+
+
+def make_settings(*flags: str) -> Settings:
+    """Defaults without rates, and these flags (`section.key=value`)."""
+    return load(Path("/dev/null"), {}, [*NO_RATES, *flags]).settings
+
+
+def device(name: str = "dev-1", account: str = "acme", *scopes: str, device_class: str = "") -> Identity:
+    """An identity that may write locations unless scopes are given."""
+    return Identity(account, name, frozenset(scopes or ("location:write",)), FOREVER_S, device_class)
+
+
+class FakeAuthenticator:
+    """Knows tokens by heart instead of by signature."""
+
+    def __init__(self, **identities: Identity) -> None:
+        self.identities = identities
+
+    def verify(self, token: str) -> Identity:
+        try:
+            return self.identities[token]
+        except KeyError:
+            raise TokenError("not a JWT") from None
+
+
+class Recording:
+    """Remembers what happened to its connections, and sends every message back."""
+
+    def __init__(self, echo: bool = True) -> None:
+        self.echo = echo
+        self.events: list[object] = []
+        self.connections: list[Connection] = []
+
+    @property
+    def messages(self) -> list[bytes]:
+        return [event for event in self.events if isinstance(event, bytes)]
+
+    def opened(self, connection: Connection) -> None:
+        self.events.append("opened")
+        self.connections.append(connection)
+
+    def text(self, connection: Connection, payload: bytes) -> None:
+        self.events.append(payload)
+        if self.echo:
+            connection.send(payload)
+
+    def closed(self, connection: Connection) -> None:
+        self.events.append("closed")
+
+
+class Bench:
+    """A hub, its clock and one recording session."""
+
+    def __init__(
+        self,
+        *flags: str,
+        session: Session | None = None,
+        protocols: Sequence[str] = (ECHO,),
+        maximum: int = 1000,
+        authenticator: FakeAuthenticator | None = None,
+    ) -> None:
+        self.clock = FakeClock()
+        self.session = Recording()
+        self.authenticator = authenticator or FakeAuthenticator(good=device())
+        self.hub = Hub(
+            make_settings(*flags),
+            self.clock,
+            self.authenticator,  # type: ignore[arg-type]
+            dict.fromkeys(protocols, session or self.session),
+            maximum,
+            random.Random(7),
+        )
+
+    def accept(self, address: str = "192.0.2.1") -> FakeTransport:
+        """A socket that was just accepted."""
+        protocol = Accepting(self.hub)
+        transport = FakeTransport(protocol, address)
+        protocol.connection_made(transport)
+        return transport
+
+    def open(
+        self, identity: Identity | None = None, rest: bytes = b"", inflated: Inflated | None = None
+    ) -> tuple[Connection, FakeTransport]:
+        """An open websocket, past its handshake."""
+        identity = identity or device()
+        hub = self.hub
+        transport = FakeTransport()
+        hub.admission.open += 1
+        slot = hub.table.take()
+        while slot >= len(hub.holders):
+            hub.holders.append(None)
+        hub.table.heard_s[slot] = hub.now_s
+        hub.table.id_high[slot] = self.clock.time_ms() << 16
+        hub.table.expires_ms[slot] = int(identity.expires_s * 1000)
+        connection = Connection(hub, slot, hub.registry.profile(identity), identity.device, hub.sessions[ECHO])
+        transport.protocol = connection
+        hub.registry.add(connection)
+        hub.opened += 1
+        hub.wheel.schedule(slot, hub.now_s)
+        connection.open(transport, inflated, rest)
+        return connection, transport
+
+    def pass_time(self, seconds: float, step_s: float = 0.25) -> None:
+        """Move the clock in ticks."""
+        for _ in range(round(seconds / step_s)):
+            self.clock.advance(step_s)
+            self.hub.tick()
