@@ -64,7 +64,8 @@ class DevicesPage(Struct, frozen=True):
 
 
 class DeviceDetail(Struct, frozen=True):
-    """`connection` null: not connected here. `latest` is its newest position; null: none known."""
+    """`connection` null: not connected here. `latest` is its newest position, with at least `time`, `lat` and `lon`;
+    null: none known."""
 
     device: str
     connection: ConnectionInfo | None

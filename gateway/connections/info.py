@@ -10,7 +10,7 @@ from gateway.connections.close_codes import Fault
 class ConnectionInfo(Struct, frozen=True, gc=False):
     """One open connection of a device. All times are ms since the Unix epoch.
 
-    `connection` is a UUIDv7, `address` the peer's `host:port` (the proxy's word for it where a proxy is trusted),
+    `connection` is a UUIDv7, `address` the peer's IP address (the proxy's word for it where a proxy is trusted),
     `heard_ms` when its last frame came, `expires_ms` when its token ends. `device_class` is "" when it named none.
     """
 

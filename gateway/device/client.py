@@ -124,7 +124,10 @@ class Device:
     def _ended(self, end: End) -> Return | Stop:
         mints = self._plan.mint is not None
         if end.goaway is not None:
-            return after_goaway(end.goaway.reason, end.goaway.reconnect_after_ms, mints=mints)
+            leaving = after_goaway(end.goaway.reason, end.goaway.reconnect_after_ms, mints=mints)
+            if isinstance(leaving, Return):
+                self._observer.note(f"asked to leave ({end.goaway.reason}); back in {leaving.wait_s:.1f} s")
+            return leaving
         action = after_close(end.code, end.reason, mints=mints, failures=self._failures, random=self._random)
         self._failures += 1
         if isinstance(action, Return):

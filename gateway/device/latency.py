@@ -13,8 +13,6 @@ _LOG_GROWTH = math.log(GROWTH)
 class Latency:
     """A histogram with logarithmic buckets."""
 
-    __slots__ = ("_buckets", "count", "largest_ms")
-
     def __init__(self) -> None:
         self._buckets: dict[int, int] = {}
         self.count = 0

@@ -133,7 +133,6 @@ class Session:
         elif isinstance(message, messages.Goaway):
             self._goaway = message
             self._leave_by_s = self._clock.monotonic_s() + LEAVE_S
-            self._observer.note(f"asked to leave ({message.reason}), back in {message.reconnect_after_ms} ms")
         elif isinstance(message, messages.ServerError):
             self._observer.note(f"the server says {message.code}: {message.message}")
         self._wake.set()
