@@ -13,6 +13,8 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 import msgspec
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
 
 from gateway.adapters.clock import SystemClock
 from gateway.connections.listener import Address, parse_addresses
@@ -64,6 +66,10 @@ def run(options: Options, minter: Callable[[], Minter]) -> int:
     """
     if not options.speed >= 0:
         raise SettingsError("--speed", "must be a number, 0 or more")
+    try:
+        parse_uri(options.url)
+    except InvalidURI as error:
+        raise SettingsError("--url", f"{error}; write it like ws://127.0.0.1:8080/ws") from error
     random, clock = SystemRandom(), SystemClock()
     sub, account = options.sub, options.account
     if options.token:

@@ -19,8 +19,8 @@ from gateway.ports import Clock
 WELCOME_TIMEOUT_S = 10.0
 # After `goaway` the acks in flight get so long before the device leaves; the server itself waits 2 s.
 LEAVE_S = 0.5
-# A token is renewed when this part of its life has passed.
-RENEW_AT = 0.8
+# A token is renewed when this part of its life has passed: the server asks to leave some time before its end.
+RENEW_AT = 0.5
 LONGEST_WAIT_S = 3600.0
 
 

@@ -62,6 +62,8 @@ def test_every_command_has_help_with_an_example_and_no_colour(heiwa, command: st
         ("device", "--duration", "soon"),
         ("device", "--track", "missing.gpx"),
         ("device", "--token", "abc"),
+        ("device", "--url", "nonsense"),
+        ("device", "--url", "http://127.0.0.1/ws"),
         ("device", "--set", "listen.public=127.0.0.1:0"),
         ("token", "--sub", ""),
         ("token", "--sub", "é" * 65),
