@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from gateway.adapters.sqlite_day import DAY_MS, DayWriter
 from gateway.adapters.sqlite_file import remove_store, store_errors
 from gateway.adapters.sqlite_search import DayReader, bounds_ms
@@ -76,7 +78,8 @@ class SQLiteLocationIndex:
 
     async def track(self, account: str, query: Query) -> tuple[list[Found], bool]:
         """See the port."""
-        return await self._in(self._read_threads, lambda: self._find(account, query, ascending=True))
+        everywhere = replace(query, shape=None)
+        return await self._in(self._read_threads, lambda: self._find(account, everywhere, ascending=True))
 
     async def latest(self, account: str, device: str) -> Found | None:
         """See the port."""

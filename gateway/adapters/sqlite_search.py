@@ -23,8 +23,8 @@ BUDGET_PER_RESULT = 50
 MIN_BUDGET_ROWS = 5000
 # More rectangles than these are narrowed by the one around them: statements stay small.
 MAX_BOXES = 8
-_FIRST_CHUNK = 1000
-_LAST_CHUNK = 16_000
+MIN_CHUNK_ROWS = 200
+MAX_CHUNK_ROWS = 16_000
 
 _decode = json.Decoder(list[Found]).decode
 
@@ -80,8 +80,8 @@ class DayReader:
             if scan is None:
                 return
             shape = query.shape
-            # The first chunk is what a page needs when every row matches; sparse ones grow.
-            size = query.limit + 1 if shape is None else min(max(query.limit + 1, 200), _FIRST_CHUNK)
+            # The first chunk is what a page needs when every row matches; more is asked for each time.
+            size = query.limit + 1 if shape is None else max(query.limit + 1, MIN_CHUNK_ROWS)
             if shape is not None and scan.device is None:
                 scan.budget = max(MIN_BUDGET_ROWS, BUDGET_PER_RESULT * query.limit)
             while scan.low <= scan.high:
@@ -93,7 +93,7 @@ class DayReader:
                     else:
                         scan.high = chunk.low - 1
                 if chunk.rows == size:
-                    size = min(size * 2, _LAST_CHUNK)
+                    size = min(size * 2, MAX_CHUNK_ROWS)
                 elif scan.budget:
                     scan.budget = 0
                     scan.by_cell = True

@@ -104,5 +104,6 @@ class Buffer:
             self.size_bytes -= submission.size_bytes
 
     def room_for(self, typical_events: int) -> int:
-        """How many submissions of that size fit below half of the first mark."""
-        return max(0, (self._limits.pause_events // 2 - self.events) // max(1, typical_events))
+        """How many submissions of that size fit below half of the first mark; at least one when nothing is kept."""
+        room = (self._limits.pause_events // 2 - self.events) // max(1, typical_events)
+        return max(room, 0 if self.events else 1)
