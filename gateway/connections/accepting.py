@@ -93,10 +93,10 @@ class Accepting(asyncio.Protocol):
         else:
             self._reject(Rejected(408, "timeout", f"no request within {self._hub.handshake_timeout_s:g} s"))
 
-    def answer_refusal(self) -> None:
-        """Refuse without having seen the request: its time is over, or files are short."""
+    def answer_refusal(self, linger: bool = True) -> None:
+        """Refuse without having seen the whole request: its time is over, or (`linger` false) files are short."""
         if self._refusal is not None and not self._over:
-            self._reject(Rejected.of(self._refusal, retry_after_s(self._hub.chance)))
+            self._reject(Rejected.of(self._refusal, retry_after_s(self._hub.chance)), linger)
 
     # The steps
 
@@ -106,7 +106,7 @@ class Accepting(asyncio.Protocol):
         waiting[self._slot] = self
         if len(waiting) > self._hub.settings.file_reserve // 2:
             _, oldest = waiting.popitem(last=False)
-            oldest.answer_refusal()
+            oldest.answer_refusal(linger=False)
 
     def _has_reserve(self) -> bool:
         counts, settings = self._hub.admission, self._hub.settings
@@ -207,7 +207,7 @@ class Accepting(asyncio.Protocol):
         self._hub.admission.pending -= 1
         self._hub.refused.pop(self._slot, None)
 
-    def _reject(self, rejected: Rejected) -> None:
+    def _reject(self, rejected: Rejected, linger: bool = True) -> None:
         hub = self._hub
         self._over = True
         self._leave_pending()
@@ -218,7 +218,7 @@ class Accepting(asyncio.Protocol):
             )
         transport = self._transport
         transport.write(rejected.response())
-        if find_end_or_zero(self._buffer) or not transport.can_write_eof():
+        if not linger or find_end_or_zero(self._buffer) or not transport.can_write_eof():
             transport.close()
             return
         # Bytes of the request may still be on their way: closing now would reset the answer away (RFC 9112, 9.6).

@@ -1,0 +1,103 @@
+"""SIGTERM once: everyone is sent away calmly and everything accepted is stored. Twice: at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.program import Program, eventually, location, refusal, send
+
+
+def test_terminate_sends_goaway_then_1012(tmp_path: Path) -> None:
+    with Program(tmp_path / "data") as program:
+        with program.connect("dev") as connection:
+            send(connection, location("last"))
+            program.process.terminate()
+            seen = []
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    seen.append(json.loads(connection.recv(10)))
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+            kinds = [message["type"] for message in seen]
+            assert "goaway" in kinds
+            goaway = seen[kinds.index("goaway")]
+            assert goaway["reason"] == "shutdown"
+            assert 0 <= goaway["reconnect_after_ms"] < 1000
+        assert program.process.wait(30) == 0
+        acked = any("last" in message["ids"] for message in seen if message["type"] == "ack")
+    with Program(tmp_path / "data") as program:
+        assert [event["id"] for event in program.found()] == ["last"] * acked
+
+
+def test_class_with_abort_is_reset(tmp_path: Path) -> None:
+    with Program(tmp_path / "data") as program:
+        token = program_token(program, "esp", "esp-idf")
+        with program.connect("esp", token=token) as connection:
+            program.process.terminate()
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    connection.recv(10)
+            assert closed.value.rcvd is None
+            assert isinstance(closed.value.__cause__, ConnectionResetError)
+        assert program.process.wait(30) == 0
+
+
+def program_token(program: Program, sub: str, device_class: str) -> str:
+    from gateway.connections.auth import local_key
+    from gateway.connections.token import mint
+
+    claims = {"sub": sub, "scope": "location:write", "exp": time.time() + 60, "class": device_class}
+    return mint(claims, local_key(program.folder))
+
+
+def test_while_leaving_it_is_not_ready_and_refuses(tmp_path: Path) -> None:
+    # A window of two seconds leaves time to ask.
+    with Program(tmp_path / "data", "drain.stop_timeout_s=12") as program:
+        with silent_peer(program) as _:
+            program.process.terminate()
+            eventually(lambda: not ready(program), what="still ready")
+            status, headers, problem = refusal(program.connect("new"))
+            assert status == 503
+            assert int(headers["Retry-After"]) > 0
+            assert "leaving" in problem["detail"]
+        assert program.process.wait(30) == 0
+
+
+def test_a_peer_that_never_answers_does_not_hold_it_up(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", "connections.close_timeout_s=1") as program, silent_peer(program):
+        began = time.monotonic()
+        assert program.terminate() == 0
+        assert time.monotonic() - began < 10
+
+
+def test_twice_is_at_once(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", "connections.close_timeout_s=60") as program, silent_peer(program):
+        program.process.terminate()
+        eventually(lambda: any(event["event"] == "stopping" for event in program.events()))
+        program.process.send_signal(signal.SIGTERM)
+        assert program.process.wait(15) == 0
+
+
+def ready(program: Program) -> bool:
+    with socket.create_connection(("127.0.0.1", program.public_port), 5) as peer:
+        peer.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return b" 200 " in peer.recv(65536).split(b"\r\n")[0]
+
+
+def silent_peer(program: Program) -> socket.socket:
+    """A websocket whose owner stopped: it neither answers pings nor closes."""
+    peer = socket.create_connection(("127.0.0.1", program.public_port), 10)
+    peer.sendall(
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Authorization: Bearer " + program.token("silent").encode() + b"\r\n\r\n"
+    )
+    assert peer.recv(65536).startswith(b"HTTP/1.1 101")
+    return peer
