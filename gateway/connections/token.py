@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +18,7 @@ from gateway.connections.identity import MAX_NAME_BYTES, Identity
 from gateway.errors import TokenError
 
 MAX_TOKEN_BYTES = 8192
+MAX_EXPIRY_S = 253_402_300_799.0  # the end of the year 9999: later is never
 MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key of the size of the hash output or larger
 
 
@@ -71,8 +72,9 @@ def verify_hs256(token: str, secret: bytes) -> Claims:
         raise TokenError("the token is not signed with HS256")
     try:
         signed, _, signature = token.encode("ascii").rpartition(b".")
-        good = hmac.compare_digest(_decode(signature), hmac.digest(secret, signed, "sha256"))
-        payload = _decode(signed.partition(b".")[2])
+        # Compared as text: base64 leaves bits over, and two spellings of one signature must not both pass.
+        good = hmac.compare_digest(signature, _encode(hmac.digest(secret, signed, "sha256")))
+        payload = _decode(signed.partition(b".")[2]) if good else b""
     except ValueError as error:
         raise TokenError("not a JWT") from error
     if not good:
@@ -84,7 +86,7 @@ def read_claims(payload: bytes) -> Claims:
     """Decode the claims of a token whose signature was verified. Raises TokenError naming the claim."""
     try:
         return _decode_claims(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise TokenError(f"bad claims: {error}") from error
 
 
@@ -107,7 +109,8 @@ def check_claims(claims: Claims, now_s: float, leeway_s: float, issuer: str, aud
             raise TokenError(f"{name} is longer than {MAX_NAME_BYTES} bytes")
     if not claims.sub or not claims.account:
         raise TokenError("sub and account must not be empty")
-    return Identity(claims.account, claims.sub, scopes_of(claims.scope), claims.exp, claims.device_class)
+    expires_s = min(claims.exp, MAX_EXPIRY_S)
+    return Identity(claims.account, claims.sub, scopes_of(claims.scope), expires_s, claims.device_class)
 
 
 def scopes_of(scope: str) -> frozenset[str]:
@@ -128,4 +131,4 @@ def _decode(text: bytes) -> bytes:
     """base64url without padding (RFC 7515, 2). Raises ValueError for anything else, padding included."""
     if b"=" in text or b"+" in text or b"/" in text:
         raise binascii.Error("not base64url")
-    return urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+    return b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
