@@ -1,0 +1,209 @@
+"""Crashes: what was acknowledged before a kill or a torn write is there afterwards."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.data_folder import DataFolder
+from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.errors import DataFolderError
+from gateway.locations.batch import DeviceEvents
+from gateway.locations.query import Query
+from tests.support.locations import DAY_MS, NOON_MS, ManualClock, event
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.locations.batch import DeviceEvents
+from tests.support.locations import ManualClock, event
+
+async def main():
+    index, spool = SQLiteLocationIndex(Path(sys.argv[1]), ManualClock()), SQLiteSpool(Path(sys.argv[1]) / "spool.db")
+    await index.open()
+    await spool.open()
+    for number in range(1000000):
+        groups = [DeviceEvents("a", f"d{k}", [event(f"{number}-{n}") for n in range(5)]) for k in range(4)]
+        await index.write(groups)
+        await spool.append(groups)
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_after_kill_9_everything_acknowledged_is_there(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITER, str(tmp_path), stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert process.stdout is not None
+    acknowledged = -1
+    while acknowledged < 100:
+        acknowledged = int(await process.stdout.readline())
+    process.kill()
+    for line in (await process.stdout.read()).split():
+        acknowledged = max(acknowledged, int(line))
+    assert await process.wait() == -signal.SIGKILL
+    index, spool = SQLiteLocationIndex(tmp_path, ManualClock()), SQLiteSpool(tmp_path / "spool.db")
+    await index.open()
+    await spool.open()
+    for device in range(4):
+        assert await walk(index, f"d{device}") >= {f"{n}-{k}" for n in range(acknowledged + 1) for k in range(5)}
+    assert spool.events >= (acknowledged + 1) * 20
+    await index.close()
+    await spool.close()
+
+
+async def walk(index: SQLiteLocationIndex, device: str) -> set[str]:
+    """The ids of all events of a device, each of which must be there once."""
+    events, more = await index.search("a", Query(device=device, limit=1_000_000))
+    assert not more
+    ids = [one.id for one in events]
+    assert len(ids) == len(set(ids))
+    return set(ids)
+
+
+def group(number: int) -> list[DeviceEvents]:
+    return [DeviceEvents("a", "d", [event(f"{number}-{k}") for k in range(5)])]
+
+
+@pytest.mark.parametrize("cut", ["truncate", "garbage"])
+async def test_a_torn_tail_costs_only_what_it_held(tmp_path: Path, cut: str) -> None:
+    """The files as a power failure may leave them: the log ends anywhere, or in noise."""
+    spool = SQLiteSpool(tmp_path / "live" / "spool.db")
+    await spool.open()
+    log = tmp_path / "live" / "spool.db-wal"
+    ends = []
+    for number in range(20):
+        await spool.append(group(number))
+        ends.append(log.stat().st_size)
+    for size in range(0, ends[-1] + 1, ends[-1] // 23):
+        copy = tmp_path / f"copy-{size}"
+        copy.mkdir()
+        for name in ("spool.db", "spool.db-wal"):
+            shutil.copy(tmp_path / "live" / name, copy / name)
+        with (copy / "spool.db-wal").open("r+b") as file:
+            if cut == "truncate":
+                file.truncate(size)
+            else:
+                file.seek(size)
+                file.write(os.urandom(ends[-1] - size))
+        durable = sum(end <= size for end in ends)
+        if durable == 0:
+            continue
+        crashed = SQLiteSpool(copy / "spool.db")
+        await crashed.open()
+        assert crashed.events >= durable * 5
+        number, last = 0, 0
+        while (record := await crashed.oldest(last)) is not None:
+            assert record.groups == group(number)
+            number, last = number + 1, record.number
+        assert number >= durable
+        await crashed.close()
+    await spool.close()
+
+
+async def test_dedupe_survives_a_restart(tmp_path: Path) -> None:
+    for _ in range(3):
+        index = SQLiteLocationIndex(tmp_path, ManualClock())
+        await index.open()
+        assert not await index.write(group(1) + group(2) + group(1))
+        await index.close()
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    assert len(await walk(index, "d")) == 10
+    await index.close()
+
+
+async def test_events_of_one_millisecond_never_push_each_other_out(tmp_path: Path) -> None:
+    """After a restart the tie-breakers of a ms start again; the rows that have them already must stay."""
+    for turn in range(4):
+        index = SQLiteLocationIndex(tmp_path, ManualClock())
+        await index.open()
+        for part in range(3):
+            names = [event(f"{turn}-{part}-{n}") for n in range(500)]
+            assert not await index.write([DeviceEvents("a", "d", names)])
+        await index.close()
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    assert len(await walk(index, "d")) == 4 * 3 * 500
+    await index.close()
+
+
+async def test_days_are_dropped_by_age_and_size_but_never_the_newest(tmp_path: Path) -> None:
+    clock = ManualClock()
+    index = SQLiteLocationIndex(tmp_path, clock, retention_days=5)
+    await index.open()
+    for age in range(7):
+        assert not await index.write([DeviceEvents("a", "d", [event(f"{age}", NOON_MS - age * DAY_MS)])])
+    assert len(await walk(index, "d")) == 7
+    clock.now_ms += DAY_MS
+    assert not await index.write([DeviceEvents("a", "d", [event("next", NOON_MS + DAY_MS)])])
+    assert await walk(index, "d") == {"next", "0", "1", "2", "3", "4"}
+    await index.close()
+    index = SQLiteLocationIndex(tmp_path, clock, retention_days=5, max_bytes=1)
+    await index.open()
+    assert await walk(index, "d") == {"next"}
+    assert day_files(tmp_path) == ["locations-2026-09-22.db"]
+    await index.close()
+
+
+def day_files(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.db")]
+
+
+async def test_a_clock_set_back_drops_nothing_and_stores_on(tmp_path: Path) -> None:
+    clock = ManualClock()
+    index = SQLiteLocationIndex(tmp_path, clock, retention_days=2)
+    await index.open()
+    assert not await index.write([DeviceEvents("a", "d", [event("1"), event("2", NOON_MS - DAY_MS)])])
+    clock.now_ms -= 20 * DAY_MS
+    assert not await index.write([DeviceEvents("a", "d", [event("3"), event("4", clock.now_ms)])])
+    clock.now_ms += 20 * DAY_MS
+    assert not await index.write([DeviceEvents("a", "d", [event("5")])])
+    assert {"1", "2", "3", "5"} <= await walk(index, "d")
+    await index.close()
+
+
+def test_a_data_folder_belongs_to_one_process(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "data"
+    folder = DataFolder.open(path)
+    assert path.stat().st_mode & 0o777 == 0o700
+    other = subprocess.run(
+        [sys.executable, "-c", f"from gateway.adapters.data_folder import DataFolder; DataFolder.open({str(path)!r})"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert f"in use by the process {os.getpid()}" in other.stderr
+    with pytest.raises(DataFolderError, match="in use"):
+        DataFolder.open(path)
+    folder.close()
+    folder.close()
+    DataFolder.open(path).close()
+
+
+def test_a_lock_left_by_a_crash_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("99999999\n")
+    DataFolder.open(tmp_path).close()
+
+
+def test_a_file_is_not_a_data_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataFolderError, match="is not a folder"):
+            DataFolder.open(path)
+
+
+def test_a_folder_that_cannot_be_written_is_named() -> None:
+    with pytest.raises(DataFolderError, match="/proc/heiwa cannot be written"):
+        DataFolder.open("/proc/heiwa")
