@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from websockets.datastructures import Headers, MultipleValuesError
+from websockets.exceptions import InvalidHeader
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
@@ -184,7 +185,8 @@ def _token(headers: Headers) -> str | None:
 
 def _malformed(protocol: ServerProtocol) -> Rejected:
     error = protocol.handshake_exc
-    detail = str(error.__cause__ or error) if error else "not an HTTP request"
+    # What follows the colon is the line at fault, and that may hold the token.
+    detail = str(error.__cause__ or error).partition(":")[0] if error else "not an HTTP request"
     written = b"".join(protocol.data_to_send())
     # The library has written its own answer when a line or the number of headers was over its limits (414, 431).
     status = int(written[9:12]) if written.startswith(b"HTTP/1.1 ") else 400
@@ -199,4 +201,12 @@ def _judged(protocol: ServerProtocol, response: Response) -> Rejected:
     # RFC 6455, 4.4: a version we do not speak is answered with the one we do.
     if response.status_code == http.HTTPStatus.BAD_REQUEST:
         kept["Sec-WebSocket-Version"] = "13"
-    return Rejected(response.status_code, "handshake", f"no websocket handshake: {protocol.handshake_exc}"[:300], kept)
+    return Rejected(response.status_code, "handshake", f"no websocket handshake: {_told(protocol)}"[:300], kept)
+
+
+def _told(protocol: ServerProtocol) -> str:
+    """What is wrong with the handshake, in words that never repeat the header that may hold the token."""
+    error = protocol.handshake_exc
+    if isinstance(error, InvalidHeader) and error.name.lower() in ("sec-websocket-protocol", "authorization"):
+        return f"invalid {error.name} header"
+    return str(error)
