@@ -55,7 +55,7 @@ def forwarded_address(peer: Address, header: str, networks: Networks) -> Address
 def _without_port(text: str) -> str:
     """An ALB may add the client's port (`routing.http.xff_client_port.enabled`)."""
     if text.startswith("["):
-        return text[1 : text.find("]")]
+        return text[1:].partition("]")[0]
     return text.partition(":")[0] if text.count(":") == 1 else text
 
 
