@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TICK_S = 0.25
 # A burst of bytes is what one second allows, but at least one whole message with its header.
 _FRAME_OVERHEAD_BYTES = 14
+# A tick that comes so late was held up: the process was stopped, or its machine was.
+_STALL_S = 1.0
 
 
 class Session(Protocol):
@@ -139,12 +141,23 @@ class Hub:
 
     def tick(self) -> None:
         """Move the clocks and look at whatever is due."""
-        self.now_s = self.clock.monotonic_s()
+        last_s, self.now_s = self.now_s, self.clock.monotonic_s()
         self.time_ms = self.clock.time_ms()
+        if self.now_s - last_s > max(_STALL_S, self.settings.heartbeat_s / 2):
+            self._forgive(self.now_s - last_s)
         for slot in self.wheel.turn(self.now_s):
             holder = self.holders[slot]
             if holder is not None:
                 holder.look(self.now_s)
+
+    def _forgive(self, stalled_s: float) -> None:
+        """We heard nobody while we stood still; what they sent lies unread. Their time stands still as well."""
+        table = self.table
+        for slot, holder in enumerate(self.holders):
+            if holder is not None:
+                table.heard_s[slot] += stalled_s
+                if table.deadline_s[slot]:
+                    table.deadline_s[slot] += stalled_s
 
     async def run(self) -> None:
         """Tick until cancelled."""
