@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
     def _read_inflated(self, inflated: Inflated, data: bytes, position: int) -> int:
         end, message, whole = inflated.receive(data, position)
         self._flush(inflated)
-        if message is not None and not self._flags & CLOSING:
+        if message is not None:
             self._message(message)
         if whole and self._inflated is inflated and inflated.at_rest:
             self._inflated = None
@@ -139,6 +139,8 @@ class Connection(asyncio.Protocol):
         self._message(payload)
 
     def _message(self, payload: bytes) -> None:
+        if self._flags & CLOSING:
+            return
         hub = self.hub
         hub.messages_in += 1
         if hub.message_s:
@@ -150,8 +152,11 @@ class Connection(asyncio.Protocol):
         self.session.text(self, payload)
 
     def eof_received(self) -> bool | None:
+        """The peer will send nothing more, and the loop closes when it has sent what is left: that may take forever."""
+        self._flags |= CLOSING
         if self._inflated is not None:
             self._inflated.receive_eof()
+        self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)
         return None
 
     # Writing
@@ -179,9 +184,11 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
         if not inflated.open and not self._flags & CLOSING:
             self._flags |= CLOSING
-            self.hub.causes.setdefault(
+            cause = self.hub.causes.setdefault(
                 self.slot, Cause("closed_by_peer" if inflated.closed_by_peer else "protocol", inflated.close_code)
             )
+            cause.code = cause.code or inflated.close_code
+            self._end_pause()
             self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)
         if ends:
             # The peer reads our last frames and ends its side; a close() with unread bytes would reset them away.
@@ -311,20 +318,21 @@ class Connection(asyncio.Protocol):
         hub = self.hub
         self._flags |= CLOSING
         cause = hub.causes.get(self.slot) or Cause(_network_reason(exc), close_codes.ABNORMAL)
+        code = cause.code or close_codes.ABNORMAL
         if self._inflated is not None:
             self._inflated.release()
             self._inflated = None
-        fault = Fault.PLAN if self._flags & LEAVING else fault_of(cause.code)
-        hub.registry.remove(self, hub.time_ms, cause.code, cause.reason, fault)
+        fault = Fault.PLAN if self._flags & LEAVING else fault_of(code)
+        hub.registry.remove(self, hub.time_ms, code, cause.reason, fault)
         if hub.registry.total == 0:
             hub.emptied.set()
-        hub.disconnects[cause.reason, cause.code, fault] += 1
+        hub.disconnects[cause.reason, code, fault] += 1
         hub.log.info(
             "disconnect",
             account=self.profile.account.name,
             device=self.device,
             reason=cause.reason,
-            code=cause.code,
+            code=code,
             fault=fault,
         )
         hub.admission.open -= 1
