@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry
 from gateway.connections.identity import Identity
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Pressure, Sender
+from gateway.locations.query import Found, Page, Query
 from gateway.ports import Clock
 
 
@@ -43,19 +45,24 @@ class Devices(Protocol):
 class Pipeline(Protocol):
     """Takes events; answers through the sender, not through a return value."""
 
-    def submit(self, sender: Any, account: str, device: str, events: Sequence[LocationEvent]) -> Any: ...
+    def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
+        """Take events, or refuse them through the sender at once."""
 
-    def forget(self, sender: Any) -> None: ...
+    def forget(self, sender: Sender) -> None:
+        """The sender is told nothing any more; what was taken is stored all the same."""
 
 
 class Search(Protocol):
     """Answers questions about stored events."""
 
-    async def search(self, account: str, query: Any) -> Any: ...
+    async def search(self, account: str, query: Query) -> Page:
+        """Newest first. Raises StoreError."""
 
-    async def track(self, account: str, query: Any) -> Any: ...
+    async def track(self, account: str, query: Query) -> Page:
+        """Of one device, oldest first. Raises StoreError."""
 
-    async def latest(self, account: str, device: str) -> Any: ...
+    async def latest(self, account: str, device: str) -> Found | None:
+        """The newest event of a device. Raises StoreError."""
 
 
 # A name, whether it is well, and why not.

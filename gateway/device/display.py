@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from typing import TextIO
 
@@ -63,7 +64,9 @@ class Display:
         while True:
             await asyncio.sleep(REDRAW_S if self._live else PLAIN_EVERY_S)
             if self._live:
-                self._stream.write(f"{_CLEAR_LINE}{line(record, self._state)}")
+                # A line that wraps could not be drawn over.
+                columns = shutil.get_terminal_size().columns
+                self._stream.write(f"{_CLEAR_LINE}{line(record, self._state)[: columns - 1]}")
                 self._stream.flush()
             elif not self._quiet:
                 self.note(line(record, self._state))

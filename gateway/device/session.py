@@ -83,15 +83,25 @@ class Session:
         self, renewed: Callable[[Token], None], done: Callable[[], bool], freed: Callable[[], None]
     ) -> None:
         sending = asyncio.create_task(self._send_all(renewed, done), name="device-send")
+        receiving = asyncio.create_task(self._receive_all(freed), name="device-receive")
         try:
-            # Ends when the connection does, with an exception unless the close code is 1000 or 1001.
-            async for frame in self._connection:
-                self._receive(frame)
-                freed()
+            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done() and isinstance(sending.exception(), ConnectionClosed | None):
+                # The connection is closed; answers and a `goaway` that came before still count.
+                await receiving
         finally:
-            sending.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
-                await sending
+            for task in (sending, receiving):
+                task.cancel()
+            ended = await asyncio.gather(sending, receiving, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _receive_all(self, freed: Callable[[], None]) -> None:
+        # Ends when the connection does, with an exception unless the close code is 1000 or 1001.
+        async for frame in self._connection:
+            self._receive(frame)
+            freed()
 
     async def _send_all(self, renewed: Callable[[Token], None], done: Callable[[], bool]) -> None:
         outbox = self._record.outbox

@@ -108,7 +108,8 @@ async def test_a_search_can_be_followed_to_its_end(site: Site) -> None:
     body = {"events": [event(f"e{number}", 35.0, 135.0 + number / 1000) for number in range(25)]}
     await site.call("POST", f"{site.public}/api/v1/locations", "acme", json=body)
     polygon = {"type": "Polygon", "coordinates": [[[134, 34], [136, 34], [136, 36], [134, 36], [134, 34]]]}
-    for method, more in (("GET", {}), ("POST", {"json": {"polygon": polygon}})):
+    searches: list[tuple[str, Any]] = [("GET", {}), ("POST", {"json": {"polygon": polygon}})]
+    for method, more in searches:
         seen: list[str] = []
         cursor: str | None = ""
         while cursor is not None:
@@ -125,7 +126,7 @@ async def test_a_device_is_seen_and_sent_away(site: Site) -> None:
     legs = [Leg(0, 35.0, 135.0, None, None), Leg(600_000, 35.1, 135.1, None, None)]
     device = site.device("acme", name, legs, speed=1.0)
     acknowledged = asyncio.Event()
-    device.record.latency.add = lambda _: acknowledged.set()  # type: ignore[method-assign]
+    device.record.latency.add = lambda latency_ms: acknowledged.set()  # type: ignore[method-assign]
     running = asyncio.create_task(device.run())
     try:
         async with asyncio.timeout(20):

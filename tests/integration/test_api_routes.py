@@ -13,7 +13,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, Counter
 from yarl import URL
 
-from gateway.api import locations as api_locations
 from gateway.api.application import build_operations, build_public
 from gateway.api.context import Api
 from gateway.connections.close_codes import Fault
@@ -21,7 +20,7 @@ from gateway.connections.identity import Identity
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.errors import QueryError, StoreError, TokenError
 from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Durability
+from gateway.locations.outcome import Durability, Pressure, Sender
 from gateway.locations.query import Found, Page, Query
 
 NOW_MS = 1_800_000_000_000
@@ -81,7 +80,7 @@ class FakePipeline:
     stored: list[tuple[str, str, str]] = field(default_factory=list)
     forgotten: int = 0
 
-    def submit(self, sender: api_locations.Receipt, account: str, device: str, events: Sequence[LocationEvent]) -> None:
+    def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
         good = [event for event in events if not event.id.startswith(("no", "busy", "hang"))]
         self.stored += [(account, device, event.id) for event in good]
         loop = asyncio.get_running_loop()
@@ -92,6 +91,7 @@ class FakePipeline:
                 loop.call_soon(sender.refuse, [event.id], "rejected", "will not", None)
             elif event.id.startswith("busy"):
                 loop.call_soon(sender.refuse, [event.id], "busy", "later", 1500)
+        return Pressure.GO
 
     def forget(self, sender: object) -> None:
         self.forgotten += 1

@@ -17,6 +17,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.device.client import Device
 from gateway.device.plan import Plan, Token
 from gateway.device.track import Leg
+from gateway.errors import SettingsError
 
 Script = Callable[[ServerConnection, int], Awaitable[None]]
 WELCOME = {
@@ -151,7 +152,7 @@ async def test_it_keeps_events_while_nobody_listens() -> None:
         await server.wait_closed()
     notes = asyncio.Event()
     subject = device(lab)
-    subject._observer.note = lambda _: notes.set()  # type: ignore[method-assign]
+    subject._observer.note = lambda text: notes.set()  # type: ignore[method-assign]
     running = asyncio.create_task(finish(subject))
     async with asyncio.timeout(10):
         await notes.wait()
@@ -275,6 +276,21 @@ async def test_a_token_is_renewed_on_the_open_connection() -> None:
         await finish(subject)
     assert renewed == ["made-1"]
     assert subject.record.connects == 1
+
+
+async def test_a_token_that_cannot_be_made_ends_the_device_with_its_cause() -> None:
+    lab = Lab()
+    lab.scripts = (lab.acknowledge,)
+
+    def broken() -> Token:
+        raise SettingsError("auth.secret_file", "gone")
+
+    async with lab.open():
+        endless = (Leg(10, 35.0, 135.0, None, None) for _ in iter(int, 1))
+        soon_s = SystemClock().time_ms() / 1000 + 0.1
+        subject = device(lab, legs=endless, speed=1.0, token=Token("given", soon_s), mint=broken)
+        with pytest.raises(SettingsError, match="gone"):
+            await finish(subject)
 
 
 def refusal(status: int, detail: str, **headers: str) -> Response:

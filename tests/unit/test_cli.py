@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gateway.cli import main
 from gateway.connections.auth import local_key
 from gateway.connections.token import verify_hs256
 
+Run = Callable[..., tuple[int, str, str]]
 COMMANDS = ("serve", "token", "check", "device")
 
 
@@ -26,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def heiwa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+def heiwa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["heiwa", *arguments])
         with pytest.raises(SystemExit) as ended:
@@ -37,12 +39,12 @@ def heiwa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]): 
     return run
 
 
-def test_version(heiwa) -> None:  # type: ignore[no-untyped-def]
+def test_version(heiwa: Run) -> None:
     assert heiwa("--version") == (0, f"heiwa {__version__}\n", "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_an_example_and_no_colour(heiwa, command: str) -> None:  # type: ignore[no-untyped-def]
+def test_every_command_has_help_with_an_example_and_no_colour(heiwa: Run, command: str) -> None:
     code, out, _ = heiwa(command, "--help")
     assert code == 0
     assert "Example: heiwa" in out
@@ -75,7 +77,7 @@ def test_every_command_has_help_with_an_example_and_no_colour(heiwa, command: st
         ("serve", "--config", "missing.toml"),
     ],
 )
-def test_usage_errors_are_told_and_end_with_2(heiwa, arguments: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+def test_usage_errors_are_told_and_end_with_2(heiwa: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = heiwa(*arguments)
     assert code == 2
     assert out == ""
@@ -83,15 +85,13 @@ def test_usage_errors_are_told_and_end_with_2(heiwa, arguments: tuple[str, ...])
     assert err.strip()
 
 
-def test_an_error_is_one_clean_line(heiwa) -> None:  # type: ignore[no-untyped-def]
+def test_an_error_is_one_clean_line(heiwa: Run) -> None:
     _, _, err = heiwa("token", "--sub", "x", "--ttl", "a\x1b[31m\nb")
     assert err.count("\n") == 1
     assert "\x1b" not in err
 
 
-def test_an_unexpected_error_shows_no_traceback_unless_asked(  # type: ignore[no-untyped-def]
-    heiwa, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_error_shows_no_traceback_unless_asked(heiwa: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("oh")
 
@@ -105,7 +105,7 @@ def test_an_unexpected_error_shows_no_traceback_unless_asked(  # type: ignore[no
         main()
 
 
-def test_a_token_is_signed_with_the_local_key(heiwa, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_token_is_signed_with_the_local_key(heiwa: Run, folder: Path) -> None:
     code, out, _ = heiwa("token", "--sub", "cam-1", "--account", "acme", "--class", "esp-idf", "--ttl", "90s")
     assert code == 0
     claims = verify_hs256(out.strip(), local_key(folder / "heiwa-data"))
@@ -113,7 +113,7 @@ def test_a_token_is_signed_with_the_local_key(heiwa, folder: Path) -> None:  # t
     assert claims.scope == "location:write command:receive"
 
 
-def test_a_token_carries_issuer_and_audience_of_the_settings(heiwa, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_token_carries_issuer_and_audience_of_the_settings(heiwa: Run, folder: Path) -> None:
     (folder / "secret").write_bytes(b"s" * 40 + b"\n")
     sets = [f"--set=auth.{pair}" for pair in ("secret_file=secret", "issuer=me", "audience=us")]
     _, out, _ = heiwa("token", "--sub", "a", "--json", *sets)
@@ -123,13 +123,13 @@ def test_a_token_carries_issuer_and_audience_of_the_settings(heiwa, folder: Path
     assert answer["claims"]["sub"] == "a"
 
 
-def test_with_only_a_public_key_no_token_is_made(heiwa) -> None:  # type: ignore[no-untyped-def]
+def test_with_only_a_public_key_no_token_is_made(heiwa: Run) -> None:
     code, _, err = heiwa("token", "--sub", "a", "--set", "auth.public_key_file=key.pem")
     assert code == 2
     assert "private key" in err
 
 
-def test_settings_are_shown_with_their_origins(heiwa, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_settings_are_shown_with_their_origins(heiwa: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "heiwa.toml").write_text("[log]\nlevel = 'debug'\n")
     monkeypatch.setenv("HEIWA_DATA__FOLDER", "here")
     _, out, _ = heiwa("serve", "--show-settings", "--set", "drain.stop_timeout_s=7")
@@ -140,14 +140,14 @@ def test_settings_are_shown_with_their_origins(heiwa, folder: Path, monkeypatch:
     assert json.loads(out)["log.level"] == {"value": "debug", "origin": "heiwa.toml"}
 
 
-def test_check_finds_a_good_machine_good(heiwa, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_check_finds_a_good_machine_good(heiwa: Run, folder: Path) -> None:
     ports = "--set=listen.public=127.0.0.1:0", "--set=listen.operations=127.0.0.1:0"
     code, out, _ = heiwa("check", *ports)
     assert code == 0, out
     assert not (folder / "heiwa-data").exists()
 
 
-def test_check_names_what_is_wrong_and_how_to_mend_it(heiwa, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def test_check_names_what_is_wrong_and_how_to_mend_it(heiwa: Run, folder: Path) -> None:
     (folder / "heiwa-data").mkdir(mode=0o755)
     (folder / "heiwa-data").chmod(0o755)
     (folder / "not.pem").write_text("no")
@@ -171,7 +171,7 @@ def test_check_names_what_is_wrong_and_how_to_mend_it(heiwa, folder: Path) -> No
     assert all(result["mend"] for name, result in found.items() if name in wrong | warned)
 
 
-def test_a_device_without_a_server_ends_with_3(heiwa) -> None:  # type: ignore[no-untyped-def]
+def test_a_device_without_a_server_ends_with_3(heiwa: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         url = f"ws://127.0.0.1:{gone.getsockname()[1]}/ws"
     # In a process of its own, for it is stopped by a signal.
