@@ -18,18 +18,24 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help run test check lock clean
+.PHONY: help run test soak check conformance bench lock clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/.installed ## start the gateway on this machine (Ctrl-C stops it)
 	@exec $(BIN)/heiwa serve
 
-test: $(VENV)/.installed-dev ## all tests, on real servers
-	@$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev ## all tests, on real servers; parts: make test ONLY=tests/unit
+	@$(BIN)/python -m pytest $(ONLY)
+
+soak: $(VENV)/.installed-dev ## the long storms: 50 kills, big matrices
+	@$(BIN)/python -m pytest -m soak $(ONLY)
 
 check: $(VENV)/.installed-dev ## format, lint, types, layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/unit/test_layers.py
+
+bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (15 minutes)
+	@$(BIN)/python -m loadtest.bench
 
 lock: $(VENV)/.installed-dev ## renew the lock files from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build pyproject.toml -o requirements.lock
