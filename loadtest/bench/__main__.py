@@ -1,0 +1,101 @@
+"""The comparison: one run, one table, each row beside the peers on the same machine at the same time.
+
+`python -m loadtest.bench [--rounds 1] [--connections 15000] [--write docs/benchmarks.md]`. CPU is the server process's own
+clock (user and system), memory its RSS; with more rounds, the median of each number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from loadtest.bench.hold import PEERS, measure
+
+ROWS = (
+    ("rss_bytes", "memory a connection, bytes RSS", 0),
+    ("handshake_us", "CPU a handshake, µs (heiwa: with an HS256 token)", 0),
+    ("idle_us_per_s", "idle CPU a connection, µs/s (ping each 25 s)", 2),
+    ("echo_us", "CPU a 100 B echo, µs", 1),
+    ("fresh_rss_mb", "fresh process, MiB RSS", 1),
+)
+
+
+def hold(rounds: int, connections: int) -> dict[str, dict[str, float]]:
+    """Medians by peer."""
+    seen: dict[str, list[dict[str, float]]] = {peer: [] for peer in PEERS}
+    for _ in range(rounds):
+        for peer in PEERS:
+            row = measure(peer, connections, idle_s=50, echoes=60_000, churn=0)
+            seen[peer].append(row)
+            print(json.dumps({"peer": peer, **row}), file=sys.stderr, flush=True)
+    return {
+        peer: {name: statistics.median(row[name] for row in rows) for name, _, _ in ROWS} for peer, rows in seen.items()
+    }
+
+
+def ingest(*arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.bench.ingest", *arguments], check=True, capture_output=True, text=True
+    )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(result), file=sys.stderr, flush=True)
+    return result
+
+
+def table(medians: dict[str, dict[str, float]]) -> list[str]:
+    """Markdown: our number, each peer's, and how many times ours that is."""
+    lines = [f"| | heiwa | {' | '.join(PEERS[1:])} |", "| --- |" + " ---: |" * len(PEERS)]
+    for name, title, digits in ROWS:
+        ours = medians["heiwa"][name]
+        cells = [f"{medians[peer][name]:,.{digits}f} ({medians[peer][name] / ours:.1f} ×)" for peer in PEERS[1:]]
+        lines.append(f"| {title} | **{ours:,.{digits}f}** | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=15_000)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    medians = hold(arguments.rounds, arguments.connections)
+    lots = ingest("--seconds", str(arguments.seconds), "--events", "20")
+    single = ingest("--seconds", str(arguments.seconds // 2), "--events", "1", "--devices", "400")
+    packages = ", ".join(f"{name} {version(name)}" for name in ("websockets", "aiohttp", "uvloop", "msgspec"))
+    lines = [
+        "# Benchmarks",
+        "",
+        f"{time.strftime('%Y-%m-%d')}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+        f"{packages}. One process each, {arguments.connections:,} connections on loopback, no compression, server and "
+        f"load on the same cores; median of {arguments.rounds} round(s) in one run of `make bench`. Use the ratios: "
+        "they hold elsewhere, the numbers do not.",
+        "",
+        *table(medians),
+        "",
+        "| ingest through websockets, into the embedded index, acknowledged after fsync | events a second | CPU µs an "
+        "event (all threads) | ack p50 ms | ack p99 ms |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        *(
+            f"| {title} | {row['events_per_s']:,.0f} | {row['cpu_us_per_event']:.0f} | {row['ack_p50_ms']:.0f} | "
+            f"{row['ack_p99_ms']:.0f} |"
+            for title, row in (("`locations` of 20, 400 devices", lots), ("single `location`, 400 devices", single))
+        ),
+        "",
+    ]
+    text = "\n".join(lines)
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
