@@ -1,0 +1,273 @@
+"""From accept to a websocket, the HTTP API or a refusal, on a fake transport."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from tests.support.bench import ECHO, Bench, FakeAuthenticator, device
+from tests.support.fake_transport import FakeTransport
+from tests.support.wire import CLOSE, TEXT, Answer, client_frame, close_payload, read_answer, request, server_frames
+
+
+def _ask(bench: Bench, token: str = "good", rest: bytes = b"") -> tuple[FakeTransport, Answer]:
+    transport = bench.accept()
+    transport.feed(request(token, protocols=[ECHO]) + rest)
+    return transport, read_answer(transport.take())
+
+
+def _frames(transport: FakeTransport) -> list[object]:
+    return [frame.close_code if frame.opcode == CLOSE else frame.opcode for frame in server_frames(transport.take())]
+
+
+# Steps of the handshake
+
+
+def test_a_handshake_in_single_bytes() -> None:
+    bench = Bench()
+    transport = bench.accept()
+    for byte in request("good", protocols=[ECHO]) + client_frame(TEXT, b"hello"):
+        transport.feed(bytes((byte,)))
+    answer = read_answer(transport.take())
+    assert answer.status == 101
+    assert answer.headers["sec-websocket-protocol"] == ECHO
+    assert bench.session.messages == [b"hello"]
+    assert bench.hub.admission.pending == 0
+    assert bench.hub.admission.open == 1
+
+
+def test_a_close_glued_to_the_request_ends_the_connection() -> None:
+    bench = Bench()
+    transport, answer = _ask(bench, rest=client_frame(CLOSE, close_payload(1000)))
+    assert [frame.close_code for frame in server_frames(answer.rest)] == [1000]
+    assert transport.ended
+    transport.finish()
+    assert bench.hub.registry.total == 0
+    assert bench.session.events == ["opened", "closed"]
+
+
+def test_frames_of_a_peer_without_a_token_are_not_read() -> None:
+    bench = Bench()
+    transport, answer = _ask(bench, "wrong", client_frame(TEXT, b"hello") * 1000)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="heiwa", error="invalid_token"'
+    transport.feed(client_frame(TEXT, b"hello"))
+    assert bench.session.events == []
+
+
+def test_a_token_without_a_scope_for_websockets() -> None:
+    bench = Bench(authenticator=FakeAuthenticator(good=device("d", "a", "metrics:read")))
+    _, answer = _ask(bench)
+    assert answer.status == 403
+    assert b"location:write" in answer.body
+
+
+def test_no_request_in_time_is_answered_with_408() -> None:
+    bench = Bench("listen.handshake_timeout_s=10", "connections.close_timeout_s=2")
+    transport = bench.accept()
+    transport.feed(request("good")[:50])
+    bench.pass_time(9.5)
+    assert transport.take() == b""
+    bench.pass_time(1)
+    assert read_answer(transport.take()).status == 408
+    assert transport.ended
+    assert not transport.closing, "closing now would reset the answer away"
+    bench.pass_time(2.5)
+    assert transport.aborted
+    transport.finish()
+    assert bench.hub.admission.open == bench.hub.admission.pending == 0
+
+
+def test_a_peer_that_goes_away_is_counted() -> None:
+    bench = Bench()
+    transport = bench.accept()
+    transport.finish()
+    assert bench.hub.refusals == {(0, "gone"): 1}
+    assert bench.hub.admission.open == bench.hub.admission.pending == 0
+
+
+def test_other_paths_go_to_the_http_api() -> None:
+    class Api(asyncio.Protocol):
+        received = b""
+        lost = False
+
+        def data_received(self, data: bytes) -> None:
+            self.received += data
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.lost = True
+
+    api = Api()
+    bench = Bench()
+    bench.hub.http = lambda: api
+    transport = bench.accept()
+    first, second = b"POST /api HTTP/1.1\r\n\r", b"\nbody and more"
+    transport.feed(first)
+    transport.feed(second)
+    assert api.received == first + second
+    assert bench.hub.admission.pending == 0
+    assert bench.hub.admission.open == 1
+    transport.finish()
+    assert api.lost
+    assert bench.hub.admission.open == 0
+
+
+def test_without_an_http_api_other_paths_are_not_found() -> None:
+    transport = Bench().accept()
+    transport.feed(request("good", path="/other"))
+    assert read_answer(transport.take()).status == 404
+
+
+# Admission
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"draining": True}, "draining"), ({"memory_low": True}, "memory"), ({"maximum": 0}, "connections")],
+)
+def test_a_refusal_at_accept_is_told_when_the_request_is_there(change: dict[str, int], reason: str) -> None:
+    bench = Bench()
+    bench.hub.admission = dataclasses.replace(bench.hub.admission, **change)
+    transport = bench.accept()
+    assert transport.take() == b""
+    transport.feed(request("good", protocols=[ECHO]))
+    answer = read_answer(transport.take())
+    assert answer.status == 503
+    assert 2 <= int(answer.headers["retry-after"]) <= 20
+    assert bench.hub.refusals == {(503, reason): 1}
+
+
+def test_only_so_many_refused_peers_may_wait_with_their_files() -> None:
+    bench = Bench("connections.file_reserve=8")
+    bench.hub.admission.draining = True
+    transports = [bench.accept() for _ in range(6)]
+    answered = [bool(transport.take()) for transport in transports]
+    assert answered == [True, True, False, False, False, False]
+
+
+def test_too_many_connections_of_an_account() -> None:
+    bench = Bench(
+        "connections.maximum_per_account=1",
+        authenticator=FakeAuthenticator(a=device("a"), b=device("b"), other=device("a", "other")),
+    )
+    assert _ask(bench, "a")[1].status == 101
+    answer = _ask(bench, "b")[1]
+    assert answer.status == 429
+    assert "retry-after" in answer.headers
+    assert _ask(bench, "other")[1].status == 101
+
+
+def test_a_flapping_device_is_held_off() -> None:
+    bench = Bench("connections.flap_limit=3", "connections.flap_holdoff_s=30")
+    for _ in range(3):
+        transport, answer = _ask(bench)
+        assert answer.status == 101
+        transport.finish()
+    answer = _ask(bench)[1]
+    assert answer.status == 429
+    assert answer.headers["retry-after"] == "31"
+    bench.clock.advance(31)
+    assert _ask(bench)[1].status == 101
+
+
+# Duplicates
+
+
+def test_the_newer_connection_wins() -> None:
+    bench = Bench()
+    first, _ = _ask(bench)
+    assert _ask(bench)[1].status == 101
+    assert _frames(first) == [TEXT, 4409]
+    assert len(bench.hub.registry.rivals("acme", "dev-1")) == 2
+    first.finish()
+    found = bench.hub.registry.find("acme", "dev-1")
+    assert found is not None
+    assert len(bench.hub.registry.all()) == 1
+
+
+def test_the_newer_connection_is_refused() -> None:
+    bench = Bench("connections.duplicates=reject")
+    first, _ = _ask(bench)
+    assert _ask(bench)[1].status == 409
+    first.finish()
+    assert _ask(bench)[1].status == 101
+
+
+def test_both_connections_stay() -> None:
+    bench = Bench("connections.duplicates=allow")
+    first, _ = _ask(bench)
+    assert _ask(bench)[1].status == 101
+    assert first.take() == b""
+
+
+@pytest.mark.parametrize("rule", ["replace", "reject"])
+def test_readers_may_have_many_tabs(rule: str) -> None:
+    bench = Bench(
+        f"connections.duplicates={rule}",
+        authenticator=FakeAuthenticator(good=device("browser", "acme", "progress:read")),
+    )
+    transports = [_ask(bench)[0] for _ in range(3)]
+    assert [transport.take() for transport in transports] == [b""] * 3
+    assert len(bench.hub.registry.all()) == 3
+
+
+# Behind a balancer
+
+
+def _address(bench: Bench) -> str:
+    found = bench.hub.registry.find("acme", "dev-1")
+    assert found is not None
+    return found.address
+
+
+def test_forwarded_addresses_are_believed_from_trusted_proxies_only() -> None:
+    for peer, expected in (("10.0.0.7", "203.0.113.5"), ("192.0.2.1", "192.0.2.1")):
+        bench = Bench("listen.trusted_proxies=10.0.0.0/8")
+        transport = bench.accept(peer)
+        headers = [("X-Forwarded-For", "198.51.100.1, 203.0.113.5")]
+        transport.feed(request("good", protocols=[ECHO], headers=headers))
+        assert read_answer(transport.take()).status == 101
+        assert _address(bench) == expected
+
+
+PROXIED = ("listen.proxy_protocol=true", "listen.trusted_proxies=10.0.0.0/8")
+
+
+def test_a_proxy_header_in_single_bytes_with_everything_glued() -> None:
+    bench = Bench(*PROXIED)
+    transport = bench.accept("10.0.0.7")
+    data = b"PROXY TCP4 203.0.113.5 10.0.0.1 4000 443\r\n" + request("good", protocols=[ECHO])
+    for byte in data:
+        transport.feed(bytes((byte,)))
+    assert read_answer(transport.take()).status == 101
+    assert _address(bench) == "203.0.113.5"
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.7", "192.0.2.1"])
+def test_without_a_proxy_header_nobody_comes_in(peer: str) -> None:
+    bench = Bench(*PROXIED)
+    transport = bench.accept(peer)
+    transport.feed(request("good", protocols=[ECHO]))
+    assert read_answer(transport.take()).status == 400
+
+
+def test_a_proxy_header_from_anybody_else_is_not_believed() -> None:
+    bench = Bench(*PROXIED)
+    transport = bench.accept("192.0.2.1")
+    transport.feed(b"PROXY TCP4 203.0.113.5 10.0.0.1 4000 443\r\n" + request("good", protocols=[ECHO]))
+    assert read_answer(transport.take()).status == 400
+    assert bench.hub.registry.total == 0
+
+
+def test_a_slot_is_used_again_without_its_past() -> None:
+    bench = Bench()
+    transport, _ = _ask(bench)
+    slot = bench.session.connections[0].slot
+    bench.hub.table.position_ms[slot] = 7
+    transport.finish()
+    _ask(bench)
+    assert bench.session.connections[1].slot == slot
+    assert bench.hub.table.position_ms[slot] == 0
+    assert bench.hub.registry.latest("acme", "dev-1") is None

@@ -1,0 +1,194 @@
+"""Planned closes: goaway first, acks in flight next, then the close in the style of the device's class."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from gateway.connections.close_codes import Fault
+from gateway.connections.transport import Connection, token_lead_ms
+from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Durability
+from tests.support.bench import Bench, device
+from tests.support.fake_transport import FakeTransport
+from tests.support.wire import CLOSE, TEXT, client_frame, close_payload, server_frames
+
+
+def _types(transport: FakeTransport) -> list[object]:
+    """What the server said: the type of each message, the code of each close."""
+    return [
+        frame.close_code if frame.opcode == CLOSE else msgspec.json.decode(frame.payload)["type"]
+        for frame in server_frames(transport.take())
+    ]
+
+
+def _event(name: str = "e1", time_ms: int = 1_750_000_000_000) -> LocationEvent:
+    return LocationEvent(name, time_ms, 35.0, 139.0)
+
+
+def test_goaway_then_the_close() -> None:
+    connection, transport = Bench().open()
+    connection.leave("drain", "drain", reconnect_after_ms=700)
+    goaway, close = server_frames(transport.take())
+    assert msgspec.json.decode(goaway.payload) == {"type": "goaway", "reason": "drain", "reconnect_after_ms": 700}
+    assert close.close_code == 1012
+
+
+def test_a_code_of_the_reason_comes_before_the_code_of_the_class() -> None:
+    connection, transport = Bench().open()
+    connection.leave("replaced", "replaced", 4409)
+    assert _types(transport) == ["goaway", 4409]
+
+
+@pytest.mark.parametrize("device_class", ["esp-idf", "lorry"])
+def test_a_class_may_want_a_reset(device_class: str) -> None:
+    bench = Bench("device_classes.lorry.close=abort")
+    connection, transport = bench.open(device(device_class=device_class))
+    connection.leave("drain", "drain")
+    assert _types(transport) == ["goaway"]
+    assert transport.aborted
+    assert transport.socket.options
+    transport.finish()
+    assert bench.hub.disconnects == {("drain", 1006, Fault.PLAN): 1}
+
+
+def test_acks_in_flight_come_before_the_close() -> None:
+    connection, transport = Bench().open()
+    connection.submitted(2, pause=False)
+    connection.leave("drain", "drain")
+    assert _types(transport) == ["goaway"]
+    connection.acknowledge([_event("a")], Durability.INDEXED)
+    assert _types(transport) == ["ack"]
+    connection.refuse(["b"], "overloaded", "later", 1000)
+    assert _types(transport) == ["nack", 1012]
+
+
+def test_acks_in_flight_are_not_waited_for_longer_than_two_seconds() -> None:
+    bench = Bench()
+    connection, transport = bench.open()
+    connection.submitted(1, pause=False)
+    connection.leave("drain", "drain")
+    bench.pass_time(1.75)
+    assert _types(transport) == ["goaway"]
+    bench.pass_time(0.75)
+    assert _types(transport) == [1012]
+
+
+def test_leaving_twice_is_leaving_once() -> None:
+    connection, transport = Bench().open()
+    connection.submitted(1, pause=False)
+    connection.leave("drain", "drain")
+    connection.leave("max_age", "max_age")
+    assert _types(transport) == ["goaway"]
+
+
+def test_a_peer_that_leaves_by_itself_after_goaway_is_recorded_with_its_code() -> None:
+    bench = Bench()
+    connection, transport = bench.open()
+    connection.submitted(1, pause=False)
+    connection.leave("drain", "drain")
+    transport.feed(client_frame(CLOSE, close_payload(1000)))
+    transport.finish()
+    assert bench.hub.disconnects == {("drain", 1000, Fault.PLAN): 1}
+
+
+def test_a_peer_that_breaks_off_after_goaway_is_recorded_as_1006() -> None:
+    bench = Bench()
+    connection, transport = bench.open()
+    connection.submitted(1, pause=False)
+    connection.leave("drain", "drain")
+    transport.finish()
+    assert bench.hub.disconnects == {("drain", 1006, Fault.PLAN): 1}
+
+
+def test_a_slow_consumer_is_not_asked_to_leave() -> None:
+    bench = Bench("connections.outbound_max_bytes=1024")
+    connection, transport = bench.open()
+    transport.stop_taking()
+    connection.send(b"x" * 1000)
+    connection.leave("drain", "drain")
+    assert [frame.close_code for frame in server_frames(transport.take()) if frame.opcode == CLOSE] == [4503]
+
+
+def test_an_age_is_announced() -> None:
+    bench = Bench()
+    connection, transport = bench.open()
+    bench.hub.table.planned_s[connection.slot] = bench.hub.now_s + 5
+    bench.hub.wheel.schedule(connection.slot, bench.hub.now_s + 5)
+    bench.pass_time(4.75)
+    assert transport.take() == b""
+    bench.pass_time(0.75)
+    assert _types(transport) == ["goaway", 1012]
+
+
+def _expiring(bench: Bench, after_s: float) -> tuple[Connection, FakeTransport]:
+    connection, transport = bench.open()
+    hub, slot = bench.hub, connection.slot
+    hub.table.expires_ms[slot] = bench.clock.time_ms() + int(after_s * 1000)
+    hub.table.planned_s[slot] = hub.now_s + after_s
+    hub.wheel.schedule(slot, hub.table.planned_s[slot])
+    return connection, transport
+
+
+def test_a_token_that_ends_is_announced_and_closed_with_4401() -> None:
+    bench = Bench()
+    _, transport = _expiring(bench, 5)
+    bench.pass_time(5.5)
+    assert _types(transport) == ["goaway"]
+    bench.pass_time(2.5)
+    assert _types(transport) == [4401]
+
+
+def test_an_ack_does_not_end_the_time_to_renew_a_token() -> None:
+    bench = Bench()
+    connection, transport = _expiring(bench, 5)
+    connection.submitted(1, pause=False)
+    bench.pass_time(5.5)
+    connection.acknowledge([_event()], Durability.INDEXED)
+    assert _types(transport) == ["goaway", "ack"]
+
+
+def test_a_new_token_in_time_lets_it_stay() -> None:
+    bench = Bench("connections.heartbeat_s=60")
+    connection, transport = _expiring(bench, 5)
+    bench.pass_time(5.5)
+    connection.stay()
+    bench.pass_time(10)
+    assert _types(transport) == ["goaway"]
+    transport.feed(client_frame(TEXT, b"hello"))
+    assert bench.session.messages == [b"hello"]
+
+
+def test_a_new_token_does_not_end_a_drain() -> None:
+    bench = Bench()
+    connection, transport = bench.open()
+    connection.submitted(1, pause=False)
+    connection.leave("drain", "drain")
+    connection.stay()
+    bench.pass_time(2.5)
+    assert _types(transport) == ["goaway", 1012]
+
+
+def test_tokens_minted_together_do_not_end_together() -> None:
+    bench = Bench()
+    leads = set()
+    for number in range(50):
+        connection, _ = bench.open(device(f"dev-{number}"))
+        slot = connection.slot
+        bench.hub.table.id_low[slot] = bench.hub.chance.getrandbits(62)
+        bench.hub.table.expires_ms[slot] = bench.clock.time_ms() + 3_600_000
+        leads.add(token_lead_ms(bench.hub, slot) // 30_000)
+        assert 0 <= token_lead_ms(bench.hub, slot) <= 600_000
+    assert len(leads) > 10
+
+
+def test_the_latest_position_is_kept() -> None:
+    bench = Bench()
+    connection, _ = bench.open()
+    connection.submitted(3, pause=False)
+    assert bench.hub.registry.latest("acme", "dev-1") is None
+    connection.acknowledge([_event("a", 2000), _event("b", 3000)], Durability.INDEXED)
+    connection.acknowledge([_event("c", 1000)], Durability.INDEXED)
+    latest = bench.hub.registry.latest("acme", "dev-1")
+    assert latest == {"device": "dev-1", "time": 3000, "lat": 35.0, "lon": 139.0}
+    assert connection.in_flight == 0
