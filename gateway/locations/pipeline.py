@@ -5,8 +5,8 @@
                         │                └─ full ─► refuse with retry_after_ms
                         └─ never will → dead letters ► acknowledge(dead_letter)
 
-One batch is written at a time; meanwhile the next one gathers. So an idle pipeline writes at once, a busy one writes
-large batches, and no timer is needed to do either.
+One batch is written at a time; meanwhile the next one gathers. So an idle pipeline writes at once and a busy one
+writes large batches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from typing import NamedTuple
 
 from prometheus_client.metrics_core import Metric
 
@@ -27,6 +26,7 @@ from gateway.locations.counters import Counters, gauge
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
 from gateway.locations.replay import Replay
+from gateway.locations.settlement import MESSAGES, Part, Verdict, merge, sort_out
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool
 
 # The shares of the time given to `stop`: for the index, the rest for the spool.
@@ -34,23 +34,6 @@ _INDEX_SHARE = 0.7
 _RESUME_AFTER_S = 0.05
 
 _log = logging.getLogger(__name__)
-_Part = tuple[Caller, DeviceEvents]
-_MESSAGES = {
-    "overloaded": "too many location events are waiting; slow down",
-    "shutting_down": "the gateway does not take location events now; send them again",
-    "index_unavailable": "the index does not take location events now, and settings allow nothing else",
-    "spool_full": "location events cannot be stored now: the spool is full",
-    "storage_failed": "location events cannot be stored now: the disk refuses",
-}
-
-
-class _Verdict(NamedTuple):
-    """What became of some events: acknowledged with a durability, or refused with a code of `_MESSAGES`."""
-
-    parts: list[_Part]
-    durability: Durability | None = None
-    code: str = ""
-    retry_after_ms: int = 1000
 
 
 class LocationPipeline:
@@ -77,7 +60,8 @@ class LocationPipeline:
         self._clock = clock
         self._random = random
         self._may_spool = ack_min is Durability.SPOOLED
-        self._buffer = Buffer(limits or Limits())
+        self._limits = limits or Limits()
+        self._buffer = Buffer(self._limits)
         self._counters = Counters()
         self._replay = Replay(index, spool, dead_letters, clock, lambda: bool(self._buffer), self._counters)
         self._callers: dict[int, Caller] = {}
@@ -86,6 +70,8 @@ class LocationPipeline:
         self._idle_rounds = 0
         self._in_flight: list[Submission] = []
         self._wake = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._flush_began_s = float("-inf")
         self._running = False
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = asyncio.Future()
@@ -110,6 +96,7 @@ class LocationPipeline:
         """
         self._running = False
         self._wake.set()
+        self._enough.set()
         tasks, self._tasks = self._tasks, []
         try:
             if tasks:
@@ -133,7 +120,7 @@ class LocationPipeline:
                 spooled = await self._to_spool(parts) is None
         except TimeoutError:
             _log.error("spool did not take the last location events in time")
-        verdict = _Verdict(parts, Durability.SPOOLED) if spooled else _Verdict(parts, code="shutting_down")
+        verdict = Verdict(parts, Durability.SPOOLED) if spooled else Verdict(parts, code="shutting_down")
         self._settle(left, [verdict])
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
@@ -175,6 +162,8 @@ class LocationPipeline:
         caller.submissions += 1
         self._buffer.add(Submission(caller, DeviceEvents(account, device, events), size))
         self._wake.set()
+        if self._buffer.full:
+            self._enough.set()
         pressure = self._buffer.pressure()
         if pressure is Pressure.PAUSE:
             self._pause(caller)
@@ -188,7 +177,7 @@ class LocationPipeline:
 
     def _refuse_at_once(self, sender: Sender, events: Sequence[LocationEvent], code: str) -> None:
         self._counters.refused[code] += len(events)
-        sender.refuse([event.id for event in events], code, _MESSAGES[code], self._random.randint(1000, 4000))
+        sender.refuse([event.id for event in events], code, MESSAGES[code], self._random.randint(1000, 4000))
 
     def _pause(self, caller: Caller) -> None:
         if not caller.paused:
@@ -200,6 +189,7 @@ class LocationPipeline:
     async def _flush_forever(self) -> None:
         while self._running or self._buffer:
             if self._buffer:
+                await self._gather()
                 await self._flush()
             else:
                 await self._wait_for_events()
@@ -217,12 +207,24 @@ class LocationPipeline:
             self._resume(self._typical_events, self._idle_rounds)
             self._idle_rounds += 1
 
+    async def _gather(self) -> None:
+        """Under load, let a batch grow until `gather_s` after the one before began, or until it is full."""
+        delay_s = self._flush_began_s + self._limits.gather_s - self._clock.monotonic_s()
+        if delay_s <= 0 or not self._running or self._buffer.full:
+            return
+        self._enough.clear()
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._enough.wait()
+        except TimeoutError:
+            pass
+
     async def _flush(self) -> None:
-        began_s = self._clock.monotonic_s()
+        began_s = self._flush_began_s = self._clock.monotonic_s()
         batch = self._in_flight = self._buffer.take()
         rejections = await self._write([submission.group for submission in batch])
         if not rejections:
-            self._settle(batch, [_Verdict([(s.caller, s.group) for s in batch], Durability.INDEXED)])
+            self._settle(batch, [Verdict([(s.caller, s.group) for s in batch], Durability.INDEXED)])
         else:
             await self._settle_each(batch, rejections)
         self._counters.flushed(self._clock.monotonic_s() - began_s)
@@ -247,22 +249,22 @@ class LocationPipeline:
         return rejections
 
     async def _settle_each(self, batch: list[Submission], rejections: Mapping[int, Rejection]) -> None:
-        stored, refused, poison = _sort(batch, rejections)
+        stored, refused, poison = sort_out(batch, rejections)
         why_not_spooled = await self._to_spool(refused) if refused else None
         letters_kept = await self._replay.bury(poison) if poison else True
         dead = [(caller, group) for caller, group, _ in poison]
-        verdicts = [_Verdict(stored, Durability.INDEXED)]
+        verdicts = [Verdict(stored, Durability.INDEXED)]
         if why_not_spooled is None:
-            verdicts.append(_Verdict(refused, Durability.SPOOLED))
+            verdicts.append(Verdict(refused, Durability.SPOOLED))
         else:
-            verdicts.append(_Verdict(refused, code=why_not_spooled, retry_after_ms=self._later_ms()))
+            verdicts.append(Verdict(refused, code=why_not_spooled, retry_after_ms=self._later_ms()))
         if letters_kept:
-            verdicts.append(_Verdict(dead, Durability.DEAD_LETTER))
+            verdicts.append(Verdict(dead, Durability.DEAD_LETTER))
         else:
-            verdicts.append(_Verdict(dead, code="storage_failed", retry_after_ms=self._later_ms()))
+            verdicts.append(Verdict(dead, code="storage_failed", retry_after_ms=self._later_ms()))
         self._settle(batch, verdicts)
 
-    async def _to_spool(self, parts: list[_Part]) -> str | None:
+    async def _to_spool(self, parts: list[Part]) -> str | None:
         """Store the events in the spool; None when they are durable there, else the code of the refusal."""
         if not self._may_spool:
             return "index_unavailable"
@@ -280,7 +282,7 @@ class LocationPipeline:
 
     # Telling
 
-    def _settle(self, batch: list[Submission], verdicts: list[_Verdict]) -> None:
+    def _settle(self, batch: list[Submission], verdicts: list[Verdict]) -> None:
         """The batch is decided: count all of it first, then tell, so that the count is right for whoever is told."""
         self._in_flight = []
         self._buffer.settled(batch)
@@ -298,8 +300,8 @@ class LocationPipeline:
         for verdict in verdicts:
             self._tell(verdict)
 
-    def _tell(self, verdict: _Verdict) -> None:
-        for caller, events in _merge(verdict.parts):
+    def _tell(self, verdict: Verdict) -> None:
+        for caller, events in merge(verdict.parts):
             sender = caller.sender
             if sender is None:
                 continue
@@ -308,7 +310,7 @@ class LocationPipeline:
                     sender.acknowledge(events, verdict.durability)
                 else:
                     ids = [event.id for event in events]
-                    sender.refuse(ids, verdict.code, _MESSAGES[verdict.code], verdict.retry_after_ms)
+                    sender.refuse(ids, verdict.code, MESSAGES[verdict.code], verdict.retry_after_ms)
             except Exception:
                 self._sender_failed(sender)
 
@@ -349,40 +351,3 @@ class LocationPipeline:
         yield gauge("heiwa_locations_spool_events", "Events in the spool.", self._spool.events)
         yield gauge("heiwa_locations_spool_bytes", "Size of the spool's records.", self._spool.size_bytes)
         yield gauge("heiwa_locations_unaccounted_events", "Conservation: must be 0.", self.conservation())
-
-
-def _merge(parts: list[_Part]) -> Iterator[tuple[Caller, Sequence[LocationEvent]]]:
-    """The events of each caller, all of them together."""
-    merged: dict[int, tuple[Caller, list[Sequence[LocationEvent]]]] = {}
-    for caller, group in parts:
-        merged.setdefault(id(caller), (caller, []))[1].append(group.events)
-    for caller, lists in merged.values():
-        yield caller, lists[0] if len(lists) == 1 else [event for events in lists for event in events]
-
-
-def _sort(
-    batch: list[Submission], rejections: Mapping[int, Rejection]
-) -> tuple[list[_Part], list[_Part], list[tuple[Caller, DeviceEvents, Rejection]]]:
-    """What is stored, what the index may take later, and what it never will."""
-    stored: list[_Part] = []
-    refused: list[_Part] = []
-    poison: list[tuple[Caller, DeviceEvents, Rejection]] = []
-    position = 0
-    for submission in batch:
-        caller, group = submission.caller, submission.group
-        good: list[LocationEvent] = []
-        later: list[LocationEvent] = []
-        for event in group.events:
-            rejection = rejections.get(position)
-            position += 1
-            if rejection is None:
-                good.append(event)
-            elif rejection.poison:
-                poison.append((caller, DeviceEvents(group.account, group.device, (event,)), rejection))
-            else:
-                later.append(event)
-        if good:
-            stored.append((caller, DeviceEvents(group.account, group.device, good)))
-        if later:
-            refused.append((caller, DeviceEvents(group.account, group.device, later)))
-    return stored, refused, poison

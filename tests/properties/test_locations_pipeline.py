@@ -21,7 +21,7 @@ from tests.support.locations import (
     event,
 )
 
-LIMITS = Limits(batch_events=5, pause_events=8, refuse_events=20)
+LIMITS = Limits(gather_s=0.0, batch_events=5, pause_events=8, refuse_events=20)
 
 
 class FlakyIndex(MemoryIndex):

@@ -93,6 +93,35 @@ async def test_what_comes_during_a_commit_is_the_next_batch_and_one_acknowledgem
     assert (parts.sender.acknowledgements, other.acknowledgements) == (2, 1)
 
 
+async def test_the_first_batch_after_a_rest_goes_at_once_and_the_next_ones_gather_until_full(parts: Parts) -> None:
+    parts.make(limits=Limits(gather_s=3600, batch_events=5))
+    await parts.pipeline.start()
+    parts.submit("0")
+    await parts.told(1)
+    for number in range(1, 5):
+        parts.submit(str(number))
+        await asyncio.sleep(0)
+    assert parts.index.batches == [1]
+    parts.submit("5")
+    await parts.told(6)
+    assert parts.index.batches == [1, 5]
+    parts.clock.now_s += 3600
+    parts.submit("6")
+    await parts.told(7)
+    parts.submit("7")
+    await parts.pipeline.stop(10)
+    assert parts.index.batches == [1, 5, 1, 1]
+
+
+async def test_a_batch_gathers_no_longer_than_it_may(parts: Parts) -> None:
+    parts.make(limits=Limits(gather_s=0.01))
+    await parts.pipeline.start()
+    parts.submit("0")
+    await parts.told(1)
+    parts.submit("1")
+    await parts.told(2)
+
+
 async def test_batches_are_bounded(parts: Parts) -> None:
     parts.make(limits=Limits(batch_events=5))
     parts.index.gate = asyncio.Event()

@@ -1,0 +1,66 @@
+"""What became of a batch: its events sorted by outcome, and merged by who is to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.locations.batch import DeviceEvents
+from gateway.locations.buffer import Caller, Submission
+from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Durability, Rejection
+
+Part = tuple[Caller, DeviceEvents]
+MESSAGES = {
+    "overloaded": "too many location events are waiting; slow down",
+    "shutting_down": "the gateway does not take location events now; send them again",
+    "index_unavailable": "the index does not take location events now, and settings allow nothing else",
+    "spool_full": "location events cannot be stored now: the spool is full",
+    "storage_failed": "location events cannot be stored now: the disk refuses",
+}
+
+
+class Verdict(NamedTuple):
+    """What became of some events: acknowledged with a durability, or refused with a code of `MESSAGES`."""
+
+    parts: list[Part]
+    durability: Durability | None = None
+    code: str = ""
+    retry_after_ms: int = 1000
+
+
+def merge(parts: list[Part]) -> Iterator[tuple[Caller, Sequence[LocationEvent]]]:
+    """The events of each caller, all of them together."""
+    merged: dict[int, tuple[Caller, list[Sequence[LocationEvent]]]] = {}
+    for caller, group in parts:
+        merged.setdefault(id(caller), (caller, []))[1].append(group.events)
+    for caller, lists in merged.values():
+        yield caller, lists[0] if len(lists) == 1 else [event for events in lists for event in events]
+
+
+def sort_out(
+    batch: list[Submission], rejections: Mapping[int, Rejection]
+) -> tuple[list[Part], list[Part], list[tuple[Caller, DeviceEvents, Rejection]]]:
+    """What is stored, what the index may take later, and what it never will."""
+    stored: list[Part] = []
+    refused: list[Part] = []
+    poison: list[tuple[Caller, DeviceEvents, Rejection]] = []
+    position = 0
+    for submission in batch:
+        caller, group = submission.caller, submission.group
+        good: list[LocationEvent] = []
+        later: list[LocationEvent] = []
+        for event in group.events:
+            rejection = rejections.get(position)
+            position += 1
+            if rejection is None:
+                good.append(event)
+            elif rejection.poison:
+                poison.append((caller, DeviceEvents(group.account, group.device, (event,)), rejection))
+            else:
+                later.append(event)
+        if good:
+            stored.append((caller, DeviceEvents(group.account, group.device, good)))
+        if later:
+            refused.append((caller, DeviceEvents(group.account, group.device, later)))
+    return stored, refused, poison
