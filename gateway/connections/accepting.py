@@ -18,7 +18,7 @@ from gateway.connections.identity import Identity
 from gateway.connections.inflated import Inflated
 from gateway.connections.proxy import ProxyHeaderError, forwarded_address, read_proxy_header, trusted
 from gateway.connections.table import parse_address
-from gateway.connections.transport import Connection, token_lead_ms
+from gateway.connections.transport import Connection
 from gateway.connections.uuid7 import uuid7
 from gateway.errors import TokenError
 
@@ -184,7 +184,7 @@ class Accepting(asyncio.Protocol):
         table.deadline_s[slot] = 0
         # Its phase, drawn anew: after a mass reconnect the pings do not go out together.
         table.heard_s[slot] = hub.now_s - hub.chance.uniform(0, hub.settings.heartbeat_s / 2)
-        plan_end(hub, slot)
+        hub.plan_end(slot)
         profile = hub.registry.profile(identity)
         connection = Connection(hub, slot, profile, identity.device, hub.sessions[offer.subprotocol])
         if hub.settings.duplicates == "replace" and profile.exclusive:
@@ -260,21 +260,6 @@ class Handed(asyncio.Protocol):
         self._hub.admission.open -= 1
         self._hub.free_slot(self._slot)
         self._inner.connection_lost(exc)
-
-
-def plan_end(hub: Hub, slot: int) -> None:
-    """When this connection will be asked to leave: by its age, drawn for it alone, or before its token ends."""
-    table = hub.table
-    token_s = (table.expires_ms[slot] - token_lead_ms(hub, slot) - hub.clock.time_ms()) / 1000
-    if hub.age_s is None:
-        age_s = token_s
-    else:
-        low_s, high_s = hub.age_s
-        share = (table.id_low[slot] >> 16 & 0xFFFF) / 0xFFFF
-        lived_s = (hub.clock.time_ms() - (table.id_high[slot] >> 16)) / 1000
-        age_s = low_s + share * (high_s - low_s) - lived_s
-    table.planned_s[slot] = hub.now_s + max(0.0, min(token_s, age_s))
-    hub.wheel.schedule(slot, table.planned_s[slot])
 
 
 def find_end_or_zero(data: bytes) -> int:

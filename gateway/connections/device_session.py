@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.connections import close_codes
-from gateway.connections.accepting import plan_end
 from gateway.connections.messages import MAX_EVENTS, Authenticated, Welcome, encode
 from gateway.connections.session import Invalid, Renew, Reply, Store, interpret
 from gateway.connections.transport import Connection
@@ -77,7 +76,7 @@ class DeviceSession:
         connection.profile = hub.registry.profile(identity)
         hub.table.expires_ms[connection.slot] = int(identity.expires_s * 1000)
         connection.stay()
-        plan_end(hub, connection.slot)
+        hub.plan_end(connection.slot)
         connection.send(encode(Authenticated(int(identity.expires_s * 1000))))
 
     def _invalid(self, connection: Connection, action: Invalid) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.connections.admission import Admission, FlapGuard
 from gateway.connections.auth import Authenticator
 from gateway.connections.handshake import Policy
+from gateway.connections.lifetime import age_s, token_lead_s
 from gateway.connections.proxy import Networks, parse_networks
 from gateway.connections.rate import TokenBucket
 from gateway.connections.registry import Registry
 from gateway.connections.table import Table
 from gateway.connections.timing_wheel import TimingWheel
+from gateway.connections.uuid7 import time_ms_of
 from gateway.ports import Clock
 from gateway.settings.model import DeviceClass, Settings
 from gateway.telemetry import Log
@@ -138,6 +141,24 @@ class Hub:
         at_s = self.now_s + after_s
         self.table.deadline_s[slot] = at_s
         self.wheel.schedule(slot, at_s)
+
+    def plan_end(self, slot: int) -> None:
+        """Settle when this connection will be asked to leave: by its age, or before its token ends."""
+        table, now_ms = self.table, self.clock.time_ms()
+        life_s = (table.expires_ms[slot] - now_ms) / 1000
+        left_s = min(life_s - token_lead_s(table.id_low[slot], life_s), self._age_left_s(slot, now_ms))
+        table.planned_s[slot] = self.now_s + max(0.0, left_s)
+        self.wheel.schedule(slot, table.planned_s[slot])
+
+    def is_aged(self, slot: int) -> bool:
+        """Whether it is its age, and not its token, that ends this connection now."""
+        return self._age_left_s(slot, self.time_ms) <= TICK_S
+
+    def _age_left_s(self, slot: int, now_ms: int) -> float:
+        if self.age_s is None:
+            return math.inf
+        lived_s = (now_ms - time_ms_of(self.table.id_high[slot])) / 1000
+        return age_s(self.table.id_low[slot], *self.age_s) - lived_s
 
     def tick(self) -> None:
         """Move the clocks and look at whatever is due."""

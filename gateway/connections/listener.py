@@ -95,7 +95,12 @@ def tls_context(settings: Listen) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file or None)
+        context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file or None, _no_password)
     except (OSError, ssl.SSLError) as error:
         raise SettingsError("listen.tls_certificate_file", f"cannot load certificate and key: {error}") from error
     return context
+
+
+def _no_password() -> str:
+    # Without a callback OpenSSL would ask on the terminal and the start would hang.
+    raise SettingsError("listen.tls_key_file", "the key is encrypted; store it without a password, readable by us only")

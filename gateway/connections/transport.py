@@ -392,10 +392,10 @@ class Connection(asyncio.Protocol):
         """The age is reached, or the token is about to end."""
         hub, slot = self.hub, self.slot
         hub.table.planned_s[slot] = 0
-        if hub.table.expires_ms[slot] - hub.time_ms <= token_lead_ms(hub, slot):
-            self.leave("token_expired", "token_expired", close_codes.TOKEN)
-        else:
+        if hub.is_aged(slot):
             self.leave("max_age", "max_age")
+        else:
+            self.leave("token_expired", "token_expired", close_codes.TOKEN)
 
     # Outcomes of location events
 
@@ -440,17 +440,6 @@ class Connection(asyncio.Protocol):
             table.position_ms[slot] = newest.time
             table.lat[slot] = newest.lat
             table.lon[slot] = newest.lon
-
-
-def token_lead_ms(hub: Hub, slot: int) -> int:
-    """How long before its token's end this connection is asked to leave.
-
-    Tokens minted together end together: each connection has its own lead, up to a fifth of the token's life and ten
-    minutes, from the random bits of its id.
-    """
-    life_ms = hub.table.expires_ms[slot] - (hub.table.id_high[slot] >> 16)
-    share = (hub.table.id_low[slot] & 0xFFFF) / 0xFFFF
-    return int(min(max(life_ms, 0) * 0.2, 600_000) * share)
 
 
 def _network_reason(exc: Exception | None) -> str:

@@ -196,7 +196,8 @@ def parse_time(field: str, text: str) -> int:
         raise QueryError(
             field, f"must be milliseconds since the Unix epoch or like 2026-11-22T10:00:00Z, not {text[:40]!r}"
         )
-    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    # Not through astimezone: the first and last days of the calendar do not exist in every zone.
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 

@@ -14,7 +14,7 @@ class Data(Struct, frozen=True):
         str,
         Meta(
             min_length=1,
-            description="Key, SQLite files, spool, dead letters; made at first start (mode 0700), locked by one process.",
+            description="Key, SQLite files, spool, dead letters; made at first start (0700), locked by one process.",
         ),
     ] = "heiwa-data"
 
@@ -82,7 +82,7 @@ class Connections(Struct, frozen=True):
         Meta(
             ge=0.1,
             le=3600,
-            description="Ping after so long without a word; dead after as long again. Keep it below the balancer's idle time-out.",
+            description="Ping after so long a silence, dead after as long again; less than the balancer's idle time-out.",
         ),
     ] = 45
     max_message_bytes: Annotated[
