@@ -1,0 +1,201 @@
+"""What only a real socket can prove about the transport: resets, lost peers, full buffers, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from gateway.connections.listener import tls_context
+from gateway.settings.model import Listen
+from tests.support.bench import ECHO
+from tests.support.certificate import make_certificate
+from tests.support.sockets import Served, on_uvloop, served
+from tests.support.wire import CLOSE, PING, TEXT, client_frame, read_answer, request, server_frames
+
+HEADERS = {"Authorization": "Bearer good"}
+FULL_BYTES = 4_000_000
+
+
+def _the_only_end(there: Served) -> tuple[str, int]:
+    ((reason, code, _),) = there.hub.disconnects
+    return reason, code
+
+
+@on_uvloop
+async def test_echo_to_a_real_client() -> None:
+    async with (
+        served("connections.outbound_max_bytes=1000000") as there,
+        connect(there.url(), additional_headers=HEADERS, subprotocols=[ECHO]) as client,
+    ):
+        assert client.subprotocol == ECHO
+        for message in (
+            "",
+            "平和",
+            "x" * 125,
+            "x" * 126,
+            "x" * 65_536,
+            "x" * 131_072,
+            ["in ", "many ", "frag", "ments"],
+        ):
+            await client.send(message)
+            assert await client.recv() == (message if isinstance(message, str) else "".join(message))
+        await (await client.ping())
+
+
+@on_uvloop
+async def test_compression_when_it_is_on() -> None:
+    async with (
+        served("connections.compression=true") as there,
+        connect(there.url(), additional_headers=HEADERS, subprotocols=[ECHO]) as client,
+    ):
+        assert [extension.name for extension in client.protocol.extensions] == ["permessage-deflate"]
+        for message in ("x" * 100_000, ["in ", "many ", "fragments"], "平和"):
+            await client.send(message)
+            assert await client.recv() == (message if isinstance(message, str) else "".join(message))
+
+
+@on_uvloop
+async def test_no_compression_by_default() -> None:
+    async with served() as there, connect(there.url(), additional_headers=HEADERS, subprotocols=[ECHO]) as client:
+        assert client.protocol.extensions == []
+
+
+@on_uvloop
+async def test_abort_is_seen_as_a_reset() -> None:
+    async with served() as there:
+        peer, connection = await there.dial_open()
+        connection.reset()
+        with pytest.raises(ConnectionResetError):
+            await peer.reader.read()
+        await there.session.closed_now.wait()
+
+
+@on_uvloop
+async def test_a_planned_close_is_seen_as_goaway_and_1012() -> None:
+    async with served() as there, connect(there.url(), additional_headers=HEADERS, subprotocols=[ECHO]) as client:
+        there.hub.registry.disconnect("acme", "dev-1", 0, "drain")
+        assert '"type":"goaway"' in str(await client.recv())
+        with pytest.raises(ConnectionClosed) as closed:
+            await client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        await there.session.closed_now.wait()
+
+
+@on_uvloop
+async def test_a_peer_that_never_reads_does_not_hold_its_file_after_a_close() -> None:
+    async with served("connections.close_timeout_s=0.5", f"connections.outbound_max_bytes={2 * FULL_BYTES}") as there:
+        peer, connection = await there.dial_open()
+        peer.stop_reading()
+        connection.send(b"x" * FULL_BYTES)
+        connection.close(1012, "", "drain")
+        await there.session.closed_now.wait()
+        assert there.hub.admission.open == 0
+        peer.close()
+
+
+@on_uvloop
+async def test_a_peer_that_never_reads_does_not_hold_its_file_after_its_own_end() -> None:
+    async with served("connections.close_timeout_s=0.5", f"connections.outbound_max_bytes={2 * FULL_BYTES}") as there:
+        peer, connection = await there.dial_open()
+        peer.stop_reading()
+        connection.send(b"x" * FULL_BYTES)
+        # Reading is paused while the peer does not read; its end shows once the pipeline of bytes moves again.
+        connection.resume_writing()
+        peer.writer.write_eof()
+        await there.session.closed_now.wait()
+        assert there.hub.admission.open == 0
+        peer.close()
+
+
+@on_uvloop
+async def test_a_slow_consumer_is_closed_with_4503() -> None:
+    async with served("connections.close_timeout_s=0.5", "connections.outbound_max_bytes=16384") as there:
+        peer, connection = await there.dial_open()
+        peer.stop_reading()
+        # What the kernel takes is not unsent; after that nothing moves.
+        while not there.hub.causes:
+            connection.send(b"x" * 8000)
+        await there.session.closed_now.wait()
+        assert _the_only_end(there) == ("slow_consumer", 4503)
+        peer.close()
+
+
+@on_uvloop
+async def test_a_silent_peer_is_pinged_and_closed_with_4408() -> None:
+    async with served("connections.heartbeat_s=0.5", "connections.close_timeout_s=0.5") as there:
+        peer, _ = await there.dial_open()
+        frames = server_frames(await peer.reader.read())
+        assert frames[0].opcode == PING
+        assert frames[-1].opcode == CLOSE
+        assert frames[-1].close_code == 4408
+        await there.session.closed_now.wait()
+        assert _the_only_end(there) == ("heartbeat_timeout", 4408)
+        peer.close()
+
+
+@on_uvloop
+async def test_a_late_request_gets_its_408_whole() -> None:
+    async with served("listen.handshake_timeout_s=0.5", "connections.close_timeout_s=0.5") as there:
+        peer = await there.dial(request("good")[:-2])
+        assert read_answer(await peer.reader.read()).status == 408
+        peer.close()
+
+
+@on_uvloop
+async def test_a_request_that_is_too_large_gets_its_431_whole() -> None:
+    async with served() as there:
+        peer = await there.dial(request("good", headers=[("X-Large", "x" * 100_000)]))
+        assert read_answer(await peer.reader.read()).status == 431
+        peer.close()
+
+
+@on_uvloop
+async def test_a_proxy_header_glued_to_request_and_frame() -> None:
+    async with served("listen.proxy_protocol=true", "listen.trusted_proxies=127.0.0.0/8") as there:
+        addresses = b"\x21\x11\x00\x0c" + bytes((203, 0, 113, 5, 127, 0, 0, 1)) + b"\x0f\xa0\x01\xbb"
+        header = b"\r\n\r\n\x00\r\nQUIT\n" + addresses
+        peer = await there.dial(header + request("good", protocols=[ECHO]) + client_frame(TEXT, b"hello"))
+        await peer.reader.readuntil(b"\r\n\r\n")
+        assert await peer.reader.readexactly(7) == b"\x81\x05hello"
+        found = there.hub.registry.find("acme", "dev-1")
+        assert found is not None
+        assert found.address == "203.0.113.5"
+        peer.close()
+
+
+@on_uvloop
+async def test_every_file_is_free_after_many_connections() -> None:
+    async with served("connections.duplicates=allow", "connections.flap_limit=0") as there:
+        for _ in range(5):
+            peers = [await there.dial_open() for _ in range(20)]
+            there.hub.emptied.clear()
+            for peer, _ in peers:
+                peer.close()
+            await there.hub.emptied.wait()
+        assert there.hub.admission.open == there.hub.admission.pending == 0
+        assert len(there.hub.table.heard_s) <= 40
+
+
+def test_echo_over_tls(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = tls_context(Listen(tls_certificate_file=str(certificate), tls_key_file=str(key)))
+    trust = ssl.create_default_context(cafile=str(certificate))
+
+    @on_uvloop
+    async def echo() -> None:
+        async with served("connections.close_timeout_s=0.5", tls=context) as there:
+            url = there.url("wss")
+            async with connect(url, additional_headers=HEADERS, subprotocols=[ECHO], ssl=trust) as client:
+                await client.send("平和" * 10_000)
+                assert await client.recv() == "平和" * 10_000
+            async with asyncio.timeout(5):
+                await there.session.closed_now.wait()
+            assert _the_only_end(there) == ("closed_by_peer", 1000)
+
+    echo()

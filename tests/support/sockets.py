@@ -1,0 +1,118 @@
+"""The transport on real sockets and uvloop, in this process, with blocking calls of the gateway forbidden."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import uvloop
+from blockbuster import blockbuster_ctx
+
+from gateway.adapters.clock import SystemClock
+from gateway.connections.accepting import Accepting
+from gateway.connections.hub import Hub
+from gateway.connections.listener import Address, SocketOptions, listen, open_socket
+from gateway.connections.transport import Connection
+from tests.support.bench import ECHO, FakeAuthenticator, Recording, device, make_settings
+from tests.support.wire import read_answer, request
+
+DEADLINE_S = 10.0
+
+
+def on_uvloop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test on uvloop, within a deadline."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await test()
+
+    def run() -> None:
+        with blockbuster_ctx("gateway"), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(bounded())
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run
+
+
+class Watched(Recording):
+    """A recording session that tests wait on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened_now = asyncio.Event()
+        self.closed_now = asyncio.Event()
+
+    def opened(self, connection: Connection) -> None:
+        super().opened(connection)
+        self.opened_now.set()
+
+    def closed(self, connection: Connection) -> None:
+        super().closed(connection)
+        self.closed_now.set()
+
+
+class Served:
+    """A listening echo: its hub, session and port."""
+
+    def __init__(self, hub: Hub, session: Watched, port: int) -> None:
+        self.hub = hub
+        self.session = session
+        self.port = port
+
+    def url(self, scheme: str = "ws") -> str:
+        return f"{scheme}://127.0.0.1:{self.port}/ws"
+
+    async def dial(self, data: bytes = b"") -> Peer:
+        """A raw connection that has sent `data`."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(data)
+        return Peer(reader, writer)
+
+    async def dial_open(self) -> tuple[Peer, Connection]:
+        """A raw connection past its handshake, and the server's side of it."""
+        self.session.opened_now.clear()
+        peer = await self.dial(request("good", protocols=[ECHO]))
+        assert read_answer(await peer.reader.readuntil(b"\r\n\r\n")).status == 101
+        await self.session.opened_now.wait()
+        return peer, self.session.connections[-1]
+
+
+class Peer:
+    """The client's end of a raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def stop_reading(self) -> None:
+        """Leave what the server sends in the kernel."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def served(*flags: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
+    """Listen on a free port while the block lasts; the token `good` opens a websocket."""
+    settings = await asyncio.to_thread(make_settings, *flags)
+    session = Watched()
+    authenticator = FakeAuthenticator(good=device())
+    hub = Hub(settings, SystemClock(), authenticator, {ECHO: session}, 1000, random.Random(7))  # type: ignore[arg-type]
+    options = SocketOptions(64, send_buffer_bytes=settings.connections.send_buffer_bytes)
+    listener = open_socket("listen.public", Address("127.0.0.1", 0), options)
+    server = await listen(listener, lambda: Accepting(hub), options, tls)
+    ticking = asyncio.create_task(hub.run(), name="heartbeat")
+    try:
+        yield Served(hub, session, listener.getsockname()[1])
+    finally:
+        ticking.cancel()
+        server.close()
+        for connection in hub.registry.all():
+            connection.transport.abort()
+        await asyncio.gather(ticking, return_exceptions=True)
