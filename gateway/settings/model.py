@@ -82,7 +82,7 @@ class Connections(Struct, frozen=True):
         Meta(
             ge=0.1,
             le=3600,
-            description="Ping after so long a silence, dead after as long again; less than the balancer's idle time-out.",
+            description="Ping after so long a silence, dead after as long again; below the balancer's idle time.",
         ),
     ] = 45
     max_message_bytes: Annotated[

@@ -1,7 +1,7 @@
 """The comparison: one run, one table, each row beside the peers on the same machine at the same time.
 
-`python -m loadtest.bench [--rounds 1] [--connections 15000] [--write docs/benchmarks.md]`. CPU is the server process's own
-clock (user and system), memory its RSS; with more rounds, the median of each number.
+`python -m loadtest.bench [--rounds 1] [--connections 15000] [--write docs/benchmarks.md]`. CPU is the server process's
+own clock (user and system), memory its RSS; with more rounds, the median of each number.
 """
 
 from __future__ import annotations

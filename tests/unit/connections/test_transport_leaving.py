@@ -114,11 +114,12 @@ def test_a_slow_consumer_is_not_asked_to_leave() -> None:
 
 
 def test_an_age_is_announced() -> None:
-    bench = Bench()
+    bench = Bench("connections.max_age_h=0.002-0.002")
     connection, transport = bench.open()
-    bench.hub.table.planned_s[connection.slot] = bench.hub.now_s + 5
-    bench.hub.wheel.schedule(connection.slot, bench.hub.now_s + 5)
-    bench.pass_time(4.75)
+    bench.hub.table.id_high[connection.slot] = bench.clock.time_ms() << 16
+    bench.hub.table.expires_ms[connection.slot] = bench.clock.time_ms() + 3_600_000
+    bench.hub.plan_end(connection.slot)
+    bench.pass_time(6.75)
     assert transport.take() == b""
     bench.pass_time(0.75)
     assert _types(transport) == ["goaway", 1012]
