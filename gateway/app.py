@@ -45,7 +45,7 @@ from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
 from gateway.settings.load import Loaded
 from gateway.settings.model import Settings
-from gateway.telemetry import Log, configure_logging, new_registry
+from gateway.telemetry import Log, logging_to_stderr, new_registry
 
 log = Log("app")
 
@@ -201,7 +201,8 @@ class Gateway:
         self.hub.http = public
         for name, bound, options in sockets:
             factory = operations if name == "operations" else lambda: Accepting(self.hub)
-            server = await listen(bound, factory, options, tls if name == "public" else None)
+            secured = tls if name == "public" else None
+            server = await listen(bound, factory, options, secured, self.settings.listen.handshake_timeout_s)
             self._servers.append(server)
             host, port = bound.getsockname()[:2]
             self.addresses[name].append(str(Address(host, port)))
@@ -221,8 +222,10 @@ class Gateway:
 
 def serve(loaded: Loaded) -> int:
     """Run a gateway until SIGTERM or SIGINT; returns the exit code. Raises HeiwaError when it cannot start."""
-    configure_logging(loaded.settings.log.level, loaded.settings.log.format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        logging_to_stderr(loaded.settings.log.level, loaded.settings.log.format),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         return runner.run(_serve(loaded.settings))
 
 

@@ -6,10 +6,13 @@ may take.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import queue
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -76,17 +79,68 @@ class TextFormatter(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-def configure_logging(level: str, style: str) -> None:
+class Background(logging.Handler):
+    """Hands lines to a thread that writes them: who reads our log may stand still, the event loop must not.
+
+    Holds at most `MAX_LINES`; what comes above that is dropped, and how many were is written when there is room again.
+    """
+
+    MAX_LINES = 10_000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: queue.Queue[str | None] = queue.Queue(self.MAX_LINES)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what is left, for at most two seconds."""
+        try:
+            self._lines.put(None, timeout=1)
+        except queue.Full:
+            pass
+        else:
+            self._thread.join(1)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                line = f"{line}\n{_encode({'event': 'log_lines_dropped', 'lines': dropped}).decode()}"
+            try:
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
+            except (OSError, ValueError):  # the other end is gone; there is nobody left to tell
+                return
+
+
+@contextlib.contextmanager
+def logging_to_stderr(level: str, style: str) -> Iterator[None]:
     """Send all logs to standard error. `style`: auto (text on a terminal), json or text."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Background()
     text = style == "text" or (style == "auto" and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    before, root.handlers[:] = root.handlers[:], [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(ROOT).setLevel(level.upper())
     # Its Sans-I/O layer says "connection closed" for every connection; our own line has the reason.
     logging.getLogger("websockets").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        handler.close()
 
 
 class Collector(Protocol):

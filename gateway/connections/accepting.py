@@ -12,6 +12,7 @@ from typing import cast
 
 from gateway.connections import admission
 from gateway.connections.admission import Refusal, retry_after_s
+from gateway.connections.handed import Handed
 from gateway.connections.handshake import Offer, Rejected, find_end, is_websocket_path, read_offer
 from gateway.connections.hub import Hub
 from gateway.connections.identity import Identity
@@ -224,42 +225,6 @@ class Accepting(asyncio.Protocol):
         # Bytes of the request may still be on their way: closing now would reset the answer away (RFC 9112, 9.6).
         transport.write_eof()
         hub.set_deadline(self._slot, hub.settings.close_timeout_s)
-
-
-class Handed(asyncio.Protocol):
-    """Passes an HTTP connection on, and keeps count of it."""
-
-    __slots__ = ("_hub", "_inner", "_slot", "_transport")
-
-    def __init__(self, hub: Hub, slot: int, transport: asyncio.Transport, inner: asyncio.Protocol) -> None:
-        self._hub = hub
-        self._slot = slot
-        self._transport = transport
-        self._inner = inner
-
-    def take_over(self, data: bytes) -> None:
-        """From here on the inner protocol reads and writes; `data` is what was read already."""
-        self._hub.holders[self._slot] = None
-        self._transport.set_protocol(self)
-        self._inner.connection_made(self._transport)
-        self._inner.data_received(data)
-
-    def data_received(self, data: bytes) -> None:
-        self._inner.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
-
-    def pause_writing(self) -> None:
-        self._inner.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._inner.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._hub.admission.open -= 1
-        self._hub.free_slot(self._slot)
-        self._inner.connection_lost(exc)
 
 
 def find_end_or_zero(data: bytes) -> int:

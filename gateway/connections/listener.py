@@ -80,10 +80,16 @@ async def listen(
     factory: Callable[[], asyncio.BaseProtocol],
     options: SocketOptions,
     tls: ssl.SSLContext | None = None,
+    tls_handshake_timeout_s: float = 10,
 ) -> asyncio.AbstractServer:
-    """Accept connections on a bound socket."""
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(factory, sock=listener, backlog=options.backlog, ssl=tls)
+    """Accept connections on a bound socket. With TLS the factory is called when its handshake is over."""
+    return await asyncio.get_running_loop().create_server(
+        factory,
+        sock=listener,
+        backlog=options.backlog,
+        ssl=tls,
+        ssl_handshake_timeout=tls_handshake_timeout_s if tls else None,
+    )
 
 
 def tls_context(settings: Listen) -> ssl.SSLContext | None:

@@ -1,0 +1,65 @@
+"""Logs: fields, formats, and a reader that stands still."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import threading
+
+import pytest
+
+from gateway.telemetry import Background, Log, TextFormatter, logging_to_stderr
+
+
+def test_json_lines_have_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    with logging_to_stderr("info", "json"):
+        Log("connections").info("disconnect", reason="eof", code=1006)
+        Log("connections").debug("unseen")
+    (line,) = written.getvalue().splitlines()
+    entry = json.loads(line)
+    assert entry.pop("time").endswith("Z")
+    assert entry == {"level": "info", "part": "connections", "event": "disconnect", "reason": "eof", "code": 1006}
+
+
+def test_an_exception_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    with logging_to_stderr("info", "json"):
+        Log("app").error("failed", exc_info=ValueError("why"))
+    assert "ValueError: why" in json.loads(written.getvalue())["exception"]
+
+
+def test_text_is_for_people() -> None:
+    record = logging.makeLogRecord({"name": "heiwa.app", "msg": "ready", "levelname": "INFO", "fields": {"port": 1}})
+    assert TextFormatter().format(record).endswith("info    app: ready  port=1")
+
+
+class Stuck(io.StringIO):
+    """A log file whose reader stands still until `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+
+    def write(self, text: str) -> int:
+        assert self.go.wait(30)
+        return super().write(text)
+
+
+def test_a_reader_that_stands_still_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = Stuck()
+    monkeypatch.setattr(sys, "stderr", stuck)
+    handler = Background()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for number in range(Background.MAX_LINES + 500):
+        handler.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+    stuck.go.set()
+    handler.close()
+    lines = stuck.getvalue().splitlines()
+    dropped = [json.loads(line)["lines"] for line in lines if line.startswith("{")]
+    assert sum(dropped) in (499, 500)
+    assert len(lines) - len(dropped) == Background.MAX_LINES + 500 - sum(dropped)
