@@ -18,7 +18,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help run test soak check conformance bench lock clean
+.PHONY: help run test soak check conformance bench lock clean docs
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -36,6 +36,9 @@ check: $(VENV)/.installed-dev ## format, lint, types, layers
 
 bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (15 minutes)
 	@$(BIN)/python -m loadtest.bench
+
+docs: $(VENV)/.installed ## renew the generated pages of docs/
+	@$(BIN)/python docs/generate.py
 
 lock: $(VENV)/.installed-dev ## renew the lock files from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build pyproject.toml -o requirements.lock
