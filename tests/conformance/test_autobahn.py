@@ -1,0 +1,34 @@
+"""The Autobahn test suite on the transport. All cases of compression are `make conformance`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pytest
+
+from tests.conformance.install import MissingError, install
+from tests.conformance.run import conformance
+from tests.conformance.suite import COMPRESSION_SAMPLE, PROTOCOL_CASES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _suite() -> None:
+    try:
+        install()
+    except MissingError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("name", "cases", "compression", "at_least"),
+    [("protocol", PROTOCOL_CASES, False, 300), ("compression", COMPRESSION_SAMPLE, True, len(COMPRESSION_SAMPLE))],
+)
+def test_autobahn(name: str, cases: Sequence[str], compression: bool, at_least: int) -> None:
+    outcome = conformance(name, cases, compression)
+    print(f"{name}: {outcome.describe()}")
+    assert len(outcome.results) >= at_least
+    assert outcome.worse == []
