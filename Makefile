@@ -34,6 +34,9 @@ soak: $(VENV)/.installed-dev ## the long storms: 50 kills, big matrices
 check: $(VENV)/.installed-dev ## format, lint, types, layers
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/python -m pytest -q tests/unit/test_layers.py
 
+conformance: $(VENV)/.installed-dev ## every case of the Autobahn test suite (needs Python 2.7, 12 minutes)
+	@$(BIN)/python -m tests.conformance.run --all
+
 bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (15 minutes)
 	@$(BIN)/python -m loadtest.bench
 
