@@ -1,0 +1,233 @@
+"""HS256 tokens: what passes, and every way in which one does not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.connections.identity import Identity
+from gateway.connections.token import (
+    MAX_EXPIRY_S,
+    MAX_TOKEN_BYTES,
+    Claims,
+    check_claims,
+    mint,
+    read_claims,
+    scopes_of,
+    verify_hs256,
+)
+from gateway.errors import TokenError
+from tests.support.jwts import CLAIMS, NOW_S, SECRET, encode, token
+
+
+def _identity(issuer: str = "", audience: str = "", leeway_s: float = 30, **changes: object) -> Identity:
+    claims = read_claims(json.dumps(CLAIMS | changes).encode())
+    return check_claims(claims, NOW_S, leeway_s, issuer, audience)
+
+
+def _refused(**changes: object) -> str:
+    with pytest.raises(TokenError) as caught:
+        _identity(**changes)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def _unverified(text: str) -> str:
+    with pytest.raises(TokenError) as caught:
+        verify_hs256(text, SECRET)
+    assert len(text) < 10 or text not in str(caught.value)
+    return str(caught.value)
+
+
+# The signature
+
+
+def test_what_we_mint_we_verify() -> None:
+    claims = verify_hs256(mint(CLAIMS, SECRET), SECRET)
+    assert (claims.sub, claims.account, claims.exp) == ("dev-1", "acme", NOW_S + 3600)
+
+
+def test_what_others_mint_we_verify() -> None:
+    assert verify_hs256(token(), SECRET) == verify_hs256(mint(CLAIMS, SECRET), SECRET)
+
+
+def test_another_secret() -> None:
+    assert "signature" in _unverified(token(secret=SECRET[::-1]))
+
+
+@pytest.mark.parametrize("name", ["none", "None", "NONE", "", "HS384", "HS512", "RS256", "ES256", "hs256", "HS256 "])
+def test_another_algorithm_though_signed_with_ours(name: str) -> None:
+    assert "HS256" in _unverified(token(header={"alg": name}))
+
+
+def test_none_with_an_empty_signature() -> None:
+    text = token(header={"alg": "none"}).rpartition(".")[0] + "."
+    assert "HS256" in _unverified(text)
+
+
+def test_an_empty_signature() -> None:
+    assert "signature" in _unverified(token().rpartition(".")[0] + ".")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"{}", b"[]", b"null", b'"HS256"', b"\xff", {"alg": None}, {"alg": 5}, {"alg": ["HS256"]}, b'{"alg":"HS256"'],
+)
+def test_a_malformed_header(header: Any) -> None:
+    assert _unverified(token(header=header)) == "not a JWT"
+
+
+def test_critical_headers() -> None:
+    assert "critical" in _unverified(token(header={"alg": "HS256", "crit": ["b64"], "b64": False}))
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "...", "a", "a.b", "a.b.c", "🦋.b.c", "=.=.="])
+def test_what_is_not_a_token(text: str) -> None:
+    assert _unverified(text) == "not a JWT"
+
+
+def test_a_long_token() -> None:
+    assert "longer" in _unverified(token(CLAIMS | {"x": "y" * MAX_TOKEN_BYTES}))
+
+
+def test_every_character_counts() -> None:
+    text = token()
+    for position, letter in enumerate(text):
+        for other in ("A", "B", "_", ".", "=", " "):
+            if other != letter:
+                _unverified(text[:position] + other + text[position + 1 :])
+        _unverified(text[:position] + text[position + 1 :])
+        _unverified(text[:position] + "!" + text[position:])
+
+
+@pytest.mark.parametrize("change", [lambda t: t + "=", lambda t: t + "\n", lambda t: " " + t, lambda t: t + ".x"])
+def test_nothing_may_stand_around_it(change: Any) -> None:
+    _unverified(change(token()))
+
+
+def test_the_same_signature_in_another_spelling() -> None:
+    text = token()
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    # The last of 43 characters carries two bits that mean nothing.
+    for other in alphabet:
+        if other != text[-1]:
+            _unverified(text[:-1] + other)
+
+
+def test_the_letters_of_plain_base64() -> None:
+    payload = CLAIMS | {"x": "~~~???>>>" * 3}
+    text = token(payload)
+    assert "-" in text
+    _unverified(text.replace("-", "+").replace("_", "/"))
+
+
+def test_padding_within() -> None:
+    header, payload, signature = token(CLAIMS | {"pad": "xx"}).split(".")
+    _unverified(f"{header}=.{payload}.{signature}")
+    _unverified(f"{header}.{payload}=.{signature}")
+
+
+def test_signed_nonsense() -> None:
+    for payload in (b"", b"[]", b"\xff", b'{"sub":"\xff","exp":1}', b'{"sub":"\\ud800","exp":1}', b"{" * 5000):
+        assert "bad claims" in _unverified(token(payload))
+
+
+# The claims
+
+
+def test_an_identity() -> None:
+    assert _identity(**{"class": "esp-idf"}) == Identity(
+        "acme", "dev-1", frozenset({"location:write"}), NOW_S + 3600, "esp-idf"
+    )
+
+
+def test_defaults() -> None:
+    identity = check_claims(Claims("dev-1", NOW_S + 1), NOW_S, 0, "", "")
+    assert identity == Identity("default", "dev-1", frozenset(), NOW_S + 1, "")
+
+
+@pytest.mark.parametrize("name", ["sub", "exp"])
+def test_a_missing_claim(name: str) -> None:
+    claims = {key: value for key, value in CLAIMS.items() if key != name}
+    with pytest.raises(TokenError, match=name):
+        read_claims(json.dumps(claims).encode())
+
+
+def test_expiry_with_leeway() -> None:
+    assert _identity(exp=NOW_S - 29)
+    assert "expired" in _refused(exp=NOW_S - 30)
+    assert "expired" in _refused(exp=NOW_S, leeway_s=0)
+    assert "expired" in _refused(exp=-1e300)
+
+
+@pytest.mark.parametrize("exp", [NOW_S * 1000, 2**63, 1e300, 10**40])
+def test_an_expiry_far_ahead_is_bounded(exp: float) -> None:
+    assert _identity(exp=exp).expires_s == MAX_EXPIRY_S
+    assert int(MAX_EXPIRY_S * 1000) < 2**63, "fits the column"
+
+
+def test_numbers_that_are_none() -> None:
+    nan, infinity = float("nan"), float("inf")
+    for exp, nbf in ((nan, None), (-infinity, None), (NOW_S + 1, nan), (NOW_S + 1, infinity)):
+        with pytest.raises(TokenError):
+            check_claims(Claims("d", exp, nbf=nbf), NOW_S, 30, "", "")
+    for text in ("NaN", "Infinity", "1e999", '"1"', "true", "null", "[]"):
+        with pytest.raises(TokenError):
+            read_claims(f'{{"sub":"d","exp":{text}}}'.encode())
+
+
+def test_not_before_with_leeway() -> None:
+    assert _identity(nbf=NOW_S + 30)
+    assert "not yet" in _refused(nbf=NOW_S + 31)
+
+
+def test_issuer() -> None:
+    assert _identity(iss="us", issuer="us")
+    assert _identity(iss="anybody")
+    for changes in ({"iss": "them"}, {"iss": ""}, {}):
+        assert "iss" in _refused(issuer="us", **changes)
+
+
+def test_audience() -> None:
+    assert _identity(aud="gateway", audience="gateway")
+    assert _identity(aud=["other", "gateway"], audience="gateway")
+    for changes in ({"aud": "gatewa"}, {"aud": "gateway2"}, {"aud": []}, {"aud": ["x"]}, {}):
+        assert "aud" in _refused(audience="gateway", **changes)
+
+
+def test_names() -> None:
+    assert _identity(sub="é" * 64).device == "é" * 64
+    for name in ("sub", "account", "class"):
+        assert name in _refused(**{name: "é" * 65})
+    for name in ("sub", "account"):
+        assert name in _refused(**{name: ""})
+
+
+def test_scopes_are_shared_and_split_at_spaces() -> None:
+    assert scopes_of("a b  c") == frozenset("abc")
+    assert scopes_of("a b") is scopes_of("a b")
+    assert scopes_of("") == frozenset()
+
+
+def test_the_memory_of_scopes_is_bounded() -> None:
+    from gateway.connections import token as module
+
+    for number in range(module._MAX_SCOPES + 100):
+        scopes_of(f"scope-{number}")
+    assert len(module._scopes) <= module._MAX_SCOPES
+    assert scopes_of("scope-never-seen") == {"scope-never-seen"}
+
+
+def test_admin_may_everything() -> None:
+    assert _identity(scope="admin").may("location:write")
+    assert _identity(scope="location:write").may("location:write")
+    assert not _identity(scope="location:write").may("location:read")
+
+
+def test_duplicate_claims_are_read_as_the_last() -> None:
+    assert read_claims(b'{"sub":"a","sub":"b","exp":1}').sub == "b"
+
+
+def test_encode_is_what_the_helper_says() -> None:
+    assert encode(b"\xff\xfe") == "__4"
