@@ -1,0 +1,179 @@
+"""The session `heiwa.v1.json` on a connection without a socket and a pipeline that only remembers."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from gateway.connections.device_session import MAX_STRIKES, DeviceSession
+from gateway.connections.identity import Identity
+from gateway.connections.transport import Connection
+from gateway.locations.outcome import Durability, Pressure
+from tests.support.bench import Bench, FakeAuthenticator, device
+from tests.support.fake_transport import FakeTransport
+from tests.support.wire import CLOSE, TEXT, client_frame, server_frames
+
+
+class Pipeline:
+    """Remembers what was submitted."""
+
+    def __init__(self) -> None:
+        self.pressure = Pressure.GO
+        self.submitted: list[tuple[object, str, str, list[Any]]] = []
+        self.forgotten: list[object] = []
+
+    def submit(self, sender: object, account: str, name: str, events: list[Any]) -> Pressure:
+        self.submitted.append((sender, account, name, events))
+        return self.pressure
+
+    def forget(self, sender: object) -> None:
+        self.forgotten.append(sender)
+
+
+class Talk:
+    """One device and what it is told."""
+
+    def __init__(self, identity: Identity | None = None, *flags: str, **tokens: Identity) -> None:
+        self.pipeline = Pipeline()
+        session = DeviceSession(self.pipeline)  # type: ignore[arg-type]
+        self.bench = Bench(*flags, session=session, authenticator=FakeAuthenticator(**tokens))
+        self.connection: Connection
+        self.transport: FakeTransport
+        self.connection, self.transport = self.bench.open(identity)
+        self.welcome = self.hear()[0]
+
+    def say(self, **message: Any) -> list[Any]:
+        self.transport.feed(client_frame(TEXT, msgspec.json.encode(message)))
+        return self.hear()
+
+    def hear(self) -> list[Any]:
+        """Messages as objects, closes as codes."""
+        return [
+            frame.close_code if frame.opcode == CLOSE else msgspec.json.decode(frame.payload)
+            for frame in server_frames(self.transport.take())
+        ]
+
+    def event(self, name: str = "e1", **changes: Any) -> dict[str, Any]:
+        return {"id": name, "time": self.bench.clock.time_ms(), "lat": 1.0, "lon": 2.0, **changes}
+
+
+def test_welcome() -> None:
+    talk = Talk()
+    assert talk.welcome["type"] == "welcome"
+    assert (talk.welcome["heartbeat_s"], talk.welcome["max_message_bytes"], talk.welcome["max_events"]) == (
+        45,
+        131_072,
+        500,
+    )
+    assert talk.welcome["time"] == talk.bench.clock.time_ms()
+    assert UUID(talk.welcome["connection"])
+
+
+def test_events_go_to_the_pipeline_and_acks_come_back() -> None:
+    talk = Talk()
+    assert talk.say(type="location", **talk.event()) == []
+    ((sender, account, name, events),) = talk.pipeline.submitted
+    assert (sender, account, name) == (talk.connection, "acme", "dev-1")
+    assert talk.connection.in_flight == 1
+    talk.connection.acknowledge(events, Durability.SPOOLED)
+    assert talk.hear() == [{"type": "ack", "ids": ["e1"], "durability": "spooled"}]
+    assert talk.connection.in_flight == 0
+
+
+def test_pressure_pauses_reading() -> None:
+    talk = Talk()
+    talk.pipeline.pressure = Pressure.PAUSE
+    talk.say(type="location", **talk.event())
+    assert not talk.transport.reading
+    talk.connection.resume_reading()
+    assert talk.transport.reading
+
+
+def test_refused_events_are_answered_and_the_rest_is_stored() -> None:
+    talk = Talk()
+    (nack,) = talk.say(type="locations", events=[talk.event("a"), talk.event("b", lat=91)])
+    assert nack["ids"] == ["b"]
+    assert [event.id for event in talk.pipeline.submitted[0][3]] == ["a"]
+    assert talk.connection.in_flight == 1
+
+
+def test_without_the_scope_nothing_is_stored() -> None:
+    talk = Talk(device("tab", "acme", "progress:read"))
+    (nack,) = talk.say(type="location", **talk.event())
+    assert nack["code"] == "forbidden"
+    assert talk.pipeline.submitted == []
+
+
+def test_the_pipeline_forgets_a_connection_that_ended() -> None:
+    talk = Talk()
+    talk.transport.finish()
+    assert talk.pipeline.forgotten == [talk.connection]
+
+
+def test_repeated_invalid_messages_end_with_4400() -> None:
+    talk = Talk()
+    for _ in range(MAX_STRIKES - 1):
+        (error,) = talk.say(type="nonsense")
+        assert error["code"] == "unknown_type"
+    error, code = talk.say(type="nonsense")
+    assert code == 4400
+    talk.transport.finish()
+    assert talk.bench.hub.strikes == {}
+
+
+# Renewal of the token
+
+
+def _expiring(after_s: float, **claims: Any) -> Identity:
+    return device(**claims)._replace(expires_s=1_750_000_000 + after_s)
+
+
+def test_a_new_token() -> None:
+    talk = Talk(_expiring(60), new=_expiring(7200))
+    assert talk.say(type="auth", token="new") == [{"type": "authenticated", "expires": 1_750_007_200_000}]
+    slot = talk.connection.slot
+    table = talk.bench.hub.table
+    assert table.expires_ms[slot] == 1_750_007_200_000
+    assert 7200 * 0.8 <= table.planned_s[slot] - talk.bench.hub.now_s <= 7200
+
+
+def test_a_new_token_may_have_other_scopes_in_the_same_account() -> None:
+    talk = Talk(device(), reader=device("dev-1", "acme", "progress:read"))
+    account = talk.connection.profile.account
+    talk.say(type="auth", token="reader")
+    assert talk.connection.profile.account is account
+    (nack,) = talk.say(type="location", **talk.event())
+    assert nack["code"] == "forbidden"
+    talk.transport.finish()
+    assert talk.bench.hub.registry.total == account.connected == 0
+
+
+@pytest.mark.parametrize(("token", "code"), [("unknown", 4401), ("neighbour", 4403), ("tenant", 4403)])
+def test_a_token_that_is_not_taken(token: str, code: int) -> None:
+    talk = Talk(device(), neighbour=device("dev-2"), tenant=device("dev-1", "other"))
+    assert talk.say(type="auth", token=token) == [code]
+    assert talk.say(type="location", **talk.event()) == []
+    assert talk.pipeline.submitted == []
+
+
+def test_a_token_that_expires_ends_with_4401() -> None:
+    talk = Talk(_expiring(100), "connections.heartbeat_s=1000", same=_expiring(100))
+    talk.say(type="auth", token="same")
+    talk.bench.pass_time(101)
+    (goaway,) = talk.hear()
+    assert (goaway["type"], goaway["reason"]) == ("goaway", "token_expired")
+    talk.bench.pass_time(3)
+    assert talk.hear() == [4401]
+
+
+def test_renewal_after_goaway_lets_it_stay() -> None:
+    talk = Talk(_expiring(100), "connections.heartbeat_s=1000", same=_expiring(100), new=_expiring(7200))
+    talk.say(type="auth", token="same")
+    talk.bench.pass_time(100.5)
+    assert talk.hear()[0]["type"] == "goaway"
+    assert talk.say(type="auth", token="new")[0]["type"] == "authenticated"
+    talk.bench.pass_time(10)
+    assert talk.hear() == []
