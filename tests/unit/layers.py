@@ -1,0 +1,73 @@
+"""Which layer each module of the package belongs to: the first pattern that fits. Folders are by part, not by layer.
+
+Core decides and does nothing else; ports are what services need; services own loops and connections; adapters speak to
+foreign systems; app puts all together.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+
+class Layer(StrEnum):
+    CORE = "core"
+    PORTS = "ports"
+    SERVICES = "services"
+    ADAPTERS = "adapters"
+    APP = "app"
+
+
+def _words(text: str, prefix: str = "") -> frozenset[str]:
+    return frozenset(f"{prefix}{word}" for word in text.split())
+
+
+def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
+    return [(f"gateway.{part}{name}", layer) for name in names.split()]
+
+
+TABLE: list[tuple[str, Layer]] = [
+    *_in("", "errors settings.model", Layer.CORE),
+    *_in("", "ports", Layer.PORTS),
+    *_in("", "telemetry", Layer.SERVICES),
+    *_in("", "settings.load adapters.*", Layer.ADAPTERS),
+    *_in("", "__main__ app check cli minting device.command", Layer.APP),
+    *_in(
+        "connections.",
+        "admission close_codes frames handshake heartbeat identity inflated info lifetime messages proxy rate session "
+        "table timing_wheel token uuid7",
+        Layer.CORE,
+    ),
+    *_in("connections.", "*", Layer.SERVICES),
+    *_in("locations.", "batch buffer cells event geo outcome query settlement", Layer.CORE),
+    *_in("locations.", "*", Layer.SERVICES),
+    *_in("api.", "openapi operation records", Layer.CORE),
+    *_in("api.", "*", Layer.SERVICES),
+    *_in("device.", "gpx latency messages outbox plan reconnect track walk", Layer.CORE),
+    *_in("device.", "*", Layer.SERVICES),
+]
+
+MAY_IMPORT: dict[Layer, set[Layer]] = {
+    Layer.CORE: {Layer.CORE},
+    Layer.PORTS: {Layer.CORE, Layer.PORTS},
+    Layer.SERVICES: {Layer.CORE, Layer.PORTS, Layer.SERVICES},
+    Layer.ADAPTERS: {Layer.CORE, Layer.PORTS, Layer.ADAPTERS},
+    Layer.APP: set(Layer),
+}
+
+# What decides needs no loop, clock, environment, log or file: time and randomness come in as arguments.
+NOT_IN_CORE = _words(
+    "asyncio concurrent fcntl io logging multiprocessing os pathlib queue resource secrets select selectors shutil "
+    "signal socket sqlite3 ssl subprocess sys tempfile threading time urllib"
+)
+FOREIGN_IN_CORE = frozenset({"msgspec"})
+SANS_IO = _words(
+    "datastructures exceptions extensions extensions.permessage_deflate frames headers http11 protocol server speedups "
+    "typing",
+    "websockets.",
+)
+
+
+def layer_of(module: str) -> Layer | None:
+    """The layer of a module such as `gateway.connections.token`; None when the table does not know it."""
+    return next((layer for pattern, layer in TABLE if fnmatchcase(module, pattern)), None)
