@@ -51,8 +51,8 @@ CREATE INDEX location_cell ON location (cell);
 
 # A checkpoint moves pages that were written many times only once: the larger the log, the less is moved, and the
 # longer the commit takes that triggers it.
-CHECKPOINT_BYTES = 64 * 1024 * 1024
-CACHE_BYTES = 96 * 1024 * 1024
+CHECKPOINT_BYTES = 32 * 1024 * 1024
+CACHE_BYTES = 64 * 1024 * 1024
 # Statements of a few sizes are prepared once and kept; a batch is padded with NULLs to the next one. The largest stays
 # below the 32,766 parameters that SQLite allows by default.
 _SIZES = (1, 4, 16, 64, 256, 512, 1024, 2048, 4096)
@@ -105,6 +105,8 @@ class DayWriter:
         raise StoreError(f"{self._path}: an account has too many events of the same millisecond")
 
     def _write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        if len(self._devices) > MAX_CACHED_DEVICES:
+            self._devices.clear()
         missing = [group for group in groups if (group.account, group.device) not in self._devices]
         refused: dict[int, Rejection] = {}
         if not missing:
@@ -133,8 +135,6 @@ class DayWriter:
         """Look up the numbers of accounts and devices, giving new ones a number."""
         if not groups:
             return
-        if len(self._devices) > MAX_CACHED_DEVICES:
-            self._devices.clear()
         for account in {group.account for group in groups} - self._accounts.keys():
             self._connection.execute("INSERT OR IGNORE INTO account (name) VALUES (?)", (account,))
             row = self._connection.execute("SELECT number FROM account WHERE name = ?", (account,)).fetchone()

@@ -83,6 +83,13 @@ def open_reader(path: Path) -> sqlite3.Connection:
         return connection
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its owner may read, and its name durable. Raises StoreError."""
+    with store_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable: a synced file whose name is lost is lost too."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

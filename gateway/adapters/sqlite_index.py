@@ -11,6 +11,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date, timedelta
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from gateway.adapters.sqlite_day import DAY_MS, DayWriter
-from gateway.adapters.sqlite_file import remove_store, store_errors
+from gateway.adapters.sqlite_file import make_folder, remove_store, store_errors
 from gateway.adapters.sqlite_search import DayReader, bounds_ms
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents, count
@@ -55,6 +56,7 @@ class SQLiteLocationIndex:
         self._unchecked_events = 0
         self._newest_swept_day = -1
         self._full: str | None = None
+        self._closed = False
         self._readers = threading.local()
         self._write_thread = ThreadPoolExecutor(1, "locations-write")
         self._read_threads = ThreadPoolExecutor(READERS, "locations-read")
@@ -65,7 +67,8 @@ class SQLiteLocationIndex:
         await self._in(self._write_thread, self._open)
 
     async def close(self) -> None:
-        """Wait for what is under way and close all files."""
+        """Wait for what is under way and close all files. Harmless when called again."""
+        self._closed = True
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._close))
 
     async def write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
@@ -73,22 +76,29 @@ class SQLiteLocationIndex:
         return await self._in(self._write_thread, lambda: self._write(groups))
 
     async def search(self, account: str, query: Query) -> tuple[list[Found], bool]:
-        """See the port."""
-        return await self._in(self._read_threads, lambda: self._find(account, query, ascending=False))
+        """See the port. Cancelled, it ends what the reading thread does."""
+        return await self._read(account, query, ascending=False)
 
     async def track(self, account: str, query: Query) -> tuple[list[Found], bool]:
         """See the port."""
-        everywhere = replace(query, shape=None)
-        return await self._in(self._read_threads, lambda: self._find(account, everywhere, ascending=True))
+        return await self._read(account, replace(query, shape=None), ascending=True)
 
     async def latest(self, account: str, device: str) -> Found | None:
         """See the port."""
-        query = Query(device=device, limit=1)
-        found, _ = await self._in(self._read_threads, lambda: self._find(account, query, ascending=False))
+        found, _ = await self._read(account, Query(device=device, limit=1), ascending=False)
         return found[0] if found else None
 
-    @staticmethod
-    async def _in(threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    async def _read(self, account: str, query: Query, *, ascending: bool) -> tuple[list[Found], bool]:
+        reading = _Reading()
+        try:
+            return await self._in(self._read_threads, lambda: self._find(reading, account, query, ascending=ascending))
+        except asyncio.CancelledError:
+            reading.cancel()
+            raise
+
+    async def _in(self, threads: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        if self._closed:
+            raise StoreError(f"{self._folder} is closed")
         return await asyncio.get_running_loop().run_in_executor(threads, call)
 
     # What follows runs in the writing thread.
@@ -97,8 +107,8 @@ class SQLiteLocationIndex:
         return self._folder / f"locations-{_EPOCH + timedelta(days=day)}.db"
 
     def _open(self) -> None:
+        make_folder(self._folder)
         with store_errors(self._folder):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             days = [(date.fromisoformat(path.stem[len("locations-") :]) - _EPOCH).days for path in self._files()]
         self._days = tuple(sorted(days, reverse=True))
         self._sweep()
@@ -182,15 +192,16 @@ class SQLiteLocationIndex:
 
     # What follows runs in the reading threads.
 
-    def _find(self, account: str, query: Query, *, ascending: bool) -> tuple[list[Found], bool]:
+    def _find(self, reading: _Reading, account: str, query: Query, *, ascending: bool) -> tuple[list[Found], bool]:
         first_ms, last_ms = bounds_ms(query, ascending)
         days = [day for day in self._days if first_ms < (day + 1) * DAY_MS and last_ms >= day * DAY_MS]
         found: list[Found] = []
         for day in reversed(days) if ascending else days:
             reader = self._reader(day)
             if reader is not None:
-                chunks = reader.events(account, query, ascending=ascending)
-                found += _page(chunks, query, query.limit + 1 - len(found), ascending=ascending)
+                with reading.using(reader):
+                    chunks = reader.events(account, query, ascending=ascending)
+                    found += _page(chunks, query, query.limit + 1 - len(found), ascending=ascending)
             if len(found) > query.limit:
                 break
         return found[: query.limit], len(found) > query.limit
@@ -211,6 +222,35 @@ class SQLiteLocationIndex:
                     raise
                 return None
         return readers[day]
+
+
+class _Reading:
+    """One search under way, so that another thread can end it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reader: DayReader | None = None
+        self._cancelled = False
+
+    @contextmanager
+    def using(self, reader: DayReader) -> Iterator[None]:
+        """While this lasts, `cancel` interrupts the reader. Raises StoreError when it was cancelled before."""
+        with self._lock:
+            if self._cancelled:
+                raise StoreError("the search was cancelled")
+            self._reader = reader
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reader = None
+
+    def cancel(self) -> None:
+        """End the statement under way, and start no other file's."""
+        with self._lock:
+            self._cancelled = True
+            if self._reader is not None:
+                self._reader.interrupt()
 
 
 def _by_day(groups: Sequence[DeviceEvents]) -> dict[int, list[tuple[DeviceEvents, int]]]:

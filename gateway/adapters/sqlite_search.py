@@ -70,6 +70,10 @@ class DayReader:
         """Close the file."""
         self._connection.close()
 
+    def interrupt(self) -> None:
+        """End the statement that runs, which then raises StoreError. May be called by any thread."""
+        self._connection.interrupt()
+
     def events(self, account: str, query: Query, *, ascending: bool = False) -> Iterator[list[Found]]:
         """The events of this day that match, in chunks; newer chunks first (older ones with `ascending`).
 

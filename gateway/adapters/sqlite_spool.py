@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from zlib import crc32
 
 from msgspec import DecodeError, msgpack
 
-from gateway.adapters.sqlite_file import open_store, store_errors
+from gateway.adapters.sqlite_file import make_folder, open_store, store_errors
 from gateway.errors import SpoolFullError, StoreError
 from gateway.locations.batch import DeviceEvents, count
 from gateway.ports import SpoolRecord
@@ -46,6 +46,7 @@ class SQLiteSpool:
         self._max_bytes = max_bytes
         self._thread = ThreadPoolExecutor(1, "spool")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
         self._events = 0
         self._bytes = 0
 
@@ -64,9 +65,11 @@ class SQLiteSpool:
         await self._in_thread(self._open)
 
     async def close(self) -> None:
-        """See the port."""
-        await self._in_thread(self._close)
-        self._thread.shutdown(wait=False)
+        """See the port. Harmless when called again."""
+        if not self._closed:
+            self._closed = True
+            await self._in_thread(self._close)
+            self._thread.shutdown(wait=False)
 
     async def append(self, groups: Sequence[DeviceEvents]) -> None:
         """See the port."""
@@ -81,7 +84,10 @@ class SQLiteSpool:
         await self._in_thread(lambda: self._remove(number))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except RuntimeError as error:
+            raise StoreError(f"{self._path} is closed") from error
 
     # What follows runs in the thread.
 
@@ -92,8 +98,7 @@ class SQLiteSpool:
         return self._connection
 
     def _open(self) -> None:
-        with store_errors(self._path):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         try:
             self._connection = self._connect()
             self._count()
@@ -130,10 +135,13 @@ class SQLiteSpool:
 
     def _oldest(self, after: int) -> SpoolRecord | None:
         while True:
-            with store_errors(self._path):
-                row = self._db.execute(
-                    "SELECT number, checksum, body FROM record WHERE number > ? ORDER BY number LIMIT 1", (after,)
-                ).fetchone()
+            try:
+                row = self._next(after)
+            except StoreError as error:
+                if not _is_damage(error):
+                    raise
+                self._salvage(error)
+                row = self._next(after)
             if row is None:
                 return None
             number, checksum, body = row
@@ -143,6 +151,13 @@ class SQLiteSpool:
                 except DecodeError:
                     pass
             self._set_aside(number)
+
+    def _next(self, after: int) -> tuple[int, int, bytes] | None:
+        with store_errors(self._path):
+            row: tuple[int, int, bytes] | None = self._db.execute(
+                "SELECT number, checksum, body FROM record WHERE number > ? ORDER BY number LIMIT 1", (after,)
+            ).fetchone()
+        return row
 
     def _set_aside(self, number: int) -> None:
         _log.error("spool record is damaged, kept in the table `damaged`", extra={"file": str(self._path)})
@@ -176,15 +191,14 @@ class SQLiteSpool:
                 if part.exists():
                     part.rename(aside.with_name(aside.name + suffix))
         self._connection = self._connect()
-        records = _readable(aside)
         with store_errors(self._path):
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?)", records)
+            self._db.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?)", _readable(aside))
             self._db.execute("COMMIT")
         self._count()
         _log.error(
             "spool was damaged; what is readable was kept",
-            extra={"file": str(aside), "records": len(records), "problem": str(cause)},
+            extra={"file": str(aside), "events": self._events, "problem": str(cause)},
         )
 
 
@@ -193,19 +207,18 @@ def _is_damage(error: StoreError) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _readable(path: Path) -> list[tuple[int, int, int, bytes]]:
+def _readable(path: Path) -> Iterator[tuple[int, int, int, bytes]]:
     """The records of a damaged file from both ends, up to where reading fails."""
-    found: dict[int, tuple[int, int, int, bytes]] = {}
+    last = 0
     for order in ("ASC", "DESC"):
         connection = sqlite3.connect(path)
         try:
-            rows = connection.execute(f"SELECT number, events, checksum, body FROM record ORDER BY number {order}")  # noqa: S608
-            for row in rows:
-                if row[0] in found:
-                    break
-                found[row[0]] = row
+            for row in connection.execute(f"SELECT number, events, checksum, body FROM record ORDER BY number {order}"):  # noqa: S608
+                if order == "DESC" and row[0] <= last:
+                    return
+                yield row
+                last = row[0] if order == "ASC" else last
         except sqlite3.Error:
             continue
         finally:
             connection.close()
-    return [found[number] for number in sorted(found)]

@@ -6,7 +6,7 @@ besides the box, and two cells of one device's message are neighbours in the ind
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from gateway.locations.geo import Box
 
@@ -44,14 +44,16 @@ def cell(lat: float, lon: float) -> int:
     return (spread[x >> 12] << 24 | spread[x & 4095]) << 1 | spread[y >> 12] << 24 | spread[y & 4095]
 
 
-def cover(boxes: Iterable[Box], max_ranges: int = 24) -> list[tuple[int, int]]:
+def cover(boxes: Sequence[Box], max_ranges: int = 24) -> list[tuple[int, int]]:
     """Ranges of cells, both ends included, sorted and disjoint, that together hold every point of `boxes`.
 
-    Quadrants are split level by level from the whole world down until a box has about `max_ranges` of them.
+    There are at most four times `max_ranges`, or sixteen a box if that is more.
+    Quadrants are split level by level from the whole world down until a box has its share of ranges.
     """
     ranges: list[tuple[int, int]] = []
+    share = max(4, max_ranges // max(1, len(boxes)))
     for box in boxes:
-        ranges.extend(_cover_box(box, max_ranges))
+        ranges.extend(_cover_box(box, share))
     ranges.sort()
     merged: list[tuple[int, int]] = []
     for low, high in ranges:

@@ -145,20 +145,22 @@ class Polygons(Struct, frozen=True):
         )
 
     def contains(self, lat: float, lon: float) -> bool:
-        """Even-odd rule over all rings of a polygon, so that a hole excludes."""
-        return any(_crossings(rings, lat, lon) % 2 == 1 for rings in self.polygons)
+        """Inside of an outer ring and of none of its holes, each by the even-odd rule."""
+        return any(
+            _inside(rings[0], lat, lon) and not any(_inside(hole, lat, lon) for hole in rings[1:])
+            for rings in self.polygons
+        )
 
 
-def _crossings(rings: Sequence[Ring], lat: float, lon: float) -> int:
-    """How many edges a ray from the point to the east crosses."""
-    crossed = 0
-    for ring in rings:
-        lon1, lat1 = ring[-1]
-        for lon2, lat2 in ring:
-            if (lat1 > lat) != (lat2 > lat) and lon < (lon2 - lon1) * (lat - lat1) / (lat2 - lat1) + lon1:
-                crossed += 1
-            lon1, lat1 = lon2, lat2
-    return crossed
+def _inside(ring: Ring, lat: float, lon: float) -> bool:
+    """Whether a ray from the point to the east crosses an odd number of edges."""
+    inside = False
+    lon1, lat1 = ring[-1]
+    for lon2, lat2 in ring:
+        if (lat1 > lat) != (lat2 > lat) and lon < (lon2 - lon1) * (lat - lat1) / (lat2 - lat1) + lon1:
+            inside = not inside
+        lon1, lat1 = lon2, lat2
+    return inside
 
 
 Shape = BoundingBox | Circle | Polygons

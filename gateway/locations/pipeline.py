@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class LocationPipeline:
-    """Owns the tasks `locations-flush` and `locations-replay`. Used on one event loop's thread.
+    """Owns the tasks `locations-flush` and `locations-replay`. Made and used on one running event loop.
 
     `ack_min` is the least durability that is acknowledged: with INDEXED, what the index does not take is refused.
     `failed` is done when a task ended that must not; its exception, a TaskFailedError, carries the cause.
@@ -246,6 +246,7 @@ class LocationPipeline:
                 rejections = dict.fromkeys(everything, Rejection(str(error)))
         if rejections:
             self._counters.index_failures += 1
+            self._replay.index_refused(rejections)
         return rejections
 
     async def _settle_each(self, batch: list[Submission], rejections: Mapping[int, Rejection]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents, items
@@ -40,7 +40,7 @@ class Replay:
         self._busy = busy
         self._counters = counters
         self._spooled = asyncio.Event()
-        self._index_retry_s = float("-inf")
+        self._index_retry_s = self._said_s = float("-inf")
 
     def index_works(self) -> bool:
         """False for a second after the index failed as a whole."""
@@ -51,6 +51,14 @@ class Replay:
         if self.index_works():
             self._index_retry_s = self._clock.monotonic_s() + INDEX_RETRY_S
             _log.error("the location index fails", extra={"problem": str(error)})
+
+    def index_refused(self, rejections: Mapping[int, Rejection]) -> None:
+        """The index did not take some events: say so, once a second at most."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._said_s >= INDEX_RETRY_S:
+            self._said_s = now_s
+            reason = next(iter(rejections.values())).reason
+            _log.error("the location index refuses events", extra={"events": len(rejections), "problem": reason})
 
     def wake(self) -> None:
         """Something was spooled."""

@@ -1,5 +1,6 @@
 """What every LocationIndex does, whatever it is made of."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -170,3 +171,13 @@ async def test_a_batch_of_many_devices_accounts_and_days(index: LocationIndex) -
         assert not more
         total += len(events)
     assert total == 5500
+
+
+async def test_a_cancelled_search_leaves_the_index_usable(index: LocationIndex) -> None:
+    await store(index, "d", *(event(str(number), lat=number / 10) for number in range(500)))
+    for _ in range(20):
+        searching = asyncio.create_task(index.search("a", Query(BoundingBox(-1, -1, 1, 60), limit=1000)))
+        await asyncio.sleep(0)
+        searching.cancel()
+        await asyncio.gather(searching, return_exceptions=True)
+    assert len(await ids(index, Query(limit=1000))) == 500

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters import sqlite_day
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.adapters.sqlite_spool import SQLiteSpool
-from gateway.errors import DataFolderError
+from gateway.errors import DataFolderError, StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.query import Query
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, event
@@ -153,6 +154,53 @@ async def test_days_are_dropped_by_age_and_size_but_never_the_newest(tmp_path: P
     await index.open()
     assert await walk(index, "d") == {"next"}
     assert day_files(tmp_path) == ["locations-2026-09-22.db"]
+    await index.close()
+
+
+async def test_one_day_larger_than_the_limit_is_kept_and_takes_no_more(tmp_path: Path) -> None:
+    index = SQLiteLocationIndex(tmp_path, ManualClock(), max_bytes=1)
+    await index.open()
+    assert not await index.write(group(1))
+    await index.close()
+    index = SQLiteLocationIndex(tmp_path, ManualClock(), max_bytes=1)
+    await index.open()
+    with pytest.raises(StoreError, match=r"locations\.index_max_bytes"):
+        await index.write(group(2))
+    assert len(await walk(index, "d")) == 5
+    await index.close()
+
+
+async def test_closed_stores_say_so(tmp_path: Path) -> None:
+    index, spool = SQLiteLocationIndex(tmp_path, ManualClock()), SQLiteSpool(tmp_path / "spool.db")
+    await index.open()
+    await spool.open()
+    for _ in range(2):
+        await index.close()
+        await spool.close()
+    for call in (index.search("a", Query()), index.write(group(1)), spool.append(group(1)), spool.oldest()):
+        with pytest.raises(StoreError, match="is closed"):
+            await call
+
+
+async def test_more_days_than_files_kept_open(tmp_path: Path) -> None:
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    for turn in range(2):
+        events = [event(f"{turn}-{age}", NOON_MS - age * DAY_MS) for age in range(12)]
+        assert not await index.write([DeviceEvents("a", "d", events)])
+    assert len(await walk(index, "d")) == 24
+    await index.close()
+
+
+async def test_more_devices_than_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_day, "MAX_CACHED_DEVICES", 3)
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    for turn in range(10):
+        groups = [DeviceEvents("a", f"d{(turn + k) % 7}", [event(f"{turn}-{k}")]) for k in range(4)]
+        assert not await index.write(groups)
+    events, _ = await index.search("a", Query())
+    assert len(events) == 40
     await index.close()
 
 

@@ -8,7 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from gateway.locations.cells import CELL_BITS, cell, cover
-from gateway.locations.geo import EARTH_RADIUS_M, BoundingBox, Circle, Polygons, distance_m, enclose
+from gateway.locations.geo import EARTH_RADIUS_M, BoundingBox, Box, Circle, Polygons, distance_m, enclose
 from gateway.locations.query import parse_bbox, parse_circle
 
 SPECIAL_LAT = (-90.0, 90.0, 0.0, 89.999999, -89.999999)
@@ -81,12 +81,12 @@ rings = st.lists(st.tuples(small, small), min_size=3, max_size=8).map(lambda rin
 def test_polygons_follow_the_even_odd_rule(
     outlines: list[tuple[tuple[float, float], ...]], lat: float, lon: float
 ) -> None:
-    # Off the grid that the corners lie on, no point is on a corner and none on a level or upright edge.
-    lat, lon = lat + 0.3819660113, lon + 0.6180339887
+    # Off the grid that the corners lie on, no point is on an edge.
+    lat, lon = lat + 0.3819660113, lon + 0.7320508076
     shape = Polygons((tuple(outlines),))
-    assert shape.contains(lat, lon) is (sum(turns(ring, lat, lon) for ring in outlines) % 2 == 1)
-    if len(outlines) == 1:
-        check_enclosed(shape, lat, lon)
+    outer, *holes = (turns(ring, lat, lon) % 2 == 1 for ring in outlines)
+    assert shape.contains(lat, lon) is (outer and not any(holes))
+    check_enclosed(shape, lat, lon)
 
 
 def turns(ring: tuple[tuple[float, float], ...], lat: float, lon: float) -> int:
@@ -109,8 +109,13 @@ def test_covers_are_sorted_disjoint_and_few(west: float, south: float, wide: flo
     ranges = cover(shape.boxes(), most)
     assert all(low <= high for low, high in ranges)
     assert all(end + 1 < start for (_, end), (start, _) in pairwise(ranges))
-    # Each of up to four slivers and the box itself gets at most so many, or the four quadrants around a corner.
-    assert len(ranges) <= 5 * max(4, 4 * most)
+    assert len(ranges) <= max(4 * most, 16 * len(shape.boxes()))
+
+
+@given(st.lists(st.tuples(lons, lats, lons, lats), min_size=1, max_size=8))
+def test_covers_of_many_boxes_stay_small_enough_for_one_statement(corners: list[tuple[float, ...]]) -> None:
+    boxes = [Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)) for x1, y1, x2, y2 in corners]
+    assert len(cover(boxes)) <= 128
 
 
 @given(st.floats(-89, 89), st.floats(-179, 179), st.floats(1e-4, 1))
