@@ -150,14 +150,23 @@ class SQLiteLocationIndex:
         for day, parts in _by_day(groups).items():
             positions = [position for _, position in parts]
             members = [part for part, _ in parts]
-            try:
-                refused = self._writer(day).write(members)
-            except StoreError as error:
-                refused = dict.fromkeys(range(len(members)), Rejection(str(error)))
+            refused = self._write_day(day, members)
             for member, rejection in refused.items():
                 first = positions[member]
                 rejections.update(dict.fromkeys(range(first, first + len(members[member].events)), rejection))
         return rejections
+
+    def _write_day(self, day: int, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        try:
+            return self._writer(day).write(groups)
+        except StoreError as error:
+            return dict.fromkeys(range(len(groups)), Rejection(str(error)))
+        except (UnicodeError, OverflowError) as error:
+            # One of them cannot be encoded; which one shows when they are written one by one.
+            if len(groups) == 1:
+                return {0: Rejection(f"cannot be encoded: {error}", poison=True)}
+            each = ((position, self._write_day(day, (group,))) for position, group in enumerate(groups))
+            return {position: refused[0] for position, refused in each if refused}
 
     def _keep_retention(self, events: int) -> None:
         self._unchecked_events += events

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
-from msgspec import DecodeError, msgpack
+from msgspec import DecodeError, json
 
 from gateway.adapters.sqlite_file import make_folder, open_store, store_errors
 from gateway.errors import SpoolFullError, StoreError
@@ -34,8 +34,9 @@ CACHE_BYTES = 4 * 1024 * 1024
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_encode = msgpack.Encoder().encode
-_decode = msgpack.Decoder(list[DeviceEvents]).decode
+# JSON, not MessagePack: attributes may hold whole numbers of more than 64 bits, which came as JSON.
+_encode = json.Encoder().encode
+_decode = json.Decoder(list[DeviceEvents]).decode
 
 
 class SQLiteSpool:

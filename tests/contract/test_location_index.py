@@ -42,7 +42,7 @@ async def test_an_empty_index_finds_nothing(index: LocationIndex) -> None:
 async def test_everything_that_was_sent_comes_back_exactly(index: LocationIndex) -> None:
     full = LocationEvent(
         'i"\\d', NOON_MS, 35.689512345678901, 139.76712345678901, 3.25, -4.1, 0.1, 359.9,
-        {"a": "ü\u0000\"", "b": 1.5, "c": None, "d": True, "e": 2**53},
+        {"a": "ü\u0000\"", "b": 1.5, "c": None, "d": True, "e": 2**53, "f": 10**30},
     )  # fmt: skip
     await store(index, 'd"é\\', full)
     assert await index.search("a", Query()) == ([found('d"é\\', full)], False)

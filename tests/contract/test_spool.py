@@ -21,7 +21,7 @@ async def spool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 def group(*names: str) -> DeviceEvents:
-    return DeviceEvents("a", "d", [event(name, attributes={"k": 1.5}) for name in names])
+    return DeviceEvents("a", "d", [event(name, attributes={"k": 0.1, "big": 10**30}) for name in names])
 
 
 async def test_records_come_back_oldest_first_and_as_they_were(spool: Spool) -> None:

@@ -182,6 +182,17 @@ async def test_closed_stores_say_so(tmp_path: Path) -> None:
             await call
 
 
+async def test_what_cannot_be_encoded_is_poison_and_harms_no_other(tmp_path: Path) -> None:
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    names = ["good", "bad\ud800", "fine"]
+    rejections = await index.write([DeviceEvents("a", "d", [event(name)]) for name in names])
+    assert list(rejections) == [1]
+    assert rejections[1].poison
+    assert await walk(index, "d") == {"good", "fine"}
+    await index.close()
+
+
 async def test_more_days_than_files_kept_open(tmp_path: Path) -> None:
     index = SQLiteLocationIndex(tmp_path, ManualClock())
     await index.open()
