@@ -205,8 +205,8 @@ def _judged(protocol: ServerProtocol, response: Response) -> Rejected:
 
 
 def _told(protocol: ServerProtocol) -> str:
-    """What is wrong with the handshake, in words that never repeat the header that may hold the token."""
+    """What is wrong with the handshake, without quoting the request: in a broken one the token may stand anywhere."""
     error = protocol.handshake_exc
-    if isinstance(error, InvalidHeader) and error.name.lower() in ("sec-websocket-protocol", "authorization"):
-        return f"invalid {error.name} header"
-    return str(error)
+    if isinstance(error, InvalidHeader):
+        return f"{'missing' if error.value is None else 'invalid'} {error.name} header"
+    return str(error).partition(":")[0]
