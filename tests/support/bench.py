@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from gateway.connections.accepting import Accepting
@@ -22,6 +23,7 @@ NO_RATES = ("connections.messages_per_s=0", "connections.bytes_per_s=0")
 FOREVER_S = 2e9
 
 
+@cache
 def make_settings(*flags: str) -> Settings:
     """Defaults without rates, and these flags (`section.key=value`)."""
     return load(Path("/dev/null"), {}, [*NO_RATES, *flags]).settings
