@@ -119,8 +119,8 @@ def _only_known(parameters: Mapping[str, str], known: frozenset[str]) -> None:
 
 
 def _with_common(parameters: Mapping[str, str], shape: Shape | None, device: str | None) -> Query:
-    if device is not None and not 0 < len(device.encode(errors="replace")) <= MAX_NAME_BYTES:
-        raise QueryError("device", f"must be 1 to {MAX_NAME_BYTES} bytes")
+    if device is not None:
+        _check_name(device)
     from_ms = parse_time("from", parameters["from"]) if "from" in parameters else None
     to_ms = parse_time("to", parameters["to"]) if "to" in parameters else None
     if from_ms is not None and to_ms is not None and from_ms > to_ms:
@@ -128,6 +128,15 @@ def _with_common(parameters: Mapping[str, str], shape: Shape | None, device: str
     limit = parse_limit(parameters["limit"]) if "limit" in parameters else DEFAULT_LIMIT
     after = decode_cursor(parameters["cursor"]) if parameters.get("cursor") else None
     return Query(shape=shape, from_ms=from_ms, to_ms=to_ms, device=device, limit=limit, after=after)
+
+
+def _check_name(device: str) -> None:
+    try:
+        size = len(device.encode())
+    except UnicodeEncodeError as error:
+        raise QueryError("device", "is not Unicode text") from error
+    if not 0 < size <= MAX_NAME_BYTES:
+        raise QueryError("device", f"must be 1 to {MAX_NAME_BYTES} bytes, not {size}")
 
 
 def _numbers(field: str, text: str, names: str) -> list[float]:

@@ -83,6 +83,7 @@ def test_times(text: str, time_ms: int) -> None:
         ({"limit": "²"}, "limit"),
         ({"device": ""}, "device"),
         ({"device": "x" * 129}, "device"),
+        ({"device": "\ud800"}, "device"),
         ({"box": "1"}, "box"),
         ({"cursor": "!"}, "cursor"),
         ({"cursor": "e30"}, "cursor"),
