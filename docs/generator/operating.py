@@ -1,0 +1,156 @@
+"""Pages for those who run it: settings, metrics, command line, exit codes, log events."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import typer
+from prometheus_client.metrics_core import Metric
+
+from gateway import errors
+from gateway.adapters.clock import SystemClock
+from gateway.cli import app
+from gateway.connections.auth import Authenticator
+from gateway.connections.hub import Hub
+from gateway.connections.metrics import ConnectionMetrics
+from gateway.locations.pipeline import LocationPipeline
+from gateway.settings.model import Settings
+from generator.markdown import Row, allowed, as_json, join, prose, table
+from generator.source import log_events
+
+ROOT = Path(__file__).resolve().parents[2]
+HELP_COLUMNS = 88
+
+
+def settings() -> str:
+    _, kinds = msgspec.json.schema_components([Settings], ref_template="{name}")
+    parts = [
+        "# Settings",
+        "Defaults, then `heiwa.toml`, then environment variables, then `--set`: the later wins. "
+        "`heiwa serve --show-settings` prints each value with its origin. Names that nobody knows, and values out of "
+        "their bounds, stop the start with exit code 2.",
+        "A file has one table a section; paths are relative to the folder in which the program is started.",
+    ]
+    for section, reference in kinds["Settings"]["properties"].items():
+        if section == "device_classes":
+            parts.append(_device_classes(kinds["DeviceClass"]))
+        else:
+            rows = _settings_rows(section, kinds[reference["$ref"]])
+            parts += [f"## {section}", table(("key", "default", "allowed", "what it is for", "environment"), rows)]
+    return join(*parts)
+
+
+def _settings_rows(section: str, kind: dict[str, Any]) -> Iterator[Row]:
+    for key, field in kind["properties"].items():
+        variable = f"`HEIWA_{section}__{key}`".upper()
+        yield f"`{section}.{key}`", as_json(field["default"]), allowed(field), field.get("description", ""), variable
+
+
+def _device_classes(kind: dict[str, Any]) -> str:
+    fields = [
+        (f"`{key}`", as_json(field["default"]), allowed(field), field["description"])
+        for key, field in kind["properties"].items()
+    ]
+    presets = [(f"`{name}`", f"`{one.close}`", f"{one.reconnect_after_s:g}") for name, one in presets_of(Settings())]
+    return join(
+        "## device_classes",
+        "One table a class, `[device_classes.NAME]`, for the devices whose token has the claim `class` with that name; "
+        "a token without the claim, or with a name that is not here, gets the defaults.",
+        table(("key", "default", "allowed", "what it is for"), fields),
+        "These classes exist already; what is set for them is changed, the rest stays:",
+        table(("class", "close", "reconnect_after_s"), presets),
+    )
+
+
+def presets_of(model: Settings) -> Iterator[tuple[str, Any]]:
+    yield from model.device_classes.items()
+
+
+def metrics() -> str:
+    found = asyncio.run(_families())
+    rows = [(f"`{_exposed(one)}`", one.type, _labels(one), one.documentation) for one in found]
+    return join(
+        "# Metrics",
+        "`GET /metrics` on the operations listener, in the Prometheus text format or OpenMetrics. From this machine it "
+        "needs no token, from elsewhere one with the scope `metrics:read`. No label ever holds a device or an account.",
+        table(("metric", "type", "labels", "meaning"), rows),
+    )
+
+
+async def _families() -> list[Metric]:
+    """What the collectors of a gateway yield; nothing is opened or started."""
+    clock, model = SystemClock(), Settings()
+    empty = cast(Any, SimpleNamespace(events=0, size_bytes=0))
+    hub = Hub(model, clock, cast(Authenticator, None), {}, 1, Random(0))  # noqa: S311
+    pipeline = LocationPipeline(empty, empty, empty, clock, Random(0))  # noqa: S311
+    return [*ConnectionMetrics(hub).collect(), *pipeline.collect()]
+
+
+def _exposed(metric: Metric) -> str:
+    return f"{metric.name}_total" if metric.type == "counter" else metric.name
+
+
+def _labels(metric: Metric) -> str:
+    names: Iterable[str] = getattr(metric, "_labelnames", ())
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def command_line() -> str:
+    group = cast(Any, typer.main.get_command(app))
+    parts = ["# Command line", "`heiwa` and `python -m gateway` are the same.", _help(group, "heiwa")]
+    for name, command in group.commands.items():
+        parts += [f"## heiwa {name}", _help(command, f"heiwa {name}")]
+    return join(*parts)
+
+
+def _help(command: Any, name: str) -> str:
+    context = command.context_class(command, info_name=name, terminal_width=HELP_COLUMNS, **command.context_settings)
+    return f"```text\n{command.get_help(context).strip()}\n```"
+
+
+def exit_codes() -> str:
+    kinds = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, errors.HeiwaError)]
+    rows = [(one.exit_code, f"`{one.__name__}`", prose(one.__doc__)) for one in kinds if one is not errors.HeiwaError]
+    return join(
+        "# Exit codes",
+        table(
+            ("code", "meaning"),
+            [
+                (0, "done"),
+                (1, "failed"),
+                (2, "a command, an option or a setting is wrong"),
+                (3, "a server could not be reached"),
+                (4, "a store was written by a newer version"),
+            ],
+        ),
+        "A message on standard error says what was wrong, where it was set, and how to mend it.",
+        "`heiwa check` ends with 1 when something is `wrong`; a `warning` does not count. `heiwa device` ends with 0 "
+        "when every event was acknowledged, with 3 when no server answered, else with 1.",
+        "Which error leads to which code:",
+        table(("code", "error", "meaning"), sorted(rows, key=lambda row: (row[0], row[1]))),
+    )
+
+
+def log_page() -> str:
+    named, plain = log_events(ROOT / "gateway")
+    return join(
+        "# Log events",
+        "Logs go to standard error, one line an event: JSON, or text on a terminal (`log.format`). A JSON line has "
+        "`time` (RFC 3339, UTC), `level`, `part`, `event`, and the fields named here.",
+        table(
+            ("event", "level", "part", "fields"),
+            [
+                (f"`{event}`", level, part, ", ".join(f"`{name}`" for name in fields))
+                for event, level, part, fields in named
+            ],
+        ),
+        "These are sentences; their `part` is the module:" if plain else "",
+        table(("event", "level", "module"), plain) if plain else "",
+    )
