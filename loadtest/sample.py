@@ -1,0 +1,48 @@
+"""What one fleet process tells about one second: the record that fleets write, and recorders read and merge.
+
+One JSON object a line. Counts are since the process started; histograms are of this second only. All moments are wall
+clock, so that shares on several machines merge; the machines' clocks must be synchronised.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`share` names the process, `time_ms` is the end of the second, ms since the Unix epoch.
+
+    `closed` counts websockets that ended, by close code (1006: none was seen); `unexpected` those of them that neither
+    the device nor a goaway began. `refused` counts refused handshakes by HTTP status (0: none was seen). Events:
+    sent = acked + nacked + in_flight + stored (waiting on the device, offline or for a retry) + lost. Histograms are
+    HdrHistogram's compressed base64 form, in µs: `ack` from the *intended* time of an event to its ack, `connect` from
+    the first packet to `welcome`, `gap` from a lost connection to the next one.
+    """
+
+    share: str
+    time_ms: int
+    devices: int = 0
+    connected: int = 0
+    connecting: int = 0
+    connects: int = 0
+    closed: dict[str, int] = {}
+    unexpected: int = 0
+    refused: dict[str, int] = {}
+    goaways: int = 0
+    given_up: int = 0
+    sent: int = 0
+    acked: int = 0
+    nacked: int = 0
+    in_flight: int = 0
+    stored: int = 0
+    lost: int = 0
+    resent: int = 0
+    ack: str = ""
+    connect: str = ""
+    gap: str = ""
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Sample).decode
