@@ -55,8 +55,8 @@ def _benchmarks(page: str) -> str:
     path = ROOT / "docs/benchmarks.md"
     if path.exists():
         return path.read_text("utf-8").partition("\n")[2].strip()
-    japanese = "日本語" in page
-    return "まだ測定していません(`make bench`)。" if japanese else "Not measured yet (`make bench`)."
+    japanese = "ライセンス" in page
+    return "まだ測定していません（`make bench`）。" if japanese else "Not measured yet (`make bench`)."
 
 
 def _example(name: str) -> str:

@@ -36,14 +36,15 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     ]
     body = operation.get("requestBody")
     answers = [
-        f"{status} {answer['description']}{_content(answer)}" for status, answer in operation["responses"].items()
+        f"{status} {answer['description']}{_bracketed(_content(answer))}"
+        for status, answer in operation["responses"].items()
     ]
     return join(
         f"## {method.upper()} {path}",
         operation["summary"],
         f"Listener: {listeners}; {who}.",
         table(("parameter", "in", "type", "meaning"), rows) if rows else "",
-        f"Body{'' if body['required'] else ' (may be left out)'}: {_content(body).strip(' ()')}." if body else "",
+        f"Body{'' if body['required'] else ' (may be left out)'}: {_content(body)}." if body else "",
         f"Answers: {', '.join(answers)}.",
     )
 
@@ -53,8 +54,12 @@ def _content(holder: dict[str, Any]) -> str:
         if media == "application/problem+json":
             return ""
         name = str(content["schema"].get("$ref", "")).rpartition("/")[2]
-        return f" ([`{name}`](#{name.lower()}))" if name else f" ({kind(content['schema'])})"
+        return f"[`{name}`](#{name.lower()})" if name else kind(content["schema"])
     return ""
+
+
+def _bracketed(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def _record(schema: dict[str, Any]) -> str:

@@ -68,6 +68,9 @@ def kind(field: dict[str, Any]) -> str:
         span = f"{least}–{most} " if least and most else ""
         return f"list of {span}{kind(field.get('items', {}))}"
     if field.get("type") == "object":
+        if "properties" in field:
+            named = (f"`{name}`: {part.get('description') or kind(part)}" for name, part in field["properties"].items())
+            return f"object with {'; '.join(named).rstrip('.')}"
         inner = field.get("additionalProperties")
         return f"object of {kind(inner)}" if isinstance(inner, dict) and inner else "object"
     return "boolean" if field.get("type") == "boolean" else allowed(field)

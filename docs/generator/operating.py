@@ -23,7 +23,7 @@ from gateway.connections.metrics import ConnectionMetrics
 from gateway.locations.pipeline import LocationPipeline
 from gateway.settings.model import Settings
 from generator.markdown import Row, allowed, as_json, join, prose, table
-from generator.source import log_events
+from generator.source import log_events, uses
 
 ROOT = Path(__file__).resolve().parents[2]
 HELP_COLUMNS = 88
@@ -66,6 +66,8 @@ def _device_classes(kind: dict[str, Any]) -> str:
         table(("key", "default", "allowed", "what it is for"), fields),
         "These classes exist already; what is set for them is changed, the rest stays:",
         table(("class", "close", "reconnect_after_s"), presets),
+        "Set one with `--set device_classes.NAME.KEY=VALUE` or `HEIWA_DEVICE_CLASSES__NAME__KEY`.",
+        "" if uses(ROOT / "gateway", "reconnect_after_s") else "Nothing uses `reconnect_after_s` yet.",
     )
 
 
@@ -104,14 +106,20 @@ def _labels(metric: Metric) -> str:
 
 def command_line() -> str:
     group = cast(Any, typer.main.get_command(app))
-    parts = ["# Command line", "`heiwa` and `python -m gateway` are the same.", _help(group, "heiwa")]
+    parent = _context(group, "heiwa", None)
+    parts = ["# Command line", "`heiwa` and `python -m gateway` are the same.", _help(group, parent)]
     for name, command in group.commands.items():
-        parts += [f"## heiwa {name}", _help(command, f"heiwa {name}")]
+        parts += [f"## heiwa {name}", _help(command, _context(command, name, parent))]
     return join(*parts)
 
 
-def _help(command: Any, name: str) -> str:
-    context = command.context_class(command, info_name=name, terminal_width=HELP_COLUMNS, **command.context_settings)
+def _context(command: Any, name: str, parent: Any) -> Any:
+    return command.context_class(
+        command, parent, info_name=name, terminal_width=HELP_COLUMNS, **command.context_settings
+    )
+
+
+def _help(command: Any, context: Any) -> str:
     return f"```text\n{command.get_help(context).strip()}\n```"
 
 
