@@ -147,6 +147,18 @@ def test_only_so_many_refused_peers_may_wait_with_their_files() -> None:
     assert answered == [True, True, False, False, False, False]
 
 
+def test_a_flood_of_silent_peers_leaves_half_of_the_reserve() -> None:
+    bench = Bench("connections.file_reserve=8", maximum=0)
+    transports = []
+    for _ in range(50):
+        transports.append(bench.accept())
+        for transport in [transport for transport in transports if transport.closing]:
+            transport.finish()
+            transports.remove(transport)
+        assert len(transports) == bench.hub.admission.open <= 4
+        assert bench.hub.admission.pending <= 4
+
+
 def test_too_many_connections_of_an_account() -> None:
     bench = Bench(
         "connections.maximum_per_account=1",
