@@ -225,6 +225,17 @@ def test_readers_may_have_many_tabs(rule: str) -> None:
     assert len(bench.hub.registry.all()) == 3
 
 
+@pytest.mark.parametrize("rule", ["replace", "reject"])
+def test_a_reader_and_the_device_itself_do_not_disturb_each_other(rule: str) -> None:
+    bench = Bench(
+        f"connections.duplicates={rule}",
+        authenticator=FakeAuthenticator(writer=device(), reader=device("dev-1", "acme", "progress:read")),
+    )
+    transports = [_ask(bench, token)[0] for token in ("reader", "writer", "reader")]
+    assert [transport.take() for transport in transports] == [b""] * 3
+    assert len(bench.hub.registry.all()) == 3
+
+
 # Behind a balancer
 
 

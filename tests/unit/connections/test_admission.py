@@ -86,9 +86,11 @@ def test_no_limit() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "_MAX_FLAPPING", 100)
-    guard = FlapGuard(3, 60)
+    guard = FlapGuard(1, 60)
     for number in range(1000):
         guard.admit("a", f"d{number}", 0.0)
     assert len(guard._seen) <= 100
+    assert guard.admit("a", "d0", 0.0) == 0, "the oldest is forgotten"
+    assert guard.admit("a", "d999", 0.0) == 60, "the newest is not"
     guard.admit("a", "late", 1000.0)
     assert len(guard._seen) == 1

@@ -57,6 +57,7 @@ def test_several_connections_of_one_device() -> None:
     assert len(registry.page("acme", None, 10)) == 1
     pairs[1][1].finish()
     assert registry.profile(device()).account.of("dev-1") == [pairs[0][0], pairs[2][0]]
+    assert registry.total == registry.connected("acme") == 2
     pairs[2][1].finish()
     assert registry.profile(device()).account.of("dev-1") == [pairs[0][0]]
     pairs[0][1].finish()

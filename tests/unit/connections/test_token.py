@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from typing import Any
 
@@ -120,6 +121,14 @@ def test_the_letters_of_plain_base64() -> None:
     text = token(payload)
     assert "-" in text
     _unverified(text.replace("-", "+").replace("_", "/"))
+
+
+@pytest.mark.parametrize("junk", ["!", " ", "=", "+", ".x"])
+def test_signed_but_not_base64url(junk: str) -> None:
+    header, payload, _ = token().split(".")
+    for signed in (f"{header}{junk}.{payload}", f"{header}.{payload}{junk}"):
+        signature = encode(hmac.digest(SECRET, signed.encode(), "sha256"))
+        assert _unverified(f"{signed}.{signature}") == "not a JWT"
 
 
 def test_padding_within() -> None:

@@ -140,7 +140,11 @@ def test_a_close_in_the_middle_of_a_plain_frame() -> None:
     connection, transport = bench.open()
     transport.feed(HELLO[:4])
     connection.close(1012, "", "drain")
-    transport.feed(HELLO[4:] + client_frame(CLOSE, close_payload(1012)))
+    transport.take()
+    transport.feed(HELLO[4:] + client_frame(PING, b"?"))
+    assert not transport.ended
+    assert [frame.opcode for frame in server_frames(transport.take())] == [PONG]
+    transport.feed(client_frame(CLOSE, close_payload(1012)))
     assert bench.session.messages == []
     assert transport.ended
 
