@@ -43,9 +43,10 @@ from gateway.errors import SettingsError, TaskFailedError
 from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
+from gateway.log import Log
 from gateway.settings.load import Loaded
 from gateway.settings.model import Settings
-from gateway.telemetry import Log, logging_to_stderr, new_registry
+from gateway.telemetry import logging_to_stderr, new_registry
 
 log = Log("app")
 

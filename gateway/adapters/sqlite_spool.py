@@ -7,7 +7,6 @@ the log are recognised by SQLite's checksums; damage inside the file by its stru
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from msgspec import DecodeError, json
 from gateway.adapters.sqlite_file import make_folder, open_store, store_errors
 from gateway.errors import SpoolFullError, StoreError
 from gateway.locations.batch import DeviceEvents, count
+from gateway.log import Log
 from gateway.ports import SpoolRecord
 
 SCHEMA_VERSION = 1
@@ -33,7 +33,7 @@ CHECKPOINT_BYTES = 16 * 1024 * 1024
 CACHE_BYTES = 4 * 1024 * 1024
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
+_log = Log("spool")
 # JSON, not MessagePack: attributes may hold whole numbers of more than 64 bits, which came as JSON.
 _encode = json.Encoder().encode
 _decode = json.Decoder(list[DeviceEvents]).decode
@@ -161,7 +161,7 @@ class SQLiteSpool:
         return row
 
     def _set_aside(self, number: int) -> None:
-        _log.error("spool record is damaged, kept in the table `damaged`", extra={"file": str(self._path)})
+        _log.error("record_damaged", file=str(self._path), kept="in the table damaged")
         with store_errors(self._path):
             self._db.execute(
                 "INSERT OR REPLACE INTO damaged SELECT number, events, body FROM record WHERE number = ?", (number,)
@@ -197,10 +197,7 @@ class SQLiteSpool:
             self._db.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?)", _readable(aside))
             self._db.execute("COMMIT")
         self._count()
-        _log.error(
-            "spool was damaged; what is readable was kept",
-            extra={"file": str(aside), "events": self._events, "problem": str(cause)},
-        )
+        _log.error("spool_damaged", kept=str(aside), events=self._events, problem=str(cause))
 
 
 def _is_damage(error: StoreError) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.errors import HeiwaError, QueryError, StoreError, TokenError
-from gateway.telemetry import Log
+from gateway.log import Log
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5

@@ -54,8 +54,7 @@ class Rejected(Exception):
             "Content-Type: application/problem+json",
             f"Content-Length: {len(body)}",
             "Cache-Control: no-store",
-            "Connection: close",
-            *(f"{name}: {value}" for name, value in self.headers.items()),
+            *(f"{name}: {value}" for name, value in {"Connection": "close", **self.headers}.items()),
         ]
         return "\r\n".join(lines).encode("latin-1") + END_OF_REQUEST + body
 
@@ -196,7 +195,7 @@ def _malformed(protocol: ServerProtocol) -> Rejected:
 def _judged(protocol: ServerProtocol, response: Response) -> Rejected:
     kept = {name: response.headers[name] for name in ("Allow", "Upgrade") if name in response.headers}
     if response.status_code == http.HTTPStatus.UPGRADE_REQUIRED:
-        kept["Connection"] = "Upgrade"
+        kept["Connection"] = "Upgrade, close"
         kept["Sec-WebSocket-Version"] = "13"
     # RFC 6455, 4.4: a version we do not speak is answered with the one we do.
     if response.status_code == http.HTTPStatus.BAD_REQUEST:

@@ -19,9 +19,9 @@ from gateway.connections.registry import Registry
 from gateway.connections.table import Table
 from gateway.connections.timing_wheel import TimingWheel
 from gateway.connections.uuid7 import time_ms_of
+from gateway.log import Log
 from gateway.ports import Clock
 from gateway.settings.model import DeviceClass, Settings
-from gateway.telemetry import Log
 
 if TYPE_CHECKING:
     from gateway.connections.accepting import Accepting

@@ -273,12 +273,13 @@ class Connection(asyncio.Protocol):
     def leave(self, announced: str, cause: str, code: int = 0, reconnect_after_ms: int | None = None) -> None:
         """A planned close: goaway, then the close in the class's style once the acks in flight are out (at most 2 s).
 
-        `code` 0 is the class's own; `reconnect_after_ms` None is drawn from a second.
+        `code` 0 is the class's own; `reconnect_after_ms` None is what the class asks for and up to a second more.
         """
         if self._flags & (CLOSING | LEAVING):
             return
         if reconnect_after_ms is None:
-            reconnect_after_ms = self.hub.chance.randrange(1000)
+            least_s = self.hub.device_class(self.profile.device_class).reconnect_after_s
+            reconnect_after_ms = int(least_s * 1000) + self.hub.chance.randrange(1000)
         self.send(encode(Goaway(announced, reconnect_after_ms)))  # type: ignore[arg-type]
         if self._flags & CLOSING:
             return
@@ -299,7 +300,8 @@ class Connection(asyncio.Protocol):
     def _finish_leaving(self) -> None:
         cause = self.hub.causes[self.slot]
         style, _, code = self.hub.device_class(self.profile.device_class).close.partition(":")
-        if style == "abort":
+        # A replaced device must learn that it is: after a reset it would come back and push out its successor.
+        if style == "abort" and cause.code != close_codes.REPLACED:
             cause.code = cause.code or close_codes.ABNORMAL
             self.reset()
         else:

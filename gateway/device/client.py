@@ -164,10 +164,13 @@ class Device:
             self._token = self._plan.mint()
         if action.wait_s > 0 and not self._done():
             self._observer.state("waiting")
-            # Whoever asks to stop does not want to sit out a long wait: one more try, then the end.
+            # Whoever asks to stop does not want to sit out a long wait: one more try at once, and after that only as
+            # it was told, for it is one of many that come back.
+            over = self._wake if self._stopping.is_set() else self._stopping
+            self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(action.wait_s):
-                    await self._stopping.wait()
+                    await over.wait()
 
     def _renewed(self, token: Token) -> None:
         self._token = token

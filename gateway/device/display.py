@@ -125,7 +125,7 @@ def text(result: Summary) -> str:
     if result.dropped:
         lines.append(f"{result.dropped} dropped because the memory was full")
     if result.unacked:
-        fate = "they may or may not be stored" if result.connects else "they were never sent"
+        fate = "those that were sent may or may not be stored" if result.connects else "they were never sent"
         lines.append(f"{result.unacked} not acknowledged: {fate}")
     return "\n".join(lines)
 

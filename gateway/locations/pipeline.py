@@ -12,7 +12,6 @@ writes large batches.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
@@ -27,13 +26,14 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
 from gateway.locations.replay import Replay
 from gateway.locations.settlement import MESSAGES, Part, Verdict, merge, sort_out
+from gateway.log import Log
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool
 
 # The shares of the time given to `stop`: for the index, the rest for the spool.
 _INDEX_SHARE = 0.7
 _RESUME_AFTER_S = 0.05
 
-_log = logging.getLogger(__name__)
+_log = Log("locations")
 
 
 class LocationPipeline:
@@ -119,7 +119,7 @@ class LocationPipeline:
             async with asyncio.timeout(timeout_s):
                 spooled = await self._to_spool(parts) is None
         except TimeoutError:
-            _log.error("spool did not take the last location events in time")
+            _log.error("spool_too_slow", problem="it did not take the last location events in time")
         verdict = Verdict(parts, Durability.SPOOLED) if spooled else Verdict(parts, code="shutting_down")
         self._settle(left, [verdict])
 
@@ -273,7 +273,7 @@ class LocationPipeline:
             await self._spool.append([group for _, group in parts])
         except StoreError as error:
             self._counters.spool_failures += 1
-            _log.critical("location events are refused: the spool does not take them", extra={"problem": str(error)})
+            _log.critical("spool_failed", problem=str(error))
             return "spool_full" if isinstance(error, SpoolFullError) else "storage_failed"
         self._replay.wake()
         return None
@@ -312,13 +312,13 @@ class LocationPipeline:
                 else:
                     ids = [event.id for event in events]
                     sender.refuse(ids, verdict.code, MESSAGES[verdict.code], verdict.retry_after_ms)
-            except Exception:
-                self._sender_failed(sender)
+            except Exception as error:
+                self._sender_failed(sender, error)
 
-    def _sender_failed(self, sender: Sender) -> None:
+    def _sender_failed(self, sender: Sender, error: Exception) -> None:
         """One connection's fault must not stop the others; its device sends again what it was not told about."""
         self._counters.sender_errors += 1
-        _log.exception("a sender failed when it was told what became of its events")
+        _log.error("sender_failed", exc_info=error)
         self.forget(sender)
 
     def _resume(self, typical_events: int, doublings: int) -> None:
@@ -334,8 +334,8 @@ class LocationPipeline:
                 del self._callers[id(sender)]
             try:
                 sender.resume_reading()
-            except Exception:
-                self._sender_failed(sender)
+            except Exception as error:
+                self._sender_failed(sender, error)
 
     # Numbers
 

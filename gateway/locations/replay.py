@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.errors import StoreError
@@ -11,13 +10,14 @@ from gateway.locations.batch import DeviceEvents, items
 from gateway.locations.buffer import Caller
 from gateway.locations.counters import Counters
 from gateway.locations.outcome import Rejection
+from gateway.log import Log
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool, SpoolRecord
 
 INDEX_RETRY_S = 1.0
 # While live events wait, replay takes a quarter of the index's time.
 _REST_PER_WORK = 3.0
 
-_log = logging.getLogger(__name__)
+_log = Log("locations")
 
 
 class Replay:
@@ -50,7 +50,7 @@ class Replay:
         """The index failed as a whole: leave it alone for a while."""
         if self.index_works():
             self._index_retry_s = self._clock.monotonic_s() + INDEX_RETRY_S
-            _log.error("the location index fails", extra={"problem": str(error)})
+            _log.error("index_failed", problem=str(error))
 
     def index_refused(self, rejections: Mapping[int, Rejection]) -> None:
         """The index did not take some events: say so, once a second at most."""
@@ -58,7 +58,7 @@ class Replay:
         if now_s - self._said_s >= INDEX_RETRY_S:
             self._said_s = now_s
             reason = next(iter(rejections.values())).reason
-            _log.error("the location index refuses events", extra={"events": len(rejections), "problem": reason})
+            _log.error("index_refused", events=len(rejections), problem=reason)
 
     def wake(self) -> None:
         """Something was spooled."""
@@ -72,9 +72,9 @@ class Replay:
         try:
             await self._dead_letters.append(letters)
         except StoreError as error:
-            _log.critical("dead letters cannot be written", extra={"problem": str(error)})
+            _log.critical("dead_letters_failed", problem=str(error))
             return False
-        _log.error("location events that no index will take", extra={"events": len(letters), "first": letters[0][1]})
+        _log.error("dead_letters", events=len(letters), problem=letters[0][1].reason)
         return True
 
     async def run(self) -> None:
@@ -89,7 +89,7 @@ class Replay:
                     await self._replay(record)
                     continue
             except StoreError as error:
-                _log.error("replay of the spool failed", extra={"problem": str(error)})
+                _log.error("replay_failed", problem=str(error))
             last = 0
             if self._spool.events == 0:
                 self._spooled.clear()

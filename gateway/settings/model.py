@@ -25,7 +25,7 @@ class Listen(Struct, frozen=True):
         Meta(description="Where devices connect: `host:port`, several with commas; port 0 picks one and prints it."),
     ] = "127.0.0.1:8080"
     operations: Annotated[
-        str, Meta(description="HTTP API, metrics and console; the same form. Never expose it to the internet.")
+        str, Meta(description="HTTP API and metrics; the same form. Never expose it to the internet.")
     ] = "127.0.0.1:8081"
     reuse_port: Annotated[bool, Meta(description="SO_REUSEPORT: several gateways on one address.")] = False
     backlog: Annotated[
@@ -145,7 +145,7 @@ class DeviceClass(Struct, frozen=True):
         Meta(
             ge=0,
             le=86_400,
-            description="How long this firmware waits by itself before it reconnects, seconds; 0: it obeys `goaway`.",
+            description="Least time that `goaway` asks them to stay away; up to one second more is drawn.",
         ),
     ] = 0
 

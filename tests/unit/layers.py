@@ -28,7 +28,7 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 
 TABLE: list[tuple[str, Layer]] = [
     *_in("", "errors settings.model", Layer.CORE),
-    *_in("", "ports", Layer.PORTS),
+    *_in("", "ports log", Layer.PORTS),
     *_in("", "telemetry", Layer.SERVICES),
     *_in("", "settings.load adapters.*", Layer.ADAPTERS),
     *_in("", "__main__ app check cli minting device.command", Layer.APP),

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from gateway.telemetry import Background, Log, TextFormatter, logging_to_stderr
+from gateway.log import Log
+from gateway.telemetry import Background, TextFormatter, logging_to_stderr
 
 
 def test_json_lines_have_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,3 +190,18 @@ def test_the_latest_position_is_kept() -> None:
     latest = bench.hub.registry.latest("acme", "dev-1")
     assert latest == {"device": "dev-1", "time": 3000, "lat": 35.0, "lon": 139.0}
     assert connection.in_flight == 0
+
+
+def test_a_class_is_asked_to_stay_away_as_long_as_it_says() -> None:
+    bench = Bench("device_classes.slow.reconnect_after_s=30")
+    connection, transport = bench.open(device("dev-1", device_class="slow"))
+    connection.leave("drain", "drain")
+    goaway = msgspec.json.decode(server_frames(transport.take())[0].payload)
+    assert 30_000 <= goaway["reconnect_after_ms"] < 31_000
+
+
+def test_a_replaced_device_is_told_so_even_where_its_class_is_reset() -> None:
+    bench = Bench("device_classes.esp.close=abort")
+    connection, transport = bench.open(device("dev-1", device_class="esp"))
+    connection.leave("replaced", "replaced", 4409)
+    assert _types(transport) == ["goaway", 4409]

@@ -36,7 +36,7 @@ def test_the_summary_adds_up() -> None:
     shown = text(result)
     assert "3 measured, 1 acknowledged (1 indexed)" in shown
     assert "1 refused for good: invalid" in shown
-    assert "1 not acknowledged: they may or may not be stored" in shown
+    assert "1 not acknowledged: those that were sent may or may not be stored" in shown
 
 
 def result(**changes: object) -> Summary:
