@@ -51,13 +51,17 @@ class Timed(Protocol):
 
 
 class Cause:
-    """Why a connection is being closed, from the decision to its end."""
+    """Why a connection is being closed, from the decision to its end.
 
-    __slots__ = ("code", "reason")
+    `label` is the reason's name in metrics, where the reason itself is somebody's own words.
+    """
 
-    def __init__(self, reason: str, code: int) -> None:
+    __slots__ = ("code", "label", "reason")
+
+    def __init__(self, reason: str, code: int, label: str = "") -> None:
         self.reason = reason
         self.code = code
+        self.label = label or reason
 
 
 class Hub:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gateway.connections.close_codes import CLOSE_CODES
 from gateway.connections.hub import Hub
 
 
@@ -29,9 +31,16 @@ class ConnectionMetrics:
             refused.add_metric([str(status), reason], count)
         yield refused
         closed = CounterMetricFamily("heiwa_disconnects", "Ended websockets.", labels=["reason", "code", "fault"])
-        for (reason, code, fault), count in sorted(hub.disconnects.items()):
-            closed.add_metric([reason, str(code), fault], count)
+        for (reason, code, fault), count in sorted(self._disconnects().items()):
+            closed.add_metric([reason, code, fault], count)
         yield closed
+
+    def _disconnects(self) -> Counter[tuple[str, str, str]]:
+        """A peer may close with any of 3,000 codes: those that are not in our table are counted as one."""
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for (reason, code, fault), count in self._hub.disconnects.items():
+            counts[reason, str(code) if code in CLOSE_CODES else "other", fault] += count
+        return counts
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

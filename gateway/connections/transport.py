@@ -227,12 +227,12 @@ class Connection(asyncio.Protocol):
 
     # Closing
 
-    def close(self, code: int, reason: str, cause: str) -> None:
+    def close(self, code: int, reason: str, cause: str, label: str = "") -> None:
         """Begin the closing handshake; the connection ends when the peer answers, or after `close_timeout_s`."""
         if self._flags & CLOSING:
             return
         self._flags |= CLOSING
-        self.hub.causes[self.slot] = Cause(cause, code)
+        self.hub.causes[self.slot] = Cause(cause, code, label)
         inflated = self._inflate()
         inflated.send_close(code, reason)
         self._flush(inflated)
@@ -270,7 +270,9 @@ class Connection(asyncio.Protocol):
             if not self.transport.is_closing():
                 self.transport.resume_reading()
 
-    def leave(self, announced: str, cause: str, code: int = 0, reconnect_after_ms: int | None = None) -> None:
+    def leave(
+        self, announced: str, cause: str, code: int = 0, reconnect_after_ms: int | None = None, label: str = ""
+    ) -> None:
         """A planned close: goaway, then the close in the class's style once the acks in flight are out (at most 2 s).
 
         `code` 0 is the class's own; `reconnect_after_ms` None is what the class asks for and up to a second more.
@@ -284,7 +286,7 @@ class Connection(asyncio.Protocol):
         if self._flags & CLOSING:
             return
         self._flags |= LEAVING
-        self.hub.causes[self.slot] = Cause(cause, code)
+        self.hub.causes[self.slot] = Cause(cause, code, label)
         if self._in_flight or announced == "token_expired":
             self.hub.set_deadline(self.slot, LEAVE_GRACE_S)
         else:
@@ -305,7 +307,7 @@ class Connection(asyncio.Protocol):
             cause.code = cause.code or close_codes.ABNORMAL
             self.reset()
         else:
-            self.close(cause.code or int(code), cause.reason, cause.reason)
+            self.close(cause.code or int(code), cause.reason, cause.reason, cause.label)
 
     def reset(self) -> None:
         """End the connection with a TCP reset and no close frame; what is not sent yet is lost."""
@@ -328,7 +330,7 @@ class Connection(asyncio.Protocol):
         hub.registry.remove(self, hub.time_ms, code, cause.reason, fault)
         if hub.registry.total == 0:
             hub.emptied.set()
-        hub.disconnects[cause.reason, code, fault] += 1
+        hub.disconnects[cause.label, code, fault] += 1
         hub.log.info(
             "disconnect",
             account=self.profile.account.name,
