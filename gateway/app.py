@@ -190,7 +190,7 @@ class Gateway:
             pipeline=self.pipeline,
             search=SearchService(self._index),
             readiness=self.readiness,
-            registry=new_registry(ConnectionMetrics(self.hub), self.pipeline),
+            registry=new_registry(ConnectionMetrics(self.hub, self._housekeeping), self.pipeline),
             clock=self._clock,
             max_message_bytes=settings.connections.max_message_bytes,
         )

@@ -18,6 +18,7 @@ from gateway import errors
 from gateway.adapters.clock import SystemClock
 from gateway.cli import app
 from gateway.connections.auth import Authenticator
+from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.locations.pipeline import LocationPipeline
@@ -92,7 +93,7 @@ async def _families() -> list[Metric]:
     empty = cast(Any, SimpleNamespace(events=0, size_bytes=0))
     hub = Hub(model, clock, cast(Authenticator, None), {}, 1, Random(0))  # noqa: S311
     pipeline = LocationPipeline(empty, empty, empty, clock, Random(0))  # noqa: S311
-    return [*ConnectionMetrics(hub).collect(), *pipeline.collect()]
+    return [*ConnectionMetrics(hub, Housekeeping(hub, lambda: 0.0)).collect(), *pipeline.collect()]
 
 
 def _exposed(metric: Metric) -> str:

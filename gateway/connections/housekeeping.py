@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable
 
 from gateway.connections.hub import Hub
@@ -21,21 +22,39 @@ class Housekeeping:
         self._hub = hub
         self._used_share = used_share
         self._frozen_at = 0
+        self._pause_began_s = 0.0
         self.memory_share = 0.0
+        self.gc_pauses_s = 0.0
+        self.longest_gc_pause_s = 0.0
 
     def settle(self) -> None:
         """After start: what is loaded now stays; a full collection must not walk it again."""
         gc.set_threshold(*_THRESHOLDS)
+        gc.callbacks.append(self._on_collection)
         gc.collect()
         gc.freeze()
 
     async def run(self) -> None:
         """Look once a second until cancelled."""
-        while True:
-            await asyncio.sleep(PERIOD_S)
-            self.memory_share = await asyncio.to_thread(self._used_share)
-            self._watch_memory()
-            self._freeze_growth()
+        try:
+            while True:
+                await asyncio.sleep(PERIOD_S)
+                self.memory_share = await asyncio.to_thread(self._used_share)
+                self._watch_memory()
+                self._freeze_growth()
+        finally:
+            if self._on_collection in gc.callbacks:
+                gc.callbacks.remove(self._on_collection)
+
+    def _on_collection(self, phase: str, _: dict[str, int]) -> None:
+        """The interpreter stands still between the two calls; how long is what a metric shows."""
+        now_s = time.perf_counter()
+        if phase == "start":
+            self._pause_began_s = now_s
+        else:
+            pause_s = now_s - self._pause_began_s
+            self.gc_pauses_s += pause_s
+            self.longest_gc_pause_s = max(self.longest_gc_pause_s, pause_s)
 
     def _watch_memory(self) -> None:
         admission = self._hub.admission

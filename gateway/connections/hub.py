@@ -122,6 +122,8 @@ class Hub:
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.disconnects: Counter[tuple[str, int, str]] = Counter()
         self.messages_in = 0
+        self.lag_s = 0.0
+        self.longest_lag_s = 0.0
         self.refusal_logs = TokenBucket(10, 100, self.now_s)
 
     def take_slot(self, holder: Timed) -> int:
@@ -187,8 +189,11 @@ class Hub:
     async def run(self) -> None:
         """Tick until cancelled."""
         while True:
+            expected_s = self.clock.monotonic_s() + TICK_S
             await asyncio.sleep(TICK_S)
             self.tick()
+            self.lag_s = max(0.0, self.now_s - expected_s)
+            self.longest_lag_s = max(self.longest_lag_s, self.lag_s)
 
     def device_class(self, name: str) -> DeviceClass:
         """The settings of a class; an unknown one is treated like none."""

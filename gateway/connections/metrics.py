@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.connections.close_codes import CLOSE_CODES
+from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 
 
 class ConnectionMetrics:
     """A collector over a hub. Labels are bounded: reasons and codes, never a device or account."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, housekeeping: Housekeeping) -> None:
         self._hub = hub
+        self._housekeeping = housekeeping
 
     def collect(self) -> Iterator[Metric]:
         hub = self._hub
@@ -26,6 +28,12 @@ class ConnectionMetrics:
         yield _gauge("heiwa_connections_maximum", "Most sockets this process takes.", hub.admission.maximum)
         yield _counter("heiwa_connections_opened", "Websockets opened since start.", hub.opened)
         yield _counter("heiwa_messages_received", "Whole messages received since start.", hub.messages_in)
+        yield _gauge("heiwa_event_loop_lag_seconds", "How late the last tick was.", hub.lag_s)
+        yield _gauge("heiwa_event_loop_longest_lag_seconds", "How late any tick was since start.", hub.longest_lag_s)
+        yield _gauge("heiwa_memory_share", "Used of the memory limit.", self._housekeeping.memory_share)
+        yield _counter("heiwa_gc_pause_seconds", "Time in garbage collections.", self._housekeeping.gc_pauses_s)
+        longest_s = self._housekeeping.longest_gc_pause_s
+        yield _gauge("heiwa_gc_longest_pause_seconds", "The longest garbage collection since start.", longest_s)
         refused = CounterMetricFamily("heiwa_handshakes_refused", "Refused handshakes.", labels=["status", "reason"])
         for (status, reason), count in sorted(hub.refusals.items()):
             refused.add_metric([str(status), reason], count)

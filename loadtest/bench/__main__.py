@@ -17,7 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench.hold import PEERS, measure
+from loadtest.bench.hold import OURS, measure
+from loadtest.bench.peers import build
 
 ROWS = (
     ("rss_bytes", "memory a connection, bytes RSS", 0),
@@ -29,12 +30,16 @@ ROWS = (
 
 
 def hold(rounds: int, connections: int) -> dict[str, dict[str, float]]:
-    """Medians by peer."""
-    seen: dict[str, list[dict[str, float]]] = {peer: [] for peer in PEERS}
+    """Medians by peer; a peer whose tool is missing is left out and said so."""
+    seen: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):
-        for peer in PEERS:
-            row = measure(peer, connections, idle_s=50, echoes=60_000, churn=0)
-            seen[peer].append(row)
+        for peer in (OURS, *build.PEERS):
+            try:
+                row = measure(peer, connections, idle_s=50, echoes=60_000, churn=0)
+            except build.MissingToolError as error:
+                print(f"skipped {peer}: {error}", file=sys.stderr, flush=True)
+                continue
+            seen.setdefault(peer, []).append(row)
             print(json.dumps({"peer": peer, **row}), file=sys.stderr, flush=True)
     return {
         peer: {name: statistics.median(row[name] for row in rows) for name, _, _ in ROWS} for peer, rows in seen.items()
@@ -51,12 +56,20 @@ def ingest(*arguments: str) -> dict[str, Any]:
 
 
 def table(medians: dict[str, dict[str, float]]) -> list[str]:
-    """Markdown: our number, each peer's, and how many times ours that is."""
-    lines = [f"| | heiwa | {' | '.join(PEERS[1:])} |", "| --- |" + " ---: |" * len(PEERS)]
-    for name, title, digits in ROWS:
-        ours = medians["heiwa"][name]
-        cells = [f"{medians[peer][name]:,.{digits}f} ({medians[peer][name] / ours:.1f} ×)" for peer in PEERS[1:]]
-        lines.append(f"| {title} | **{ours:,.{digits}f}** | {' | '.join(cells)} |")
+    """Markdown, a line a server: its numbers, and how many times ours they are."""
+    ours = medians[OURS]
+    lines = [
+        f"| server | {' | '.join(title for _, title, _ in ROWS)} |",
+        "| --- |" + " ---: |" * len(ROWS),
+        f"| **heiwa, everything on** | {' | '.join(f'**{ours[name]:,.{digits}f}**' for name, _, digits in ROWS)} |",
+    ]
+    for peer, title in build.PEERS.items():
+        if peer in medians:
+            values = [(medians[peer][name], ours[name], digits) for name, _, digits in ROWS]
+            cells = [f"{value:,.{digits}f} ({value / our:.2g} ×)" for value, our, digits in values]
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+        else:
+            lines.append(f"| {title} |" + " not measured: its tool is missing |" + " |" * (len(ROWS) - 1))
     return lines
 
 

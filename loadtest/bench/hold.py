@@ -1,6 +1,6 @@
 """Holding websockets: memory a connection, CPU a handshake, idle CPU, CPU an echo, memory after churn; beside peers.
 
-`python -m loadtest.bench.hold [--connections 15000] [--idle 60] [--only heiwa,websockets,aiohttp]`
+`python -m loadtest.bench.hold [--connections 15000] [--idle 60] [--only heiwa,websockets,aiohttp,node,gorilla,gobwas]`
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import time
 from pathlib import Path
 
 from gateway.connections.auth import local_key
+from loadtest.bench.peers import build
 from loadtest.bench.process import LoadProcess, Server
 
-PEERS = ("heiwa", "websockets", "aiohttp")
+OURS = "heiwa"
 
 
 def start(peer: str, folder: Path) -> tuple[Server, dict[str, object]]:
-    if peer == "heiwa":
+    if peer == OURS:
         command = [sys.executable, "-m", "tests.support.echo", "--folder", str(folder)]
         command += ["--set", "connections.heartbeat_s=25", "--set", "log.level=error"]
         command += ["--set", "connections.flap_limit=0"]
         options: dict[str, object] = {"subprotocol": "heiwa.echo", "secret": local_key(folder).decode()}
     else:
-        command = [sys.executable, "-m", f"loadtest.bench.peers.{peer}_server"]
+        command = build.command(peer)
         options = {}
     server = Server(command)
     return server, {"port": server.port, **options}
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=50)
     parser.add_argument("--echoes", type=int, default=60_000)
     parser.add_argument("--churn", type=int, default=0)
-    parser.add_argument("--only", default=",".join(PEERS))
+    parser.add_argument("--only", default=",".join((OURS, *build.PEERS)))
     arguments = parser.parse_args()
     for peer in arguments.only.split(","):
         row = measure(peer, arguments.connections, arguments.idle, arguments.echoes, arguments.churn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.metrics import ConnectionMetrics
 from tests.support.bench import ECHO, Bench, device
 from tests.support.wire import CLOSE, client_frame, close_payload, request
@@ -11,7 +12,7 @@ def _samples(bench: Bench) -> dict[tuple[str, ...], float]:
     """Values by name and labels."""
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in ConnectionMetrics(bench.hub).collect()
+        for family in ConnectionMetrics(bench.hub, Housekeeping(bench.hub, lambda: 0.0)).collect()
         for sample in family.samples
     }
 
