@@ -1,0 +1,167 @@
+"""Anything may happen to a connection in any order: nothing raises, it always ends, and its end is counted once.
+
+The fake transport fails a write after the end, a double pause and a double resume.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.connections.transport import Connection
+from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Durability
+from tests.properties.frame_streams import closes, illegal, legal
+from tests.support.bench import Bench, device
+from tests.support.fake_transport import FakeTransport
+from tests.support.wire import CLOSE, CONT, PING, TEXT, client_frame, server_frames
+
+FLAGS = (
+    "connections.max_message_bytes=2000",
+    "connections.outbound_max_bytes=4096",
+    "connections.heartbeat_s=5",
+    "connections.close_timeout_s=2",
+    "connections.bytes_per_s=5000",
+    "connections.messages_per_s=20",
+    "connections.messages_burst=40",
+)
+# A heartbeat, the answer to it, a grace, a close time-out, and what the wheel rounds.
+ENDS_WITHIN_S = 5 + 5 + 2 + 2 + 3
+
+
+def alive(machine: ConnectionStates) -> bool:
+    return not machine.transport.closing
+
+
+class ConnectionStates(RuleBasedStateMachine):
+    connection: Connection
+    transport: FakeTransport
+
+    @initialize(device_class=st.sampled_from(["", "esp-idf", "unheard-of"]))
+    def open(self, device_class: str) -> None:
+        self.bench = Bench(*FLAGS)
+        self.connection, self.transport = self.bench.open(device(device_class=device_class))
+        self.out = b""
+
+    # The peer
+
+    @precondition(alive)
+    @rule(frame=st.one_of(legal, legal, closes, illegal), cut=st.integers(0, 40))
+    def says(self, frame: bytes, cut: int) -> None:
+        for part in (frame[:cut], frame[cut:]):
+            if part and self.transport.reading:
+                self.transport.feed(part)
+
+    @precondition(lambda self: alive(self) and self.transport.reading)
+    @rule(opcode=st.sampled_from([TEXT, TEXT, CONT, PING]), final=st.booleans(), whole=st.booleans())
+    def says_a_part(self, opcode: int, final: bool, whole: bool) -> None:
+        frame = client_frame(opcode, b"part", final=final or opcode == PING)
+        self.transport.feed(frame if whole else frame[:-1])
+
+    @precondition(lambda self: alive(self) and self.transport.reading)
+    @rule(part=st.binary(min_size=1, max_size=8))
+    def says_anything(self, part: bytes) -> None:
+        self.transport.feed(part)
+
+    @precondition(lambda self: alive(self) and self.transport.reading)
+    @rule()
+    def ends_its_side(self) -> None:
+        self.transport.feed_eof()
+
+    @precondition(alive)
+    @rule()
+    def stops_taking(self) -> None:
+        self.transport.stop_taking()
+
+    @precondition(alive)
+    @rule()
+    def takes_again(self) -> None:
+        self.transport.take_again()
+
+    # Ourselves; a connection that is gone may still be spoken to by somebody who has not heard
+
+    @rule(size=st.sampled_from([0, 100, 3000, 70_000]))
+    def send(self, size: int) -> None:
+        if not self.transport.lost:
+            self.connection.send(b"x" * size)
+
+    @precondition(lambda self: not self.transport.lost)
+    @rule(pause=st.booleans())
+    def submit(self, pause: bool) -> None:
+        self.connection.submitted(1, pause)
+
+    @precondition(lambda self: not self.transport.lost and self.connection.in_flight)
+    @rule(good=st.booleans())
+    def settle(self, good: bool) -> None:
+        if good:
+            self.connection.acknowledge([LocationEvent("e", 1, 0.0, 0.0)], Durability.INDEXED)
+        else:
+            self.connection.refuse(["e"], "overloaded", "", 1)
+
+    @precondition(lambda self: not self.transport.lost)
+    @rule()
+    def resume(self) -> None:
+        self.connection.resume_reading()
+
+    @rule(kind=st.sampled_from(["drain", "max_age", "token_expired", "replaced"]))
+    def leave(self, kind: str) -> None:
+        self.connection.leave(kind, kind, {"token_expired": 4401, "replaced": 4409}.get(kind, 0))
+
+    @precondition(lambda self: not self.transport.lost)
+    @rule()
+    def stay(self) -> None:
+        self.connection.stay()
+
+    @rule(fails=st.booleans())
+    def close(self, fails: bool) -> None:
+        if fails:
+            self.connection.fail(1008, "policy")
+        else:
+            self.connection.close(1001, "", "going_away")
+
+    @precondition(alive)
+    @rule()
+    def reset(self) -> None:
+        self.connection.reset()
+
+    @rule(seconds=st.sampled_from([0.25, 1.0, 4.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.bench.pass_time(seconds)
+
+    @precondition(lambda self: self.transport.closing and not self.transport.lost)
+    @rule()
+    def is_told(self) -> None:
+        self.transport.finish()
+
+    # What always holds
+
+    @invariant()
+    def only_whole_frames_go_out_and_nothing_after_a_close(self) -> None:
+        frames = server_frames(bytes(self.transport.written))
+        codes = [index for index, frame in enumerate(frames) if frame.opcode == CLOSE]
+        assert len(codes) <= 1, "two close frames"
+        # Pings of a peer may still be answered; messages may not follow.
+        assert all(frame.opcode > CLOSE for frame in frames[codes[0] + 1 :]) if codes else True
+
+    def teardown(self) -> None:
+        """A peer that does nothing more, and takes nothing, is gone in time."""
+        if not hasattr(self, "bench"):
+            return
+        bench, transport = self.bench, self.transport
+        while self.connection.in_flight and not transport.lost:
+            self.settle(True)
+        if not transport.lost:
+            self.connection.resume_reading()
+            self.connection.leave("drain", "drain")
+            bench.pass_time(ENDS_WITHIN_S)
+            assert transport.closing, "it does not end"
+            transport.finish()
+        assert bench.session.events.count("closed") == 1
+        assert sum(bench.hub.disconnects.values()) == 1
+        assert (bench.hub.admission.open, bench.hub.registry.total, bench.hub.causes) == (0, 0, {})
+        bench.pass_time(ENDS_WITHIN_S)
+
+
+TestConnectionStates = ConnectionStates.TestCase
+TestConnectionStates.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
