@@ -1,0 +1,118 @@
+"""Opens connections: which target, from which address, with which token."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gateway.connections.token import mint
+from gateway.errors import SettingsError
+from loadtest.device import REFUSED, Device, request
+from loadtest.fleet_options import Options, Target, target
+
+OnFailed = Callable[[Device, OSError | None], None]
+
+
+class Connector:
+    """`tokens` by slot, or none: they are made from the secret."""
+
+    def __init__(self, options: Options, tokens: Sequence[str] = ()) -> None:
+        self.targets: list[Target] = []
+        self._current: list[int] = []
+        self._options = options
+        self._tokens = tokens
+        self._secret = options.secret.encode()
+        self._sources = options.source_addresses
+        self._tls: ssl.SSLContext | None = None
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self.aim(options.urls)
+
+    def aim(self, urls: Sequence[str]) -> None:
+        """Where the next connects go. Raises SettingsError."""
+        if not urls:
+            raise SettingsError("urls", "there must be one target at least")
+        found = [target(url) for url in urls]
+        self._current = []
+        for one in found:
+            if one not in self.targets:
+                self.targets.append(one)
+            self._current.append(self.targets.index(one))
+            if one.tls and self._tls is None:
+                self._tls = _context(self._options.tls_ca_file)
+
+    def target_of(self, slot: int) -> int:
+        """The index in `targets` of the one that this device connects to next."""
+        return self._current[(self._options.first + slot) % len(self._current)]
+
+    def token(self, slot: int, name: str = "") -> str:
+        """A token for a device; `name` is another than the slot's own."""
+        if self._tokens:
+            return self._tokens[slot]
+        options = self._options
+        claims = {
+            "sub": name or options.name(slot),
+            "account": options.account,
+            "scope": options.scope,
+            "exp": int(time.time() + options.token_ttl_s),
+        }
+        return mint(claims, self._secret)
+
+    def request(self, slot: int, index: int, name: str = "") -> bytes:
+        """The opening request to target `index`."""
+        one = self.targets[index]
+        host = f"[{one.host}]" if ":" in one.host else one.host
+        return request(one.path, f"{host}:{one.port}", self.token(slot, name), self._options.subprotocol)
+
+    def tls_of(self, one: Target) -> ssl.SSLContext | None:
+        return self._tls if one.tls else None
+
+    def open(self, device: Device, index: int, on_failed: OnFailed) -> None:
+        """Connect; `on_failed` is called when no connection came about (None: it was cancelled)."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._open(device, self.targets[index], on_failed))
+        self._running[device.slot] = task
+
+    def cancel(self, slot: int) -> bool:
+        """Give up on a connection that has not come about yet; whether there was one."""
+        task = self._running.get(slot)
+        return task is not None and task.cancel()
+
+    async def _open(self, device: Device, one: Target, on_failed: OnFailed) -> None:
+        source = self._source(device.slot, one)
+        error: OSError | None = None
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: device,
+                one.host,
+                one.port,
+                ssl=self.tls_of(one),
+                server_hostname=one.host if one.tls else None,
+                local_addr=(source, 0) if source else None,
+            )
+        except OSError as caught:
+            error = caught
+        except asyncio.CancelledError:
+            error = TimeoutError("no connection in time")
+        finally:
+            del self._running[device.slot]
+        # A connection that was made and lost at once has told so itself.
+        if error is not None and device.transport is None and device.state != REFUSED:
+            device.state = REFUSED
+            on_failed(device, error)
+
+    def _source(self, slot: int, one: Target) -> str:
+        if not self._sources or not one.loopback:
+            return ""
+        return self._sources[(self._options.first + slot) % len(self._sources)]
+
+
+def _context(ca_file: str) -> ssl.SSLContext:
+    if ca_file and not Path(ca_file).is_file():
+        raise SettingsError("tls_ca_file", f"there is no file {ca_file}")
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except ssl.SSLError as error:
+        raise SettingsError("tls_ca_file", f"{ca_file} is no PEM certificate: {error}") from error

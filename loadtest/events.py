@@ -1,0 +1,78 @@
+"""Location events as devices send them, built cheaply. Pure.
+
+An event is a function of its device, its number and its time, so nothing has to be kept to send the same event again.
+Positions follow a recorded track, or a synthetic walk around the device's own home, to its end and back again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from random import Random
+
+from gateway.device.gpx import Fix
+from gateway.device.walk import walk
+from loadtest.spread import bits
+
+WALK_STEPS = 4096
+_PART = (1 << 24) - 1
+_OPEN = '{"type":"locations","events":['
+
+
+class Events:
+    """The events of all devices of a run. Ids are `run` and the number: another run's are others.
+
+    `tracks` are lists of points; none: a synthetic walk. A device goes `stride` points from one event to the next.
+    """
+
+    def __init__(self, run: str, seed: int, tracks: Sequence[Sequence[Fix]] = (), stride: int = 1) -> None:
+        self._run = run
+        self._seed = seed
+        self._stride = max(1, stride)
+        self._tracks = [[(fix.lat, fix.lon) for fix in track] for track in tracks]
+        self._steps: list[tuple[float, float]] = []
+        if not self._tracks:
+            self._steps = [(leg.lat, leg.lon) for leg in islice(walk(Random(seed), 0.0, 0.0), WALK_STEPS)]
+
+    def id_of(self, number: int) -> str:
+        return f"{self._run}{number}"
+
+    def number_of(self, name: str) -> int | None:
+        """The number of an id; None: it is not one of ours."""
+        digits = name[len(self._run) :]
+        if name.startswith(self._run) and digits.isascii() and digits.isdigit():
+            return int(digits)
+        return None
+
+    def location(self, index: int, number: int, time_ms: int) -> bytes:
+        """A `location` message of device `index`; `time_ms` since the Unix epoch."""
+        return f'{{"type":"location",{self._fields(index, number, time_ms)}'.encode()
+
+    def locations(self, index: int, events: Sequence[tuple[int, int]]) -> bytes:
+        """A `locations` message from numbers and times."""
+        parts = ",".join([f"{{{self._fields(index, number, time_ms)}" for number, time_ms in events])
+        return f"{_OPEN}{parts}]}}".encode()
+
+    def position(self, index: int, number: int) -> tuple[float, float]:
+        """Where device `index` is at its event `number`, degrees."""
+        own = bits(self._seed, index)
+        step = (own >> 48) + number * self._stride
+        if self._tracks:
+            track = self._tracks[index % len(self._tracks)]
+            return track[_there_and_back(step, len(track))]
+        north, east = self._steps[_there_and_back(step, WALK_STEPS)]
+        lat = (own & _PART) / _PART * 130 - 60 + north
+        lon = (own >> 24 & _PART) / _PART * 360 - 180 + east
+        return lat, (lon + 180) % 360 - 180
+
+    def _fields(self, index: int, number: int, time_ms: int) -> str:
+        lat, lon = self.position(index, number)
+        return f'"id":"{self._run}{number}","time":{time_ms},"lat":{lat:.6f},"lon":{lon:.6f},"accuracy":5}}'
+
+
+def _there_and_back(step: int, length: int) -> int:
+    """0, 1 … length - 1, length - 2 … 1, 0, 1 …"""
+    if length < 2:
+        return 0
+    place = step % (2 * length - 2)
+    return place if place < length else 2 * length - 2 - place

@@ -1,0 +1,155 @@
+"""The options of one fleet process: what they may be, and what is wrong with those that were given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.connections.token import MIN_SECRET_BYTES
+from gateway.device.gpx import Fix, GpxError, parse
+from gateway.errors import SettingsError
+from loadtest.arrivals import Arrival
+from loadtest.kernels import KERNELS
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+RECORDED = Path(__file__).parent / "tracks"
+
+
+class Target(NamedTuple):
+    """Where to connect. `tls`: `wss`."""
+
+    url: str
+    host: str
+    port: int
+    path: str
+    tls: bool
+
+    @property
+    def loopback(self) -> bool:
+        return self.host.startswith("127.") or self.host == "localhost"
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """`devices` devices, named `prefix` and a number from `first` on; device i connects to `urls[i % n]`.
+
+    Tokens (HS256) are made from `secret`, or read from `token_command`: it gets the names of all devices on standard
+    input, a line each, and writes a token a line. `sources` are local addresses to connect from (a number: so many
+    from 127.0.0.2 on), used only for targets on loopback. `kernels`: shares of the devices. `tracks`: "recorded", a
+    folder or file, or a list of files; empty: synthetic walks. `run` begins every event id; empty: made from the time.
+
+    `slow_readers` stop reading once connected, `half_open` fall silent for `half_open_s`, once. With `churn_period_s`
+    each device leaves and comes back that often. `max_in_flight` bounds the unanswered events of one device, `store`
+    what it keeps beyond that. `start_at_ms`: not before this moment. `finish_s`: how long `stop` waits for acks.
+    """
+
+    urls: Annotated[list[str], Meta(min_length=1)]
+    devices: Annotated[int, Meta(ge=1, le=1_000_000)]
+    share: str = "fleet"
+    first: Annotated[int, Meta(ge=0)] = 0
+    prefix: Annotated[str, Meta(min_length=1, max_length=100)] = "device-"
+    account: Annotated[str, Meta(min_length=1, max_length=128)] = "loadtest"
+    scope: str = "location:write"
+    secret: str = ""
+    token_command: list[str] = []
+    token_ttl_s: Annotated[float, Meta(gt=0)] = 7 * 86_400
+    subprotocol: str = "heiwa.v1.json"
+    tls_ca_file: str = ""
+    sources: list[str] | Annotated[int, Meta(ge=0, le=10_000)] = 0
+    kernels: dict[str, Share] = msgspec.field(default_factory=lambda: {"patient": 1.0})
+    connect: Arrival = msgspec.field(default_factory=lambda: Arrival(rate_per_s=1000))
+    events: Arrival = msgspec.field(default_factory=Arrival)
+    tracks: str | list[str] = ""
+    seed: int = 1
+    run: Annotated[str, Meta(max_length=40, pattern=r"^[!-~]*$")] = ""
+    start_at_ms: int = 0
+    max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    store: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    slow_readers: Share = 0.0
+    half_open: Share = 0.0
+    half_open_s: Annotated[float, Meta(gt=0)] = 120.0
+    churn_period_s: Annotated[float, Meta(ge=0)] = 0.0
+    connects_at_once: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    connect_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
+    finish_s: Annotated[float, Meta(ge=0)] = 20.0
+    acked_file: str = ""
+    probe: bool = True
+
+    @property
+    def targets(self) -> list[Target]:
+        return [target(url) for url in self.urls]
+
+    @property
+    def source_addresses(self) -> list[str]:
+        if isinstance(self.sources, int):
+            return [f"127.0.{number // 250}.{2 + number % 250}" for number in range(self.sources)]
+        return self.sources
+
+    def name(self, slot: int) -> str:
+        return f"{self.prefix}{self.first + slot}"
+
+
+def load(text: str) -> Options:
+    """Read and check them. Raises SettingsError with the path of the field, what is wrong and what is allowed."""
+    try:
+        options = msgspec.json.decode(text, type=Options)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SettingsError("options", str(error)) from error
+    for arrival, events in ((options.connect, False), (options.events, True)):
+        problem = arrival.problem(events)
+        if problem:
+            raise SettingsError("events" if events else "connect", problem)
+    for name in options.kernels:
+        if name not in KERNELS:
+            raise SettingsError("kernels", f"there is no kernel {name!r}; known are {', '.join(KERNELS)}")
+    total = sum(options.kernels.values())
+    if abs(total - 1) > 1e-6:
+        raise SettingsError("kernels", f"the shares add up to {total:g}, not to 1")
+    if bool(options.secret) == bool(options.token_command):
+        raise SettingsError("secret", "give either secret (HS256) or token_command")
+    if options.secret and len(options.secret.encode()) < MIN_SECRET_BYTES:
+        raise SettingsError("secret", f"must have at least {MIN_SECRET_BYTES} bytes (RFC 7518, 3.2)")
+    if options.slow_readers + options.half_open > 1:
+        raise SettingsError("slow_readers", "slow_readers and half_open together are more than all devices")
+    _ = options.targets
+    return options
+
+
+def target(url: str) -> Target:
+    """Raises SettingsError for what is not `ws://host[:port]/path` or `wss://…`."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise SettingsError("urls", f"{url!r}: {error}") from error
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise SettingsError("urls", f"{url!r} is not ws://host:port/ws or wss://host/ws")
+    tls = parts.scheme == "wss"
+    path = (parts.path or "/ws") + (f"?{parts.query}" if parts.query else "")
+    return Target(url, parts.hostname, port or (443 if tls else 80), path, tls)
+
+
+def tracks(given: str | list[str]) -> list[list[Fix]]:
+    """The points of each GPX file; none: synthetic walks. Raises SettingsError naming the file."""
+    if isinstance(given, list):
+        paths = [Path(name) for name in given]
+    elif not given:
+        return []
+    else:
+        path = RECORDED if given == "recorded" else Path(given)
+        paths = sorted(path.glob("*.gpx")) if path.is_dir() else [path]
+        if not paths:
+            raise SettingsError("tracks", f"there is no .gpx file in {path}")
+    found = []
+    for path in paths:
+        try:
+            points = parse(path.read_bytes())
+        except (OSError, GpxError) as error:
+            raise SettingsError("tracks", f"{path}: {error}") from error
+        if not points:
+            raise SettingsError("tracks", f"{path} has no track points")
+        found.append(points)
+    return found

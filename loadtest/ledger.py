@@ -1,0 +1,154 @@
+"""Every event of a fleet, accounted for: sent = acked + nacked + in flight + stored + lost, at all times. Pure.
+
+An event is a number of a device, counted from 1, and open until it is acked, refused for good or lost. What is open
+stands in two dictionaries (in flight, stored), so a device with nothing open costs its columns only; what was acked is
+every number made that is neither open nor a hole, and takes no memory at all.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+
+class Ledger:
+    """`capacity`: what a device stores at most; the oldest is lost beyond it. Moments are numbers above 0."""
+
+    def __init__(self, devices: int, capacity: int) -> None:
+        self._capacity = capacity
+        self._flying: dict[int, float] = {}
+        self._stored: dict[int, float] = {}  # negative: it was in flight before
+        self._holes: dict[int, list[int]] = {}
+        self.made = array("I", bytes(4 * devices))
+        self._low = array("I", bytes(4 * devices))  # all numbers up to here are settled
+        self.flying = array("I", bytes(4 * devices))
+        self.stored = array("I", bytes(4 * devices))
+        self.sent = self.acked = self.nacked = self.lost = self.resent = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flying)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._stored)
+
+    def make(self, slot: int) -> int:
+        """A new event; the caller lets it `fly` or `store`s it at once."""
+        number = self.made[slot] + 1
+        self.made[slot] = number
+        self.sent += 1
+        return number
+
+    def fly(self, slot: int, number: int, intended_s: float) -> None:
+        """It is on its way."""
+        self._flying[slot << 32 | number] = intended_s
+        self.flying[slot] += 1
+
+    def store(self, slot: int, number: int, intended_s: float) -> int | None:
+        """Keep it on the device; returns the number of the one that had to go for it, if any, and is lost."""
+        dropped = self._oldest(slot) if self.stored[slot] >= self._capacity else None
+        self._stored[slot << 32 | number] = intended_s
+        self.stored[slot] += 1
+        if dropped is not None:
+            self._lose(slot, dropped)
+        return dropped
+
+    def take(self, slot: int, most: int) -> list[tuple[int, float]]:
+        """Send the oldest stored ones, at most so many: numbers and intended moments; they fly from now on."""
+        taken: list[tuple[int, float]] = []
+        if most > 0 and self.stored[slot]:
+            for number in self._open(slot):
+                key = slot << 32 | number
+                intended_s = self._stored.pop(key, None)
+                if intended_s is None:
+                    continue
+                self.resent += intended_s < 0
+                intended_s = abs(intended_s)
+                taken.append((number, intended_s))
+                self._flying[key] = intended_s
+                if len(taken) == min(most, self.stored[slot]):
+                    break
+            self.stored[slot] -= len(taken)
+            self.flying[slot] += len(taken)
+        return taken
+
+    def ack(self, slot: int, number: int) -> float | None:
+        """The intended moment of an event that is now durable; None: it was settled before, or never made."""
+        intended_s = self._close(slot, number)
+        if intended_s is not None:
+            self.acked += 1
+        return intended_s
+
+    def refuse(self, slot: int, number: int) -> None:
+        """It was nacked for good."""
+        if self._close(slot, number) is not None:
+            self.nacked += 1
+            self._holes.setdefault(slot, []).append(number)
+
+    def put_back(self, slot: int, number: int) -> None:
+        """It was nacked for now: it is stored again, however much is stored (it had its place before)."""
+        intended_s = self._flying.pop(slot << 32 | number, None)
+        if intended_s is not None:
+            self.flying[slot] -= 1
+            self._stored[slot << 32 | number] = -intended_s
+            self.stored[slot] += 1
+
+    def disconnected(self, slot: int) -> None:
+        """What was in flight may or may not have arrived: it is stored, to be sent again with the same ids."""
+        if self.flying[slot]:
+            for number in self._open(slot):
+                self.put_back(slot, number)
+
+    def lose_open(self, slot: int) -> list[int]:
+        """Nobody will ever answer for what is open; returns its numbers."""
+        gone = [number for number in self._open(slot) if self._is_open(slot, number)]
+        for number in gone:
+            self._lose(slot, number)
+        return gone
+
+    def acked_ranges(self, slot: int) -> str:
+        """The numbers that were acked, such as `1-7,9`; empty: none."""
+        holes = {*self._holes.get(slot, ()), *(n for n in self._open(slot) if self._is_open(slot, n))}
+        ranges: list[str] = []
+        first = 1
+        for end in (*sorted(holes), self.made[slot] + 1):
+            if end > first:
+                ranges.append(f"{first}-{end - 1}" if end - first > 1 else f"{first}")
+            first = end + 1
+        return ",".join(ranges)
+
+    def _open(self, slot: int) -> Iterator[int]:
+        """The numbers that may be open, oldest first."""
+        return iter(range(self._low[slot] + 1, self.made[slot] + 1))
+
+    def _is_open(self, slot: int, number: int) -> bool:
+        key = slot << 32 | number
+        return key in self._flying or key in self._stored
+
+    def _oldest(self, slot: int) -> int | None:
+        return next((number for number in self._open(slot) if slot << 32 | number in self._stored), None)
+
+    def _lose(self, slot: int, number: int) -> None:
+        if self._close(slot, number) is not None:
+            self.lost += 1
+            self._holes.setdefault(slot, []).append(number)
+
+    def _close(self, slot: int, number: int) -> float | None:
+        key = slot << 32 | number
+        intended_s = self._flying.pop(key, None)
+        if intended_s is not None:
+            self.flying[slot] -= 1
+        else:
+            intended_s = self._stored.pop(key, None)
+            if intended_s is None:
+                return None
+            self.stored[slot] -= 1
+            intended_s = abs(intended_s)
+        low, made = self._low[slot], self.made[slot]
+        if number == low + 1:
+            low = number
+            while low < made and not self._is_open(slot, low + 1):
+                low += 1
+            self._low[slot] = low
+        return intended_s

@@ -1,0 +1,378 @@
+"""All devices of a fleet process: who is connected, who comes back when, who misbehaves.
+
+What is known of a device stands in columns by slot; an object exists only while it has a connection. One timing wheel
+wakes them all.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+
+import msgspec
+
+from gateway.connections.close_codes import ABNORMAL
+from gateway.connections.messages import Ack, Error, Goaway, Nack, Welcome
+from gateway.connections.timing_wheel import TimingWheel
+from loadtest.arrivals import moments
+from loadtest.connector import Connector
+from loadtest.device import LEAVING, OPEN, OPENING, REFUSED, Device
+from loadtest.fleet_options import Options
+from loadtest.kernels import KERNELS, Ended
+from loadtest.sender import SILENT, TICK_S, Sender
+from loadtest.spread import fraction
+from loadtest.tally import Tally
+
+# Longer than a minute, so that a device that sends once a minute is looked at once a minute.
+WHEEL_BUCKETS = 8192
+# From a close frame to the end of the connection.
+CLOSE_TIMEOUT_S = 5.0
+# A server that pings after each heartbeat of silence and is not heard for this many of them is gone.
+SILENT_HEARTBEATS = 2.5
+# A half-open device falls silent within this time after it was welcomed.
+HALF_OPEN_WITHIN_S = (5.0, 60.0)
+
+NEW, WAITING, TRYING, UP, GIVEN_UP, DONE = range(6)
+_SLOW, _HALF_OPEN = 1, 2
+_KERNEL_SALT, _TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = range(11, 16)
+
+_decode = msgspec.json.Decoder(Welcome | Ack | Nack | Goaway | Error).decode
+
+Tell = Callable[..., None]
+
+
+class Population:
+    """`now_s` is the fleet's clock as of the last turn; `clock` reads it anew. `tell` is told remarkable things."""
+
+    def __init__(
+        self,
+        options: Options,
+        connector: Connector,
+        sender: Callable[[Population], Sender],
+        tally: Tally,
+        clock: Callable[[], float],
+        tell: Tell,
+    ) -> None:
+        count = options.devices
+        self.options = options
+        self.tally = tally
+        self.now_s = clock()
+        self.wheel = TimingWheel(self.now_s, TICK_S, WHEEL_BUCKETS)
+        self.devices: list[Device | None] = [None] * count
+        self.heard_s = array("d", bytes(8 * count))
+        self.mute = array("B", bytes(count))
+        self.phases = array("B", bytes(count))
+        self.random = Random(f"{options.seed} {options.share}")
+        self.finishing = False
+        self.closing = False
+        self._connector = connector
+        self._clock = clock
+        self._tell = tell
+        self._heartbeat_s = 45.0
+        self._target = array("H", bytes(2 * count))
+        self._since_s = array("d", bytes(8 * count))  # TRYING: the first packet; UP: the welcome
+        self._lost_s = array("d", bytes(8 * count))  # when the last connection was lost, 0: there was none
+        self._life_s = array("d", bytes(8 * count))  # when to look at the connection, 0: never
+        self._retries = array("H", bytes(2 * count))
+        self._kernel_names = list(options.kernels)
+        self._kernels = [KERNELS[name] for name in self._kernel_names]
+        self._kernel_of = array("B", (self._drawn_kernel(slot) for slot in range(count)))
+        self._faults = array("B", (self._drawn_faults(slot) for slot in range(count)))
+        self._waiting: deque[int] = deque()
+        self._new: Iterator[int] = iter(())
+        self._arrivals: Iterator[float] = iter(())
+        self._arrival_s: float | None = None
+        self._arrival_base_s = 0.0
+        self.counts = [count, 0, 0, 0, 0, 0]
+        self._told: set[str] = set()
+        self.sender = sender(self)
+
+    # Commands
+
+    def connect(self, at_s: float) -> None:
+        """Open the connections of all devices that were not asked yet, from `at_s` on, as the arrival says."""
+        self._new = iter(slot for slot in range(len(self.phases)) if self.phases[slot] == NEW)
+        self._arrivals = moments(self.options.connect, self.random)
+        self._arrival_base_s = at_s
+        first_s = next(self._arrivals, None)
+        self._arrival_s = None if first_s is None else at_s + first_s
+
+    def cut(self, slots: Sequence[int], how: str) -> None:
+        """Break these connections, as if the path broke: `reset`, `fin`, or `silent` (nothing passes any more)."""
+        for slot in slots:
+            device = self.devices[slot]
+            if device is None or device.transport is None:
+                continue
+            if how == "silent":
+                self._fall_silent(slot, device)
+            else:
+                device.ours = True
+                device.code = ABNORMAL if device.state != LEAVING else device.code
+                device.break_off(reset=how == "reset")
+
+    def connected(self, target: int | None = None) -> list[int]:
+        """The slots that are connected, to one of the connector's targets or to any."""
+        return [
+            slot
+            for slot, phase in enumerate(self.phases)
+            if phase == UP and (target is None or self._target[slot] == target)
+        ]
+
+    def finish(self) -> None:
+        """Misbehave no more, so that what is in flight can be answered."""
+        self.finishing = True
+        for slot, device in enumerate(self.devices):
+            if device is None or (not self._faults[slot] and not self.mute[slot]):
+                continue
+            if self.mute[slot]:
+                self._wake_up(slot, device)
+            elif device.transport is not None:
+                device.transport.resume_reading()
+        self._faults = array("B", bytes(len(self._faults)))
+
+    def close(self) -> None:
+        """Leave with close frames; nobody comes back."""
+        self.closing = True
+        self._waiting.clear()
+        self._arrival_s = None
+        for slot, device in enumerate(self.devices):
+            self._life_s[slot] = 0.0
+            if device is None:
+                self._enter(slot, DONE)
+            elif device.state in (OPENING, OPEN):
+                device.leave()
+                self._at(slot, self.now_s + CLOSE_TIMEOUT_S)
+            elif not self._connector.cancel(slot):
+                device.ours = True
+                device.break_off()
+
+    # Time
+
+    def turn(self) -> None:
+        """What is due by now."""
+        self.now_s = now_s = self._clock()
+        while self._arrival_s is not None and self._arrival_s <= now_s:
+            slot = next(self._new, None)
+            if slot is None:
+                self._arrival_s = None
+                break
+            self._waiting.append(slot)
+            offset_s = next(self._arrivals, None)
+            self._arrival_s = None if offset_s is None else self._arrival_base_s + offset_s
+        for slot in self.wheel.turn(now_s):
+            self._look(slot, now_s)
+        self.sender.turn(now_s)
+        free = self.options.connects_at_once - self.counts[TRYING]
+        while self._waiting and free > 0:
+            self._try(self._waiting.popleft())
+            free -= 1
+
+    def _look(self, slot: int, now_s: float) -> None:
+        life_s = self._life_s[slot]
+        if life_s:
+            if life_s <= now_s:
+                self._life_s[slot] = 0.0
+                self._live(slot, now_s)
+            else:
+                self.wheel.schedule(slot, life_s)
+        self.sender.look(slot, now_s)
+
+    def _live(self, slot: int, now_s: float) -> None:
+        phase, device = self.phases[slot], self.devices[slot]
+        if phase == WAITING:
+            self._waiting.append(slot)
+        elif device is None:
+            return
+        elif self.mute[slot]:
+            self._wake_up(slot, device)
+        elif phase == TRYING or device.state in (LEAVING, REFUSED):
+            if not self._connector.cancel(slot):
+                device.break_off()
+        elif self._faults[slot] & _HALF_OPEN and now_s >= self._half_open_s(slot):
+            self._fall_silent(slot, device)
+        elif self._churns(slot) and now_s >= self._churn_s(slot):
+            device.leave()
+            self._at(slot, now_s + CLOSE_TIMEOUT_S)
+        elif self._is_silent(slot, now_s):
+            self._tell_once("silent", device=self.options.name(slot))
+            device.break_off()
+        else:
+            self._plan(slot, now_s)
+
+    def _plan(self, slot: int, now_s: float) -> None:
+        """When to look next at a connection that is up."""
+        due = []
+        if self._kernels[self._kernel_of[slot]].notices_silence:
+            due.append(max(now_s + TICK_S, self.heard_s[slot] + SILENT_HEARTBEATS * self._heartbeat_s))
+        if self._faults[slot] & _HALF_OPEN:
+            due.append(self._half_open_s(slot))
+        if self._churns(slot):
+            due.append(self._churn_s(slot))
+        if due:
+            self._at(slot, min(due))
+
+    def _is_silent(self, slot: int, now_s: float) -> bool:
+        limit_s = SILENT_HEARTBEATS * self._heartbeat_s
+        notices = self._kernels[self._kernel_of[slot]].notices_silence
+        return notices and not self._faults[slot] & _SLOW and now_s - self.heard_s[slot] >= limit_s
+
+    def _at(self, slot: int, at_s: float) -> None:
+        self._life_s[slot] = at_s
+        self.wheel.schedule(slot, at_s)
+
+    # The life of a connection
+
+    def _try(self, slot: int) -> None:
+        index = self._connector.target_of(slot)
+        self._target[slot] = index
+        self._since_s[slot] = now_s = self._clock()
+        device = Device(self, slot, self._connector.request(slot, index))
+        self.devices[slot] = device
+        self._enter(slot, TRYING)
+        self._at(slot, now_s + self.options.connect_timeout_s)
+        self._connector.open(device, index, self._failed)
+
+    def _failed(self, device: Device, error: OSError | None) -> None:
+        self._tell_once(f"connect failed: {type(error).__name__}", error=str(error))
+        self.on_refused(device, 0, None)
+
+    def on_refused(self, device: Device, status: int, retry_after_s: float | None) -> None:
+        self.tally.refused[status] += 1
+        if status:
+            self._tell_once(f"refused with {status}", device=self.options.name(device.slot))
+        self.devices[device.slot] = None
+        self._again(device.slot, Ended(refused_status=status, retry_after_s=retry_after_s))
+
+    def on_text(self, device: Device, payload: bytes) -> None:
+        try:
+            message = _decode(payload)
+        except msgspec.MsgspecError:
+            return  # a type that is not for devices
+        now_s, slot = self._clock(), device.slot
+        if isinstance(message, Ack):
+            self.sender.acked(slot, message, now_s)
+        elif isinstance(message, Nack):
+            self._tell_once(f"nack: {message.code}", device=self.options.name(slot), message=message.message)
+            self.sender.nacked(slot, message, now_s)
+        elif isinstance(message, Welcome):
+            if device.state == OPENING:
+                self._welcomed(device, message, now_s)
+        elif isinstance(message, Goaway):
+            self._asked_to_leave(device, message)
+        else:
+            self._tell_once(f"error: {message.code}", device=self.options.name(slot), message=message.message)
+
+    def _welcomed(self, device: Device, welcome: Welcome, now_s: float) -> None:
+        slot = device.slot
+        device.state = OPEN
+        self._heartbeat_s = welcome.heartbeat_s
+        self.tally.connects += 1
+        self.tally.connect.record(now_s - self._since_s[slot])
+        if self._lost_s[slot]:
+            self.tally.gap.record(now_s - self._lost_s[slot])
+        self._since_s[slot] = now_s
+        self._life_s[slot] = 0.0
+        self._enter(slot, UP)
+        if self.closing:
+            device.leave()
+            self._at(slot, now_s + CLOSE_TIMEOUT_S)
+            return
+        self.sender.welcomed(slot, welcome)
+        self._plan(slot, now_s)
+        if self._faults[slot] & _SLOW and device.transport is not None:
+            device.transport.pause_reading()
+
+    def _asked_to_leave(self, device: Device, goaway: Goaway) -> None:
+        self.tally.goaways += 1
+        device.goaway_ms = max(0, goaway.reconnect_after_ms)
+        if self._kernels[self._kernel_of[device.slot]].obeys_goaway:
+            device.leave()
+            self._at(device.slot, self.now_s + CLOSE_TIMEOUT_S)
+
+    def on_ended(self, device: Device) -> None:
+        slot, now_s = device.slot, self._clock()
+        self.tally.closed[device.code] += 1
+        if not device.ours and device.goaway_ms < 0:
+            self.tally.unexpected += 1
+        was_up = self.phases[slot] == UP
+        self.devices[slot] = None
+        self.mute[slot] = 0
+        self.sender.disconnected(slot)
+        uptime_s = now_s - self._since_s[slot] if was_up else 0.0
+        if was_up:
+            self._lost_s[slot] = now_s
+        goaway_ms = None if device.goaway_ms < 0 else device.goaway_ms
+        self._again(slot, Ended(device.clean, device.code, 0, None, goaway_ms, uptime_s))
+
+    def _again(self, slot: int, ended: Ended) -> None:
+        """Ask the device's kernel when it comes back."""
+        self._life_s[slot] = 0.0
+        if self.closing:
+            self._enter(slot, DONE)
+            return
+        kernel = self._kernels[self._kernel_of[slot]]
+        trait = fraction(self.options.seed, self.options.first + slot, _TRAIT_SALT)
+        wait_s, self._retries[slot] = kernel.next_attempt(self._retries[slot], trait, ended, self.random)
+        if wait_s is None:
+            self._enter(slot, GIVEN_UP)
+        elif wait_s <= 0:
+            self._enter(slot, WAITING)
+            self._waiting.append(slot)
+        else:
+            self._enter(slot, WAITING)
+            self._at(slot, self._clock() + wait_s)
+
+    def _enter(self, slot: int, phase: int) -> None:
+        self.counts[self.phases[slot]] -= 1
+        self.counts[phase] += 1
+        self.phases[slot] = phase
+
+    # Misbehaviour
+
+    def _fall_silent(self, slot: int, device: Device) -> None:
+        if device.transport is not None and not self.mute[slot]:
+            self.mute[slot] = SILENT
+            device.transport.pause_reading()
+            self._at(slot, self.now_s + self.options.half_open_s)
+
+    def _wake_up(self, slot: int, device: Device) -> None:
+        """The silence is over: the device knows nothing of its old connection and makes a new one."""
+        self._faults[slot] &= ~_HALF_OPEN
+        device.ours = True
+        device.break_off()
+
+    def _half_open_s(self, slot: int) -> float:
+        least_s, most_s = HALF_OPEN_WITHIN_S
+        share = fraction(self.options.seed, self.options.first + slot, _MUTE_SALT)
+        return self._since_s[slot] + least_s + (most_s - least_s) * share
+
+    def _churns(self, slot: int) -> bool:
+        return bool(self.options.churn_period_s) and not self.finishing
+
+    def _churn_s(self, slot: int) -> float:
+        """Half to one and a half periods after the welcome, so that the devices do not leave together."""
+        share = fraction(self.options.seed, self.options.first + slot, _CHURN_SALT)
+        return self._since_s[slot] + self.options.churn_period_s * (0.5 + share)
+
+    def _drawn_kernel(self, slot: int) -> int:
+        left = fraction(self.options.seed, self.options.first + slot, _KERNEL_SALT)
+        for index, share in enumerate(self.options.kernels.values()):
+            left -= share
+            if left < 0:
+                return index
+        return len(self.options.kernels) - 1
+
+    def _drawn_faults(self, slot: int) -> int:
+        options = self.options
+        drawn = fraction(options.seed, options.first + slot, _FAULT_SALT)
+        if drawn < options.slow_readers:
+            return _SLOW
+        return _HALF_OPEN if drawn < options.slow_readers + options.half_open else 0
+
+    def _tell_once(self, what: str, **fields: object) -> None:
+        """The first of each kind; the counts are in the samples."""
+        if what not in self._told and len(self._told) < 100:
+            self._told.add(what)
+            self._tell("first", what=what, **fields)
