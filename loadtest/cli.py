@@ -1,0 +1,272 @@
+"""The command `heiwa-loadtest`: run a scenario, list them, make reports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from gateway import __version__
+from gateway.errors import HeiwaError, SettingsError
+
+if TYPE_CHECKING:
+    from loadtest.conductor import Options
+    from loadtest.folder import Outcome
+    from loadtest.scenario import Scenario
+
+SHIPPED = Path(__file__).parent / "scenarios"
+THRESHOLDS_MISSED = 99
+MIN_SECRET_BYTES = 32
+
+app = typer.Typer(
+    name="heiwa-loadtest",
+    help="Real websockets by the hundred thousand against a gateway, and numbers one can trust.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed or stopped, 2 usage, 3 unreachable, 99 thresholds missed."""
+    try:
+        code = app(prog_name="heiwa-loadtest")
+    except HeiwaError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("HEIWA_TRACEBACK"):
+            raise
+        _complain(f"unexpected {type(error).__name__}: {error} (HEIWA_TRACEBACK=1 shows where)")
+        sys.exit(1)
+    sys.exit(code)
+
+
+def _complain(text: str) -> None:
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    print(f"heiwa-loadtest: {shown}", file=sys.stderr)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"heiwa-loadtest {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def loadtest(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Real websockets by the hundred thousand against a gateway, and numbers one can trust."""
+
+
+@app.command(epilog="Example: heiwa-loadtest run steady --devices 200000 --for 5m")
+def run(
+    scenario: Annotated[str, typer.Argument(help="The name of one that ships, or a TOML file of your own.")],
+    devices: Annotated[int | None, typer.Option(min=1, help="Devices in all.")] = None,
+    duration: Annotated[str, typer.Option("--for", help="How long to measure: 90s, 5m, 1h.")] = "",
+    gateways: Annotated[
+        int, typer.Option(min=0, help="Gateways to start on this machine; 0: enough for the devices.")
+    ] = 0,
+    target: Annotated[
+        list[str] | None, typer.Option(help="A gateway that runs already, wss://…/ws; repeatable.")
+    ] = None,
+    secret_file: Annotated[
+        Path | None, typer.Option(help="With --target: the secret its tokens are checked with (auth.secret_file).")
+    ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(help="With --target: an operations listener, http://…, to judge loss with; repeatable."),
+    ] = None,
+    share: Annotated[
+        str, typer.Option(help="The part of this machine when several run together, such as 3/8.")
+    ] = "1/1",
+    start_at: Annotated[
+        str,
+        typer.Option(help="When to connect, the same on all machines: 2026-01-31T12:00:00Z, or seconds since 1970."),
+    ] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same moments.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="A key of the scenario; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; out/TIME-NAME without it.")] = None,
+    keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the data folders of the gateways.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
+) -> None:
+    """Run a scenario; exit code 99 when a threshold is missed."""
+    from loadtest import plan
+    from loadtest.conductor import Options
+
+    settings = list(setting or ())
+    settings += [f"fleet.devices={devices}"] if devices else []
+    settings += [f"run.duration_s={_seconds(duration)}"] if duration else []
+    name, loaded = _scenario(scenario, settings)
+    if gateways and target:
+        raise SettingsError("--gateways", "gateways are started here or, with --target, run elsewhere; give one")
+    if share != "1/1" and seed is None:
+        raise SettingsError("--share", "several machines need the same --seed and the same --start-at")
+    options = Options(
+        name=name,
+        scenario=loaded,
+        out=out or Path("out") / f"{time.strftime('%Y-%m-%dT%H%M%S')}-{name}",
+        seed=int.from_bytes(os.urandom(4)) if seed is None else seed,
+        share=plan.share(share),
+        gateways=gateways,
+        targets=target or (),
+        operations=[address.rstrip("/") for address in search or ()],
+        secret=_secret(secret_file, bool(target)),
+        start_at_ms=_moment_ms(start_at),
+        keep_data=keep_data,
+    )
+    outcome = _conduct(options, as_json)
+    _tell(outcome, options.out, as_json)
+    if outcome.result.stopped_by:
+        raise typer.Exit(1)
+    if outcome.result.missed:
+        raise typer.Exit(THRESHOLDS_MISSED)
+
+
+@app.command("list", epilog="Example: heiwa-loadtest list --json")
+def list_scenarios(as_json: Json = False) -> None:
+    """Print the scenarios that ship."""
+    found = {path.stem: _scenario(path.stem, [])[1].description for path in sorted(SHIPPED.glob("*.toml"))}
+    if as_json:
+        _print_json([{"name": name, "description": text} for name, text in found.items()])
+        return
+    width = max(map(len, found))
+    for name, text in found.items():
+        typer.echo(f"{name:<{width}}  {text}")
+
+
+@app.command(epilog="Example: heiwa-loadtest report out/before out/after")
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Folders of one run's shares; or of two runs, to see them side by side.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The file to write; report.html in the first folder.")] = None,
+) -> None:
+    """Make the HTML report again, of one run, its merged shares, or two runs side by side."""
+    from loadtest.compare import write
+
+    typer.echo(write(folders, out))
+
+
+@app.command(epilog="Example: heiwa-loadtest schema > scenario.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a scenario file."""
+    from loadtest.scenario import json_schema
+
+    _print_json(json_schema())
+
+
+def _scenario(given: str, overrides: list[str]) -> tuple[str, Scenario]:
+    import difflib
+
+    from loadtest.scenario import parse
+
+    names = sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    path = SHIPPED / f"{given}.toml" if given in names else Path(given)
+    if given not in names and not path.suffix and not path.exists():
+        near = difflib.get_close_matches(given, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"those that ship are {', '.join(names)}"
+        raise SettingsError("SCENARIO", f"there is no scenario {given!r}; {hint} A file of your own ends in .toml")
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("SCENARIO", f"cannot read {path}: {error}") from error
+    return path.stem, parse(text, path.name, overrides)
+
+
+def _seconds(text: str) -> float:
+    from gateway.minting import duration_s
+
+    return duration_s(text, "--for")
+
+
+def _moment_ms(text: str) -> int:
+    """0: at once."""
+    from datetime import datetime
+
+    if not text:
+        return 0
+    try:
+        moment_s = float(text) if text.replace(".", "", 1).isdigit() else datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise SettingsError("--start-at", f"{text!r} is not a time; write 2026-01-31T12:00:00Z") from error
+    if moment_s < time.time():
+        raise SettingsError("--start-at", f"{text} is past; machines need time to start their processes, give a minute")
+    return int(moment_s * 1000)
+
+
+def _secret(path: Path | None, needed: bool) -> str:
+    if path is None:
+        if needed:
+            raise SettingsError(
+                "--secret-file",
+                "devices need tokens; name the file with the secret that the target checks them with (its "
+                "auth.secret_file, or `key` in its data folder)",
+            )
+        return ""
+    try:
+        secret = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("--secret-file", f"cannot read {path}: {error}") from error
+    if len(secret) < MIN_SECRET_BYTES:
+        raise SettingsError("--secret-file", f"{len(secret)} bytes; at least {MIN_SECRET_BYTES} are needed")
+    return secret
+
+
+def _conduct(options: Options, as_json: bool) -> Outcome:
+    from loadtest.conductor import Conductor
+    from loadtest.live import LiveView, PlainView, QuietView
+
+    async def conduct() -> Outcome:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        with QuietView() if as_json else LiveView() if sys.stdout.isatty() else PlainView() as view:
+            return await Conductor(options, view).run(stop)
+
+    return asyncio.run(conduct())
+
+
+def _tell(outcome: Outcome, folder: Path, as_json: bool) -> None:
+    import msgspec
+
+    from loadtest import thresholds
+    from loadtest.folder import REPORT
+
+    result = outcome.result
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+        return
+    for verdict in result.verdicts:
+        typer.echo(thresholds.line(verdict))
+    if result.stopped_by:
+        typer.echo(f"Ended early: {result.stopped_by}. The report is of what was.")
+    typer.echo(f"Report: {folder / REPORT}")
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+"""One run on this machine: gateways and fleets are started, told what to do and when, watched, and stopped.
+
+Order: check → gateways → fleets → connect → measure, with the scenario's actions → settle → fleets stop → gateways stop
+→ judge what was stored → result and report. Whatever happens after the start, the end of this order is kept to, so that
+there is a report of what was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from gateway.errors import HeiwaError
+from loadtest import folder as run_folder
+from loadtest import machine, plan, preflight, stores
+from loadtest.fleets import COMMAND, FleetProcess
+from loadtest.folder import Journal, Outcome
+from loadtest.gateways import GatewayProcess, make_secret
+from loadtest.plan import Share
+from loadtest.recorder import Recorder
+from loadtest.records import Begin, Happened, Line, Process, Told
+from loadtest.sample import Sample
+from loadtest.scenario import Action, Scenario
+
+FLEET_START_S = 60.0
+# smaps_rollup and the list of files walk all of a process: not each second.
+WHOLE_EVERY_S = 20
+GATEWAYS_AT_ONCE = 4
+
+
+class Options(Struct, frozen=True):
+    """`targets` empty: gateways are started here, `gateways` of them (0: enough for the devices).
+
+    `operations` are the HTTP APIs of the targets through which what was stored can be judged.
+    """
+
+    name: str
+    scenario: Scenario
+    out: Path
+    seed: int
+    share: Share = Share()
+    gateways: int = 0
+    targets: Sequence[str] = ()
+    operations: Sequence[str] = ()
+    secret: str = ""
+    start_at_ms: int = 0
+    keep_data: bool = False
+    fleet_command: Sequence[str] = COMMAND
+
+
+class View(Protocol):
+    """Where a person sees what happens."""
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+
+    def phase(self, name: str, within_s: float) -> None:
+        """What is going on now, and how long it takes at most."""
+
+    def show(self, recorder: Recorder, devices: int) -> None:
+        """The state, once a second."""
+
+
+class Conductor:
+    """Use once: `await run(stop)`; setting `stop` ends it early, but in order."""
+
+    def __init__(self, options: Options, view: View) -> None:
+        self._options = options
+        self._scenario = options.scenario
+        self._view = view
+        self._recorder = Recorder()
+        self._parts = plan.parts(options.scenario, options.share)
+        self._devices = sum(part.devices for part in self._parts)
+        self._fleets: list[FleetProcess] = []
+        self._gateways: list[GatewayProcess] = []
+        self._changed = asyncio.Event()
+        self._watchers: list[asyncio.Task[None]] = []
+        self._count = 0 if options.targets else options.gateways or plan.gateways(options.scenario, self._devices)
+
+    async def run(self, stop: asyncio.Event) -> Outcome:
+        """The whole run; returns what was written to the folder. Raises HeiwaError when it could not begin."""
+        self._stop = stop
+        await self._check()
+        out = run_folder.make(self._options.out)
+        with Journal(out) as self._journal:
+            try:
+                await self._begin(out)
+                await self._play()
+            except HeiwaError as error:
+                self._happen("phase", str(error), name="stopped")
+                raise
+            finally:
+                await self._end(out)
+        return run_folder.write(out, self._recorder)
+
+    async def _check(self) -> None:
+        plan.check_files(self._scenario, self._devices, self._count, machine.file_limit(), machine.system_files_free())
+        for url in self._options.targets:
+            await asyncio.to_thread(preflight.check_target, url, self._options.secret, self._scenario.fleet.account)
+
+    async def _begin(self, out: Path) -> None:
+        self._record(self._description())
+        self._record(machine.kernel())
+        secret = self._options.secret
+        if self._count:
+            self._phase("gateways", 30)
+            secret = await self._start_gateways(out)
+        self._phase("fleet", FLEET_START_S)
+        urls = list(self._options.targets) or [gateway.url for gateway in self._gateways]
+        local = all(await asyncio.gather(*(asyncio.to_thread(preflight.is_local, url) for url in urls)))
+        run = f"{self._options.seed:x}.{self._options.start_at_ms or _now_ms():x}."
+        common = plan.Common(urls, secret, self._options.seed, run, local, self._options.start_at_ms)
+        for part in self._parts:
+            fleet = FleetProcess(part, out / f"{part.name}.log")
+            options = plan.fleet_options(self._scenario, part, common, str(out / f"{part.name}.acked"))
+            await fleet.start(options, self._on_sample, self._on_event, self._options.fleet_command)
+            self._fleets.append(fleet)
+            self._watch(fleet.ended, lambda fleet=fleet: self._fleet_ended(fleet))
+        await self._wait(lambda: all(fleet.last or fleet.died for fleet in self._fleets), FLEET_START_S)
+        if all(fleet.died for fleet in self._fleets):
+            raise HeiwaError(f"the fleet did not start: {self._fleets[0].why()}")
+        await self._read_processes(whole=True)
+        self._sampler = asyncio.create_task(self._sample(), name="sampler")
+
+    async def _start_gateways(self, out: Path) -> str:
+        secret_file = out / "secret"
+        secret = make_secret(secret_file)
+        turns = asyncio.Semaphore(GATEWAYS_AT_ONCE)
+        self._gateways = [
+            GatewayProcess(f"gateway-{self._options.share.number}.{number}", out / f"gateway-{number}")
+            for number in range(1, self._count + 1)
+        ]
+
+        async def start(gateway: GatewayProcess) -> None:
+            async with turns:
+                await gateway.start(secret_file, self._scenario.gateways.settings)
+            self._watch(gateway.ended, lambda: self._gateway_ended(gateway))
+
+        await asyncio.gather(*(start(gateway) for gateway in self._gateways))
+        return secret
+
+    async def _play(self) -> None:
+        scenario = self._scenario
+        if self._options.start_at_ms:
+            wait_s = self._options.start_at_ms / 1000 - time.time()
+            self._phase("waiting", wait_s)
+            await self._wait(lambda: False, wait_s)
+        self._phase("connect", scenario.connect.within_s)
+        await self._tell("connect")
+        if not await self._wait(self._all_connected, scenario.connect.within_s):
+            self._note(f"not all were connected within {scenario.connect.within_s:g} s")
+        self._phase("measure", scenario.run.duration_s)
+        if not scenario.events.none:
+            await self._tell("send")
+        began_s = time.monotonic()
+        for action in sorted(scenario.actions, key=lambda action: action.at_s):
+            await self._wait(lambda: False, began_s + action.at_s - time.monotonic())
+            if self._stop.is_set():
+                break
+            await self._act(action)
+        await self._wait(lambda: False, began_s + scenario.run.duration_s - time.monotonic())
+        self._phase("settle", scenario.run.settle_s)
+        await self._tell("pause")
+        await self._wait(self._all_settled, scenario.run.settle_s)
+
+    async def _act(self, action: Action) -> None:
+        if action.do == "cut":
+            self._happen("action", f"cut {action.share:.1%} of all connections ({action.how})")
+            await self._tell("cut", share=action.share, how=action.how)
+        elif action.gateway <= len(self._gateways):
+            gateway = self._gateways[action.gateway - 1]
+            self._happen("action", f"killed {gateway.name}")
+            await gateway.kill()
+            await self._retarget()
+
+    async def _end(self, out: Path) -> None:
+        """Stop everything in order; nothing here may keep the rest from happening."""
+        if self._stop.is_set():
+            self._happen("phase", "stopped by Ctrl-C", name="stopped")
+        self._phase("stop", 60)
+        await asyncio.gather(*(fleet.stop() for fleet in self._fleets))
+        sampler = getattr(self, "_sampler", None)
+        if sampler is not None:
+            sampler.cancel()
+            await asyncio.gather(sampler, return_exceptions=True)
+        await asyncio.gather(*(gateway.stop() for gateway in self._gateways), return_exceptions=True)
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        acked = [out / f"{part.name}.acked" for part in self._parts]
+        if self._fleets and (self._gateways or self._options.operations):
+            self._phase("judge", 60)
+            judged = await stores.judge(
+                [gateway.folder for gateway in self._gateways],
+                self._options.operations,
+                self._options.secret,
+                self._scenario.fleet.account,
+                acked,
+                self._recorder.totals()["acked"],
+            )
+            self._record(judged)
+            if not self._options.keep_data and not judged.lost and not judged.doubled:
+                stores.remove([gateway.folder for gateway in self._gateways], acked)
+        self._happen("phase", "end", name="end")
+
+    def _description(self) -> Begin:
+        options = self._options
+        return Begin(
+            time_ms=_now_ms(),
+            scenario=options.name,
+            share=str(options.share),
+            devices=self._devices,
+            seed=options.seed,
+            options={
+                "scenario": msgspec.to_builtins(self._scenario),
+                "gateways": self._count,
+                "targets": list(options.targets),
+                "fleets": len(self._parts),
+            },
+            machine=machine.describe(),
+            versions=machine.versions(),
+        )
+
+    def _on_sample(self, sample: Sample) -> None:
+        self._record(Told(sample))
+        self._changed.set()
+
+    def _on_event(self, name: str, event: Mapping[str, Any]) -> None:
+        fields = {key: value for key, value in event.items() if key != "event"}
+        self._record(Happened(_now_ms(), "note", str(event.get("event", "")), name, fields))
+
+    def _fleet_ended(self, fleet: FleetProcess) -> None:
+        if fleet.died:
+            self._happen("died", f"{fleet.part.name} died: {fleet.why()}; {fleet.held()}", name=fleet.part.name)
+            self._view.note(f"{fleet.part.name} died ({fleet.why()}); {fleet.held()}; the rest goes on")
+        self._changed.set()
+
+    async def _gateway_ended(self, gateway: GatewayProcess) -> None:
+        if gateway.died:
+            text = f"{gateway.name} died: {gateway.why()}"
+            self._happen("died", text, name=gateway.name)
+            self._view.note(f"{text}; its devices are sent to the others")
+            await self._retarget()
+
+    async def _retarget(self) -> None:
+        """As a load balancer does: who comes back is sent to what is left."""
+        left = [gateway.url for gateway in self._gateways if not gateway.ended.is_set()]
+        if left:
+            await self._tell("targets", urls=left)
+
+    def _watch(self, ended: asyncio.Event, then: Callable[[], Any]) -> None:
+        async def watch() -> None:
+            await ended.wait()
+            result = then()
+            if asyncio.iscoroutine(result):
+                await result
+
+        self._watchers.append(asyncio.create_task(watch(), name="watch"))
+
+    async def _tell(self, do: str, **arguments: object) -> None:
+        await asyncio.gather(*(fleet.tell(do, **arguments) for fleet in self._fleets))
+
+    def _all_connected(self) -> bool:
+        living = [fleet for fleet in self._fleets if not fleet.died]
+        wanted = sum(fleet.part.devices for fleet in living)
+        return sum(fleet.last.connected + fleet.last.given_up for fleet in living if fleet.last) >= wanted
+
+    def _all_settled(self) -> bool:
+        living = [fleet.last for fleet in self._fleets if fleet.last and not fleet.died]
+        return not any(last.in_flight or last.stored for last in living)
+
+    async def _wait(self, done: Callable[[], bool], within_s: float) -> bool:
+        """Until `done`, looked at after each sample; false when it is not in time, or the run is to stop."""
+        end_s = time.monotonic() + within_s
+        while not done():
+            left_s = end_s - time.monotonic()
+            if left_s <= 0 or self._stop.is_set() or (self._fleets and all(fleet.died for fleet in self._fleets)):
+                return False
+            self._changed.clear()
+            waiting = [asyncio.ensure_future(event.wait()) for event in (self._changed, self._stop)]
+            await asyncio.wait(waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+        return True
+
+    async def _sample(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_s, seconds = loop.time(), 0
+        while True:
+            due_s += 1
+            seconds += 1
+            await asyncio.sleep(due_s - loop.time())
+            await self._read_processes(whole=seconds % WHOLE_EVERY_S == 0)
+            self._record(machine.kernel())
+            self._journal.flush()
+            self._view.show(self._recorder, self._devices)
+
+    async def _read_processes(self, *, whole: bool) -> None:
+        for line in await asyncio.to_thread(self._processes, whole):
+            self._record(line)
+
+    def _processes(self, whole: bool) -> list[Process]:
+        found = [machine.process(gateway.name, "gateway", gateway.pid, whole=whole) for gateway in self._gateways]
+        found += [machine.process(fleet.part.name, "fleet", fleet.pid, whole=whole) for fleet in self._fleets]
+        found.append(machine.own("conductor", whole=whole))
+        return [process for process in found if process is not None]
+
+    def _phase(self, name: str, within_s: float) -> None:
+        self._happen("phase", name, name=name)
+        self._view.phase(name, within_s)
+
+    def _note(self, text: str) -> None:
+        self._happen("note", text)
+        self._view.note(text)
+
+    def _happen(self, what: Any, text: str, *, name: str = "") -> None:
+        self._record(Happened(_now_ms(), what, text, name))
+        if what == "action":
+            self._view.note(text)
+
+    def _record(self, line: Line) -> None:
+        self._recorder.add(line)
+        self._journal.write(line)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

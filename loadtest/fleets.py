@@ -1,0 +1,104 @@
+"""One fleet process as the conductor sees it: options in, commands as JSON lines, samples and events out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadtest import children, sample
+from loadtest.plan import Part
+from loadtest.sample import Sample
+
+COMMAND = (sys.executable, "-m", "loadtest.fleet")
+# It waits up to 20 s for acks by itself.
+STOP_TIMEOUT_S = 60.0
+
+OnSample = Callable[[Sample], None]
+OnEvent = Callable[[str, dict[str, Any]], None]
+
+
+class FleetProcess:
+    """`died` is set when it ended before it was told to; `last` is what it said last."""
+
+    def __init__(self, part: Part, log: Path) -> None:
+        self.part = part
+        self.log = log
+        self.last: Sample | None = None
+        self.ended = asyncio.Event()
+        self.stopping = False
+        self.code: int | None = None
+        self._reader: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def died(self) -> bool:
+        return self.ended.is_set() and (not self.stopping or self.code != 0)
+
+    def why(self) -> str:
+        """Why it ended."""
+        return f"exit code {self.code}: {children.last_lines(self.log) or 'it said nothing'}"
+
+    def held(self) -> str:
+        """What it held when it was last heard."""
+        last = self.last
+        if last is None:
+            return "it held nothing yet"
+        return f"it held {last.connected} connections, {last.in_flight} events in flight and {last.stored} waiting"
+
+    async def start(
+        self, options: dict[str, Any], on_sample: OnSample, on_event: OnEvent, command: Sequence[str] = COMMAND
+    ) -> None:
+        """Start it; `on_sample` and `on_event` are called with what it says."""
+        self._process = await children.start([*command, json.dumps(options)], self.log, stdin=True)
+        self._reader = asyncio.create_task(self._read(on_sample, on_event), name=self.part.name)
+
+    async def tell(self, do: str, **arguments: object) -> None:
+        """A command; harmless when the process has ended."""
+        if self.ended.is_set() or self._process.stdin is None:
+            return
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            await self._process.stdin.drain()
+        except (ConnectionError, RuntimeError):
+            return
+
+    async def stop(self) -> None:
+        """Have it stop, and read its last sample; killed when it has not ended within STOP_TIMEOUT_S."""
+        self.stopping = True
+        # The end of its input is a stop as the command is, and lets the thread end that waits for commands.
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._end(STOP_TIMEOUT_S)
+
+    async def kill(self) -> None:
+        """End it at once."""
+        self.stopping = True
+        await self._end(0)
+
+    async def _end(self, within_s: float) -> None:
+        await children.end(self._process, within_s)
+        if self._reader is not None:
+            await self._reader
+
+    async def _read(self, on_sample: OnSample, on_event: OnEvent) -> None:
+        assert self._process.stdout is not None
+        async for text in self._process.stdout:
+            try:
+                if text.startswith(b'{"event"'):
+                    on_event(self.part.name, json.loads(text))
+                elif text.strip():
+                    self.last = sample.decode(text)
+                    on_sample(self.last)
+            except (ValueError, msgspec.MsgspecError) as error:
+                on_event(self.part.name, {"event": "unreadable", "error": str(error)})
+        self.code = await self._process.wait()
+        self.ended.set()

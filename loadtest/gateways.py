@@ -1,0 +1,123 @@
+"""The gateways under test: `heiwa serve` k times on this machine, each with its own folder and ports, one secret."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.errors import HeiwaError
+from loadtest import children
+
+START_TIMEOUT_S = 30.0
+# Beyond the drain's own bound.
+STOP_TIMEOUT_S = 60.0
+# A load test connects the same devices often, and its log should hold what went wrong only.
+DEFAULTS: Mapping[str, object] = {
+    "connections.flap_limit": 0,
+    "log.level": "warning",
+    "drain.stop_timeout_s": 15,
+}
+
+
+class GatewayError(HeiwaError):
+    """A gateway did not start."""
+
+
+class GatewayProcess:
+    """One gateway. `url` is where devices connect, `operations` the address of its HTTP API."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.log = folder.parent / f"{name}.log"
+        self.url = ""
+        self.operations = ""
+        self.stopping = False
+        self.ended = asyncio.Event()
+        self._waiter: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def died(self) -> bool:
+        return self.ended.is_set() and not self.stopping
+
+    def why(self) -> str:
+        """Why it ended."""
+        return f"exit code {self._process.returncode}: {children.last_lines(self.log, 1) or 'it said nothing'}"
+
+    async def start(self, secret_file: Path, settings: Mapping[str, object]) -> None:
+        """Return when it is ready. Raises GatewayError with what it said."""
+        given = {
+            **DEFAULTS,
+            **settings,
+            "data.folder": self.folder,
+            "auth.secret_file": secret_file,
+            "listen.public": "127.0.0.1:0",
+            "listen.operations": "127.0.0.1:0",
+        }
+        command = [sys.executable, "-m", "gateway", "serve"]
+        for key, value in given.items():
+            command += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
+        self._process = await children.start(command, self.log)
+        try:
+            await asyncio.wait_for(self._announcement(), START_TIMEOUT_S)
+        except TimeoutError:
+            await self.kill()
+            raise GatewayError(f"{self.name} was not ready within {START_TIMEOUT_S:g} s; see {self.log}") from None
+        self._waiter = asyncio.create_task(self._wait(), name=self.name)
+
+    async def stop(self) -> None:
+        """SIGTERM, which stores all it accepted."""
+        await self._end(STOP_TIMEOUT_S)
+
+    async def kill(self, *, expected: bool = True) -> None:
+        """SIGKILL. Not `expected`: it counts as one that died."""
+        if expected:
+            self.stopping = True
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+        if self._waiter is not None:
+            await self._waiter
+
+    async def _end(self, within_s: float) -> None:
+        self.stopping = True
+        if self._process.returncode is None:
+            self._process.terminate()
+        await children.end(self._process, within_s)
+        if self._waiter is not None:
+            await self._waiter
+
+    async def _announcement(self) -> None:
+        assert self._process.stdout is not None
+        async for raw in self._process.stdout:
+            text = raw.decode()
+            if found := re.search(r"devices\s+(wss?://\S+)", text):
+                self.url = found[1]
+            elif found := re.search(r"operations\s+(http://\S+)", text):
+                self.operations = found[1]
+            if "curl" in text:
+                return
+        await self._process.wait()
+        raise GatewayError(f"{self.name} did not start: {children.last_lines(self.log)}")
+
+    async def _wait(self) -> None:
+        assert self._process.stdout is not None
+        await self._process.stdout.read()
+        await self._process.wait()
+        self.ended.set()
+
+
+def make_secret(path: Path) -> str:
+    """A new secret, in a file that only its owner reads."""
+    secret = secrets.token_urlsafe(48)
+    path.touch(mode=0o600)
+    path.write_text(f"{secret}\n")
+    return secret

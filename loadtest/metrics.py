@@ -1,0 +1,62 @@
+"""The figures a run ends with: their names, units and meaning. Thresholds are written with these names."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    unit: str
+    meaning: str
+
+
+FIGURES: dict[str, Figure] = {
+    "devices": Figure("", "Devices that the fleet was to have."),
+    "connected": Figure("", "Connected when the measured time ended."),
+    "connected_min": Figure("", "Fewest connected in a second of the measured time."),
+    "connected_max": Figure("", "Most connected in a second."),
+    "connects": Figure("", "Handshakes that succeeded."),
+    "connect_peak_per_s": Figure("/s", "Most connects in a second, of the whole run."),
+    "reconnect_peak_per_s": Figure("/s", "Most connects in a second of the measured time."),
+    "recovered_s": Figure("s", "From what the scenario did to as many connections as before; the longest."),
+    "refused": Figure("", "Handshakes refused, or never answered."),
+    "given_up": Figure("", "Devices that stopped for good, as their kernel does."),
+    "closed": Figure("", "Connections that ended, for any reason."),
+    "unexpected_close": Figure("", "Connections that ended although neither the device nor a goaway asked for it."),
+    "goaways": Figure("", "Requests to reconnect elsewhere."),
+    "sent": Figure("", "Events that devices wanted to send."),
+    "acked": Figure("", "Events acknowledged."),
+    "nacked": Figure("", "Events refused for good."),
+    "in_flight": Figure("", "Events sent and not answered when the run ended."),
+    "waiting": Figure("", "Events on devices, not yet sent, when the run ended."),
+    "resent": Figure("", "Repetitions of events whose answer did not come."),
+    "dropped": Figure("", "Events that devices lost because their memory was full."),
+    "unaccounted": Figure("", "sent less acked, nacked, in flight, waiting and dropped: must be 0."),
+    "lost": Figure("", "Acknowledged and in no gateway's index, or dropped by a device."),
+    "doubled": Figure("", "Stored more than once in the index of one gateway."),
+    "copies": Figure("", "Stored in more than one gateway's index; in a shared index they are one."),
+    "ack_p50_ms": Figure("ms", "Half of all events were acknowledged after so long, from the intended time."),
+    "ack_p99_ms": Figure("ms", "The same, 99 %."),
+    "ack_p999_ms": Figure("ms", "The same, 99.9 %."),
+    "ack_max_ms": Figure("ms", "The slowest acknowledgement."),
+    "connect_p50_ms": Figure("ms", "From the first packet to `welcome`, half of all."),
+    "connect_p99_ms": Figure("ms", "The same, 99 %."),
+    "connect_max_ms": Figure("ms", "The slowest connect."),
+    "gap_p50_ms": Figure("ms", "From a lost connection to the next one, half of all."),
+    "gap_p99_ms": Figure("ms", "The same, 99 %."),
+    "gap_max_ms": Figure("ms", "The longest gap."),
+    "gateway_base_bytes": Figure("B", "RSS of a gateway before the first connection, mean."),
+    "gateway_bytes_per_connection": Figure("B", "Growth of the gateways' RSS, a connection."),
+    "gateway_cpu_us_per_connection_s": Figure("µs/s", "CPU of the gateways in the measured time, a connection."),
+    "fleet_base_bytes": Figure("B", "RSS of a fleet process before the first connection, mean."),
+    "fleet_bytes_per_connection": Figure("B", "Growth of the fleet's RSS, a connection."),
+    "fleet_cpu_us_per_connection_s": Figure("µs/s", "CPU of the fleet in the measured time, a connection."),
+    "kernel_bytes_per_connection": Figure(
+        "B", "Growth of the kernel's slab and TCP buffers, a connection; both ends when both are on this machine."
+    ),
+    "processes_died": Figure("", "Fleet and gateway processes that ended by themselves."),
+}
+# Known only when the stored events can be looked into.
+FROM_STORES = ("lost", "doubled", "copies")
+
+Values = dict[str, float | None]

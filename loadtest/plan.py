@@ -1,0 +1,136 @@
+"""How a fleet is split: over machines, processes, gateways, source addresses; and whether the machine can hold it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from gateway.errors import SettingsError
+from loadtest.scenario import Scenario, arrival
+
+# Files of a process besides its devices: standard streams, loop, stores, logs.
+FILE_RESERVE = 256
+# Two ends of each websocket, when gateways and fleet share the machine.
+FILES_A_CONNECTION = 2
+# Loopback addresses from here on are the fleet's; one has 28,000 ports.
+FIRST_SOURCE = 2
+
+
+class Share(NamedTuple):
+    """Part `number` of `of` machines, counted from 1."""
+
+    number: int = 1
+    of: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+class Part(Struct, frozen=True):
+    """What one fleet process holds: devices `first` to `first + devices - 1`, with its own source address."""
+
+    name: str
+    first: int
+    devices: int
+    source: str
+
+
+def share(text: str) -> Share:
+    """`3/8`. Raises SettingsError."""
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise SettingsError("--share", f"{text!r} is not a share; write 3/8 for the third of eight machines")
+    return Share(int(match[1]), int(match[2]))
+
+
+def parts(scenario: Scenario, mine: Share) -> list[Part]:
+    """The fleet processes of this machine. All machines together hold each device once."""
+    devices = scenario.fleet.devices
+    begin, end = (devices * number // mine.of for number in (mine.number - 1, mine.number))
+    if begin == end:
+        raise SettingsError("--share", f"{devices} devices leave none for share {mine}")
+    count = -(-(end - begin) // scenario.fleet.devices_each)
+    cuts = [begin + (end - begin) * number // count for number in range(count + 1)]
+    return [
+        Part(f"fleet-{mine.number}.{number + 1}", first, after - first, source(number))
+        for number, (first, after) in enumerate(pairwise(cuts))
+    ]
+
+
+def source(number: int) -> str:
+    """The loopback address of a fleet process: 127.0.0.2, … 127.0.1.2, …"""
+    block, last = divmod(number, 250)
+    return f"127.0.{block}.{FIRST_SOURCE + last}"
+
+
+def gateways(scenario: Scenario, devices: int) -> int:
+    """How many gateways hold so many devices."""
+    return -(-devices // scenario.gateways.connections_each)
+
+
+def check_files(scenario: Scenario, devices: int, count: int, limit: int, system_free: int) -> None:
+    """`limit` files a process, `system_free` left of the system's table. Raises SettingsError saying what to change."""
+    own = count > 0
+    each = min(scenario.fleet.devices_each, devices)
+    if each + FILE_RESERVE > limit:
+        raise SettingsError(
+            "fleet.devices_each",
+            f"{each} devices in one process do not fit its limit of {limit} open files; raise the limit (ulimit -Hn) "
+            f"or use --set fleet.devices_each={max(1, limit - FILE_RESERVE)}",
+        )
+    if own and -(-devices // count) + FILE_RESERVE > limit:
+        raise SettingsError(
+            "--gateways",
+            f"{devices} devices on {count} gateways do not fit their limit of {limit} open files each; use at least "
+            f"--gateways {-(-devices // max(1, limit - FILE_RESERVE))}",
+        )
+    needed = devices * (FILES_A_CONNECTION if own else 1)
+    if needed > system_free:
+        raise SettingsError(
+            "--devices",
+            f"{devices} devices need {needed} files and the system has {system_free} left; raise fs.file-max or use "
+            f"--devices {system_free // (needed // devices)}",
+        )
+
+
+class Common(NamedTuple):
+    """What all fleet processes of a run are told alike. `local`: the targets are on this machine's loopback."""
+
+    urls: Sequence[str]
+    secret: str
+    seed: int
+    run: str
+    local: bool
+    start_at_ms: int
+
+
+def fleet_options(scenario: Scenario, part: Part, common: Common, acked_file: str) -> dict[str, Any]:
+    """The options of one fleet process; rates are this process's part of the fleet's."""
+    fleet, own = scenario.fleet, part.devices / scenario.fleet.devices
+    return {
+        "share": part.name,
+        "urls": list(common.urls),
+        "devices": part.devices,
+        "first": part.first,
+        "prefix": fleet.prefix,
+        "secret": common.secret,
+        "account": fleet.account,
+        "sources": [part.source] if common.local else [],
+        "kernels": dict(fleet.kernels),
+        "connect": msgspec.to_builtins(arrival(scenario.connect, own)),
+        "events": msgspec.to_builtins(arrival(scenario.events, own)),
+        "tracks": fleet.tracks,
+        "seed": common.seed,
+        "run": common.run,
+        "start_at_ms": common.start_at_ms,
+        "slow_readers": fleet.slow_readers,
+        "half_open": fleet.half_open,
+        "half_open_s": fleet.half_open_s,
+        "churn_period_s": fleet.churn_period_s,
+        "acked_file": acked_file,
+    }

@@ -1,0 +1,111 @@
+"""The lines of `samples.jsonl`: all that is known of a run, written while it happens. Everything else is made of them.
+
+The files of several machines are merged by reading all of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from loadtest.sample import Sample
+
+Role = Literal["gateway", "fleet", "conductor"]
+
+
+class Begin(Struct, frozen=True, tag="begin", tag_field="line"):
+    """What was asked for, and of which machine. `share` is `i/n`; `devices` are those of this share."""
+
+    time_ms: int
+    scenario: str
+    share: str
+    devices: int
+    seed: int
+    options: dict[str, Any]
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
+class Told(Struct, frozen=True, tag="fleet", tag_field="line"):
+    """What a fleet process told about one second."""
+
+    sample: Sample
+
+    @property
+    def time_ms(self) -> int:
+        return self.sample.time_ms
+
+
+class Process(Struct, frozen=True, tag="process", tag_field="line", omit_defaults=True):
+    """A process as the kernel sees it. `pss_bytes` and `private_bytes` are from smaps_rollup; 0: not read this time."""
+
+    time_ms: int
+    name: str
+    role: Role
+    pid: int
+    cpu_s: float
+    rss_bytes: int
+    files: int = 0
+    pss_bytes: int = 0
+    private_bytes: int = 0
+
+
+class Kernel(Struct, frozen=True, tag="kernel", tag_field="line"):
+    """What the machine's kernel holds: slab in all, TCP buffers, sockets in use."""
+
+    time_ms: int
+    slab_bytes: int
+    tcp_bytes: int
+    sockets: int
+
+
+class Happened(Struct, frozen=True, tag="event", tag_field="line", omit_defaults=True):
+    """Something worth a line: a phase (`connect`, `measure`, `settle`, `end`), an action, a process that died."""
+
+    time_ms: int
+    what: Literal["phase", "action", "died", "note"]
+    text: str
+    name: str = ""
+    fields: dict[str, Any] = {}
+
+
+class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=True):
+    """Loss and doubling over all stores. `lost_ids` are the first ones, as `device id`."""
+
+    time_ms: int
+    acked: int
+    stored: int
+    lost: int
+    doubled: int
+    copies: int
+    lost_ids: list[str] = []
+    doubled_ids: list[str] = []
+
+
+Line = Begin | Told | Process | Kernel | Happened | Judged
+
+encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Line).decode
+
+
+def read(lines: Iterable[bytes]) -> Iterator[Line]:
+    """The records of a file. A last line that was cut off by a crash is left out; any other raises ValueError."""
+    broken: msgspec.MsgspecError | None = None
+    for number, text in enumerate(lines, 1):
+        if broken is not None:
+            raise ValueError(f"line {number - 1}: {broken}") from broken
+        if not text.strip():
+            continue
+        try:
+            yield _decode(text)
+        except msgspec.MsgspecError as error:
+            broken = error
+
+
+def merge(files: Iterable[Iterable[Line]]) -> Iterator[Line]:
+    """The records of several files in the order of time, as long as each file is nearly in order itself."""
+    return heapq.merge(*files, key=lambda line: line.time_ms)

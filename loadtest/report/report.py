@@ -1,0 +1,2 @@
+def html(runs): return "stub"
+def run_of(*a): return {}
