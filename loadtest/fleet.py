@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -212,7 +212,7 @@ class Fleet:
         line = {"event": event, "share": self.options.share, "time_ms": time.time_ns() // 1_000_000, **fields}
         self._write(json.dumps(line).encode() + b"\n")
 
-    def _lost(self, slot: int, numbers: list[int] | tuple[int, ...], why: str) -> None:
+    def _lost(self, slot: int, numbers: Sequence[int], why: str) -> None:
         named = self.sender.ids(numbers[: MAX_LOST_NAMED - self._lost_named])
         if named:
             self._lost_named += len(named)
@@ -256,17 +256,31 @@ class Fleet:
         )
 
 
+def write_line(line: bytes) -> None:
+    """To standard output, whole, and without a buffer that would have to be flushed."""
+    while line:
+        line = line[os.write(1, line) :]
+
+
 def read_commands(on_line: Callable[[bytes], None], loop: asyncio.AbstractEventLoop) -> None:
-    """Call `on_line` in the loop with each line of standard input, and b"" at its end. A thread, for any kind of file."""
+    """Call `on_line` in the loop with each line of standard input, and b"" at its end.
+
+    A thread, since a file or a terminal cannot be waited for as a pipe can; unbuffered, so that it holds no lock of
+    Python's when the process ends.
+    """
 
     def read() -> None:
+        buffer = b""
         while True:
-            line = sys.stdin.buffer.readline()
+            data = os.read(0, 65_536)
+            *lines, buffer = (buffer + data).split(b"\n")
             try:
-                loop.call_soon_threadsafe(on_line, line)
+                for line in lines:
+                    loop.call_soon_threadsafe(on_line, line + b"\n")
+                if not data:
+                    loop.call_soon_threadsafe(on_line, b"")
+                    return
             except RuntimeError:  # the loop is closed
-                return
-            if not line:
                 return
 
     threading.Thread(target=read, name="commands", daemon=True).start()
@@ -292,7 +306,7 @@ async def run(text: str) -> None:
     connector = Connector(options, await tokens_of(options))
     if options.probe:
         await probe(connector, options)
-    fleet = Fleet(options, connector, lambda line: os.write(1, line) and None)
+    fleet = Fleet(options, connector, write_line)
     loop = asyncio.get_running_loop()
 
     def on_line(line: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 
 import msgspec
@@ -63,12 +64,12 @@ async def _ask(connector: Connector, options: Options, index: int, one: Target) 
     try:
         # A made token may be another's than a device's, which would count as its connection.
         writer.write(connector.request(0, index, name="" if options.token_command else f"{options.prefix}probe"))
-        answer = await reader.readuntil(b"\r\n\r\n")
-        if not answer.startswith(b"HTTP/1.1 101"):
-            answer += await reader.read(MAX_ANSWER_BYTES)
-        return answer
-    except asyncio.IncompleteReadError as error:
-        return error.partial
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 101"):
+                answer += await reader.read(MAX_ANSWER_BYTES)
+            return answer
+        return b""
     finally:
         writer.transport.abort()
 
