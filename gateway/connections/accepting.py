@@ -12,6 +12,7 @@ from typing import cast
 
 from gateway.connections import admission
 from gateway.connections.admission import Refusal, retry_after_s
+from gateway.connections.connection import Connection
 from gateway.connections.handed import Handed
 from gateway.connections.handshake import Offer, Rejected, find_end, is_websocket_path, read_offer
 from gateway.connections.hub import Hub
@@ -19,7 +20,6 @@ from gateway.connections.identity import Identity
 from gateway.connections.inflated import Inflated
 from gateway.connections.proxy import ProxyHeaderError, forwarded_address, read_proxy_header, trusted
 from gateway.connections.table import parse_address
-from gateway.connections.transport import Connection
 from gateway.connections.uuid7 import uuid7
 from gateway.errors import TokenError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.connections import close_codes
+from gateway.connections.connection import Connection
 from gateway.connections.messages import MAX_EVENTS, Authenticated, Welcome, encode
 from gateway.connections.session import Invalid, Renew, Reply, Store, interpret
-from gateway.connections.transport import Connection
 from gateway.connections.uuid7 import text_of
 from gateway.errors import TokenError
 from gateway.locations.outcome import Pressure
@@ -42,6 +42,8 @@ class DeviceSession:
     def text(self, connection: Connection, payload: bytes) -> None:
         action = interpret(payload, connection.profile.may_write, connection.hub.time_ms)
         if isinstance(action, Store):
+            if connection.hub.strikes:
+                connection.hub.strikes.pop(connection.slot, None)
             for nack in action.refused:
                 connection.send(encode(nack))
             if action.events:

@@ -25,7 +25,7 @@ from gateway.settings.model import DeviceClass, Settings
 
 if TYPE_CHECKING:
     from gateway.connections.accepting import Accepting
-    from gateway.connections.transport import Connection
+    from gateway.connections.connection import Connection
 
 TICK_S = 0.25
 # A burst of bytes is what one second allows, but at least one whole message with its header.

@@ -15,7 +15,7 @@ from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.connections.uuid7 import text_of, time_ms_of
 
 if TYPE_CHECKING:
-    from gateway.connections.transport import Connection
+    from gateway.connections.connection import Connection
 
 EXCLUSIVE_SCOPES = frozenset({"location:write", "command:receive", "admin"})
 _MAX_LAST_DISCONNECTS = 10_000

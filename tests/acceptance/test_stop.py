@@ -40,10 +40,13 @@ def test_class_with_abort_is_reset(tmp_path: Path) -> None:
     with Program(tmp_path / "data") as program:
         token = program_token(program, "esp", "esp-idf")
         with program.connect("esp", token=token) as connection:
+            send(connection, location("last"))
             program.process.terminate()
+            seen = []
             with pytest.raises(ConnectionClosed) as closed:
                 while True:
-                    connection.recv(10)
+                    seen.append(json.loads(connection.recv(10))["type"])
+            assert sorted(seen) == ["ack", "goaway"]
             assert closed.value.rcvd is None
             assert isinstance(closed.value.__cause__, ConnectionResetError)
         assert program.process.wait(30) == 0

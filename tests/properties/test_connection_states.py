@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.connections.transport import Connection
+from gateway.connections.connection import Connection
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
 from tests.properties.frame_streams import closes, illegal, legal

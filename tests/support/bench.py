@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from gateway.connections.accepting import Accepting
+from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub, Session
 from gateway.connections.identity import Identity
 from gateway.connections.inflated import Inflated
-from gateway.connections.transport import Connection
 from gateway.errors import TokenError
 from gateway.settings.load import load
 from gateway.settings.model import Settings

@@ -20,10 +20,10 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.machine import raise_file_limit
 from gateway.connections.accepting import Accepting
 from gateway.connections.auth import Authenticator
+from gateway.connections.connection import Connection
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 from gateway.connections.listener import Address, SocketOptions, listen, open_socket
-from gateway.connections.transport import Connection
 from gateway.settings.load import load
 from gateway.settings.model import Settings
 

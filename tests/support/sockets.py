@@ -14,9 +14,9 @@ from blockbuster import blockbuster_ctx
 
 from gateway.adapters.clock import SystemClock
 from gateway.connections.accepting import Accepting
+from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub
 from gateway.connections.listener import Address, SocketOptions, listen, open_socket
-from gateway.connections.transport import Connection
 from tests.support.bench import ECHO, FakeAuthenticator, Recording, device, make_settings
 from tests.support.wire import read_answer, request
 

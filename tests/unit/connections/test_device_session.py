@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from gateway.connections.connection import Connection
 from gateway.connections.device_session import MAX_STRIKES, DeviceSession
 from gateway.connections.identity import Identity
-from gateway.connections.transport import Connection
 from gateway.locations.outcome import Durability, Pressure
 from tests.support.bench import Bench, FakeAuthenticator, device
 from tests.support.fake_transport import FakeTransport

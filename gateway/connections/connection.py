@@ -1,0 +1,234 @@
+"""One connected device: an open, authenticated websocket with its limits in time and its events under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from gateway.connections import close_codes
+from gateway.connections.close_codes import Fault, fault_of
+from gateway.connections.heartbeat import Due, judge
+from gateway.connections.hub import TICK_S, Cause, Hub, Session
+from gateway.connections.inflated import Inflated
+from gateway.connections.messages import Ack, Goaway, Nack, encode
+from gateway.connections.registry import Profile
+from gateway.connections.transport import (
+    CLOSING,
+    LEAVING,
+    PAUSED,
+    PAUSED_PRESSURE,
+    PAUSED_RATE,
+    PAUSED_WRITE,
+    RESETTING,
+    Websocket,
+)
+from gateway.locations.event import LocationEvent
+
+if TYPE_CHECKING:
+    from gateway.locations.outcome import Durability
+
+LEAVE_GRACE_S: Final = 2.0
+
+
+class Connection(Websocket):
+    """Also the sender that location outcomes are told to."""
+
+    __slots__ = ("_in_flight", "device", "profile", "session")
+
+    def __init__(self, hub: Hub, slot: int, profile: Profile, device: str, session: Session) -> None:
+        super().__init__(hub, slot)
+        self.profile = profile
+        self.device = device
+        self.session = session
+        self._in_flight = 0
+
+    def open(self, transport: asyncio.Transport, inflated: Inflated | None, rest: bytes) -> None:
+        """Take over from the handshake; `rest` are bytes that came glued to it."""
+        self.transport = transport
+        self._inflated = inflated
+        outbound = self.hub.settings.outbound_max_bytes
+        if outbound < 131_072:
+            transport.set_write_buffer_limits(outbound // 2)
+        transport.set_protocol(self)
+        self.hub.holders[self.slot] = self
+        self.session.opened(self)
+        if rest:
+            self.data_received(rest)
+
+    def on_message(self, payload: bytes) -> None:
+        self.session.text(self, payload)
+
+    # Leaving
+
+    def leave(
+        self, announced: str, cause: str, code: int = 0, reconnect_after_ms: int | None = None, label: str = ""
+    ) -> None:
+        """A planned close: goaway, then the close in the class's style once the acks in flight are out (at most 2 s).
+
+        `code` 0 is the class's own; `reconnect_after_ms` None is what the class asks for and up to a second more.
+        """
+        if self._flags & (CLOSING | LEAVING):
+            return
+        if reconnect_after_ms is None:
+            least_s = self.hub.device_class(self.profile.device_class).reconnect_after_s
+            reconnect_after_ms = int(least_s * 1000) + self.hub.chance.randrange(1000)
+        self.send(encode(Goaway(announced, reconnect_after_ms)))  # type: ignore[arg-type]
+        if self._flags & CLOSING:
+            return
+        self._flags |= LEAVING
+        self.hub.causes[self.slot] = Cause(cause, code, label)
+        if self._in_flight or announced == "token_expired":
+            self.hub.set_deadline(self.slot, LEAVE_GRACE_S)
+        else:
+            self._finish_leaving()
+
+    def stay(self) -> None:
+        """The reason to leave is gone: a new token came in time."""
+        if self._flags & LEAVING and self.hub.causes[self.slot].code == close_codes.TOKEN:
+            self._flags &= ~LEAVING
+            del self.hub.causes[self.slot]
+            self.hub.table.deadline_s[self.slot] = 0
+
+    def _finish_leaving(self) -> None:
+        cause = self.hub.causes[self.slot]
+        style, _, code = self.hub.device_class(self.profile.device_class).close.partition(":")
+        # A replaced device must learn that it is: after a reset it would come back and push out its successor.
+        if style == "abort" and cause.code != close_codes.REPLACED:
+            cause.code = cause.code or close_codes.ABNORMAL
+            # A reset drops what is not sent yet: the goaway and the acks of this turn get a tick to leave.
+            if self._flags & RESETTING:
+                self.reset()
+            else:
+                self._flags |= RESETTING
+                self.hub.set_deadline(self.slot, TICK_S)
+        else:
+            self.close(cause.code or int(code), cause.reason, cause.reason, cause.label)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        hub = self.hub
+        self._flags |= CLOSING
+        cause = hub.causes.get(self.slot) or Cause(_network_reason(exc), close_codes.ABNORMAL)
+        code = cause.code or close_codes.ABNORMAL
+        if self._inflated is not None:
+            self._inflated.release()
+            self._inflated = None
+        fault = Fault.PLAN if self._flags & LEAVING else fault_of(code)
+        hub.registry.remove(self, hub.clock.time_ms(), code, cause.reason, fault)
+        if hub.registry.total == 0:
+            hub.emptied.set()
+        hub.disconnects[cause.label, code, fault] += 1
+        hub.log.info(
+            "disconnect",
+            account=self.profile.account.name,
+            device=self.device,
+            reason=cause.reason,
+            code=code,
+            fault=fault,
+        )
+        hub.admission.open -= 1
+        self.session.closed(self)
+        hub.free_slot(self.slot)
+
+    # Time
+
+    def look(self, now_s: float) -> None:
+        """The wheel has come to this connection."""
+        hub, slot = self.hub, self.slot
+        table = hub.table
+        if self._flags & PAUSED_RATE and table.bytes_s[slot] - now_s <= hub.bytes_burst_s:
+            self._resume(PAUSED_RATE)
+        if self._flags & PAUSED:
+            table.heard_s[slot] = now_s
+        planned_s = 0.0 if self._flags & (LEAVING | CLOSING) else table.planned_s[slot]
+        due, next_s = judge(now_s, table.heard_s[slot], hub.settings.heartbeat_s, planned_s, table.deadline_s[slot])
+        if self._flags & PAUSED_RATE:
+            next_s = min(next_s, table.bytes_s[slot] - hub.bytes_burst_s)
+        hub.wheel.schedule(slot, next_s)
+        if due is Due.PING:
+            self.ping()
+        elif due is Due.DEAD:
+            self._dead()
+        elif due is Due.DEADLINE:
+            table.deadline_s[slot] = 0
+            self._deadline()
+        elif due is Due.LEAVE:
+            self._planned()
+
+    def _dead(self) -> None:
+        """No answer to a ping: the close frame says so to a peer that can still hear."""
+        if self._flags & CLOSING:
+            self.transport.abort()
+        else:
+            self.close(close_codes.HEARTBEAT_TIMEOUT, "no answer to a ping", "heartbeat_timeout")
+
+    def _deadline(self) -> None:
+        if self._flags & CLOSING:
+            self.transport.abort()
+        elif self._flags & LEAVING:
+            self._finish_leaving()
+        elif self._flags & PAUSED_WRITE:
+            self.fail(close_codes.SLOW_CONSUMER, "nothing was read for a heartbeat")
+
+    def _planned(self) -> None:
+        """The age is reached, or the token is about to end."""
+        hub, slot = self.hub, self.slot
+        hub.table.planned_s[slot] = 0
+        if hub.is_aged(slot):
+            self.leave("max_age", "max_age")
+        else:
+            self.leave("token_expired", "token_expired", close_codes.TOKEN)
+
+    # Outcomes of location events
+
+    @property
+    def in_flight(self) -> int:
+        """Events whose outcome is not known yet."""
+        return self._in_flight
+
+    def submitted(self, events: int, pause: bool) -> None:
+        """So many more events wait for their outcome; `pause`: read no more until told so."""
+        self._in_flight += events
+        if pause:
+            self._pause(PAUSED_PRESSURE)
+
+    def acknowledge(self, events: Sequence[LocationEvent], durability: Durability) -> None:
+        """These events are durable."""
+        self._in_flight -= len(events)
+        self._remember(events)
+        self.send(encode(Ack([event.id for event in events], durability.value)))
+        self._settled()
+
+    def refuse(self, ids: Sequence[str], code: str, message: str, retry_after_ms: int | None) -> None:
+        """These events were not taken."""
+        self._in_flight -= len(ids)
+        self.send(encode(Nack(ids, code, message, retry_after_ms)))
+        self._settled()
+
+    def resume_reading(self) -> None:
+        """The pipeline has room again."""
+        self._resume(PAUSED_PRESSURE)
+
+    def _settled(self) -> None:
+        if self._in_flight == 0 and self._flags & LEAVING and not self._flags & (CLOSING | RESETTING):
+            cause = self.hub.causes[self.slot]
+            if cause.code != close_codes.TOKEN:
+                self._finish_leaving()
+
+    def _remember(self, events: Sequence[LocationEvent]) -> None:
+        table, slot = self.hub.table, self.slot
+        newest = max(events, key=lambda event: event.time)
+        if newest.time >= table.position_ms[slot]:
+            table.position_ms[slot] = newest.time
+            table.lat[slot] = newest.lat
+            table.lon[slot] = newest.lon
+
+
+def _network_reason(exc: Exception | None) -> str:
+    if exc is None:
+        return "eof"
+    if isinstance(exc, ConnectionResetError | BrokenPipeError):
+        return "reset"
+    if isinstance(exc, TimeoutError):
+        return "timed_out"
+    return "broken"
