@@ -11,7 +11,7 @@ import msgspec
 from gateway.errors import HeiwaError, SettingsError
 from loadtest import prometheus, records
 from loadtest.recorder import Recorder
-from loadtest.records import Line
+from loadtest.records import Begin, Line
 from loadtest.report import report
 from loadtest.result import Result, result
 from loadtest.series import Second
@@ -61,6 +61,18 @@ def make(folder: Path) -> Path:
     return folder.absolute()
 
 
+def begins(folder: Path) -> Begin:
+    """The first record of a run. Raises HeiwaError."""
+    try:
+        with (folder / SAMPLES).open("rb") as file:
+            first = next(records.read(file), None)
+    except (OSError, ValueError) as error:
+        raise HeiwaError(f"there is no run in {folder}: {error}") from error
+    if not isinstance(first, Begin):
+        raise HeiwaError(f"there is no run in {folder}: {SAMPLES} does not begin with one")
+    return first
+
+
 def replay(folders: Sequence[Path]) -> Recorder:
     """The records of one run, of one machine or of several shares. Raises HeiwaError."""
     recorder = Recorder()
@@ -89,6 +101,6 @@ def write(folder: Path, recorder: Recorder) -> Outcome:
     except ValueError as error:
         raise HeiwaError(str(error)) from error
     (folder / RESULT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome.result), indent=2))
-    (folder / METRICS).write_text(prometheus.text(outcome.result))
-    (folder / REPORT).write_text(report.html([report.run_of(outcome.result, seconds, recorder.machine)]))
+    (folder / METRICS).write_text(prometheus.text(outcome.result), "utf-8")
+    (folder / REPORT).write_text(report.html([report.run_of(outcome.result, seconds, recorder.machine)]), "utf-8")
     return outcome

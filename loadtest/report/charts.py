@@ -1,0 +1,201 @@
+"""The series that a report draws: named lines over the seconds since the fleet began to connect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from loadtest.records import Happened
+from loadtest.series import Machine, Second
+
+# More points than this cannot be seen; longer runs are drawn in steps of several seconds.
+MAX_POINTS = 1200
+
+Values = list[float | None]
+
+
+class Line(Struct, frozen=True):
+    """One line of a chart. `group`: lines of one group share a colour and are not named one by one."""
+
+    name: str
+    values: Values
+    group: str = ""
+
+
+class Chart(Struct, frozen=True):
+    """`unit` is `bytes`, `ms`, `cores`, `/s` or empty (a number); `note` says what to know when reading it."""
+
+    key: str
+    title: str
+    unit: str
+    lines: list[Line]
+    note: str = ""
+    stepped: bool = False
+
+
+class Mark(Struct, frozen=True):
+    """Something that happened at `at_s`, drawn as a vertical line. `kind`: phase, action or died."""
+
+    at_s: float
+    text: str
+    kind: str
+
+
+def times(seconds: Sequence[Second], zero_s: float) -> list[float]:
+    """Seconds since `zero_s` of what `charts` draws."""
+    return [second.time_s - zero_s for second in _stepped(seconds)]
+
+
+def marks(events: Iterable[Happened], zero_s: float) -> list[Mark]:
+    """Phases, actions and deaths."""
+    return [
+        Mark(event.time_ms / 1000 - zero_s, event.name if event.what == "phase" else event.text, event.what)
+        for event in events
+        if event.what in ("action", "died") or event.name in ("connect", "measure", "settle", "stop")
+    ]
+
+
+def charts(seconds: Sequence[Second], machine: Machine) -> list[Chart]:
+    """All charts, each line as long as `times`."""
+    drawn = _stepped(seconds)
+    found = [*_fleet(drawn), *_latencies(seconds, drawn), *_machine(drawn, machine)]
+    return [chart for chart in found if any(value is not None for line in chart.lines for value in line.values)]
+
+
+def _fleet(drawn: Sequence[Second]) -> list[Chart]:
+    codes = sorted({code for second in drawn for code in second.closed})
+    statuses = sorted({status for second in drawn for status in second.refused})
+    ends = [Line(code, _rate(drawn, lambda second, code=code: second.closed.get(code, 0))) for code in codes]
+    ends += [
+        Line(f"refused {status}", _rate(drawn, lambda second, status=status: second.refused.get(status, 0)))
+        for status in statuses
+    ]
+    return [
+        Chart(
+            "connections",
+            "Connections",
+            "",
+            [
+                Line("connected", [second.connected for second in drawn]),
+                Line("connecting", [second.connecting for second in drawn]),
+            ],
+        ),
+        Chart("connects", "Connects a second", "/s", [Line("connects", _rate(drawn, lambda s: s.connects))]),
+        Chart("closes", "Closes and refusals a second", "/s", ends, "By close code; 1006: no close frame was seen."),
+        Chart(
+            "events",
+            "Events a second",
+            "/s",
+            [
+                Line("sent", _rate(drawn, lambda s: s.sent)),
+                Line("acked", _rate(drawn, lambda s: s.acked)),
+                Line("nacked", _rate(drawn, lambda s: s.nacked)),
+            ],
+        ),
+        Chart(
+            "open",
+            "Events without an answer",
+            "",
+            [
+                Line("in flight", [second.in_flight for second in drawn]),
+                Line("waiting on devices", [second.waiting for second in drawn]),
+            ],
+        ),
+    ]
+
+
+def _latencies(seconds: Sequence[Second], drawn: Sequence[Second]) -> list[Chart]:
+    def worst(name: str) -> Values:
+        """The greatest of each step: a peak must not vanish because a run was long."""
+        size = _step(len(seconds))
+        found: Values = []
+        for start in range(0, len(seconds), size):
+            values = [getattr(second, name) for second in seconds[start : start + size]]
+            found.append(max((value for value in values if value is not None), default=None))
+        return found
+
+    assert len(worst("ack_p50_ms")) == len(drawn)
+    return [
+        Chart(
+            "ack",
+            "From the intended time of an event to its ack",
+            "ms",
+            [Line("p50", worst("ack_p50_ms")), Line("p99", worst("ack_p99_ms")), Line("slowest", worst("ack_max_ms"))],
+            "Of the acks of each second. An event that had to wait on the device counts from when it was due.",
+        ),
+        Chart(
+            "gaps",
+            "Connecting",
+            "ms",
+            [Line("connect p99", worst("connect_p99_ms")), Line("gap p99", worst("gap_p99_ms"))],
+            "Connect: first packet to welcome. Gap: from a lost connection to the next one.",
+        ),
+    ]
+
+
+def _machine(drawn: Sequence[Second], machine: Machine) -> list[Chart]:
+    cpu: list[Line] = []
+    memory: list[Line] = []
+    totals: dict[str, list[Values]] = {}
+    for name, readings in sorted(machine.processes.items()):
+        role = next(iter(readings.values())).role
+        found = _carried(drawn, readings)
+        used = [None if reading is None else reading.cpu_s for reading in found]
+        cpu.append(Line(name, _per_second(drawn, used), role))
+        memory.append(Line(name, [None if reading is None else reading.rss_bytes for reading in found], role))
+        totals.setdefault(role, []).append(memory[-1].values)
+    kernel = _carried(drawn, machine.kernel)
+    sums = [Line(f"{role}s" if len(of) > 1 else role, _sum(of)) for role, of in totals.items()]
+    sums.append(Line("kernel: slab and TCP", [None if k is None else k.slab_bytes + k.tcp_bytes for k in kernel]))
+    return [
+        Chart("cpu", "CPU of each process", "cores", cpu),
+        Chart("memory", "Memory in all", "bytes", sums, "RSS of the processes; the kernel's is of the whole machine."),
+        Chart("rss", "Memory of each process", "bytes", memory),
+    ]
+
+
+def _stepped(seconds: Sequence[Second]) -> list[Second]:
+    """The last of each step."""
+    size = _step(len(seconds))
+    return [seconds[min(start + size, len(seconds)) - 1] for start in range(0, len(seconds), size)]
+
+
+def _step(count: int) -> int:
+    return max(1, -(-count // MAX_POINTS))
+
+
+def _rate(drawn: Sequence[Second], count: Callable[[Second], int]) -> Values:
+    return _per_second(drawn, [count(second) for second in drawn])
+
+
+def _per_second(drawn: Sequence[Second], counts: Sequence[float | None]) -> Values:
+    """Differences of a counter, a second; the first has nothing before it."""
+    found: Values = [None]
+    for index in range(1, len(counts)):
+        now, before = counts[index], counts[index - 1]
+        span = drawn[index].time_s - drawn[index - 1].time_s
+        found.append(None if now is None or before is None else max(0.0, (now - before) / span))
+    return found[: len(counts)]
+
+
+def _carried(drawn: Sequence[Second], readings: dict[int, Any]) -> list[Any]:
+    """For each drawn second the last reading before it; None before the first and after the last one."""
+    moments = sorted(readings)
+    found: list[Any] = []
+    at = -1
+    for second in drawn:
+        while at + 1 < len(moments) and moments[at + 1] <= second.time_s:
+            at += 1
+        ended = at == len(moments) - 1 and second.time_s - moments[at] > 2 if at >= 0 else True
+        found.append(None if ended else readings[moments[at]])
+    return found
+
+
+def _sum(values: list[Values]) -> Values:
+    found: Values = []
+    for column in zip(*values, strict=True):
+        known = [value for value in column if value is not None]
+        found.append(sum(known) if known else None)
+    return found
