@@ -22,6 +22,7 @@ KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 MAX_HEAD_BYTES = 16_384
 MAX_FRAME_BYTES = 16_777_216
+SMALL_BUFFER_BYTES = 2304  # the least that Linux grants (socket(7))
 
 CONNECTING, OPENING, OPEN, LEAVING, REFUSED = range(5)
 
@@ -126,6 +127,14 @@ class Device(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
+    def stop_reading(self) -> None:
+        """Read nothing more, with little room left in the kernel, so that the server notices soon."""
+        assert self.transport is not None
+        self.transport.pause_reading()
+        sock: socket.socket | None = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
+
     # Reading
 
     def _opened(self, head: bytes) -> bool:
@@ -144,12 +153,16 @@ class Device(asyncio.Protocol):
         while size - position >= 2:
             first, length = data[position], data[position + 1]
             start = position + 2
+            if length > 127:
+                # RFC 6455, 5.1: a client MUST close a connection if it detects a masked frame.
+                self._broken()
+                return
             if length > 125:
                 extra = 2 if length == 126 else 8
                 start += extra
                 if size < start:
                     break
-                length = int.from_bytes(data[start - extra : start], "big") if length < 128 else MAX_FRAME_BYTES + 1
+                length = int.from_bytes(data[start - extra : start], "big")
             if length > MAX_FRAME_BYTES:
                 self._broken()
                 return

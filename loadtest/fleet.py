@@ -61,6 +61,7 @@ class Fleet:
         self.sender = self.population.sender
         self._deadline_s = math.inf
         self._cut_short = False
+        self._mourned = 0
         self._next_sample_ms = 0
         self._loop = asyncio.get_running_loop()
 
@@ -170,24 +171,26 @@ class Fleet:
     def _is_over(self, now_s: float) -> bool:
         ledger, population = self.sender.ledger, self.population
         if not population.closing:
+            if population.counts[GIVEN_UP] != self._mourned:
+                self._mourned = population.counts[GIVEN_UP]
+                self._give_up_open(GIVEN_UP, "the device stopped for good")
             if (ledger.in_flight or ledger.waiting) and now_s < self._deadline_s:
                 return False
             if not self._cut_short:
-                self._give_up_open()
+                self._give_up_open(UP, "it was not acknowledged")
+                self._give_up_open(None, "the device did not come back in time")
             self._deadline_s = now_s + CLOSE_S
             population.close()
         return population.counts[DONE] == self.options.devices or now_s >= self._deadline_s
 
-    def _give_up_open(self) -> None:
-        ledger = self.sender.ledger
+    def _give_up_open(self, phase: int | None, why: str) -> None:
+        """What is open on devices in this phase (None: any) will not be answered any more."""
+        ledger, phases = self.sender.ledger, self.population.phases
         if not ledger.in_flight and not ledger.waiting:
             return
         for slot in range(self.options.devices):
-            if ledger.flying[slot] or ledger.stored[slot]:
-                why = (
-                    "it was not acknowledged" if self.population.phases[slot] == UP else "the device did not come back"
-                )
-                self._lost(slot, self.sender.give_up(slot), why)
+            if (ledger.flying[slot] or ledger.stored[slot]) and phase in (None, phases[slot]):
+                self._lost(slot, ledger.lose_open(slot), why)
 
     def _end(self) -> None:
         self._emit(round((time.monotonic() + self._wall_s) * 1000))

@@ -74,7 +74,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     churn_period_s: Annotated[float, Meta(ge=0)] = 0.0
     connects_at_once: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
-    finish_s: Annotated[float, Meta(ge=0)] = 20.0
+    finish_s: Annotated[float, Meta(ge=0)] = 15.0
     acked_file: str = ""
     probe: bool = True
 

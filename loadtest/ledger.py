@@ -21,6 +21,7 @@ class Ledger:
         self._holes: dict[int, list[int]] = {}
         self.made = array("I", bytes(4 * devices))
         self._low = array("I", bytes(4 * devices))  # all numbers up to here are settled
+        self._floor = array("I", bytes(4 * devices))  # none up to here is stored
         self.flying = array("I", bytes(4 * devices))
         self.stored = array("I", bytes(4 * devices))
         self.sent = self.acked = self.nacked = self.lost = self.resent = 0
@@ -58,11 +59,12 @@ class Ledger:
         """Send the oldest stored ones, at most so many: numbers and intended moments; they fly from now on."""
         taken: list[tuple[int, float]] = []
         if most > 0 and self.stored[slot]:
-            for number in self._open(slot):
+            for number in self._maybe_stored(slot):
                 key = slot << 32 | number
                 intended_s = self._stored.pop(key, None)
                 if intended_s is None:
                     continue
+                self._floor[slot] = number
                 self.resent += intended_s < 0
                 intended_s = abs(intended_s)
                 taken.append((number, intended_s))
@@ -93,6 +95,7 @@ class Ledger:
             self.flying[slot] -= 1
             self._stored[slot << 32 | number] = -intended_s
             self.stored[slot] += 1
+            self._floor[slot] = min(self._floor[slot], number - 1)
 
     def disconnected(self, slot: int) -> None:
         """What was in flight may or may not have arrived: it is stored, to be sent again with the same ids."""
@@ -122,12 +125,20 @@ class Ledger:
         """The numbers that may be open, oldest first."""
         return iter(range(self._low[slot] + 1, self.made[slot] + 1))
 
+    def _maybe_stored(self, slot: int) -> Iterator[int]:
+        """The numbers that may be stored, oldest first."""
+        return iter(range(max(self._low[slot], self._floor[slot]) + 1, self.made[slot] + 1))
+
     def _is_open(self, slot: int, number: int) -> bool:
         key = slot << 32 | number
         return key in self._flying or key in self._stored
 
     def _oldest(self, slot: int) -> int | None:
-        return next((number for number in self._open(slot) if slot << 32 | number in self._stored), None)
+        for number in self._maybe_stored(slot):
+            if slot << 32 | number in self._stored:
+                self._floor[slot] = number - 1
+                return number
+        return None
 
     def _lose(self, slot: int, number: int) -> None:
         if self._close(slot, number) is not None:

@@ -282,7 +282,7 @@ class Population:
         self.sender.welcomed(slot, welcome)
         self._plan(slot, now_s)
         if self._faults[slot] & _SLOW and device.transport is not None:
-            device.transport.pause_reading()
+            device.stop_reading()
 
     def _asked_to_leave(self, device: Device, goaway: Goaway) -> None:
         self.tally.goaways += 1

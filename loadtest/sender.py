@@ -165,10 +165,6 @@ class Sender:
             assert device is not None
             device.send(self._events.locations(self._first + slot, events))
 
-    def give_up(self, slot: int) -> list[int]:
-        """Nobody waits for answers any more; the numbers of what is lost."""
-        return self.ledger.lose_open(slot)
-
     def ids(self, numbers: Sequence[int]) -> list[str]:
         return [self._events.id_of(number) for number in numbers]
 
