@@ -235,12 +235,12 @@ def _conduct(options: Options, as_json: bool) -> Outcome:
     from loadtest.live import LiveView, PlainView, QuietView
 
     async def conduct() -> Outcome:
-        stop = asyncio.Event()
+        stop, at_once = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, lambda: (at_once if stop.is_set() else stop).set())
         with QuietView() if as_json else LiveView() if sys.stdout.isatty() else PlainView() as view:
-            return await Conductor(options, view).run(stop)
+            return await Conductor(options, view).run(stop, at_once)
 
     return asyncio.run(conduct())
 

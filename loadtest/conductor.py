@@ -68,7 +68,7 @@ class View(Protocol):
 
 
 class Conductor:
-    """Use once: `await run(stop)`; setting `stop` ends it early, but in order."""
+    """Use once: `await run(…)`; `stop` ends it early, but in order; `at_once` kills what still runs."""
 
     def __init__(self, options: Options, view: View) -> None:
         self._options = options
@@ -83,11 +83,12 @@ class Conductor:
         self._watchers: list[asyncio.Task[None]] = []
         self._count = 0 if options.targets else options.gateways or plan.gateways(options.scenario, self._devices)
 
-    async def run(self, stop: asyncio.Event) -> Outcome:
+    async def run(self, stop: asyncio.Event, at_once: asyncio.Event) -> Outcome:
         """The whole run; returns what was written to the folder. Raises HeiwaError when it could not begin."""
         self._stop = stop
         await self._check()
         out = run_folder.make(self._options.out)
+        self._watch(at_once, self._kill_all)
         with Journal(out) as self._journal:
             try:
                 await self._begin(out)
@@ -101,6 +102,7 @@ class Conductor:
 
     async def _check(self) -> None:
         plan.check_files(self._scenario, self._devices, self._count, machine.file_limit(), machine.system_files_free())
+        plan.check_memory(self._devices, len(self._parts), self._count, machine.memory_available_bytes())
         for url in self._options.targets:
             await asyncio.to_thread(preflight.check_target, url, self._options.secret, self._scenario.fleet.account)
 
@@ -142,7 +144,10 @@ class Conductor:
                 await gateway.start(secret_file, self._scenario.gateways.settings)
             self._watch(gateway.ended, lambda: self._gateway_ended(gateway))
 
-        await asyncio.gather(*(start(gateway) for gateway in self._gateways))
+        started = await asyncio.gather(*map(start, self._gateways), return_exceptions=True)
+        for failed in started:
+            if failed is not None:
+                raise failed
         return secret
 
     async def _play(self) -> None:
@@ -193,21 +198,32 @@ class Conductor:
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        acked = [out / f"{part.name}.acked" for part in self._parts]
         if self._fleets and (self._gateways or self._options.operations):
             self._phase("judge", 60)
-            judged = await stores.judge(
-                [gateway.folder for gateway in self._gateways],
-                self._options.operations,
-                self._options.secret,
-                self._scenario.fleet.account,
-                acked,
-                self._recorder.totals()["acked"],
-            )
-            self._record(judged)
-            if not self._options.keep_data and not judged.lost and not judged.doubled:
-                stores.remove([gateway.folder for gateway in self._gateways], acked)
+            await self._judge(out)
         self._happen("phase", "end", name="end")
+
+    async def _judge(self, out: Path) -> None:
+        """Look for every acknowledged event in what was stored; nothing of it is kept unless something is missing."""
+        acked = [out / f"{part.name}.acked" for part in self._parts]
+        folders = [gateway.folder for gateway in self._gateways]
+        options, told = self._options, self._recorder.totals()["acked"]
+        account = self._scenario.fleet.account
+        try:
+            judged = await stores.judge(folders, options.operations, options.secret, account, acked, told)
+        except (HeiwaError, OSError) as error:
+            self._note(f"loss and doubling are not judged: {error}")
+            return
+        self._record(judged)
+        if judged.acked < told:
+            self._note(f"{told - judged.acked} acknowledged events are not judged: who knew their ids has died")
+        if not options.keep_data and not judged.lost and not judged.doubled:
+            stores.remove(folders, [*acked, out / "secret"])
+
+    async def _kill_all(self) -> None:
+        """The second Ctrl-C."""
+        await asyncio.gather(*(fleet.kill() for fleet in self._fleets), return_exceptions=True)
+        await asyncio.gather(*(gateway.kill() for gateway in self._gateways), return_exceptions=True)
 
     def _description(self) -> Begin:
         options = self._options

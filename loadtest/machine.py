@@ -66,6 +66,11 @@ def file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
+def memory_available_bytes() -> int:
+    """What new processes can have without swapping."""
+    return _kilobytes(Path("/proc/meminfo").read_text())["MemAvailable"]
+
+
 def system_files_free() -> int:
     """What is left of the system's file table."""
     used, _, most = Path("/proc/sys/fs/file-nr").read_text().split()

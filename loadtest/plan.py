@@ -17,6 +17,9 @@ from loadtest.scenario import Scenario, arrival
 FILE_RESERVE = 256
 # Two ends of each websocket, when gateways and fleet share the machine.
 FILES_A_CONNECTION = 2
+# About what is needed, rounded up: 4 KB of kernel a socket and 2 KB of each process a connection, and bare processes.
+BYTES_AN_END = 6_000
+BYTES_A_PROCESS = 50_000_000
 # Loopback addresses from here on are the fleet's; one has 28,000 ports.
 FIRST_SOURCE = 2
 
@@ -95,6 +98,18 @@ def check_files(scenario: Scenario, devices: int, count: int, limit: int, system
             "--devices",
             f"{devices} devices need {needed} files and the system has {system_free} left; raise fs.file-max or use "
             f"--devices {system_free // (needed // devices)}",
+        )
+
+
+def check_memory(devices: int, fleets: int, count: int, available_bytes: int) -> None:
+    """Raises SettingsError when the processes of this machine, `count` gateways among them, will not fit."""
+    ends = 2 if count else 1
+    needed = devices * ends * BYTES_AN_END + (fleets + count) * BYTES_A_PROCESS
+    if needed > available_bytes:
+        raise SettingsError(
+            "--devices",
+            f"{devices} devices need about {needed / 1e9:.1f} GB in {fleets + count} processes, and "
+            f"{available_bytes / 1e9:.1f} GB are available; take fewer, or more machines with --share",
         )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from loadtest.records import Judged
 
@@ -72,7 +73,7 @@ def data_folder(folder: Path, account: str) -> Store:
 
     def indexed() -> Iterator[Pair]:
         for path in sorted(folder.glob(INDEX_PATTERN)):
-            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            with _opened(path) as database:
                 # A device's account is its number less one (sqlite_day.py).
                 yield from database.execute(
                     "SELECT device.name, location.id FROM location JOIN device ON device.number = location.device "
@@ -84,13 +85,23 @@ def data_folder(folder: Path, account: str) -> Store:
         path = folder / "spool.db"
         if not path.exists():
             return
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        with _opened(path) as database:
             for (body,) in database.execute("SELECT body FROM record"):
                 for group in _decode(body):
                     if group.account == account:
                         yield from ((group.device, event.id) for event in group.events)
 
     return Store(indexed, waiting)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Read only. Raises StoreError."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
 
 
 def acked_files(paths: Sequence[Path], account: str) -> Pairs:
