@@ -1,0 +1,162 @@
+"""Scenario files: those that ship, what is refused and how, and how a fleet is split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import loadtest
+from gateway.errors import SettingsError
+from loadtest import plan
+from loadtest.fleet_options import load as load_fleet_options
+from loadtest.plan import Common, Share
+from loadtest.scenario import Scenario, json_schema, known_keys, parse
+
+SHIPPED = sorted((Path(loadtest.__file__).parent / "scenarios").glob("*.toml"))
+COMMON = Common(["ws://127.0.0.1:1/ws"], "s" * 32, 7, "run.", True, 0)
+
+
+def test_all_that_are_promised_ship() -> None:
+    names = {path.stem for path in SHIPPED}
+    assert names == {"steady", "storm", "walk", "churn", "slow-readers", "half-open", "node-loss"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_scenario_is_whole(path: Path) -> None:
+    scenario = parse(path.read_text(), path.name)
+    assert scenario.description.endswith(".")
+    assert scenario.thresholds
+    part = plan.parts(scenario, Share())[0]
+    options = plan.fleet_options(scenario, part, COMMON, "")
+    assert load_fleet_options(msgspec.json.encode(options).decode()).devices == scenario.fleet.devices
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("[fleet]\ndevics = 3", "fleet.devics", "did you mean fleet.devices?"),
+        ("[flet]\ndevices = 3", "flet", "did you mean fleet?"),
+        ("[conect]\n", "conect", "did you mean connect?"),
+        ("[fleet]\nperiod_s = 3", "fleet.period_s", "did you mean"),
+        ("[[actions]]\nat_s = 1\ndoo = 'cut'", "actions.doo", "did you mean actions.do?"),
+        ("[fleet]\ndevices = 0", "", ">= 1"),
+        ("[fleet.kernels]\npatent = 1", "", "patent"),
+        ("[fleet.kernels]\npatient = 0.5", "fleet.kernels", "add up to 0.5"),
+        ("[connect]\nkind = 'constant'\nrate_per_s = 0", "connect", "rate_per_s above 0"),
+        ("[connect]\nkind = 'periodic'", "", "periodic"),
+        ("[run]\nduration_s = 5\n[[actions]]\nat_s = 5\ndo = 'cut'", "actions.at_s", "before the end"),
+        ("thresholds = ['ack_99 < 3']", "thresholds", "did you mean ack_p99_ms?"),
+        ("thresholds = ['ack_p99_ms']", "thresholds", "comparisons are"),
+        ("not toml", "", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_said(text: str, key: str, said: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse(text, "my.toml")
+    assert refused.value.key == key
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("fleet.devices=70", 70),
+        ("connect.kind=poisson", "poisson"),
+        ("connect.kind='poisson'", "poisson"),
+        ("thresholds=['lost == 0']", ["lost == 0"]),
+        ("gateways.settings.connections.heartbeat_s=5", {"connections.heartbeat_s": 5}),
+        ("fleet.kernels={naive=1}", {"naive": 1}),
+    ],
+)
+def test_overrides_win(override: str, value: object) -> None:
+    scenario: Any = parse("[fleet]\ndevices = 2", "my.toml", [override])
+    for name in override.partition("=")[0].removesuffix(".connections.heartbeat_s").split("."):
+        scenario = getattr(scenario, name)
+    assert scenario == value
+
+
+@pytest.mark.parametrize("override", ["fleet.devices", "=3", "actions.at_s=3", "fleet.device=3"])
+def test_overrides_that_mean_nothing_are_refused(override: str) -> None:
+    with pytest.raises(SettingsError):
+        parse("[[actions]]\nat_s = 1\ndo = 'cut'", "my.toml", [override])
+
+
+def test_the_schema_knows_every_key() -> None:
+    definitions = json_schema()["$defs"]
+    keys = {
+        (section, name): value
+        for section, definition in definitions.items()
+        for name, value in definition["properties"].items()
+    }
+    for key in known_keys():
+        section, _, name = key.rpartition(".")
+        owner = {"": "Scenario", "actions": "Action"}.get(section, section.capitalize())
+        assert (owner, name) in keys
+    assert all(definition["additionalProperties"] is False for definition in definitions.values())
+
+
+@pytest.mark.parametrize(("devices", "of"), [(1, 1), (7, 3), (200_000, 8), (40_001, 2)])
+def test_all_shares_together_hold_each_device_once(devices: int, of: int) -> None:
+    scenario = parse("", "my.toml", [f"fleet.devices={devices}"])
+    held: list[int] = []
+    for number in range(1, of + 1):
+        for part in plan.parts(scenario, Share(number, of)):
+            assert 0 < part.devices <= scenario.fleet.devices_each
+            held += range(part.first, part.first + part.devices)
+    assert held == list(range(devices))
+
+
+def test_rates_of_all_processes_add_up() -> None:
+    scenario = parse("", "my.toml", ["fleet.devices=100000", "connect.rate_per_s=3000", "events.rate_per_s=50"])
+    parts = [part for number in (1, 2) for part in plan.parts(scenario, Share(number, 2))]
+    options = [plan.fleet_options(scenario, part, COMMON, "") for part in parts]
+    assert sum(option["connect"]["rate_per_s"] for option in options) == pytest.approx(3000)
+    assert sum(option["events"]["rate_per_s"] for option in options) == pytest.approx(50)
+
+
+@pytest.mark.parametrize(("text", "share"), [("1/1", Share(1, 1)), (" 3/8 ", Share(3, 8))])
+def test_a_share_is_read(text: str, share: Share) -> None:
+    assert plan.share(text) == share
+
+
+@pytest.mark.parametrize("text", ["0/1", "2/1", "1", "a/b", "-1/2", ""])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="write 3/8"):
+        plan.share(text)
+
+
+def test_more_shares_than_devices_are_refused() -> None:
+    with pytest.raises(SettingsError, match="leave none"):
+        plan.parts(parse("", "my.toml", ["fleet.devices=1"]), Share(1, 2))
+
+
+def test_too_few_files_are_said_with_what_to_change() -> None:
+    scenario = parse("", "my.toml")
+    plan.check_files(scenario, 36_000, 2, 20_000, 1_000_000)
+    with pytest.raises(SettingsError, match=r"fleet\.devices_each=768"):
+        plan.check_files(scenario, 36_000, 2, 1024, 1_000_000)
+    with pytest.raises(SettingsError, match="--gateways 2"):
+        plan.check_files(scenario, 36_000, 1, 20_000, 1_000_000)
+    with pytest.raises(SettingsError, match="--devices 25000"):
+        plan.check_files(scenario, 36_000, 2, 20_000, 50_000)
+    plan.check_files(scenario, 36_000, 0, 20_000, 50_000)
+
+
+def test_too_little_memory_is_said() -> None:
+    plan.check_memory(200_000, 12, 12, 20_000_000_000)
+    with pytest.raises(SettingsError, match=r"need about 3\.6 GB"):
+        plan.check_memory(200_000, 12, 12, 2_000_000_000)
+
+
+def test_sources_are_distinct() -> None:
+    sources = [plan.source(number) for number in range(600)]
+    assert len(set(sources)) == 600
+    assert sources[0] == "127.0.0.2"
+    assert sources[250] == "127.0.1.2"
+
+
+def test_defaults_are_a_scenario() -> None:
+    assert parse("", "my.toml") == Scenario()
