@@ -306,7 +306,7 @@ async def run(text: str) -> None:
     options = fleet_options.load(text)
     raise_file_limit(options.devices)
     fleet_options.tracks(options.tracks)
-    connector = Connector(options, await tokens_of(options))
+    connector = Connector(options, tokens_of(options))
     if options.probe:
         await probe(connector, options)
     fleet = Fleet(options, connector, write_line)

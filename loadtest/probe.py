@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import subprocess
 
 import msgspec
 
@@ -23,21 +24,18 @@ class _Problem(msgspec.Struct):
     detail: str = ""
 
 
-async def tokens_of(options: Options) -> list[str]:
+def tokens_of(options: Options) -> list[str]:
     """The tokens of all devices from `token_command`; none: they are made from the secret. Raises SettingsError."""
     if not options.token_command:
         return []
     names = "".join(f"{options.name(slot)}\n" for slot in range(options.devices))
     try:
-        process = await asyncio.create_subprocess_exec(
-            *options.token_command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
+        done = subprocess.run(options.token_command, input=names.encode(), stdout=subprocess.PIPE, check=False)
     except OSError as error:
         raise SettingsError("token_command", f"{options.token_command[0]}: {error.strerror}") from error
-    output, _ = await process.communicate(names.encode())
-    if process.returncode:
-        raise SettingsError("token_command", f"it ended with {process.returncode}")
-    tokens = output.decode(errors="replace").split()
+    if done.returncode:
+        raise SettingsError("token_command", f"it ended with {done.returncode}")
+    tokens = done.stdout.decode(errors="replace").split()
     if len(tokens) != options.devices:
         raise SettingsError("token_command", f"it wrote {len(tokens)} tokens for {options.devices} devices")
     return tokens

@@ -1,0 +1,386 @@
+"""A fleet process against real gateways: everything arrives, whatever breaks on the way."""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.connections.auth import local_key
+from loadtest import sample
+from loadtest.histogram import Latencies
+from loadtest.sample import Sample
+from tests.support.program import Program
+
+DEVICES = 200
+WITHIN_S = 40.0
+# Tests come back more often than devices should.
+OPEN_HOUSE = ("connections.flap_limit=0",)
+
+
+def free_port() -> int:
+    """A port that nobody has now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class FleetProgram:
+    """`python -m loadtest.fleet` with what it told so far."""
+
+    def __init__(self, **options: Any) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "loadtest.fleet", json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.samples: list[Sample] = []
+        self.events: list[dict[str, Any]] = []
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def take(self, within_s: float = WITHIN_S) -> bool:
+        """Read one line more; false at the end of the output."""
+        line = self._lines.get(timeout=within_s)
+        if line.startswith('{"event"'):
+            self.events.append(json.loads(line))
+        elif line:
+            self.samples.append(sample.decode(line))
+            check(self.samples[-1])
+        return bool(line)
+
+    def until(self, good: Callable[[Sample], bool], within_s: float = WITHIN_S) -> Sample:
+        """The next sample of which that is true."""
+        end_s = time.monotonic() + within_s
+        seen = len(self.samples)
+        while self.take():
+            if len(self.samples) > seen:
+                seen = len(self.samples)
+                if good(self.samples[-1]):
+                    return self.samples[-1]
+            assert time.monotonic() < end_s, f"it did not happen; last: {self.samples[-1:]}, {self.events}"
+        raise AssertionError(f"the fleet ended with {self.process.wait()}: {self.error()}")
+
+    def tell(self, do: str, **arguments: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self.process.stdin.flush()
+
+    def finish(self) -> Sample:
+        """Stop it; the last sample."""
+        self.tell("stop")
+        return self.wait()
+
+    def wait(self) -> Sample:
+        while self.take():
+            pass
+        assert self.process.wait(10) == 0, self.error()
+        return self.samples[-1]
+
+    def error(self) -> str:
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def check(told: Sample) -> None:
+    """What must be true of every second."""
+    assert told.sent == told.acked + told.nacked + told.in_flight + told.stored + told.lost, told
+    assert 0 <= told.connected + told.connecting + told.given_up <= told.devices
+
+
+@contextmanager
+def fleet(*programs: Program, **options: Any) -> Iterator[FleetProgram]:
+    given = {
+        "urls": [program.url for program in programs],
+        "devices": DEVICES,
+        "secret": local_key(programs[0].folder).decode() if programs else "x" * 32,
+        "account": "default",
+        "sources": 2,
+        "connect": {"rate_per_s": 500},
+        "events": {"period_s": 1},
+        "finish_s": 12,
+        **options,
+    }
+    started = FleetProgram(**given)
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def acked_ids(path: Path) -> set[tuple[str, str]]:
+    """Device and id of every acked event, from the file a fleet leaves."""
+    found = set()
+    for line in path.read_text().splitlines():
+        account, device, run, ranges = line.split("\t")
+        assert account == "default"
+        for part in ranges.split(","):
+            first, _, last = part.partition("-")
+            found |= {(device, f"{run}{number}") for number in range(int(first), int(last or first) + 1)}
+    return found
+
+
+def judge(last: Sample, path: Path, program: Program) -> None:
+    """Everything was acked, and is found exactly once."""
+    assert last.sent == last.acked > 0
+    assert (last.lost, last.nacked, last.connected) == (0, 0, 0)
+    found = Counter((event["device"], event["id"]) for event in program.found())
+    assert set(found.values()) == {1}
+    ids = acked_ids(path)
+    assert len(ids) == last.acked
+    assert set(found) == ids
+
+
+def with_key_of(program: Program, folder: Path) -> Path:
+    """A new data folder whose gateway takes the same tokens."""
+    folder.mkdir(mode=0o700)
+    shutil.copy(program.folder / "key", folder / "key")
+    return folder
+
+
+def test_everything_sent_is_acked_and_found_once(tmp_path: Path) -> None:
+    acked = tmp_path / "acked"
+    latencies = Latencies()
+    with Program(tmp_path / "data", *OPEN_HOUSE) as program, fleet(program, acked_file=str(acked)) as subject:
+        subject.tell("connect")
+        subject.until(lambda told: told.connected == DEVICES)
+        subject.tell("send")
+        subject.until(lambda told: told.sent >= 3 * DEVICES)
+        last = subject.finish()
+        judge(last, acked, program)
+    assert last.unexpected == 0
+    assert last.closed == {"1000": DEVICES}
+    for told in subject.samples:
+        latencies.add(told.ack)
+    assert latencies.count == last.acked
+    assert all(told.time_ms % 1000 == 0 for told in subject.samples[:-1])
+
+
+def test_a_killed_gateway_loses_nothing(tmp_path: Path) -> None:
+    acked, port = tmp_path / "acked", free_port()
+    settings = (*OPEN_HOUSE, f"listen.public=127.0.0.1:{port}")
+    kernels = {"patient": 0.5, "arduino": 0.3, "browser": 0.2}
+    with Program(tmp_path / "data", *settings) as first:
+        context = fleet(first, acked_file=str(acked), kernels=kernels)
+        subject = context.__enter__()
+        try:
+            subject.tell("connect")
+            subject.tell("send")
+            subject.until(lambda told: told.acked >= DEVICES)
+            first.kill()
+            broken = subject.until(lambda told: told.connected == 0 and told.stored >= DEVICES)
+            assert broken.unexpected == DEVICES
+            assert broken.closed == {"1006": DEVICES}
+            with Program(tmp_path / "data", *settings) as second:
+                subject.until(lambda told: told.connected == DEVICES)
+                subject.until(lambda told: told.stored == 0)
+                last = subject.finish()
+                judge(last, acked, second)
+        finally:
+            context.__exit__(None, None, None)
+    assert last.connects == 2 * DEVICES
+    gaps = Latencies()
+    for told in subject.samples:
+        gaps.add(told.gap)
+    assert gaps.count == DEVICES
+
+
+def test_goaway_is_obeyed(tmp_path: Path) -> None:
+    acked = tmp_path / "acked"
+    with (
+        Program(tmp_path / "one", *OPEN_HOUSE) as old,
+        Program(with_key_of(old, tmp_path / "two"), *OPEN_HOUSE) as new,
+        fleet(old, acked_file=str(acked)) as subject,
+    ):
+        subject.tell("connect")
+        subject.tell("send")
+        subject.until(lambda told: told.connected == DEVICES and told.acked >= DEVICES)
+        subject.tell("targets", urls=[new.url])
+        old.process.send_signal(signal.SIGTERM)
+        moved = subject.until(lambda told: told.connects == 2 * DEVICES)
+        assert (moved.goaways, moved.unexpected) == (DEVICES, 0)
+        last = subject.finish()
+        assert last.sent == last.acked
+        assert last.closed == {"1000": 2 * DEVICES}
+        ids = acked_ids(acked)
+        assert ids >= {(event["device"], event["id"]) for event in new.found()}
+
+
+@pytest.mark.parametrize("how", ["reset", "fin"])
+def test_a_third_is_cut_and_comes_back(tmp_path: Path, how: str) -> None:
+    acked = tmp_path / "acked"
+    with Program(tmp_path / "data", *OPEN_HOUSE) as program, fleet(program, acked_file=str(acked)) as subject:
+        subject.tell("connect")
+        subject.tell("send")
+        subject.until(lambda told: told.connected == DEVICES)
+        subject.tell("cut", share=1 / 3, how=how)
+        subject.until(lambda told: told.connects == DEVICES + 67 and told.connected == DEVICES)
+        assert subject.samples[-1].closed == {"1006": 67}
+        last = subject.finish()
+        judge(last, acked, program)
+    assert last.unexpected == 0
+
+
+def test_a_target_is_cut_and_others_take_over(tmp_path: Path) -> None:
+    with (
+        Program(tmp_path / "one", *OPEN_HOUSE) as one,
+        Program(with_key_of(one, tmp_path / "two"), *OPEN_HOUSE) as two,
+        fleet(one, two) as subject,
+    ):
+        subject.tell("connect")
+        subject.until(lambda told: told.connected == DEVICES)
+        subject.tell("targets", urls=[two.url])
+        subject.tell("cut_target", url=one.url)
+        subject.until(lambda told: told.connects == DEVICES + DEVICES // 2 and told.connected == DEVICES)
+        one.terminate()
+        subject.tell("nonsense")
+        last = subject.finish()
+    assert (last.unexpected, last.goaways) == (0, 0)
+    assert [event["event"] for event in subject.events].count("bad_command") == 1
+
+
+def test_an_esp_idf_device_never_returns_from_a_clean_close(tmp_path: Path) -> None:
+    with (
+        Program(tmp_path / "data", *OPEN_HOUSE, "drain.stop_timeout_s=11") as program,
+        fleet(program, kernels={"esp-idf": 1.0}) as subject,
+    ):
+        subject.tell("connect")
+        subject.tell("send")
+        subject.until(lambda told: told.connected == DEVICES)
+        program.terminate()
+        over = subject.until(lambda told: told.given_up == DEVICES)
+        assert over.goaways == DEVICES
+        assert over.unexpected == 0
+        subject.until(lambda told: told.stored > 0)
+        last = subject.finish()
+    assert (last.in_flight, last.stored, last.given_up) == (0, 0, 0)
+    named = [name for event in subject.events if event["event"] == "lost" for name in event["ids"]]
+    assert len(named) == min(100, last.lost) > 0
+
+
+def test_misbehaving_devices_end_well(tmp_path: Path) -> None:
+    acked = tmp_path / "acked"
+    options = {"slow_readers": 0.2, "half_open": 0.2, "half_open_s": 2, "churn_period_s": 3}
+    with (
+        Program(tmp_path / "data", *OPEN_HOUSE) as program,
+        fleet(program, acked_file=str(acked), **options) as subject,
+    ):
+        subject.tell("connect")
+        subject.tell("send")
+        subject.until(lambda told: told.connects >= 2 * DEVICES)
+        last = subject.finish()
+        judge(last, acked, program)
+    assert last.unexpected == 0
+
+
+def test_sigterm_ends_it_like_stop(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", *OPEN_HOUSE) as program, fleet(program) as subject:
+        subject.tell("connect")
+        subject.tell("send")
+        subject.until(lambda told: told.acked >= DEVICES)
+        subject.process.terminate()
+        last = subject.wait()
+    assert last.sent == last.acked
+    assert last.connected == 0
+
+
+def refused(subject: FleetProgram) -> tuple[int, str]:
+    """How it ended, and what it said."""
+    while subject.take():
+        pass
+    (event,) = subject.events
+    assert event["event"] == "error"
+    assert event["message"] in subject.error()
+    return subject.process.wait(10), event["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"devices": 10_000_000}, "$.devices"),
+        ({"devices": 999_999}, "open files"),
+        ({"device": 5}, "device"),
+        ({"kernels": {"esp8266": 1.0}}, "esp-idf"),
+        ({"kernels": {"patient": 0.5}}, "0.5"),
+        ({"urls": ["http://127.0.0.1/ws"]}, "ws://"),
+        ({"secret": "short"}, "32 bytes"),
+        ({"secret": ""}, "token_command"),
+        ({"connect": {"kind": "poisson"}}, "$.connect.rate_per_s"),
+        ({"tracks": "/nowhere.gpx"}, "/nowhere.gpx"),
+        ({"token_command": ["/nowhere"], "secret": ""}, "/nowhere"),
+        ({"token_command": ["true"], "secret": ""}, "0 tokens for 200"),
+    ],
+)
+def test_wrong_options_are_said_before_anything_happens(options: dict[str, Any], said: str) -> None:
+    with fleet(**{"urls": ["ws://127.0.0.1:9/ws"], **options}) as subject:
+        code, message = refused(subject)
+    assert code == 2
+    assert said in message
+
+
+def test_a_target_that_refuses_is_named() -> None:
+    url = f"ws://127.0.0.1:{free_port()}/ws"
+    with fleet(urls=[url]) as subject:
+        code, message = refused(subject)
+    assert code == 3
+    assert url in message
+    assert "gateway" in message
+
+
+def test_a_wrong_token_is_said(tmp_path: Path) -> None:
+    with Program(tmp_path / "data") as program, fleet(program, secret="y" * 40) as subject:
+        code, message = refused(subject)
+        assert program.metrics().get("websocket_connects_total", 0) == 0
+    assert code == 3
+    assert "401" in message
+    assert "secret" in message
+
+
+def test_tokens_may_come_from_a_command(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from gateway.connections.auth import local_key\n"
+        "from gateway.connections.token import mint\n"
+        f"key = local_key(Path({str(tmp_path / 'data')!r}))\n"
+        "for name in sys.stdin.read().split():\n"
+        "    claims = {'sub': name, 'account': 'default', 'scope': 'location:write', 'exp': time.time() + 60}\n"
+        "    print(mint(claims, key))\n"
+    )
+    command = [sys.executable, "-c", code]
+    with (
+        Program(tmp_path / "data", *OPEN_HOUSE) as program,
+        fleet(program, secret="", token_command=command) as subject,
+    ):
+        subject.tell("connect")
+        subject.until(lambda told: told.connected == DEVICES)
+        assert subject.finish().closed == {"1000": DEVICES}
