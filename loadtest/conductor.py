@@ -188,6 +188,8 @@ class Conductor:
         """Stop everything in order; nothing here may keep the rest from happening."""
         if self._stop.is_set():
             self._happen("phase", "stopped by Ctrl-C", name="stopped")
+        elif self._fleets and all(fleet.died for fleet in self._fleets):
+            self._happen("phase", "no fleet process is left", name="stopped")
         self._phase("stop", 60)
         await asyncio.gather(*(fleet.stop() for fleet in self._fleets))
         sampler = getattr(self, "_sampler", None)

@@ -1,7 +1,7 @@
 """A fleet process without sockets: speaks the protocol of `loadtest.fleet`, and pretends that all goes well.
 
-`python tests/support/fake_fleet.py [--die-after N] [--acked N] OPTIONS`: ends with exit code 7 after N samples
-that tell of connections; claims that N events were acknowledged, of which no gateway has ever heard.
+`python tests/support/fake_fleet.py [--die-after N [--dies SHARE]] [--acked N] OPTIONS`: ends with exit code 7 after N
+samples that tell of connections; claims that N events were acknowledged, of which no gateway has ever heard.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def read(commands: queue.Queue[str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--die-after", type=int, default=0)
+    parser.add_argument("--dies", default="")
     parser.add_argument("--acked", type=int, default=0)
     parser.add_argument("options")
     arguments = parser.parse_args()
@@ -50,7 +51,7 @@ def main() -> int:
         }
         print(json.dumps(sample), flush=True)
         samples += connected > 0
-        if arguments.die_after and samples >= arguments.die_after:
+        if arguments.die_after and arguments.dies in options["share"] and samples >= arguments.die_after:
             print("out of luck", file=sys.stderr)
             return 7
         try:

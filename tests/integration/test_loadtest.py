@@ -1,0 +1,248 @@
+"""The load test as a person runs it: real gateways, real fleets of a few devices, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import loadtest
+from gateway.errors import HeiwaError
+from loadtest import folder
+from loadtest.conductor import Conductor, Options
+from loadtest.live import PlainView
+from loadtest.records import Happened
+from loadtest.result import Result
+from loadtest.scenario import parse
+from tests.support import fake_fleet
+from tests.support.program import Program, eventually
+
+ROOT = Path(loadtest.__file__).parents[1]
+TIMEOUT_S = 100
+QUICK = ("--devices", "30", "--for", "3s", "--set", "events.period_s=1", "--seed", "7")
+FAKE = (sys.executable, fake_fleet.__file__)
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "loadtest.cli", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def result_of(path: Path) -> Result:
+    return msgspec.json.decode((path / folder.RESULT).read_bytes(), type=Result)
+
+
+def test_steady_runs_and_leaves_a_report(tmp_path: Path) -> None:
+    done = run("run", "steady", *QUICK, "--gateways", "2", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "held   connected_min == devices: 30" in done.stdout
+    assert "\x1b" not in done.stdout
+    result = result_of(tmp_path / "out")
+    figures = result.figures
+    assert figures["connected_max"] == 30
+    assert (figures["acked"] or 0) >= 60
+    assert figures["sent"] == figures["acked"]
+    assert figures["lost"] == figures["doubled"] == figures["copies"] == 0
+    assert {process.role for process in result.processes} == {"gateway", "fleet", "conductor"}
+    assert (tmp_path / "out" / folder.REPORT).exists()
+    assert "heiwa_loadtest_acked" in (tmp_path / "out" / folder.METRICS).read_text()
+    # Nothing is left that could be taken for something to keep, the secret above all.
+    names = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".log"}
+    assert names == {folder.SAMPLES, folder.RESULT, folder.METRICS, folder.REPORT}
+
+
+def test_a_missed_threshold_is_exit_99(tmp_path: Path) -> None:
+    done = run(
+        "run", "steady", *QUICK, "--set", "thresholds=['ack_p99_ms < 0.001']", "--out", "out", "--json", cwd=tmp_path
+    )
+    assert done.returncode == 99
+    [verdict] = json.loads(done.stdout)["verdicts"]
+    assert verdict["held"] is False
+    assert verdict["margin"] < 0
+
+
+def test_node_loss_loses_nothing(tmp_path: Path) -> None:
+    cut = "actions=[{at_s=1,do='cut',share=0.5},{at_s=2,do='kill_gateway',gateway=1}]"
+    done = run(
+        *("run", "node-loss", *QUICK, "--for", "5s", "--gateways", "2", "--set", cut, "--out", "out"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = result_of(tmp_path / "out")
+    assert result.closed["1006"] >= 30
+    assert result.figures["connects"] == 30 + result.closed["1006"]
+    assert [event.text for event in result.events if event.what == "action"] == [
+        "cut 50.0% of all connections (reset)",
+        "killed gateway-1.1",
+    ]
+
+
+def test_ctrl_c_ends_in_order_with_a_report(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtest.cli", "run", "steady", *QUICK, "--for", "10m", "--out", "out"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    )
+    samples = tmp_path / "out" / folder.SAMPLES
+    eventually(lambda: samples.exists() and '"name":"measure"' in samples.read_text(), 60, "it did not begin")
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1
+    assert "stopped by Ctrl-C" in out
+    assert result_of(tmp_path / "out").stopped_by == "stopped by Ctrl-C"
+    assert len(children.split()) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children.split())
+
+
+def test_a_gateway_that_runs_elsewhere_is_judged_through_its_search(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", "connections.flap_limit=0") as program:
+        there = ("--target", program.url, "--secret-file", str(program.folder / "key"))
+        done = run("run", "steady", *QUICK, *there, "--search", program.operations, "--out", "out", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert result_of(tmp_path / "out").figures["lost"] == 0
+        done = run("run", "steady", *QUICK, *there, "--out", "blind", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "?      lost == 0: – (not judged" in done.stdout
+
+
+def test_what_is_wrong_is_said_before_the_first_connection(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x" * 40)
+    with Program(tmp_path / "data") as program:
+        target = ("--target", program.url)
+        wrong = run("run", "steady", *target, "--secret-file", "secret", cwd=tmp_path)
+        assert (wrong.returncode, "refuses the token" in wrong.stderr) == (2, True), wrong.stderr
+        none = run("run", "steady", *target, cwd=tmp_path)
+        assert (none.returncode, "--secret-file" in none.stderr) == (2, True)
+        path = run(
+            "run",
+            "steady",
+            "--target",
+            program.url + "/not",
+            "--secret-file",
+            str(program.folder / "key"),
+            cwd=tmp_path,
+        )
+        assert (path.returncode, "devices connect to /ws" in path.stderr) == (3, True), path.stderr
+    gone = run("run", "steady", *target, "--secret-file", "secret", cwd=tmp_path)
+    assert (gone.returncode, "cannot be reached" in gone.stderr) == (3, True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "stedy"), "did you mean steady?"),
+        (("run", "none.toml"), "cannot read none.toml"),
+        (("run", "steady", "--set", "fleet.devics=3"), "did you mean fleet.devices?"),
+        (("run", "steady", "--for", "soon"), "not a duration"),
+        (("run", "steady", "--share", "1/2"), "--seed"),
+        (("run", "steady", "--share", "3/2", "--seed", "1"), "write 3/8"),
+        (("run", "steady", "--start-at", "yesterday"), "not a time"),
+        (("run", "steady", "--start-at", "1000"), "past"),
+        (("run", "steady", "--gateways", "2", "--target", "ws://127.0.0.1:9/ws"), "give one"),
+        (("run", "steady", "--target", "http://127.0.0.1:9/ws", "--secret-file", "secret"), "not a websocket address"),
+        (("run", "steady", "--devices", "40000", "--gateways", "1"), "use at least --gateways"),
+        (("run",), "Missing argument"),
+    ],
+)
+def test_wrong_usage_is_exit_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    (tmp_path / "secret").write_text("x" * 40)
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "list", "report", "schema"])
+def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
+    done = run(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Example: heiwa-loadtest" in done.stdout
+
+
+def test_list_and_schema(tmp_path: Path) -> None:
+    names = [entry["name"] for entry in json.loads(run("list", "--json", cwd=tmp_path).stdout)]
+    assert "node-loss" in names
+    assert run("list", cwd=tmp_path).stdout.splitlines()[0].startswith("churn ")
+    assert json.loads(run("schema", cwd=tmp_path).stdout)["$defs"]["Scenario"]
+
+
+def test_a_scenario_of_ones_own_by_path(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("thresholds = ['lost == 0']\n[fleet]\ndevices = 5\n[run]\nduration_s = 1\n")
+    done = run("run", "mine.toml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert result_of(tmp_path / "out").scenario == "mine"
+
+
+# With fleets that only pretend
+
+
+async def conduct(path: Path, *fake: str, scenario: str = "", **options: Any) -> Result:
+    made = Options(
+        name="steady",
+        scenario=parse(scenario, "my.toml", ["run.settle_s=1"]),
+        out=path / "out",
+        seed=7,
+        fleet_command=(*FAKE, *fake),
+        **options,
+    )
+    with (path / "view").open("w") as stream:
+        outcome = await Conductor(made, PlainView(stream)).run(asyncio.Event(), asyncio.Event())
+    return outcome.result
+
+
+def died(result: Result) -> list[Happened]:
+    return [event for event in result.events if event.what == "died"]
+
+
+async def test_a_fleet_process_that_dies_is_told_with_what_it_held_and_the_rest_goes_on(tmp_path: Path) -> None:
+    text = "[fleet]\ndevices = 8\ndevices_each = 4\n[run]\nduration_s = 2\n"
+    result = await conduct(tmp_path, "--die-after", "2", "--dies", ".1", scenario=text)
+    [event] = died(result)
+    assert event.name == "fleet-1.1"
+    assert "exit code 7: out of luck; it held 4 connections" in event.text
+    assert result.figures["processes_died"] == 1
+    assert result.figures["connected"] == 4
+    assert result.stopped_by == ""
+    assert "the rest goes on" in (tmp_path / "view").read_text()
+
+
+async def test_without_any_fleet_process_left_the_run_ends_with_a_report(tmp_path: Path) -> None:
+    result = await conduct(tmp_path, "--die-after", "1", scenario="[run]\nduration_s = 600\n")
+    assert result.stopped_by == "no fleet process is left"
+    assert (tmp_path / "out" / folder.REPORT).exists()
+
+
+async def test_what_was_acknowledged_and_is_nowhere_is_lost(tmp_path: Path) -> None:
+    text = "thresholds = ['lost == 0']\n[run]\nduration_s = 0.5\n"
+    result = await conduct(tmp_path, "--acked", "3", scenario=text)
+    assert result.figures["lost"] == 3
+    assert result.missed
+    assert result.lost_ids[0].startswith("device-0 7.")
+    # What is needed to find out why is kept.
+    assert (tmp_path / "out/gateway-1/locations").is_dir()
+
+
+async def test_a_fleet_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(HeiwaError, match="unrecognized arguments"):
+        await conduct(tmp_path, "--nonsense")
+
+
+async def test_a_gateway_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(HeiwaError, match=r"connections\.nonsense"):
+        await conduct(tmp_path, scenario='[gateways.settings]\n"connections.nonsense" = 1')
