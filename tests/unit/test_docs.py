@@ -16,6 +16,8 @@ import typer
 from gateway.cli import app
 from gateway.connections.identity import SCOPES
 from gateway.settings.load import load
+from loadtest import cli as loadtest_cli
+from loadtest import scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 HAND_MADE = ("README.md", "README.ja.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
@@ -38,6 +40,9 @@ def _generator() -> ModuleType:
 
 def _blocks(path: Path, language: str) -> Iterator[str]:
     return (body for kind, body in FENCE.findall(path.read_text("utf-8")) if kind == language)
+
+
+LOADTEST = "heiwa-loadtest "
 
 
 def _console_lines() -> Iterator[tuple[str, str]]:
@@ -115,7 +120,8 @@ def test_make_targets_exist() -> None:
 def test_settings_given_in_commands_can_be_loaded(tmp_path: Path) -> None:
     empty = tmp_path / "heiwa.toml"
     empty.touch()
-    flags = [flag for _, line in CONSOLE for flag in re.findall(r"--set ([a-z_]+\.\S+)", line)]
+    lines = [line for _, line in CONSOLE if not line.startswith(LOADTEST)]
+    flags = [flag for line in lines for flag in re.findall(r"--set ([a-z_]+\.\S+)", line)]
     assert len(flags) > 5
     # The one that shows what a misspelt key leads to.
     load(empty, {}, [flag for flag in flags if not flag.startswith("connections.hartbeat_s")])
@@ -123,11 +129,30 @@ def test_settings_given_in_commands_can_be_loaded(tmp_path: Path) -> None:
 
 def test_settings_files_can_be_loaded(tmp_path: Path) -> None:
     path = tmp_path / "heiwa.toml"
-    blocks = [block for page in PAGES for block in _blocks(page, "toml")]
+    blocks = [block for page in PAGES if page.name != "load-test.md" for block in _blocks(page, "toml")]
     assert blocks
     for block in blocks:
         path.write_text(block)
         load(path, {})
+
+
+def test_commands_of_the_load_test_exist() -> None:
+    group: Any = typer.main.get_command(loadtest_cli.app)
+    lines = [line for _, line in CONSOLE if line.startswith(LOADTEST)]
+    assert lines
+    for line in lines:
+        _, command, *words = shlex.split(line)
+        known = {name for option in group.commands[command].params for name in option.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line
+        if command == "run":
+            overrides = [flag for flag, before in zip(words[1:], words, strict=False) if before == "--set"]
+            path = loadtest_cli.SHIPPED / f"{words[0]}.toml"
+            scenario.parse(path.read_text() if path.exists() else "", line, overrides)
+
+
+def test_scenarios_can_be_loaded() -> None:
+    for block in _blocks(ROOT / "docs/how-to/load-test.md", "toml"):
+        scenario.parse(block, "load-test.md")
 
 
 def test_scopes_exist() -> None:
