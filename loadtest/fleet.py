@@ -103,6 +103,7 @@ class Fleet:
         if name == "connect":
             self.population.connect(self._moment_s(command))
         elif name == "send":
+            gc.freeze()  # a full collection over all connections would be a pause of tens of ms
             self.sender.begin(self._moment_s(command), time.monotonic())
         elif name == "pause":
             self.sender.pause()

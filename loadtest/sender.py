@@ -149,6 +149,8 @@ class Sender:
         if nack.retry_after_ms is not None:
             self._retry_s[slot] = now_s + max(TICK_S, nack.retry_after_ms / 1000)
             self._wheel.schedule(slot, self._retry_s[slot])
+        elif self.ledger.stored[slot] and not self._retry_s[slot]:
+            self.flush(slot)
 
     # Sending
 
