@@ -39,6 +39,8 @@ from loadtest.tally import Tally, cpu_s, rss_bytes
 # Standard streams, the loop's own, a probe.
 FILE_RESERVE = 64
 MAX_LOST_NAMED = 100
+# While nobody sends or is to connect, waking a hundred times a second would be most of what a fleet costs.
+IDLE_TICK_S = 5 * TICK_S
 # From the last close frame to the end of the process.
 CLOSE_S = 8.0
 
@@ -166,7 +168,8 @@ class Fleet:
             self.tell("failed", error=f"{type(error).__name__}: {error}")
             self.ended.set()
             raise
-        next_s = (math.floor(time.monotonic() / TICK_S) + 1) * TICK_S
+        tick_s = TICK_S if self.population.busy or self.sender.sending else IDLE_TICK_S
+        next_s = (math.floor(time.monotonic() / tick_s) + 1) * tick_s
         self._loop.call_later(max(0.0, next_s - time.monotonic()), self._tick)
 
     def _is_over(self, now_s: float) -> bool:

@@ -89,6 +89,11 @@ class Population:
         self._told: set[str] = set()
         self.sender = sender(self)
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is to connect at a moment that matters."""
+        return self._arrival_s is not None or self.finishing or self.counts[WAITING] + self.counts[TRYING] > 0
+
     # Commands
 
     def connect(self, at_s: float) -> None:
