@@ -23,6 +23,7 @@ from gateway.connections.auth import local_key
 from loadtest import sample
 from loadtest.histogram import Latencies
 from loadtest.sample import Sample
+from tests.support.certificate import make_certificate
 from tests.support.program import Program
 
 DEVICES = 200
@@ -365,6 +366,40 @@ def test_a_wrong_token_is_said(tmp_path: Path) -> None:
     assert code == 3
     assert "401" in message
     assert "secret" in message
+
+
+def test_devices_speak_tls(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    settings = (f"listen.tls_certificate_file={certificate}", f"listen.tls_key_file={key}")
+    acked = tmp_path / "acked"
+    with Program(tmp_path / "data", *OPEN_HOUSE, *settings) as program:
+        urls = [program.url.replace("ws:", "wss:")]
+        with fleet(program, urls=urls) as stranger:
+            code, message = refused(stranger)
+        assert (code, "tls_ca_file" in message) == (3, True)
+        with fleet(program, urls=urls, tls_ca_file=str(certificate), acked_file=str(acked)) as subject:
+            subject.tell("connect")
+            subject.tell("send")
+            subject.until(lambda told: told.connected == DEVICES and told.acked >= DEVICES)
+            subject.tell("cut", share=0.5)
+            subject.until(lambda told: told.connects == DEVICES * 3 // 2 and told.connected == DEVICES)
+            judge(subject.finish(), acked, program)
+
+
+def test_a_silent_path_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
+    acked = tmp_path / "acked"
+    with (
+        Program(tmp_path / "data", *OPEN_HOUSE) as program,
+        fleet(program, acked_file=str(acked), half_open_s=1.5) as subject,
+    ):
+        subject.tell("connect")
+        subject.tell("send")
+        subject.until(lambda told: told.connected == DEVICES)
+        subject.tell("cut", share=0.5, how="silent")
+        subject.until(lambda told: told.connects == DEVICES * 3 // 2 and told.connected == DEVICES)
+        last = subject.finish()
+        judge(last, acked, program)
+    assert last.unexpected == 0
 
 
 def test_tokens_may_come_from_a_command(tmp_path: Path) -> None:
