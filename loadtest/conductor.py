@@ -60,8 +60,8 @@ class View(Protocol):
     def note(self, text: str) -> None:
         """A line that stays."""
 
-    def phase(self, name: str, within_s: float) -> None:
-        """What is going on now, and how long it takes at most."""
+    def phase(self, name: str, within_s: float, later_s: float) -> None:
+        """What is going on now, about how long it takes, and what comes after it."""
 
     def show(self, recorder: Recorder, devices: int) -> None:
         """The state, once a second."""
@@ -111,9 +111,9 @@ class Conductor:
         self._record(machine.kernel())
         secret = self._options.secret
         if self._count:
-            self._phase("gateways", 30)
+            self._phase("gateways")
             secret = await self._start_gateways(out)
-        self._phase("fleet", FLEET_START_S)
+        self._phase("fleet")
         urls = list(self._options.targets) or [gateway.url for gateway in self._gateways]
         local = all(await asyncio.gather(*(asyncio.to_thread(preflight.is_local, url) for url in urls)))
         run = f"{self._options.seed:x}.{self._options.start_at_ms or _now_ms():x}."
@@ -154,13 +154,13 @@ class Conductor:
         scenario = self._scenario
         if self._options.start_at_ms:
             wait_s = self._options.start_at_ms / 1000 - time.time()
-            self._phase("waiting", wait_s)
+            self._note(f"waiting {wait_s:.0f} s for the common start")
             await self._wait(lambda: False, wait_s)
-        self._phase("connect", scenario.connect.within_s)
+        self._phase("connect")
         await self._tell("connect")
         if not await self._wait(self._all_connected, scenario.connect.within_s):
             self._note(f"not all were connected within {scenario.connect.within_s:g} s")
-        self._phase("measure", scenario.run.duration_s)
+        self._phase("measure")
         if not scenario.events.none:
             await self._tell("send")
         began_s = time.monotonic()
@@ -170,7 +170,8 @@ class Conductor:
                 break
             await self._act(action)
         await self._wait(lambda: False, began_s + scenario.run.duration_s - time.monotonic())
-        self._phase("settle", scenario.run.settle_s)
+        await self._read_processes(whole=True)
+        self._phase("settle")
         await self._tell("pause")
         await self._wait(self._all_settled, scenario.run.settle_s)
 
@@ -190,7 +191,7 @@ class Conductor:
             self._happen("phase", "stopped by Ctrl-C", name="stopped")
         elif self._fleets and all(fleet.died for fleet in self._fleets):
             self._happen("phase", "no fleet process is left", name="stopped")
-        self._phase("stop", 60)
+        self._phase("stop")
         await asyncio.gather(*(fleet.stop() for fleet in self._fleets))
         sampler = getattr(self, "_sampler", None)
         if sampler is not None:
@@ -201,7 +202,7 @@ class Conductor:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
         if self._fleets and (self._gateways or self._options.operations):
-            self._phase("judge", 60)
+            self._phase("judge")
             await self._judge(out)
         self._happen("phase", "end", name="end")
 
@@ -329,9 +330,12 @@ class Conductor:
         found.append(machine.own("conductor", whole=whole))
         return [process for process in found if process is not None]
 
-    def _phase(self, name: str, within_s: float) -> None:
+    def _phase(self, name: str) -> None:
         self._happen("phase", name, name=name)
-        self._view.phase(name, within_s)
+        expected = plan.expected_s(self._scenario, self._devices, self._count)
+        names = list(expected)
+        later = names[names.index(name) + 1 :] if name in expected else ()
+        self._view.phase(name, expected.get(name, 0.0), sum(expected[other] for other in later))
 
     def _note(self, text: str) -> None:
         self._happen("note", text)

@@ -34,10 +34,10 @@ class PlainView:
     def note(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
-    def phase(self, name: str, within_s: float) -> None:
+    def phase(self, name: str, within_s: float, later_s: float) -> None:
         self._phase = name
         self._due_s = time.monotonic() + PLAIN_EVERY_S
-        self.note(f"{name} (at most {duration(within_s)})")
+        self.note(f"{name} (about {duration(within_s)}; to the end {duration(within_s + later_s)})")
 
     def show(self, recorder: Recorder, devices: int) -> None:
         if time.monotonic() < self._due_s:
@@ -55,6 +55,7 @@ class LiveView:
         self._phase = "start"
         self._began_s = time.monotonic()
         self._within_s = 1.0
+        self._later_s = 0.0
 
     def __enter__(self) -> LiveView:
         self._live.start()
@@ -66,8 +67,9 @@ class LiveView:
     def note(self, text: str) -> None:
         self._console.print(Text(text))
 
-    def phase(self, name: str, within_s: float) -> None:
+    def phase(self, name: str, within_s: float, later_s: float) -> None:
         self._phase, self._began_s, self._within_s = name, time.monotonic(), max(within_s, 0.001)
+        self._later_s = later_s
         self._live.update(self._head(), refresh=True)
 
     def show(self, recorder: Recorder, devices: int) -> None:
@@ -82,7 +84,7 @@ class LiveView:
         head.add_row(
             Text(self._phase, style="bold"),
             ProgressBar(total=self._within_s, completed=min(past_s, self._within_s), width=30),
-            Text(f"at most {duration(max(0.0, self._within_s - past_s))} left"),
+            Text(f"about {duration(max(0.0, self._within_s - past_s) + self._later_s)} left"),
         )
         return head
 
@@ -93,7 +95,7 @@ class QuietView(PlainView):
     def __init__(self) -> None:
         super().__init__(sys.stderr)
 
-    def phase(self, name: str, within_s: float) -> None:
+    def phase(self, name: str, within_s: float, later_s: float) -> None:
         return
 
     def show(self, recorder: Recorder, devices: int) -> None:

@@ -113,6 +113,21 @@ def check_memory(devices: int, fleets: int, count: int, available_bytes: int) ->
         )
 
 
+def expected_s(scenario: Scenario, devices: int, count: int) -> dict[str, float]:
+    """About how long each phase takes, in their order; for a person who waits."""
+    connect, part = scenario.connect, devices / scenario.fleet.devices
+    rate = connect.rate_per_s * part if connect.kind != "at_once" else 1000.0
+    return {
+        "gateways": 1.0 + count / 2,
+        "fleet": 2.0 + devices / 20_000,
+        "connect": min(connect.within_s, 1 + devices / rate if rate else connect.within_s),
+        "measure": scenario.run.duration_s,
+        "settle": min(5.0, scenario.run.settle_s),
+        "stop": 2.0 + devices / 5000,
+        "judge": 1.0 + devices / 20_000,
+    }
+
+
 class Common(NamedTuple):
     """What all fleet processes of a run are told alike. `local`: the targets are on this machine's loopback."""
 

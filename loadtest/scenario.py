@@ -36,8 +36,10 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     tracks: Annotated[
         str, Meta(description='GPX files to follow: "recorded" (those that ship), a folder; empty: synthetic walks.')
     ] = ""
-    slow_readers: Annotated[Share, Meta(description="Share of the devices that read almost nothing.")] = 0
-    half_open: Annotated[Share, Meta(description="Share of the devices that fall silent without closing.")] = 0
+    slow_readers: Annotated[
+        Share, Meta(description="Share of the devices that stop reading once they are connected.")
+    ] = 0
+    half_open: Annotated[Share, Meta(description="Share of the devices that fall silent once without closing.")] = 0
     half_open_s: Annotated[float, Meta(gt=0, description="How long these are silent.")] = 120
     churn_period_s: Annotated[
         float, Meta(ge=0, description="A device leaves and comes back once in so long; 0: it stays.")

@@ -160,3 +160,11 @@ def test_sources_are_distinct() -> None:
 
 def test_defaults_are_a_scenario() -> None:
     assert parse("", "my.toml") == Scenario()
+
+
+def test_the_expected_time_follows_devices_and_rate() -> None:
+    scenario = parse("", "my.toml", ["fleet.devices=10000", "connect.rate_per_s=500", "run.duration_s=60"])
+    expected = plan.expected_s(scenario, 10_000, 1)
+    assert expected["connect"] == pytest.approx(21)
+    assert expected["measure"] == 60
+    assert plan.expected_s(scenario, 5_000, 1)["connect"] == pytest.approx(21)
