@@ -141,7 +141,9 @@ class Connection(Websocket):
         if self._flags & PAUSED:
             table.heard_s[slot] = now_s
         planned_s = 0.0 if self._flags & (LEAVING | CLOSING) else table.planned_s[slot]
-        due, next_s = judge(now_s, table.heard_s[slot], hub.settings.heartbeat_s, planned_s, table.deadline_s[slot])
+        due, next_s = judge(
+            now_s, table.heard_s[slot], hub.settings.heartbeat_s, planned_s, table.deadline_s[slot], hub.ping_early_s
+        )
         if self._flags & PAUSED_RATE:
             next_s = min(next_s, table.bytes_s[slot] - hub.bytes_burst_s)
         hub.wheel.schedule(slot, next_s)

@@ -21,10 +21,13 @@ class Verdict(NamedTuple):
     next_s: float
 
 
-def judge(now_s: float, heard_s: float, heartbeat_s: float, planned_s: float, deadline_s: float) -> Verdict:
+def judge(
+    now_s: float, heard_s: float, heartbeat_s: float, planned_s: float, deadline_s: float, early_s: float = 0.0
+) -> Verdict:
     """Ping after `heartbeat_s` without a word; dead after as long again.
 
     `planned_s`: when the peer is to be asked to leave, 0: never. `deadline_s`: the end of something under way, 0: none.
+    A ping may go out `early_s` before its time: one look a period instead of a second one a moment later.
     A connection whose reading *we* have paused must be given with `heard_s` = `now_s`: its silence is our doing.
     """
     if deadline_s and now_s >= deadline_s:
@@ -33,6 +36,11 @@ def judge(now_s: float, heard_s: float, heartbeat_s: float, planned_s: float, de
         return Verdict(Due.DEAD, now_s + heartbeat_s)
     if planned_s and now_s >= planned_s:
         return Verdict(Due.LEAVE, now_s + heartbeat_s)
-    ping_s = heard_s + heartbeat_s
-    due, next_s = (Due.PING, ping_s + heartbeat_s) if now_s >= ping_s else (Due.NOTHING, ping_s)
-    return Verdict(due, min(moment for moment in (next_s, planned_s, deadline_s) if moment))
+    next_s, due = heard_s + heartbeat_s, Due.NOTHING
+    if now_s >= next_s - early_s:
+        next_s, due = next_s + heartbeat_s, Due.PING
+    if planned_s and planned_s < next_s:
+        next_s = planned_s
+    if deadline_s and deadline_s < next_s:
+        next_s = deadline_s
+    return Verdict(due, next_s)

@@ -106,6 +106,7 @@ class Hub:
         self.proxies: Networks = parse_networks("listen.trusted_proxies", settings.listen.trusted_proxies)
         self.proxy_protocol = settings.listen.proxy_protocol
         self.classes = settings.device_classes
+        self.ping_early_s = min(TICK_S, connections.heartbeat_s / 10)
         self.max_message_bytes = connections.max_message_bytes
         self.message_s = 1 / connections.messages_per_s if connections.messages_per_s else 0.0
         self.messages_burst_s = connections.messages_burst * self.message_s

@@ -53,3 +53,9 @@ def test_the_next_look_is_ahead_and_not_behind_anything_due(
         for moment in (planned_s, deadline_s):
             assert not moment or next_s <= moment
         assert next_s <= heard_s + 2 * beat_s
+
+
+def test_a_ping_may_go_out_a_moment_early_instead_of_a_second_look() -> None:
+    assert judge(24.9, 0, 25, 0, 0).due is Due.NOTHING
+    assert judge(24.9, 0, 25, 0, 0, early_s=0.25) == (Due.PING, 50)
+    assert judge(24.7, 0, 25, 0, 0, early_s=0.25) == (Due.NOTHING, 25)
