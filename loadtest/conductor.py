@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,7 +124,7 @@ class Conductor:
             options = plan.fleet_options(self._scenario, part, common, str(out / f"{part.name}.acked"))
             await fleet.start(options, self._on_sample, self._on_event, self._options.fleet_command)
             self._fleets.append(fleet)
-            self._watch(fleet.ended, lambda fleet=fleet: self._fleet_ended(fleet))
+            self._watch(fleet.ended, partial(self._fleet_ended, fleet))
         await self._wait(lambda: all(fleet.last or fleet.died for fleet in self._fleets), FLEET_START_S)
         if all(fleet.died for fleet in self._fleets):
             raise HeiwaError(f"the fleet did not start: {self._fleets[0].why()}")
@@ -142,7 +143,7 @@ class Conductor:
         async def start(gateway: GatewayProcess) -> None:
             async with turns:
                 await gateway.start(secret_file, self._scenario.gateways.settings)
-            self._watch(gateway.ended, lambda: self._gateway_ended(gateway))
+            self._watch(gateway.ended, partial(self._gateway_ended, gateway))
 
         started = await asyncio.gather(*map(start, self._gateways), return_exceptions=True)
         for failed in started:

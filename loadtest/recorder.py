@@ -118,7 +118,7 @@ class Recorder:
         if not self._closed_until:
             self._closed_until = min(self._open, default=until)
         for second in range(self._closed_until, until):
-            self._seconds[second] = self._second(second, self._open.pop(second, None) or _Open())
+            self._seconds[second] = self._second(second, self._open.pop(second) if second in self._open else _Open())
         self._closed_until = max(self._closed_until, until)
 
     def _second(self, second: int, latencies: _Open) -> Second:

@@ -67,11 +67,10 @@ def charts(seconds: Sequence[Second], machine: Machine) -> list[Chart]:
 def _fleet(drawn: Sequence[Second]) -> list[Chart]:
     codes = sorted({code for second in drawn for code in second.closed})
     statuses = sorted({status for second in drawn for status in second.refused})
-    ends = [Line(code, _rate(drawn, lambda second, code=code: second.closed.get(code, 0))) for code in codes]
-    ends += [
-        Line(f"refused {status}", _rate(drawn, lambda second, status=status: second.refused.get(status, 0)))
-        for status in statuses
-    ]
+    ends = [Line(code, _per_second(drawn, [second.closed.get(code, 0) for second in drawn])) for code in codes]
+    for status in statuses:
+        counts = [second.refused.get(status, 0) for second in drawn]
+        ends.append(Line(f"refused {status}", _per_second(drawn, counts)))
     return [
         Chart(
             "connections",

@@ -27,7 +27,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str | Cell]], caption: s
 def thresholds(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return "<p>The scenario has no thresholds.</p>"
-    rows = [
+    rows: list[list[str | Cell]] = [
         [
             (HELD[verdict.held], f"verdict {HELD[verdict.held].replace(' ', '-')}"),
             verdict.threshold,
@@ -57,7 +57,7 @@ def figures(results: Sequence[Result]) -> str:
 
 
 def processes(usages: Sequence[Usage]) -> str:
-    rows = [
+    rows: list[list[str | Cell]] = [
         [
             usage.name + (" (died)" if usage.died else ""),
             (f"{usage.cpu_s:,.1f} s", "n"),
