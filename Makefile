@@ -18,7 +18,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help run test soak check conformance bench lock clean docs
+.PHONY: help run test soak check conformance loadtest bench lock clean docs
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -36,6 +36,9 @@ check: $(VENV)/.installed-dev ## format, lint, types, layers
 
 conformance: $(VENV)/.installed-dev ## every case of the Autobahn test suite (needs Python 2.7, 12 minutes)
 	@$(BIN)/python -m tests.conformance.run --all
+
+loadtest: $(VENV)/.installed-dev ## install what heiwa-loadtest needs, and list its scenarios
+	@$(BIN)/heiwa-loadtest list
 
 bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (15 minutes)
 	@$(BIN)/python -m loadtest.bench

@@ -46,6 +46,9 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        _complain(f"{error.name} is missing: pip install 'heiwa-gateway[loadtest]'; in a checkout: make loadtest")
+        sys.exit(2)
     except Exception as error:
         if os.environ.get("HEIWA_TRACEBACK"):
             raise

@@ -109,8 +109,8 @@ _decode_identified = msgspec.json.Decoder(Identified).decode
 def decode_locations(payload: bytes, now_ms: int) -> tuple[list[LocationEvent], list[Nack]]:
     """The events of a `locations` message that can be taken, and a nack for each of the others.
 
-    One bad event does not spoil the rest. Raises msgspec.ValidationError when the message itself is wrong (no
-    `events`, too many of them) or an event has no id to name it by.
+    One bad event does not spoil the rest; the nack of one without an id names none, its message says which it was.
+    Raises msgspec.ValidationError when the message itself is wrong (no `events`, too many of them).
     """
     try:
         events = _decode_locations(payload).events
@@ -149,9 +149,7 @@ def _one_by_one(payload: bytes, now_ms: int) -> tuple[list[LocationEvent], list[
             continue
         problem = _at(problem or "", index)
         name = event.id if event is not None else identified(bytes(raw))
-        if name is None:
-            raise msgspec.ValidationError(problem)
-        bad.append(Nack((name,), "invalid", problem))
+        bad.append(Nack(() if name is None else (name,), "invalid", problem))
     return good, bad
 
 

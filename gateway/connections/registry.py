@@ -161,12 +161,15 @@ def describe(connection: Connection) -> ConnectionInfo:
     """A connection as the API shows it."""
     hub, slot = connection.hub, connection.slot
     table = hub.table
+    connected_ms = time_ms_of(table.id_high[slot])
+    # Its heartbeat's phase lets a new connection begin with a silence that never was.
+    heard_ms = max(connected_ms, hub.time_ms - int((hub.now_s - table.heard_s[slot]) * 1000))
     return ConnectionInfo(
         connection=text_of(table.id_high[slot], table.id_low[slot]),
         device=connection.device,
         device_class=connection.profile.device_class,
-        connected_ms=time_ms_of(table.id_high[slot]),
+        connected_ms=connected_ms,
         address=table.address(slot),
-        heard_ms=hub.time_ms - int((hub.now_s - table.heard_s[slot]) * 1000),
+        heard_ms=heard_ms,
         expires_ms=table.expires_ms[slot],
     )

@@ -66,6 +66,9 @@ class Device:
         """Until the plan is fulfilled and everything is answered, `stop` was called, or the server says never."""
         self._measuring = asyncio.create_task(self._measurer.run(), name="device-measure")
         self._measuring.add_done_callback(lambda _: self._wake.set())
+        over: asyncio.TimerHandle | None = None
+        if self._plan.duration_s is not None:
+            over = asyncio.get_running_loop().call_later(self._plan.duration_s, self._time_is_up)
         try:
             while not self._done():
                 action = await self._connect_once()
@@ -74,9 +77,16 @@ class Device:
                     return
                 await self._come_back(action)
         finally:
+            if over is not None:
+                over.cancel()
             self._measuring.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._measuring
+
+    def _time_is_up(self) -> None:
+        """The duration is over: what is left has a bounded time to be delivered, whether the server is there or not."""
+        if not self._stopping.is_set():
+            self.stop()
 
     def _done(self) -> bool:
         if self._measuring is None or not self._measuring.done():

@@ -85,13 +85,14 @@ def main() -> None:
     single = ingest("--seconds", str(arguments.seconds // 2), "--events", "1", "--devices", "400")
     churn = measure(OURS, arguments.connections, idle_s=1, echoes=2000, churn=50_000)
     print(json.dumps({"churn": churn}), file=sys.stderr, flush=True)
+    rounds = "one round" if arguments.rounds == 1 else f"median of {arguments.rounds} rounds in one run"
     packages = ", ".join(f"{name} {version(name)}" for name in ("websockets", "aiohttp", "uvloop", "msgspec"))
     lines = [
         "# Benchmarks",
         "",
         f"{time.strftime('%Y-%m-%d')}, {platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"{packages}. One process each, {arguments.connections:,} connections on loopback, no compression, server and "
-        f"load on the same cores; median of {arguments.rounds} round(s) in one run of `make bench`. Use the ratios: "
+        f"load on the same cores; {rounds} of `make bench`. Use the ratios: "
         "they hold elsewhere, the numbers do not.",
         "",
         *table(medians),

@@ -294,13 +294,21 @@ async def test_what_is_not_settled_in_time_is_503_and_may_be_sent_again(world: W
         (b'{"events":1}', 422, "$.events"),
         (b'{"type":"location","events":[]}', 422, "$.type"),
         (b'{"type":1}', 422, "$.type"),
-        (b'{"events":[{"lat":1}]}', 422, "$.events[0]"),
     ],
 )
 async def test_bodies_that_cannot_be_read(public: Client, payload: bytes, status: int, field: str) -> None:
     headers = bearer("location:write") | {"Content-Type": "application/json"}
     body = await problem(await public.post("/api/v1/locations", data=payload, headers=headers), status)
     assert body["errors"][0]["field"] == field
+
+
+async def test_an_event_without_a_name_is_refused_without_one(public: Client) -> None:
+    events = {"events": [{"lat": 1}, event("e1")]}
+    response = await public.post("/api/v1/locations", json=events, headers=bearer("location:write"))
+    body = await response.json()
+    assert [name for ack in body["acks"] for name in ack["ids"]] == ["e1"]
+    assert [(nack["ids"], nack["code"]) for nack in body["nacks"]] == [([], "invalid")]
+    assert "$.events[0]" in body["nacks"][0]["message"]
 
 
 async def test_a_large_body_is_refused(public: Client) -> None:

@@ -138,10 +138,12 @@ def test_a_bad_time_alone_takes_the_short_way() -> None:
 
 
 @pytest.mark.parametrize("bad", [5, None, [], {}, {**EVENT, "id": 5}])
-def test_an_event_that_cannot_be_named_refuses_the_message(bad: object) -> None:
-    answer = _error(_locations(EVENT, bad))
-    assert (answer["type"], answer["code"]) == ("error", "invalid")
-    assert "`$.events[1]" in answer["message"]
+def test_an_event_that_cannot_be_named_does_not_spoil_the_others(bad: object) -> None:
+    action = _say(_locations(EVENT, bad))
+    assert isinstance(action, Store)
+    assert [event.id for event in action.events] == [EVENT["id"]]
+    assert [list(nack.ids) for nack in action.refused] == [[]]
+    assert "`$.events[1]" in action.refused[0].message
 
 
 @pytest.mark.parametrize("events", [[], [EVENT] * (MAX_EVENTS + 1), None, {}, "x"])
