@@ -21,6 +21,7 @@ from gateway.locations.outcome import Durability, Rejection
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.query import Query
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, RecordingSender, event
+from tests.support.packages import missing
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode != 0:
-        pytest.skip("needs root and the mount command")
+        missing("needs root and the mount command")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 
