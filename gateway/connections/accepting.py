@@ -12,6 +12,7 @@ from typing import cast
 
 from gateway.connections import admission
 from gateway.connections.admission import Refusal, retry_after_s
+from gateway.connections.close_codes import REPLACED
 from gateway.connections.connection import Connection
 from gateway.connections.handed import Handed
 from gateway.connections.handshake import Offer, Rejected, find_end, is_websocket_path, read_offer
@@ -190,7 +191,7 @@ class Accepting(asyncio.Protocol):
         connection = Connection(hub, slot, profile, identity.device, hub.sessions[offer.subprotocol])
         if hub.settings.duplicates == "replace" and profile.exclusive:
             for rival in hub.registry.rivals(identity.account, identity.device):
-                rival.leave("replaced", "replaced", 4409)
+                rival.leave("replaced", "replaced", REPLACED)
         hub.registry.add(connection)
         hub.opened += 1
         hub.wheel.schedule(slot, hub.now_s + hub.settings.heartbeat_s / 2)

@@ -45,7 +45,6 @@ def test_folder_is_a_file(tmp_path: Path) -> None:
     assert "data.folder" in said
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
 def test_folder_not_writable() -> None:
     # /proc takes no folders, not even from root, for whom permissions do not count.
     code, said = serve(*FREE, "--set", "data.folder=/proc/heiwa")
