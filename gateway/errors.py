@@ -6,6 +6,8 @@ message and ends with `exit_code`; a message names what was wrong, where it was 
 
 from __future__ import annotations
 
+from gateway.drain.health import PollErrorKind
+
 
 class HeiwaError(Exception):
     """Base of all of them. `exit_code` is what the command ends with when nobody handles it."""
@@ -62,6 +64,19 @@ class QueryError(HeiwaError):
 
 class TokenError(HeiwaError):
     """A token is missing, malformed, expired or not meant for us. The message never contains the token."""
+
+
+class PollError(HeiwaError):
+    """The load balancer or the container service did not answer, or not with what was asked for. Never a reason to
+    drain."""
+
+    def __init__(self, kind: PollErrorKind, problem: str) -> None:
+        super().__init__(problem)
+        self.kind = kind
+
+
+class IllegalTransitionError(HeiwaError):
+    """A state machine was told of something that cannot happen in its state; nothing has changed."""
 
 
 class TaskFailedError(HeiwaError):

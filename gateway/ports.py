@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Rejection
 from gateway.locations.query import Found, Query
@@ -95,3 +96,22 @@ class DeadLetters(Protocol):
 
     async def append(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> None:
         """Store all; durable on return. Raises StoreError."""
+
+
+class TargetHealth(Protocol):
+    """What the load balancer and the container service say of this process.
+
+    Every call is bounded in time and raises PollError, whose `kind` says which answer it was; cancelling is harmless.
+    """
+
+    async def membership(self) -> Membership:
+        """Own target and its groups. A service may have no group yet: then `ports` is empty."""
+
+    async def attributes(self, group: str) -> GroupAttributes:
+        """The settings of a target group (ARN)."""
+
+    async def health(self, group: str, target: str, port: int) -> GroupHealth:
+        """The state of all targets of a group, by one unfiltered call; `target` and `port` are the own one."""
+
+    async def close(self) -> None:
+        """Release connections."""

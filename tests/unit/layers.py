@@ -41,6 +41,8 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("connections.", "*", Layer.SERVICES),
     *_in("locations.", "batch buffer cells event geo outcome query settlement", Layer.CORE),
     *_in("locations.", "*", Layer.SERVICES),
+    *_in("drain.", "health pacer plan polling receipt signals states", Layer.CORE),
+    *_in("drain.", "*", Layer.SERVICES),
     *_in("api.", "openapi operation records", Layer.CORE),
     *_in("api.", "*", Layer.SERVICES),
     *_in("device.", "gpx latency messages outbox plan reconnect track walk", Layer.CORE),
