@@ -1,0 +1,70 @@
+"""A TargetHealth that says what a test tells it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState
+from gateway.errors import PollError
+
+GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef"
+TARGET, PORT = "10.0.0.1", 8080
+
+
+class FakeTargetHealth:
+    """Answers from `groups`, `attributes_of` and `member`; raises `error`, or what `script` holds, oldest first.
+
+    `script`: answers for the next calls of `health`, each a GroupHealth or a PollError; when it is empty, `groups`
+    counts again. `asked` is called before every answer, so that a test can wait for a poll.
+    """
+
+    def __init__(self, states: Mapping[str, TargetState] | None = None) -> None:
+        self.groups: dict[str, dict[str, TargetState]] = {GROUP: dict(states or {})}
+        self.attributes_of: dict[str, GroupAttributes] = {}
+        self.member = Membership(TARGET, {GROUP: PORT})
+        self.error: PollError | None = None
+        self.script: list[GroupHealth | PollError] = []
+        self.asked: Callable[[], object] = lambda: None
+        self.polls = 0
+        self.closed = False
+
+    def set(self, state: TargetState | None, group: str = GROUP, target: str = TARGET, port: int = PORT) -> None:
+        """What the group says of a target; None: it is not registered."""
+        key = f"{target}:{port}"
+        if state is None:
+            self.groups[group].pop(key, None)
+        else:
+            self.groups[group][key] = state
+
+    def fail(self, kind: PollErrorKind | None) -> None:
+        """Every call fails so from now on; None: no more."""
+        self.error = None if kind is None else PollError(kind, f"a test says {kind}")
+
+    async def membership(self) -> Membership:
+        self._ask()
+        return self.member
+
+    async def attributes(self, group: str) -> GroupAttributes:
+        self._ask()
+        return self.attributes_of.get(group, GroupAttributes())
+
+    async def health(self, group: str, target: str, port: int) -> GroupHealth:
+        self.polls += 1
+        self._ask()
+        if self.script:
+            answer = self.script.pop(0)
+            if isinstance(answer, PollError):
+                raise answer
+            return answer
+        if group not in self.groups:
+            raise PollError(PollErrorKind.NOT_FOUND, f"no target group {group}")
+        targets = dict(self.groups[group])
+        return GroupHealth(targets.get(f"{target}:{port}"), targets)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def _ask(self) -> None:
+        self.asked()
+        if self.error is not None:
+            raise self.error
