@@ -1,0 +1,69 @@
+"""How many connections to send away now: evenly until the deadline, within what the receivers can take. Pure.
+
+n connections left and E − now seconds to go make the rate n / (E − now), anew at every tick: churn and late arrivals
+are absorbed, and no list is made up front.
+"""
+
+from __future__ import annotations
+
+import math
+
+TICK_S = 0.25
+# A process that stood still does not hurry: what it missed is spread over what is left.
+CATCH_UP_S = 2.0
+# More than any receiver takes.
+NO_BOUND_PER_S = 1e9
+
+
+class Pacer:
+    """Moments are monotonic seconds. `overrun` counts closes above the receivers' bound, forced by the deadline.
+
+    `rate_per_s` is the rate that the last tick asked for.
+    """
+
+    def __init__(self, begin_s: float, deadline_s: float) -> None:
+        self.deadline_s = deadline_s
+        self.rate_per_s = 0.0
+        self.overrun = 0
+        self._last_s = begin_s
+        self._owed = 0.0
+        self._room = 0.0
+
+    def due(self, now_s: float, left: int, bound_per_s: float) -> int:
+        """Close so many of the `left` connections now; never more than `left`, all of them once the deadline is there.
+
+        `bound_per_s` is what this process's share of the receivers tolerates (`bound_per_s` below).
+        """
+        elapsed_s = min(max(0.0, now_s - self._last_s), CATCH_UP_S)
+        self._last_s = max(now_s, self._last_s)
+        self._room = min(self._room + bound_per_s * elapsed_s, max(1.0, bound_per_s * TICK_S))
+        left_s = self.deadline_s - now_s
+        if left <= 0:
+            self.rate_per_s = self._owed = 0.0
+            return 0
+        if left_s <= 0:
+            self.rate_per_s = self._owed = 0.0
+            return self._take(left)
+        self.rate_per_s = left / (left_s + elapsed_s)
+        self._owed = min(self._owed + self.rate_per_s * elapsed_s, self.rate_per_s * CATCH_UP_S + 1, left)
+        count = math.floor(self._owed)
+        # What the bound can still do before the deadline need not be done above it.
+        if left <= self._room + bound_per_s * left_s:
+            count = min(count, math.floor(self._room))
+        self._owed -= count
+        return self._take(count)
+
+    def _take(self, count: int) -> int:
+        self.overrun += max(0, count - math.floor(self._room))
+        self._room = max(0.0, self._room - count)
+        return count
+
+
+def bound_per_s(receivers: int, draining: int, handshakes_per_s: float) -> float:
+    """R × handshakes a second each ÷ K: the part of what the receivers take that is ours. 0 handshakes: no bound.
+
+    Nobody else may be known to drain: then we are the one (K = 1).
+    """
+    if handshakes_per_s <= 0:
+        return NO_BOUND_PER_S
+    return receivers * handshakes_per_s / max(1, draining)

@@ -1,0 +1,37 @@
+"""When to ask the load balancer again: the whole fleet shares one small budget. Pure; randomness is an argument.
+
+All non-mutating ELBv2 calls of an account and a region take from one bucket of 40 tokens, refilled at 10 a second
+(Elastic Load Balancing user guide, "API throttling"). The fleet stays near 2 calls a second, the rest is for others.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from gateway.drain.health import PollErrorKind
+
+CALLS_PER_S = 2.0
+LEAST_S = 5.0
+MOST_S = 120.0
+# What needs a person or a long outage to mend is asked for rarely: a quarter of the default deregistration delay.
+SLOW_S = 60.0
+_JITTER = 0.2
+
+
+def period_s(tasks: int, groups: int) -> float:
+    """Between two polls of one task, so that all tasks together make about 2 calls a second; without jitter."""
+    return min(max(tasks * groups / CALLS_PER_S, LEAST_S), MOST_S)
+
+
+def pause_s(period_s: float, chance: Random) -> float:
+    """The period with its jitter: tasks that started together must not ask together."""
+    return period_s * chance.uniform(1 - _JITTER, 1 + _JITTER)
+
+
+def retry_s(kind: PollErrorKind, period_s: float, failures: int, chance: Random) -> float:
+    """After `failures` errors in a row. Throttled: full jitter over a growing span; what time does not mend: slowly."""
+    if kind is PollErrorKind.THROTTLED:
+        return period_s + chance.uniform(0, min(MOST_S, period_s * 2.0 ** min(failures, 10)))
+    if kind is PollErrorKind.OTHER and failures == 1:
+        return pause_s(period_s, chance)
+    return pause_s(max(period_s, SLOW_S), chance)

@@ -1,0 +1,94 @@
+"""Where a process stands between its start and its end: one table, from which the diagram in the docs is drawn.
+
+A transition that is not in the table raises and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from gateway.errors import IllegalTransitionError
+
+
+class State(StrEnum):
+    """REGISTERING: the load balancer has not listed us yet. DRAIN_PENDING: leaving is settled, not begun.
+
+    DRAINED: nobody is left to send away. TERMINATING: the process ends, whatever the load balancer says.
+    """
+
+    REGISTERING = "registering"
+    SERVING = "serving"
+    DRAIN_PENDING = "drain_pending"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    TERMINATING = "terminating"
+    EXITED = "exited"
+
+
+class Signal(StrEnum):
+    """What happened, from whichever source."""
+
+    REGISTERED = "registered"
+    WITHDRAWN = "withdrawn"
+    LOST = "lost"
+    RETURNED = "returned"
+    ORDERED = "ordered"
+    CANCELLED = "cancelled"
+    BEGUN = "begun"
+    EMPTY = "empty"
+    ARRIVED = "arrived"
+    TERMINATED = "terminated"
+    ENDED = "ended"
+
+
+MEANINGS: Mapping[Signal, str] = {
+    Signal.REGISTERED: "the target is initial or healthy, or there is no target group to ask",
+    Signal.WITHDRAWN: "the target is draining",
+    Signal.LOST: "the target is not registered any more, and was never seen draining",
+    Signal.RETURNED: "initial or healthy twice in a row, in a drain that target health began",
+    Signal.ORDERED: "the API or SIGUSR1 asks for a drain",
+    Signal.CANCELLED: "the API cancels the drain",
+    Signal.BEGUN: "enough receivers are healthy, or a tenth of the window has passed",
+    Signal.EMPTY: "no websocket is left",
+    Signal.ARRIVED: "a late websocket came in",
+    Signal.TERMINATED: "SIGTERM",
+    Signal.ENDED: "all websockets are gone, or the time is over",
+}
+
+_BEFORE = (State.REGISTERING, State.SERVING)
+_LEAVING = (State.DRAIN_PENDING, State.DRAINING, State.DRAINED)
+
+TABLE: Mapping[tuple[State, Signal], State] = {
+    (State.REGISTERING, Signal.REGISTERED): State.SERVING,
+    (State.SERVING, Signal.WITHDRAWN): State.DRAIN_PENDING,
+    (State.SERVING, Signal.LOST): State.DRAINING,
+    **{(state, Signal.ORDERED): State.DRAIN_PENDING for state in _BEFORE},
+    (State.DRAIN_PENDING, Signal.BEGUN): State.DRAINING,
+    (State.DRAINING, Signal.EMPTY): State.DRAINED,
+    (State.DRAINED, Signal.ARRIVED): State.DRAINING,
+    **{(state, Signal.RETURNED): State.SERVING for state in _LEAVING},
+    **{(state, Signal.CANCELLED): State.SERVING for state in _LEAVING},
+    **{(state, Signal.TERMINATED): State.TERMINATING for state in (*_BEFORE, *_LEAVING)},
+    (State.TERMINATING, Signal.ENDED): State.EXITED,
+}
+
+
+def follow(state: State, signal: Signal) -> State:
+    """The state after `signal`. Raises IllegalTransitionError where the table has none."""
+    following = TABLE.get((state, signal))
+    if following is None:
+        raise IllegalTransitionError(f"{signal.value} cannot happen while {state.value}")
+    return following
+
+
+def is_leaving(state: State) -> bool:
+    """Whether a drain is under way, or done, that can still be taken back."""
+    return state in _LEAVING
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.REGISTERING}"]
+    lines += [f"    {state} --> {following}: {signal}" for (state, signal), following in TABLE.items()]
+    return "\n".join([*lines, f"    {State.EXITED} --> [*]"])

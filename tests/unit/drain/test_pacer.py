@@ -1,0 +1,154 @@
+"""The pacer, for any churn, stall, change of receivers and clock: in time, bounded unless forced, all closed."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.drain.pacer import CATCH_UP_S, NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
+from gateway.drain.plan import play
+
+
+def run(connections: int, window_s: float, bound: float = NO_BOUND_PER_S, tick_s: float = TICK_S) -> list[int]:
+    """Closes a tick until nobody is left."""
+    pacer, left, now_s = Pacer(0.0, window_s), connections, 0.0
+    counts = []
+    while left:
+        now_s += tick_s
+        counts.append(pacer.due(now_s, left, bound))
+        left -= counts[-1]
+        assert now_s <= window_s + tick_s
+    return counts
+
+
+def per_second(counts: list[int]) -> list[int]:
+    return [sum(counts[start : start + 4]) for start in range(0, len(counts), 4)]
+
+
+def test_ten_thousand_over_ten_minutes_are_even() -> None:
+    seconds = per_second(run(10_000, 600))
+    assert max(seconds) == 17
+    assert min(seconds[:-1]) >= 16
+    assert sum(seconds) == 10_000
+
+
+def test_no_one_is_left_alone_and_nobody_is_closed_twice() -> None:
+    assert sum(run(1, 600)) == 1
+    assert run(0, 600) == []
+    pacer = Pacer(0, 10)
+    assert pacer.due(1, 0, 100) == 0
+    assert pacer.rate_per_s == 0
+
+
+def test_the_deadline_closes_all() -> None:
+    pacer = Pacer(0, 10)
+    assert pacer.due(10, 5000, NO_BOUND_PER_S) == 5000
+
+
+def test_a_stall_is_caught_up_by_two_seconds_worth_at_most() -> None:
+    pacer = Pacer(0, 600)
+    left = 6000
+    left -= pacer.due(0.25, left, NO_BOUND_PER_S)
+    after = pacer.due(30.25, left, NO_BOUND_PER_S)
+    assert after <= math.ceil(left / (600 - 30.25) * CATCH_UP_S) + 1
+    assert after >= 15
+
+
+def test_the_bound_holds_while_the_deadline_allows_it() -> None:
+    pacer, left, now_s = Pacer(0, 100), 1000, 0.0
+    while left:
+        # The process stands still for half a minute: the rate would double at once.
+        now_s += 30 if math.isclose(now_s, 10) else TICK_S
+        count = pacer.due(now_s, left, 20.0)
+        assert count <= 5
+        left -= count
+    assert pacer.overrun == 0
+
+
+def test_what_the_deadline_forces_is_counted() -> None:
+    pacer, left, now_s = Pacer(0, 10), 1000, 0.0
+    while left:
+        now_s += TICK_S
+        left -= pacer.due(now_s, left, 20.0)
+    assert now_s <= 10.25
+    assert 780 <= pacer.overrun <= 820
+
+
+def test_without_receivers_everything_is_an_overrun() -> None:
+    pacer, left, now_s = Pacer(0, 10), 100, 0.0
+    while left:
+        now_s += TICK_S
+        left -= pacer.due(now_s, left, 0.0)
+    assert now_s <= 10.25
+    assert pacer.overrun == 100
+
+
+def test_our_share_of_what_the_receivers_take() -> None:
+    assert bound_per_s(8, 4, 200) == 400
+    assert bound_per_s(8, 0, 200) == 1600
+    assert bound_per_s(0, 4, 200) == 0
+    assert bound_per_s(3, 4, 0) == NO_BOUND_PER_S
+
+
+steps = st.lists(
+    st.tuples(
+        st.one_of(st.just(TICK_S), st.floats(0, 40)),  # time to the next tick: stalls
+        st.integers(-50, 50),  # churn: who left by itself, who came late
+        st.one_of(st.just(0.0), st.floats(0, 500), st.just(NO_BOUND_PER_S)),  # receivers come and go
+        st.booleans(),  # the clock shows an earlier moment
+    ),
+    max_size=200,
+)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 5000), st.floats(0, 700), steps)
+def test_for_any_churn_stall_and_change_of_receivers(connections: int, window_s: float, chances: list) -> None:
+    pacer, left, now_s, room = Pacer(0, window_s), connections, 0.0, 0.0
+    for wait_s, churn, bound, back in chances:
+        now_s += wait_s
+        left = max(0, left + churn)
+        overrun = pacer.overrun
+        count = pacer.due(now_s - 5 if back else now_s, left, bound)
+        assert 0 <= count <= left
+        forced = pacer.overrun - overrun
+        room = max(1.0, bound * TICK_S)
+        assert count - forced <= room
+        if not back and now_s >= window_s:
+            assert count == left
+        left -= count
+    while left:
+        now_s += TICK_S
+        left -= pacer.due(now_s, left, 10.0)
+        assert now_s <= window_s + sum(wait for wait, *_ in chances) + TICK_S
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 3000), st.floats(1, 600))
+def test_an_undisturbed_drain_is_even(connections: int, window_s: float) -> None:
+    rate = connections / window_s
+    counts = run(connections, window_s)
+    assert all(count <= rate * TICK_S + 2 for count in counts)
+
+
+def test_a_plan_tells_the_peak_with_its_chance() -> None:
+    plan = play(10_000, 1, 600, 200, Random(1))
+    assert 17 <= plan.peak_reconnects_per_s <= 25
+    assert plan.overrun == 0
+    assert sum(plan.curve) == 10_000
+    assert plan.even_rate_per_s == round(10_000 / 600, 3)
+
+
+def test_a_plan_for_many_tasks_at_once() -> None:
+    plan = play(1000, 8, 60, 5, Random(1))
+    assert plan.connections == 8000
+    assert plan.overrun > 0
+    assert 133 <= plan.peak_reconnects_per_s <= 175
+
+
+def test_a_plan_for_nobody() -> None:
+    plan = play(0, 1, 60, 100, Random(1))
+    assert (plan.peak_reconnects_per_s, plan.curve) == (0, [])
