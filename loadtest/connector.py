@@ -13,6 +13,8 @@ from gateway.connections.token import mint
 from gateway.errors import SettingsError
 from loadtest.device import REFUSED, Device, request
 from loadtest.fleet_options import Options, Target, target
+from loadtest.kernels import KERNELS
+from loadtest.routing import Routing
 
 IP_BIND_ADDRESS_NO_PORT = 24  # Linux, ip(7); the socket module names it from Python 3.12 on
 
@@ -24,7 +26,8 @@ class Connector:
 
     def __init__(self, options: Options, tokens: Sequence[str] = ()) -> None:
         self.targets: list[Target] = []
-        self._current: list[int] = []
+        self._routing = Routing(options.routing, options.first)
+        self._classes = [KERNELS[name].device_class for name in options.kernels]
         self._options = options
         self._tokens = tokens
         self._secret = options.secret.encode()
@@ -34,21 +37,29 @@ class Connector:
         self.aim(options.urls)
 
     def aim(self, urls: Sequence[str]) -> None:
-        """Where the next connects go. Raises SettingsError."""
-        if not urls:
+        """Where the next connects go; none are refused with 503 as a load balancer does. Raises SettingsError."""
+        if not urls and self._options.routing == "fixed":
             raise SettingsError("urls", "there must be one target at least")
         found = [target(url) for url in urls]
-        self._current = []
+        current = []
         for one in found:
             if one not in self.targets:
                 self.targets.append(one)
-            self._current.append(self.targets.index(one))
+            current.append(self.targets.index(one))
             if one.tls and self._tls is None:
                 self._tls = _context(self._options.tls_ca_file)
+        self._routing.aim(current)
 
-    def target_of(self, slot: int) -> int:
-        """The index in `targets` of the one that this device connects to next."""
-        return self._current[(self._options.first + slot) % len(self._current)]
+    def target_of(self, slot: int) -> int | None:
+        """The index in `targets` of the one that this device connects to next; None: there is none.
+
+        It counts as a connection of that target until `left`.
+        """
+        return self._routing.choose(slot)
+
+    def left(self, index: int) -> None:
+        """A connection to target `index`, or the attempt at one, is over."""
+        self._routing.left(index)
 
     def token(self, slot: int, name: str = "") -> str:
         """A token for a device; `name` is another than the slot's own."""
@@ -61,6 +72,9 @@ class Connector:
             "scope": options.scope,
             "exp": int(time.time() + options.token_ttl_s),
         }
+        device_class = self._classes[options.kernel(slot)]
+        if device_class:
+            claims["class"] = device_class
         return mint(claims, self._secret)
 
     def request(self, slot: int, index: int, name: str = "") -> bytes:

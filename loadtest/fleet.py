@@ -30,7 +30,8 @@ from loadtest.connector import Connector
 from loadtest.events import Events
 from loadtest.fleet_options import Options
 from loadtest.ledger import Ledger
-from loadtest.population import DONE, GIVEN_UP, TRYING, UP, Population
+from loadtest.phases import DONE, GIVEN_UP, TRYING, UP
+from loadtest.population import Population
 from loadtest.probe import probe, tokens_of
 from loadtest.sample import Sample
 from loadtest.sender import TICK_S, Sender
@@ -57,7 +58,7 @@ class Fleet:
         self._connector = connector
         self._wall_s = time.time() - time.monotonic()
         self._run = options.run or f"{time.time_ns() // 1_000_000:x}."
-        self._tally = Tally()
+        self._tally = Tally(options.speed)
         self._lost_named = 0
         self.population = Population(options, connector, self._sender, self._tally, time.monotonic, self.tell)
         self.sender = self.population.sender
@@ -97,8 +98,8 @@ class Fleet:
         | `send` | `at_ms` | begin to send events |
         | `pause` | | no new events |
         | `cut` | `share`, `how`: reset, fin, silent | break a share of all connections at once |
-        | `targets` | `urls` | where the next connects go |
-        | `cut_target` | `url`, `how` | break all connections to one target |
+        | `targets` | `urls` | where the next connects go; none: nowhere, unless `routing` is fixed |
+        | `cut_target` | `url`, `how` | break all connections to one target, as a load balancer does |
         | `stop` | `within_s` | wait for acks, close, write the last sample, exit; again: at once |
         """
         name = command.get("do")
@@ -119,17 +120,18 @@ class Fleet:
         elif name == "cut_target":
             found = fleet_options.target(str(command.get("url", "")))
             targets = self._connector.targets
-            self._cut(self.population.connected(targets.index(found)) if found in targets else [], command)
+            slots = self.population.connected(targets.index(found)) if found in targets else []
+            self._cut(slots, command, ours=False)
         elif name == "stop":
             self.stop(float(command.get("within_s", self.options.finish_s)))
         else:
             raise SettingsError("do", f"there is no command {name!r}")
 
-    def _cut(self, slots: list[int], command: dict[str, Any]) -> None:
+    def _cut(self, slots: list[int], command: dict[str, Any], *, ours: bool = True) -> None:
         how = command.get("how", "reset")
         if how not in ("reset", "fin", "silent"):
             raise SettingsError("how", f"{how!r} is not reset, fin or silent")
-        self.population.cut(slots, how)
+        self.population.cut(slots, how, ours=ours)
         self.tell("cut", count=len(slots), how=how)
 
     def _moment_s(self, command: dict[str, Any]) -> float:
@@ -255,6 +257,8 @@ class Fleet:
                     ack=tally.ack.take(),
                     connect=tally.connect.take(),
                     gap=tally.gap.take(),
+                    bins=tally.bins.take(),
+                    kernels=self.population.states.by_kernel(tally.abnormal),
                     cpu_s=cpu_s(),
                     rss_bytes=rss_bytes(),
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,9 +14,11 @@ from gateway.device.gpx import Fix, GpxError, parse
 from gateway.errors import SettingsError
 from loadtest.arrivals import Arrival
 from loadtest.kernels import KERNELS
+from loadtest.spread import fraction
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 RECORDED = Path(__file__).parent / "tracks"
+_KERNEL_SALT = 11
 
 
 class Target(NamedTuple):
@@ -35,6 +37,10 @@ class Target(NamedTuple):
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """`devices` devices, named `prefix` and a number from `first` on; device i connects to `urls[i % n]`.
+
+    That is `routing` fixed. As a load balancer does it: `round_robin`, one connect after the other to each in turn, or
+    `least_outstanding`, to the one of which this process holds fewest connections; with no target a connect is refused
+    with 503. With `speed` the devices' own waits are so many times shorter: simulated seconds in less real time.
 
     Tokens (HS256) are made from `secret`, or read from `token_command`: it gets the names of all devices on standard
     input, a line each, and writes a token a line. `sources` are local addresses to connect from (a number: so many
@@ -77,6 +83,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     finish_s: Annotated[float, Meta(ge=0)] = 15.0
     acked_file: str = ""
     probe: bool = True
+    routing: Literal["fixed", "round_robin", "least_outstanding"] = "fixed"
+    speed: Annotated[float, Meta(gt=0, le=1000)] = 1.0
 
     @property
     def targets(self) -> list[Target]:
@@ -90,6 +98,15 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
     def name(self, slot: int) -> str:
         return f"{self.prefix}{self.first + slot}"
+
+    def kernel(self, slot: int) -> int:
+        """Which of `kernels` this device reconnects like: its index, drawn by the shares."""
+        left = fraction(self.seed, self.first + slot, _KERNEL_SALT)
+        for index, share in enumerate(self.kernels.values()):
+            left -= share
+            if left < 0:
+                return index
+        return len(self.kernels) - 1
 
 
 def load(text: str) -> Options:

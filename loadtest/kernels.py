@@ -35,12 +35,14 @@ class Kernel(NamedTuple):
     """`next_attempt(retries, trait, ended, random)` gives the wait in seconds (None: never again) and new `retries`.
 
     `obeys_goaway`: the device leaves at once when the server says goaway. `notices_silence`: it ends a connection on
-    which the server has not been heard for long.
+    which the server has not been heard for long. `device_class` is what the token of such a device says, so that a
+    server can close its connection in a way it survives.
     """
 
     next_attempt: Callable[[int, float, Ended, Random], tuple[float | None, int]]
     obeys_goaway: bool = False
     notices_silence: bool = False
+    device_class: str = ""
 
 
 PATIENT_FIRST_S = 1.0
@@ -124,9 +126,9 @@ def naive(retries: int, trait: float, ended: Ended, random: Random) -> tuple[flo
 
 KERNELS: dict[str, Kernel] = {
     "patient": Kernel(patient, obeys_goaway=True, notices_silence=True),
-    "esp-idf": Kernel(esp_idf),
-    "arduino": Kernel(arduino),
-    "browser": Kernel(browser),
+    "esp-idf": Kernel(esp_idf, device_class="esp-idf"),
+    "arduino": Kernel(arduino, device_class="arduino"),
+    "browser": Kernel(browser, device_class="browser"),
     "naive": Kernel(naive),
 }
 

@@ -6,6 +6,7 @@ wakes them all.
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -21,22 +22,26 @@ from loadtest.connector import Connector
 from loadtest.device import LEAVING, OPEN, OPENING, REFUSED, Device
 from loadtest.fleet_options import Options
 from loadtest.kernels import KERNELS, Ended
+from loadtest.phases import DONE, GIVEN_UP, NEW, TRYING, UP, WAITING, Phases
 from loadtest.sender import SILENT, TICK_S, Sender
 from loadtest.spread import fraction
 from loadtest.tally import Tally
 
 # Longer than a minute, so that a device that sends once a minute is looked at once a minute.
 WHEEL_BUCKETS = 8192
-# From a close frame to the end of the connection.
+# From a close frame to the end of the connection; in a faster world shorter, but a busy machine needs a while.
 CLOSE_TIMEOUT_S = 5.0
+LEAST_CLOSE_TIMEOUT_S = 1.0
 # A server that pings after each heartbeat of silence and is not heard for this many of them is gone.
 SILENT_HEARTBEATS = 2.5
 # A half-open device falls silent within this time after it was welcomed.
 HALF_OPEN_WITHIN_S = (5.0, 60.0)
 
-NEW, WAITING, TRYING, UP, GIVEN_UP, DONE = range(6)
+# What a load balancer says when it has no target.
+UNAVAILABLE = 503
+
 _SLOW, _HALF_OPEN = 1, 2
-_KERNEL_SALT, _TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = range(11, 16)
+_TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = range(12, 16)
 
 _decode = msgspec.json.Decoder(Welcome | Ack | Nack | Goaway | Error).decode
 
@@ -63,7 +68,6 @@ class Population:
         self.devices: list[Device | None] = [None] * count
         self.heard_s = array("d", bytes(8 * count))
         self.mute = array("B", bytes(count))
-        self.phases = array("B", bytes(count))
         self.random = Random(f"{options.seed} {options.share}")
         self.finishing = False
         self.closing = False
@@ -76,16 +80,18 @@ class Population:
         self._lost_s = array("d", bytes(8 * count))  # when the last connection was lost, 0: there was none
         self._life_s = array("d", bytes(8 * count))  # when to look at the connection, 0: never
         self._retries = array("H", bytes(2 * count))
-        self._kernel_names = list(options.kernels)
-        self._kernels = [KERNELS[name] for name in self._kernel_names]
-        self._kernel_of = array("B", (self._drawn_kernel(slot) for slot in range(count)))
+        self._kernels = [KERNELS[name] for name in options.kernels]
+        self._kernel_of = array("B", (options.kernel(slot) for slot in range(count)))
         self._faults = array("B", (self._drawn_faults(slot) for slot in range(count)))
         self._waiting: deque[int] = deque()
         self._new: Iterator[int] = iter(())
         self._arrivals: Iterator[float] = iter(())
         self._arrival_s: float | None = None
         self._arrival_base_s = 0.0
-        self.counts = [count, 0, 0, 0, 0, 0]
+        states = self.states = Phases(list(options.kernels), self._kernel_of)
+        self.phases, self.counts, self._enter = states.of, states.counts, states.enter
+        self._wall_s = time.time() - self.now_s
+        self._close_timeout_s = max(LEAST_CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S / options.speed)
         self._told: set[str] = set()
         self.sender = sender(self)
 
@@ -104,8 +110,11 @@ class Population:
         first_s = next(self._arrivals, None)
         self._arrival_s = None if first_s is None else at_s + first_s
 
-    def cut(self, slots: Sequence[int], how: str) -> None:
-        """Break these connections, as if the path broke: `reset`, `fin`, or `silent` (nothing passes any more)."""
+    def cut(self, slots: Sequence[int], how: str, *, ours: bool = True) -> None:
+        """Break these connections, as if the path broke: `reset`, `fin`, or `silent` (nothing passes any more).
+
+        Not `ours`: who stands between did it, and the device counts it as a close it did not ask for.
+        """
         for slot in slots:
             device = self.devices[slot]
             if device is None or device.transport is None:
@@ -113,7 +122,7 @@ class Population:
             if how == "silent":
                 self._fall_silent(slot, device)
             else:
-                device.ours = True
+                device.ours = device.ours or ours
                 device.code = ABNORMAL if device.state != LEAVING else device.code
                 device.break_off(reset=how == "reset")
 
@@ -148,7 +157,7 @@ class Population:
                 self._enter(slot, DONE)
             elif device.state in (OPENING, OPEN):
                 device.leave()
-                self._at(slot, self.now_s + CLOSE_TIMEOUT_S)
+                self._at(slot, self.now_s + self._close_timeout_s)
             elif not self._connector.cancel(slot):
                 device.ours = True
                 device.break_off()
@@ -199,7 +208,7 @@ class Population:
             self._fall_silent(slot, device)
         elif self._churns(slot) and now_s >= self._churn_s(slot):
             device.leave()
-            self._at(slot, now_s + CLOSE_TIMEOUT_S)
+            self._at(slot, now_s + self._close_timeout_s)
         elif self._is_silent(slot, now_s):
             self._tell_once("silent", device=self.options.name(slot))
             device.break_off()
@@ -231,6 +240,9 @@ class Population:
 
     def _try(self, slot: int) -> None:
         index = self._connector.target_of(slot)
+        if index is None:
+            self._nowhere(slot)
+            return
         self._target[slot] = index
         self._since_s[slot] = now_s = self._clock()
         device = Device(self, slot, self._connector.request(slot, index))
@@ -238,6 +250,11 @@ class Population:
         self._enter(slot, TRYING)
         self._at(slot, now_s + self.options.connect_timeout_s)
         self._connector.open(device, index, self._failed)
+
+    def _nowhere(self, slot: int) -> None:
+        """A load balancer without a target answers every request itself."""
+        self.tally.refused[UNAVAILABLE] += 1
+        self._again(slot, Ended(refused_status=UNAVAILABLE))
 
     def _failed(self, device: Device, error: OSError | None) -> None:
         self._tell_once(f"connect failed: {type(error).__name__}", error=str(error))
@@ -248,6 +265,7 @@ class Population:
         if status:
             self._tell_once(f"refused with {status}", device=self.options.name(device.slot))
         self.devices[device.slot] = None
+        self._connector.left(self._target[device.slot])
         self._again(device.slot, Ended(refused_status=status, retry_after_s=retry_after_s))
 
     def on_text(self, device: Device, payload: bytes) -> None:
@@ -274,6 +292,7 @@ class Population:
         device.state = OPEN
         self._heartbeat_s = welcome.heartbeat_s
         self.tally.connects += 1
+        self.tally.bins.connected(now_s + self._wall_s)
         self.tally.connect.record(now_s - self._since_s[slot])
         if self._lost_s[slot]:
             self.tally.gap.record(now_s - self._lost_s[slot])
@@ -282,7 +301,7 @@ class Population:
         self._enter(slot, UP)
         if self.closing:
             device.leave()
-            self._at(slot, now_s + CLOSE_TIMEOUT_S)
+            self._at(slot, now_s + self._close_timeout_s)
             return
         self.sender.welcomed(slot, welcome)
         self._plan(slot, now_s)
@@ -294,7 +313,7 @@ class Population:
         device.goaway_ms = max(0, goaway.reconnect_after_ms)
         if self._kernels[self._kernel_of[device.slot]].obeys_goaway:
             device.leave()
-            self._at(device.slot, self.now_s + CLOSE_TIMEOUT_S)
+            self._at(device.slot, self.now_s + self._close_timeout_s)
 
     def on_ended(self, device: Device) -> None:
         slot, now_s = device.slot, self._clock()
@@ -303,23 +322,32 @@ class Population:
             self.tally.unexpected += 1
         was_up = self.phases[slot] == UP
         self.devices[slot] = None
+        self._connector.left(self._target[slot])
         self.mute[slot] = 0
+        if device.code == ABNORMAL and not device.ours:
+            self.tally.abnormal[self._kernel_of[slot]] += 1
         self.sender.disconnected(slot)
         uptime_s = now_s - self._since_s[slot] if was_up else 0.0
         if was_up:
             self._lost_s[slot] = now_s
+            self.tally.bins.lost(now_s + self._wall_s)
         goaway_ms = None if device.goaway_ms < 0 else device.goaway_ms
         self._again(slot, Ended(device.clean, device.code, 0, None, goaway_ms, uptime_s))
 
     def _again(self, slot: int, ended: Ended) -> None:
-        """Ask the device's kernel when it comes back."""
+        """Ask the device's kernel when it comes back. Its seconds are simulated ones, those of a goaway are real."""
         self._life_s[slot] = 0.0
         if self.closing:
             self._enter(slot, DONE)
             return
         kernel = self._kernels[self._kernel_of[slot]]
         trait = fraction(self.options.seed, self.options.first + slot, _TRAIT_SALT)
-        wait_s, self._retries[slot] = kernel.next_attempt(self._retries[slot], trait, ended, self.random)
+        speed = self.options.speed
+        asked_ms = ended.goaway_after_ms
+        told = ended._replace(
+            uptime_s=ended.uptime_s * speed, goaway_after_ms=None if asked_ms is None else round(asked_ms * speed)
+        )
+        wait_s, self._retries[slot] = kernel.next_attempt(self._retries[slot], trait, told, self.random)
         if wait_s is None:
             self._enter(slot, GIVEN_UP)
         elif wait_s <= 0:
@@ -327,12 +355,7 @@ class Population:
             self._waiting.append(slot)
         else:
             self._enter(slot, WAITING)
-            self._at(slot, self._clock() + wait_s)
-
-    def _enter(self, slot: int, phase: int) -> None:
-        self.counts[self.phases[slot]] -= 1
-        self.counts[phase] += 1
-        self.phases[slot] = phase
+            self._at(slot, self._clock() + wait_s / speed)
 
     # Misbehaviour
 
@@ -360,14 +383,6 @@ class Population:
         """Half to one and a half periods after the welcome, so that the devices do not leave together."""
         share = fraction(self.options.seed, self.options.first + slot, _CHURN_SALT)
         return self._since_s[slot] + self.options.churn_period_s * (0.5 + share)
-
-    def _drawn_kernel(self, slot: int) -> int:
-        left = fraction(self.options.seed, self.options.first + slot, _KERNEL_SALT)
-        for index, share in enumerate(self.options.kernels.values()):
-            left -= share
-            if left < 0:
-                return index
-        return len(self.options.kernels) - 1
 
     def _drawn_faults(self, slot: int) -> int:
         options = self.options

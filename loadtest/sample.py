@@ -8,6 +8,18 @@ from __future__ import annotations
 
 import msgspec
 
+# A simulated second counted since the Unix epoch, the connects in it, the lost connections in it.
+Bin = tuple[int, int, int]
+
+
+class OfKernel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The devices of one kernel. `abnormal` counts 1006 that the device did not make itself, since the start."""
+
+    devices: int = 0
+    connected: int = 0
+    given_up: int = 0
+    abnormal: int = 0
+
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     """`share` names the process, `time_ms` is the end of the second, ms since the Unix epoch.
@@ -16,7 +28,8 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     the device nor a goaway began. `refused` counts refused handshakes by HTTP status (0: none was seen). Events:
     sent = acked + nacked + in_flight + stored (waiting on the device, offline or for a retry) + lost. Histograms are
     HdrHistogram's compressed base64 form, in µs: `ack` from the *intended* time of an event to its ack, `connect` from
-    the first packet to `welcome`, `gap` from a lost connection to the next one.
+    the first packet to `welcome`, `gap` from a lost connection to the next one. `bins` are those of this second, which
+    may reach into the ones before and after it.
     """
 
     share: str
@@ -40,6 +53,8 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     ack: str = ""
     connect: str = ""
     gap: str = ""
+    bins: list[Bin] = []
+    kernels: dict[str, OfKernel] = {}
     cpu_s: float = 0.0
     rss_bytes: int = 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from hdrh.histogram import HdrHistogram
 
 from loadtest.histogram import DIGITS, HIGHEST_US, LOWEST_US
+from loadtest.sample import Bin
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -37,10 +38,41 @@ class Second:
         return encoded
 
 
-class Tally:
-    """Counters since the start; latencies of the current second (`ack` from the intended moment of the event)."""
+class Bins:
+    """Connects and lost connections, counted by simulated second: bin n is from n / speed to (n + 1) / speed s."""
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._counts: dict[int, list[int]] = {}
+
+    def connected(self, wall_s: float) -> None:
+        """A device was welcomed at this moment, s since the Unix epoch."""
+        self._of(wall_s)[0] += 1
+
+    def lost(self, wall_s: float) -> None:
+        """A connection ended."""
+        self._of(wall_s)[1] += 1
+
+    def take(self) -> list[Bin]:
+        """What was counted since the last time, in the order of time."""
+        taken = [(number, *self._counts[number]) for number in sorted(self._counts)]
+        self._counts = {}
+        return [(number, connects, lost) for number, connects, lost in taken]
+
+    def _of(self, wall_s: float) -> list[int]:
+        return self._counts.setdefault(int(wall_s * self._speed), [0, 0])
+
+
+class Tally:
+    """Counters since the start; latencies of the current second (`ack` from the intended moment of the event).
+
+    `abnormal` counts by kernel (its place among the fleet's) the connections that ended without a close frame although
+    the device did not break them.
+    """
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self.bins = Bins(speed)
+        self.abnormal: Counter[int] = Counter()
         self.connects = 0
         self.closed: Counter[int] = Counter()
         self.unexpected = 0

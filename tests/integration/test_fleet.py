@@ -148,7 +148,9 @@ def test_a_target_is_cut_and_others_take_over(tmp_path: Path) -> None:
         one.terminate()
         subject.tell("nonsense")
         last = subject.finish()
-    assert (last.unexpected, last.goaways) == (0, 0)
+    assert (last.unexpected, last.goaways) == (DEVICES // 2, 0)
+    assert last.kernels["patient"].abnormal == DEVICES // 2
+    assert sum(connects for sample in subject.samples for _, connects, _ in sample.bins) == DEVICES + DEVICES // 2
     assert [event["event"] for event in subject.events].count("bad_command") == 1
 
 

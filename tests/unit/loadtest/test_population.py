@@ -15,7 +15,8 @@ from loadtest.device import ACCEPT, Device
 from loadtest.events import Events
 from loadtest.fleet_options import Options
 from loadtest.ledger import Ledger
-from loadtest.population import DONE, UP, Population
+from loadtest.phases import DONE, UP
+from loadtest.population import Population
 from loadtest.sender import Sender
 from loadtest.tally import Tally
 
@@ -103,6 +104,9 @@ class Server:
 
     def target_of(self, slot: int) -> int:
         return 0
+
+    def left(self, index: int) -> None:
+        assert index == 0
 
     def request(self, slot: int, index: int) -> bytes:
         return b""
