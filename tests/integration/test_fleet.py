@@ -156,7 +156,9 @@ def test_a_target_is_cut_and_others_take_over(tmp_path: Path) -> None:
 
 def test_an_esp_idf_device_never_returns_from_a_clean_close(tmp_path: Path) -> None:
     with (
-        Program(tmp_path / "data", *OPEN_HOUSE, "drain.stop_timeout_s=11") as program,
+        Program(
+            tmp_path / "data", *OPEN_HOUSE, "drain.stop_timeout_s=11", "device_classes.esp-idf.close=frame:1012"
+        ) as program,
         fleet(program, kernels={"esp-idf": 1.0}) as subject,
     ):
         subject.tell("connect")
