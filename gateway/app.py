@@ -26,6 +26,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
 from gateway.adapters.machine import memory, raise_file_limit
+from gateway.adapters.recording_file import RecordingFile
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.adapters.sqlite_spool import SQLiteSpool
 from gateway.api.application import build_operations, build_public
@@ -35,7 +36,7 @@ from gateway.connections.auth import Authenticator
 from gateway.connections.device_session import DeviceSession
 from gateway.connections.handshake import V1
 from gateway.connections.housekeeping import Housekeeping
-from gateway.connections.hub import Hub
+from gateway.connections.hub import Hub, Session
 from gateway.connections.listener import Address, SocketOptions, listen, open_socket, parse_addresses, tls_context
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.connections.shutdown import all_gone, leave_all
@@ -44,6 +45,7 @@ from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
 from gateway.log import Log
+from gateway.recording.session import RecordedSession
 from gateway.settings.load import Loaded
 from gateway.settings.model import Settings
 from gateway.telemetry import logging_to_stderr, new_registry
@@ -57,10 +59,15 @@ CLOSE_TIMEOUT_S = 5.0
 
 
 class Gateway:
-    """One process's parts. `start`, then `run` until something ends it, then `stop`."""
+    """One process's parts. `start`, then `run` until something ends it, then `stop`.
 
-    def __init__(self, settings: Settings) -> None:
+    `record` is a file that is made for a recording of what arrives; None: nothing is recorded.
+    """
+
+    def __init__(self, settings: Settings, record: Path | None = None) -> None:
         self.settings = settings
+        self._record = record
+        self._recording: RecordingFile | None = None
         self.addresses: dict[str, list[str]] = {"public": [], "operations": []}
         self._clock = SystemClock()
         self._chance = random.Random()  # noqa: S311 - jitter, not keys
@@ -75,10 +82,14 @@ class Gateway:
         sockets = self._bind()
         self._folder = DataFolder.open(self.settings.data.folder)
         try:
+            if self._record is not None:
+                self._recording = RecordingFile(self._record, self._clock)
             await self._start_stores()
             self._start_connections()
             await self._listen(sockets)
         except BaseException:
+            if self._recording is not None:
+                self._recording.discard()
             for _, opened, _ in sockets:
                 opened.close()
             self._folder.close()
@@ -120,6 +131,8 @@ class Gateway:
         await self.pipeline.stop(FLUSH_TIMEOUT_S)
         await self._index.close()
         await self._spool.close()
+        if self._recording is not None:
+            await asyncio.to_thread(self._recording.close)
         self._folder.close()
 
     def readiness(self) -> list[tuple[str, bool, str]]:
@@ -179,7 +192,10 @@ class Gateway:
                 f"{limit} open files; raise the limit (ulimit -n, nofile) or lower the setting",
             )
         authenticator = Authenticator(settings.auth, self._folder.path, self._clock)
-        sessions = {V1: DeviceSession(self.pipeline)}
+        session: Session = DeviceSession(self.pipeline)
+        if self._recording is not None:
+            session = RecordedSession(session, self._recording)
+        sessions = {V1: session}
         self.hub = Hub(settings, self._clock, authenticator, sessions, maximum, self._chance)
         self._housekeeping = Housekeeping(self.hub, lambda: memory(settings.connections.memory_limit_bytes).share)
         self._spawn("heartbeat", self.hub.run())
@@ -221,18 +237,18 @@ class Gateway:
         self._tasks.append(asyncio.create_task(coroutine, name=name))
 
 
-def serve(loaded: Loaded) -> int:
+def serve(loaded: Loaded, record: Path | None = None) -> int:
     """Run a gateway until SIGTERM or SIGINT; returns the exit code. Raises HeiwaError when it cannot start."""
     with (
         logging_to_stderr(loaded.settings.log.level, loaded.settings.log.format),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        return runner.run(_serve(loaded.settings))
+        return runner.run(_serve(loaded.settings, record))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, record: Path | None) -> int:
     began_s = time.perf_counter()
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, record)
     stop, at_once = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

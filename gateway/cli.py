@@ -72,6 +72,12 @@ def heiwa(
 def serve(
     config: Config = None,
     setting: Set = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Record what arrives, without positions or names, for heiwa-loadtest run replay."
+        ),
+    ] = None,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print the settings with their origins, and end.")
     ] = False,
@@ -84,7 +90,7 @@ def serve(
         return
     from gateway.app import serve as run
 
-    raise typer.Exit(run(loaded))
+    raise typer.Exit(run(loaded, record))
 
 
 @app.command(epilog='Example: heiwa token --sub phone-1 --scope "location:read device:read" --ttl 7d')

@@ -66,6 +66,12 @@ class TokenError(HeiwaError):
     """A token is missing, malformed, expired or not meant for us. The message never contains the token."""
 
 
+class RecordingError(HeiwaError):
+    """A recording cannot be read: it is no recording, of another version, or damaged."""
+
+    exit_code = 2
+
+
 class PollError(HeiwaError):
     """The load balancer or the container service did not answer, or not with what was asked for. Never a reason to
     drain."""

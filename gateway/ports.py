@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.drain.health import GroupAttributes, GroupHealth, Membership
+from gateway.drain.receipt import Receipt
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Rejection
 from gateway.locations.query import Found, Query
+from gateway.recording.format import Line
 
 
 class Clock(Protocol):
@@ -96,6 +98,23 @@ class DeadLetters(Protocol):
 
     async def append(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> None:
         """Store all; durable on return. Raises StoreError."""
+
+
+class Recording(Protocol):
+    """Where arrivals are written, for a load test to play them again (gateway/recording)."""
+
+    def put(self, line: Line) -> None:
+        """Take one line, not earlier than the last. Never waits and never fails; without room for it it is dropped."""
+
+    def now_ms(self) -> int:
+        """Whole ms since the recording began."""
+
+
+class Receipts(Protocol):
+    """Where receipts of drains are kept."""
+
+    def keep(self, receipt: Receipt) -> None:
+        """Store it; blocks. Raises StoreError."""
 
 
 class TargetHealth(Protocol):

@@ -1,0 +1,49 @@
+"""A session that writes down what comes before another one acts on it. Without a recording it is not there at all."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from gateway.connections.close_codes import ABNORMAL
+from gateway.connections.connection import Connection
+from gateway.recording.format import Connected, Disconnected, Said, hashed, measure
+
+if TYPE_CHECKING:
+    from gateway.connections.hub import Session
+    from gateway.ports import Recording
+
+
+class RecordedSession:
+    """Stands before another session, and tells `recording` of every connection, message and end."""
+
+    def __init__(self, inner: Session, recording: Recording) -> None:
+        self._inner = inner
+        self._recording = recording
+        # Lives as long as the process and is written nowhere: without it nobody can try names against the hashes.
+        self._key = secrets.token_bytes(32)
+        self._count = 0
+        self._open: dict[int, tuple[int, str]] = {}
+
+    def opened(self, connection: Connection) -> None:
+        self._count += 1
+        name = hashed(self._key, connection.profile.account.name, connection.device)
+        self._open[connection.slot] = (self._count, name)
+        # A claim of the token may say anything; only what the settings name is written.
+        device_class = connection.profile.device_class
+        known = device_class if device_class in connection.hub.classes else ""
+        self._recording.put(Connected(self._recording.now_ms(), name, self._count, known))
+        self._inner.opened(connection)
+
+    def text(self, connection: Connection, payload: bytes) -> None:
+        number, name = self._open[connection.slot]
+        kind, events = measure(payload)
+        self._recording.put(Said(self._recording.now_ms(), name, number, kind, len(payload), events))
+        self._inner.text(connection, payload)
+
+    def closed(self, connection: Connection) -> None:
+        number, name = self._open.pop(connection.slot)
+        cause = connection.hub.causes.get(connection.slot)
+        code = (cause.code if cause is not None else 0) or ABNORMAL
+        self._recording.put(Disconnected(self._recording.now_ms(), name, number, code))
+        self._inner.closed(connection)
