@@ -18,7 +18,11 @@ from loadtest.spread import fraction
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 RECORDED = Path(__file__).parent / "tracks"
-_KERNEL_SALT = 11
+# A half-open device falls silent within this time after it was welcomed.
+HALF_OPEN_WITHIN_S = (5.0, 60.0)
+# What is wrong with a device.
+SLOW, HALF_OPEN = 1, 2
+_KERNEL_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = 11, 13, 14, 15
 
 
 class Target(NamedTuple):
@@ -107,6 +111,22 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
             if left < 0:
                 return index
         return len(self.kernels) - 1
+
+    def faults(self, slot: int) -> int:
+        """SLOW, HALF_OPEN or 0, drawn by the shares."""
+        drawn = fraction(self.seed, self.first + slot, _FAULT_SALT)
+        if drawn < self.slow_readers:
+            return SLOW
+        return HALF_OPEN if drawn < self.slow_readers + self.half_open else 0
+
+    def half_open_after_s(self, slot: int) -> float:
+        """From its welcome to the silence of a half-open device."""
+        least_s, most_s = HALF_OPEN_WITHIN_S
+        return least_s + (most_s - least_s) * fraction(self.seed, self.first + slot, _MUTE_SALT)
+
+    def churn_after_s(self, slot: int) -> float:
+        """Half to one and a half periods after the welcome, so that the devices do not leave together."""
+        return self.churn_period_s * (0.5 + fraction(self.seed, self.first + slot, _CHURN_SALT))
 
 
 def load(text: str) -> Options:

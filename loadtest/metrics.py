@@ -39,7 +39,7 @@ FIGURES: dict[str, Figure] = {
     "ack_p99_ms": Figure("ms", "The same, 99 %."),
     "ack_p999_ms": Figure("ms", "The same, 99.9 %."),
     "ack_max_ms": Figure("ms", "The slowest acknowledgement."),
-    "connect_p50_ms": Figure("ms", "From the first packet to `welcome`, half of all."),
+    "connect_p50_ms": Figure("ms", "From when a connect was meant to be to `welcome`, half of all."),
     "connect_p99_ms": Figure("ms", "The same, 99 %."),
     "connect_max_ms": Figure("ms", "The slowest connect."),
     "gap_p50_ms": Figure("ms", "From a lost connection to the next one, half of all."),

@@ -6,10 +6,11 @@ wakes them all.
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import msgspec
@@ -20,8 +21,9 @@ from gateway.connections.timing_wheel import TimingWheel
 from loadtest.arrivals import moments
 from loadtest.connector import Connector
 from loadtest.device import LEAVING, OPEN, OPENING, REFUSED, Device
-from loadtest.fleet_options import Options
+from loadtest.fleet_options import HALF_OPEN, SLOW, Options
 from loadtest.kernels import KERNELS, Ended
+from loadtest.opening import Opening
 from loadtest.phases import DONE, GIVEN_UP, NEW, TRYING, UP, WAITING, Phases
 from loadtest.sender import SILENT, TICK_S, Sender
 from loadtest.spread import fraction
@@ -34,14 +36,11 @@ CLOSE_TIMEOUT_S = 5.0
 LEAST_CLOSE_TIMEOUT_S = 1.0
 # A server that pings after each heartbeat of silence and is not heard for this many of them is gone.
 SILENT_HEARTBEATS = 2.5
-# A half-open device falls silent within this time after it was welcomed.
-HALF_OPEN_WITHIN_S = (5.0, 60.0)
 
 # What a load balancer says when it has no target.
 UNAVAILABLE = 503
 
-_SLOW, _HALF_OPEN = 1, 2
-_TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = range(12, 16)
+_TRAIT_SALT = 12
 
 _decode = msgspec.json.Decoder(Welcome | Ack | Nack | Goaway | Error).decode
 
@@ -76,18 +75,16 @@ class Population:
         self._tell = tell
         self._heartbeat_s = 45.0
         self._target = array("H", bytes(2 * count))
-        self._since_s = array("d", bytes(8 * count))  # TRYING: the first packet; UP: the welcome
+        # UP: the welcome; WAITING and TRYING: when the connect was meant to be
+        self._since_s = array("d", bytes(8 * count))
         self._lost_s = array("d", bytes(8 * count))  # when the last connection was lost, 0: there was none
         self._life_s = array("d", bytes(8 * count))  # when to look at the connection, 0: never
         self._retries = array("H", bytes(2 * count))
         self._kernels = [KERNELS[name] for name in options.kernels]
         self._kernel_of = array("B", (options.kernel(slot) for slot in range(count)))
-        self._faults = array("B", (self._drawn_faults(slot) for slot in range(count)))
+        self._faults = array("B", (options.faults(slot) for slot in range(count)))
         self._waiting: deque[int] = deque()
-        self._new: Iterator[int] = iter(())
-        self._arrivals: Iterator[float] = iter(())
-        self._arrival_s: float | None = None
-        self._arrival_base_s = 0.0
+        self._opening = Opening()
         states = self.states = Phases(list(options.kernels), self._kernel_of)
         self.phases, self.counts, self._enter = states.of, states.counts, states.enter
         self._wall_s = time.time() - self.now_s
@@ -98,17 +95,14 @@ class Population:
     @property
     def busy(self) -> bool:
         """Whether somebody is to connect at a moment that matters."""
-        return self._arrival_s is not None or self.finishing or self.counts[WAITING] + self.counts[TRYING] > 0
+        return self._opening.busy or self.finishing or self.counts[WAITING] + self.counts[TRYING] > 0
 
     # Commands
 
     def connect(self, at_s: float) -> None:
         """Open the connections of all devices that were not asked yet, from `at_s` on, as the arrival says."""
-        self._new = iter(slot for slot in range(len(self.phases)) if self.phases[slot] == NEW)
-        self._arrivals = moments(self.options.connect, self.random)
-        self._arrival_base_s = at_s
-        first_s = next(self._arrivals, None)
-        self._arrival_s = None if first_s is None else at_s + first_s
+        new = (slot for slot in range(len(self.phases)) if self.phases[slot] == NEW)
+        self._opening.begin(new, moments(self.options.connect, self.random), at_s)
 
     def cut(self, slots: Sequence[int], how: str, *, ours: bool = True) -> None:
         """Break these connections, as if the path broke: `reset`, `fin`, or `silent` (nothing passes any more).
@@ -150,7 +144,7 @@ class Population:
         """Leave with close frames; nobody comes back."""
         self.closing = True
         self._waiting.clear()
-        self._arrival_s = None
+        self._opening.end()
         for slot, device in enumerate(self.devices):
             self._life_s[slot] = 0.0
             if device is None:
@@ -167,14 +161,8 @@ class Population:
     def turn(self) -> None:
         """What is due by now."""
         self.now_s = now_s = self._clock()
-        while self._arrival_s is not None and self._arrival_s <= now_s:
-            slot = next(self._new, None)
-            if slot is None:
-                self._arrival_s = None
-                break
-            self._waiting.append(slot)
-            offset_s = next(self._arrivals, None)
-            self._arrival_s = None if offset_s is None else self._arrival_base_s + offset_s
+        for slot, at_s in self._opening.due(now_s):
+            self._enlist(slot, at_s)
         for slot in self.wheel.turn(now_s):
             self._look(slot, now_s)
         self.sender.turn(now_s)
@@ -183,28 +171,34 @@ class Population:
             self._try(self._waiting.popleft())
             free -= 1
 
+    def _enlist(self, slot: int, at_s: float) -> None:
+        """The device is to connect now; `at_s` is when it was meant to, on the grid of ticks, which are no latency."""
+        self._since_s[slot] = math.ceil(at_s / TICK_S) * TICK_S
+        self._waiting.append(slot)
+
     def _look(self, slot: int, now_s: float) -> None:
         life_s = self._life_s[slot]
         if life_s:
             if life_s <= now_s:
                 self._life_s[slot] = 0.0
-                self._live(slot, now_s)
+                if self.phases[slot] == WAITING:
+                    self._enlist(slot, life_s)
+                else:
+                    self._live(slot, now_s)
             else:
                 self.wheel.schedule(slot, life_s)
         self.sender.look(slot, now_s)
 
     def _live(self, slot: int, now_s: float) -> None:
-        phase, device = self.phases[slot], self.devices[slot]
-        if phase == WAITING:
-            self._waiting.append(slot)
-        elif device is None:
+        device = self.devices[slot]
+        if device is None:
             return
-        elif self.mute[slot]:
+        if self.mute[slot]:
             self._wake_up(slot, device)
-        elif phase == TRYING or device.state in (LEAVING, REFUSED):
+        elif self.phases[slot] == TRYING or device.state in (LEAVING, REFUSED):
             if not self._connector.cancel(slot):
                 device.break_off()
-        elif self._faults[slot] & _HALF_OPEN and now_s >= self._half_open_s(slot):
+        elif self._faults[slot] & HALF_OPEN and now_s >= self._half_open_s(slot):
             self._fall_silent(slot, device)
         elif self._churns(slot) and now_s >= self._churn_s(slot):
             device.leave()
@@ -220,7 +214,7 @@ class Population:
         due = []
         if self._kernels[self._kernel_of[slot]].notices_silence:
             due.append(max(now_s + TICK_S, self.heard_s[slot] + SILENT_HEARTBEATS * self._heartbeat_s))
-        if self._faults[slot] & _HALF_OPEN:
+        if self._faults[slot] & HALF_OPEN:
             due.append(self._half_open_s(slot))
         if self._churns(slot):
             due.append(self._churn_s(slot))
@@ -230,7 +224,7 @@ class Population:
     def _is_silent(self, slot: int, now_s: float) -> bool:
         limit_s = SILENT_HEARTBEATS * self._heartbeat_s
         notices = self._kernels[self._kernel_of[slot]].notices_silence
-        return notices and not self._faults[slot] & _SLOW and now_s - self.heard_s[slot] >= limit_s
+        return notices and not self._faults[slot] & SLOW and now_s - self.heard_s[slot] >= limit_s
 
     def _at(self, slot: int, at_s: float) -> None:
         self._life_s[slot] = at_s
@@ -244,11 +238,10 @@ class Population:
             self._nowhere(slot)
             return
         self._target[slot] = index
-        self._since_s[slot] = now_s = self._clock()
         device = Device(self, slot, self._connector.request(slot, index))
         self.devices[slot] = device
         self._enter(slot, TRYING)
-        self._at(slot, now_s + self.options.connect_timeout_s)
+        self._at(slot, self._clock() + self.options.connect_timeout_s)
         self._connector.open(device, index, self._failed)
 
     def _nowhere(self, slot: int) -> None:
@@ -293,7 +286,7 @@ class Population:
         self._heartbeat_s = welcome.heartbeat_s
         self.tally.connects += 1
         self.tally.bins.connected(now_s + self._wall_s)
-        self.tally.connect.record(now_s - self._since_s[slot])
+        self.tally.connect.record(max(0.0, now_s - self._since_s[slot]))
         if self._lost_s[slot]:
             self.tally.gap.record(now_s - self._lost_s[slot])
         self._since_s[slot] = now_s
@@ -305,7 +298,7 @@ class Population:
             return
         self.sender.welcomed(slot, welcome)
         self._plan(slot, now_s)
-        if self._faults[slot] & _SLOW and device.transport is not None:
+        if self._faults[slot] & SLOW and device.transport is not None:
             device.stop_reading()
 
     def _asked_to_leave(self, device: Device, goaway: Goaway) -> None:
@@ -352,7 +345,7 @@ class Population:
             self._enter(slot, GIVEN_UP)
         elif wait_s <= 0:
             self._enter(slot, WAITING)
-            self._waiting.append(slot)
+            self._enlist(slot, self._clock())
         else:
             self._enter(slot, WAITING)
             self._at(slot, self._clock() + wait_s / speed)
@@ -367,29 +360,18 @@ class Population:
 
     def _wake_up(self, slot: int, device: Device) -> None:
         """The silence is over: the device knows nothing of its old connection and makes a new one."""
-        self._faults[slot] &= ~_HALF_OPEN
+        self._faults[slot] &= ~HALF_OPEN
         device.ours = True
         device.break_off()
 
     def _half_open_s(self, slot: int) -> float:
-        least_s, most_s = HALF_OPEN_WITHIN_S
-        share = fraction(self.options.seed, self.options.first + slot, _MUTE_SALT)
-        return self._since_s[slot] + least_s + (most_s - least_s) * share
+        return self._since_s[slot] + self.options.half_open_after_s(slot)
 
     def _churns(self, slot: int) -> bool:
         return bool(self.options.churn_period_s) and not self.finishing
 
     def _churn_s(self, slot: int) -> float:
-        """Half to one and a half periods after the welcome, so that the devices do not leave together."""
-        share = fraction(self.options.seed, self.options.first + slot, _CHURN_SALT)
-        return self._since_s[slot] + self.options.churn_period_s * (0.5 + share)
-
-    def _drawn_faults(self, slot: int) -> int:
-        options = self.options
-        drawn = fraction(options.seed, options.first + slot, _FAULT_SALT)
-        if drawn < options.slow_readers:
-            return _SLOW
-        return _HALF_OPEN if drawn < options.slow_readers + options.half_open else 0
+        return self._since_s[slot] + self.options.churn_after_s(slot)
 
     def _tell_once(self, what: str, **fields: object) -> None:
         """The first of each kind; the counts are in the samples."""

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from loadtest.connector import OnFailed
 from loadtest.device import ACCEPT, Device
 from loadtest.events import Events
 from loadtest.fleet_options import Options
+from loadtest.histogram import Latencies
 from loadtest.ledger import Ledger
 from loadtest.phases import DONE, UP
 from loadtest.population import Population
@@ -94,6 +96,8 @@ class Server:
     def __init__(self, chance: Random) -> None:
         self.chance = chance
         self.kind = False
+        self.slow = False
+        self.unwelcomed: list[Wire] = []
         self.targets: list[Any] = []
         self.wires: list[Wire] = []
         self.closing: list[Wire] = []
@@ -123,10 +127,17 @@ class Server:
         self.wires.append(wire)
         device.transport = wire  # type: ignore[assignment]
         wire.say(REFUSED if what == 1 else ACCEPTED)
-        if what > 2:
+        if self.slow:
+            self.unwelcomed.append(wire)
+        elif what > 2:
             wire.say(WELCOME)
         elif what == 2:
             wire.end()
+
+    def answer(self) -> None:
+        """Welcome the devices of a slow server."""
+        while self.unwelcomed:
+            self.unwelcomed.pop().say(WELCOME)
 
     def settle(self) -> None:
         """Ends that the loop would tell a little later."""
@@ -324,3 +335,35 @@ def test_a_half_open_device_falls_silent_once() -> None:
     assert world.tally.connects == 2 * DEVICES
     assert (world.tally.unexpected, world.tally.closed) == (0, {1006: DEVICES})
     assert world.ledger.lost == 0
+
+
+def connects_of(world: World) -> Latencies:
+    found = Latencies()
+    found.add(world.tally.connect.take())
+    return found
+
+
+def test_a_connect_counts_from_its_intended_moment() -> None:
+    world = World(Random(1), connect={"rate_per_s": 10})
+    world.server.kind = True
+    world.population.connect(world.now_s)
+    world.now_s += 20
+    world.pass_s(1)
+    found = connects_of(world)
+    assert found.count == DEVICES
+    least, most = found.percentiles_ms(1, 100)
+    assert 19_000 < (least or 0) < (most or 0) <= 20_200
+
+
+def test_a_connect_that_waits_for_its_turn_counts_from_its_intended_moment() -> None:
+    world = World(Random(1), connect={"kind": "at_once"}, connects_at_once=1)
+    world.server.kind = True
+    world.server.slow = True
+    world.population.connect(world.now_s)
+    for _ in range(DEVICES):
+        world.pass_s(1)
+        world.server.answer()
+    world.pass_s(0.1)
+    found = connects_of(world)
+    assert found.count == DEVICES
+    assert found.percentiles_ms(100)[0] == pytest.approx(1000 * DEVICES, rel=0.1)
