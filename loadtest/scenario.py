@@ -17,6 +17,7 @@ from msgspec import Meta, Struct, field
 from gateway.errors import SettingsError
 from loadtest import thresholds
 from loadtest.arrivals import Arrival
+from loadtest.cloud.options import Deploy
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Kernel = Literal["patient", "esp-idf", "arduino", "browser", "naive"]
@@ -105,6 +106,9 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     events: Events = field(default_factory=Events)
     run: Run = field(default_factory=Run)
     gateways: Gateways = field(default_factory=Gateways)
+    deploy: Annotated[
+        Deploy | None, Meta(description="A rolling deploy; the measured time is then as long as it takes.")
+    ] = None
     actions: Annotated[list[Action], Meta(description="What happens while the fleet is connected.")] = field(
         default_factory=list
     )
@@ -116,6 +120,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "events": Events,
     "run": Run,
     "gateways": Gateways,
+    "deploy": Deploy,
 }
 # Keys below these are the user's own names.
 FREE = ("fleet.kernels", "gateways.settings")
@@ -217,6 +222,8 @@ def _check(scenario: Scenario, origin: str) -> None:
     total = sum(scenario.fleet.kernels.values())
     if abs(total - 1) > 0.001:
         raise SettingsError("fleet.kernels", f"the shares add up to {total:g}, not to 1 (set in {origin})")
+    if scenario.deploy is not None:
+        scenario.deploy.check(origin)
     for action in scenario.actions:
         if action.at_s >= scenario.run.duration_s:
             raise SettingsError(
