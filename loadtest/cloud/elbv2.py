@@ -65,7 +65,8 @@ class Target:
 
 @dataclass(slots=True)
 class Group:
-    """A target group. `in_use`: a load balancer's rule forwards to it."""
+    """A target group. `in_use`: a load balancer's rule forwards to it. `termination`: the attribute of that name
+    (Network Load Balancer). `zonal_shift`: answers say that one is active; it changes no state."""
 
     arn: str
     name: str
@@ -73,6 +74,7 @@ class Group:
     delay_s: float
     in_use: bool = True
     termination: bool = False
+    zonal_shift: bool = False
     targets: dict[Address, Target] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,235 @@
+"""Clients of AWS services as this program uses them: no retries of their own, short time-outs, errors turned into ours.
+
+The SDK is imported when the first client is made. It reads its own environment, so a stand-in is `AWS_ENDPOINT_URL_…`;
+credentials come from its provider chain, which renews those that expire, and are never copied here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.drain.health import PollErrorKind
+from gateway.errors import PollError
+
+CONNECT_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 4.0
+# One call with all it needs: credentials, DNS, connection, answer.
+CALL_TIMEOUT_S = 8.0
+# Making clients anew costs some 0.1 s of CPU; credentials that stay expired are looked for no more often than this.
+RENEW_PERIOD_S = 30.0
+PERMISSION = {"elbv2": "elasticloadbalancing", "ecs": "ecs"}
+NAMES = {"elbv2": "Elastic Load Balancing", "ecs": "Amazon ECS"}
+
+
+def _codes(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# AWS general reference, "Common errors", and the codes that botocore retries as throttling (retries/standard.py).
+THROTTLED = _codes(
+    "Throttling ThrottlingException ThrottledException RequestThrottled RequestThrottledException RequestLimitExceeded "
+    "TooManyRequestsException BandwidthLimitExceeded SlowDown"
+)
+EXPIRED = _codes("ExpiredToken ExpiredTokenException TokenRefreshRequired RequestExpired")
+DENIED = _codes(
+    "AccessDenied AccessDeniedException UnauthorizedOperation NotAuthorized OptInRequired AuthFailure "
+    "InvalidClientTokenId UnrecognizedClientException InvalidAccessKeyId SignatureDoesNotMatch IncompleteSignature "
+    "MissingAuthenticationToken MissingAuthenticationTokenException InvalidSignatureException"
+)
+NOT_FOUND = _codes("TargetGroupNotFound ClusterNotFoundException ServiceNotFoundException")
+
+
+def region_of(environment: Mapping[str, str], *arns: str) -> str | None:
+    """`AWS_REGION`, else `AWS_DEFAULT_REGION`, else the region of the first ARN that has one; None: the SDK's files.
+
+    ECS sets AWS_REGION, which the SDK does not read.
+    """
+    named = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    return named or next((parts[3] for parts in (arn.split(":") for arn in arns) if len(parts) > 4 and parts[3]), None)
+
+
+class AwsClients:
+    """One client a service, kept open. Calls are bounded in time and raise PollError.
+
+    `calls` may overlap; cancelling one is harmless.
+    """
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        call_timeout_s: float = CALL_TIMEOUT_S,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._environment = environment
+        self._call_timeout_s = call_timeout_s
+        self._monotonic_s = monotonic_s
+        self._open = _Open()
+        self._retired: list[_Open] = []
+        self._renewed_s = float("-inf")
+        self._making = asyncio.Lock()
+        self._running = 0
+
+    async def call(self, service: str, operation: str, arn: str = "", /, *, absent: str = "", **parameters: Any) -> Any:
+        """The parsed answer of one operation (`describe_…`), a dict with the API's names.
+
+        `arn` tells the region when no variable does. None: the answer was the error code `absent`. Raises PollError;
+        after `expired` the next call looks for credentials anew.
+        """
+        self._running += 1
+        try:
+            with poll_errors(service, operation):
+                async with asyncio.timeout(self._call_timeout_s):
+                    client = await self._client(service, arn)
+                    try:
+                        return await getattr(client, operation)(**parameters)
+                    except client.exceptions.ClientError as error:
+                        if error.response.get("Error", {}).get("Code") != absent:
+                            raise
+                        return None
+        except PollError as error:
+            if error.kind is PollErrorKind.EXPIRED:
+                self._renew()
+            raise
+        finally:
+            self._running -= 1
+            # Another call may still use what was retired.
+            if not self._running:
+                await self._close_retired()
+
+    async def close(self) -> None:
+        """Close all clients; a call in progress ends with an error."""
+        self._retired.append(self._open)
+        self._open = _Open()
+        await self._close_retired()
+
+    def _renew(self) -> None:
+        now_s = self._monotonic_s()
+        if now_s - self._renewed_s >= RENEW_PERIOD_S:
+            self._renewed_s = now_s
+            self._retired.append(self._open)
+            self._open = _Open()
+
+    async def _close_retired(self) -> None:
+        while self._retired:
+            await self._retired.pop().stack.aclose()
+
+    async def _client(self, service: str, arn: str) -> Any:
+        async with self._making:
+            into = self._open
+            client = into.clients.get(service)
+            if client is None:
+                config = await asyncio.to_thread(_load)
+                from aiobotocore.session import get_session
+
+                into.session = into.session or get_session()
+                region = region_of(self._environment, arn)
+                made = into.session.create_client(service, region_name=region, config=config)
+                client = into.clients[service] = await into.stack.enter_async_context(made)
+            return client
+
+
+class _Open:
+    """A session, its clients by service, and what closes them."""
+
+    def __init__(self) -> None:
+        self.session: Any = None
+        self.clients: dict[str, Any] = {}
+        self.stack = AsyncExitStack()
+
+
+def _load() -> Any:
+    """Import the SDK, off the event loop: it takes a third of a second."""
+    import aiobotocore.session  # noqa: F401
+    from aiobotocore.config import AioConfig
+
+    # The attempts count the first one. The one who polls backs off, for the whole fleet.
+    return AioConfig(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=4,
+        warm_up_loader_caches=True,
+    )
+
+
+@contextmanager
+def poll_errors(service: str, operation: str) -> Iterator[None]:
+    """Turn the SDK's exceptions into PollError; a message holds codes and names, never what a server wrote.
+
+    A refused signature is answered with the request's headers, the session token among them.
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        raise PollError(PollErrorKind.UNREACHABLE, f"{NAMES[service]} did not answer in time") from error
+    except OSError as error:
+        raise PollError(PollErrorKind.UNREACHABLE, f"{NAMES[service]} cannot be reached: {error.strerror}") from error
+    except Exception as error:
+        found = _explain(service, operation, error)
+        if found is None:
+            raise
+        raise found from error
+
+
+def _explain(service: str, operation: str, error: Exception) -> PollError | None:
+    """What an exception of the SDK means; None when it is not one of its."""
+    from aiohttp import ClientError as TransportError
+    from botocore import exceptions as sdk
+    from botocore.parsers import ResponseParserError
+
+    name = NAMES[service]
+    match error:
+        case sdk.ClientError():
+            return _answered(service, operation, error.response)
+        case sdk.HTTPClientError() | sdk.ConnectionError():
+            where = urlsplit(str(error.kwargs.get("endpoint_url", ""))).netloc.rpartition("@")[2]
+            place = f" at {where}" if where else ""
+            return PollError(PollErrorKind.UNREACHABLE, f"{name} cannot be reached{place} ({type(error).__name__})")
+        case TransportError():
+            return PollError(PollErrorKind.UNREACHABLE, f"{name} broke off its answer ({type(error).__name__})")
+        case sdk.NoCredentialsError() | sdk.PartialCredentialsError():
+            return PollError(PollErrorKind.DENIED, f"no credentials for {name}: give the task a role")
+        case sdk.CredentialRetrievalError() | sdk.MetadataRetrievalError() | sdk.SSOError() | sdk.LoginError():
+            return PollError(PollErrorKind.EXPIRED, f"the credentials for {name} could not be renewed")
+        case sdk.NoRegionError():
+            return PollError(PollErrorKind.OTHER, "no region: set AWS_REGION")
+        case sdk.BotoCoreError() | ResponseParserError():
+            return PollError(PollErrorKind.OTHER, f"{name} gave no usable answer ({type(error).__name__})")
+    return None
+
+
+def _answered(service: str, operation: str, response: Any) -> PollError:
+    code = _plain(response.get("Error", {}).get("Code"))
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    kind = _kind(code, status)
+    action = "".join(word.title() for word in operation.split("_"))
+    said = f"{NAMES[service]} answered {action} with {code} (HTTP {status})"
+    if kind is PollErrorKind.DENIED:
+        said += f": allow {PERMISSION[service]}:{action} in the task role"
+    return PollError(kind, said)
+
+
+def _kind(code: str, status: int) -> PollErrorKind:
+    if code in THROTTLED or status == 429:
+        return PollErrorKind.THROTTLED
+    if code in EXPIRED:
+        return PollErrorKind.EXPIRED
+    if code in DENIED:
+        return PollErrorKind.DENIED
+    if code in NOT_FOUND:
+        return PollErrorKind.NOT_FOUND
+    if status >= 500:
+        return PollErrorKind.UNREACHABLE
+    return PollErrorKind.DENIED if status in (401, 403) else PollErrorKind.OTHER
+
+
+def _plain(code: object) -> str:
+    """A code as AWS forms them; anything else is nobody's business."""
+    text = str(code)
+    return text if re.fullmatch(r"[A-Za-z0-9._]{1,64}", text) else "an unknown error"

@@ -1,0 +1,147 @@
+"""What Amazon ECS says of a task: its service's target groups, its address and port there, and its stop time-out.
+
+Amazon ECS API reference (version 2014-11-13): DescribeServices, DescribeTasks, DescribeContainerInstances,
+DescribeTaskDefinition. Answers are dicts with the API's names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gateway.adapters import ecs_metadata
+from gateway.adapters.aws import AwsClients
+from gateway.adapters.ecs_metadata import Identity
+from gateway.drain.health import Membership, PollErrorKind
+from gateway.errors import PollError
+
+SERVICE_PREFIX = "service:"
+
+
+class Entry(NamedTuple):
+    """A target group of a service, and the container and port of the task that it sends to."""
+
+    group: str
+    container: str
+    port: int
+
+
+def entries(service: Mapping[str, Any]) -> list[Entry]:
+    """All target groups of a service, both of a blue/green pair, each once.
+
+    With the external and CodeDeploy controllers the groups in use stand in the task sets.
+    """
+    found: dict[str, Entry] = {}
+    for part in (service, *service.get("taskSets", ())):
+        for balancer in part.get("loadBalancers", ()):
+            alternate = balancer.get("advancedConfiguration", {}).get("alternateTargetGroupArn", "")
+            for group in filter(None, (balancer.get("targetGroupArn", ""), alternate)):
+                entry = Entry(group, balancer.get("containerName", ""), int(balancer.get("containerPort", 0)))
+                found.setdefault(group, entry)
+    return list(found.values())
+
+
+def host_port(task: Mapping[str, Any], container: str, port: int) -> int:
+    """The port of the instance that leads to a container's port; `port` itself when nothing is mapped (host mode)."""
+    for one in task.get("containers", ()):
+        if one.get("name") == container:
+            for binding in one.get("networkBindings", ()):
+                if binding.get("containerPort") == port:
+                    return int(binding.get("hostPort", port))
+    return port
+
+
+def service_of(task: Mapping[str, Any]) -> str:
+    """The name of the service that started a task; "" for a task without one."""
+    group = str(task.get("group", ""))
+    return group.removeprefix(SERVICE_PREFIX) if group.startswith(SERVICE_PREFIX) else ""
+
+
+def stop_timeout_s(definition: Mapping[str, Any], container: str) -> float | None:
+    """The time-out of a container; None: the platform's default (30 s)."""
+    for one in definition.get("containerDefinitions", ()):
+        if one.get("name") == container and "stopTimeout" in one:
+            return float(one["stopTimeout"])
+    return None
+
+
+class EcsService:
+    """The place of this process's task in its service."""
+
+    def __init__(
+        self, clients: AwsClients, environment: Mapping[str, str], groups: Sequence[str] = (), port: int = 0
+    ) -> None:
+        """`groups`: ARNs to watch instead of the service's; `port`: where the service does not name one (0: none)."""
+        self._clients = clients
+        self._environment = environment
+        self._groups = groups
+        self._port = port
+
+    async def membership(self) -> Membership:
+        """See the port TargetHealth. Up to five calls; a permission that is missing is named."""
+        own = await ecs_metadata.read(self._environment)
+        task: Mapping[str, Any] = {}
+        if not own.service or not own.address:
+            task = await self._task(own)
+        target = own.address or await self._instance(own, task)
+        ports = self._ports(await self._entries(own, own.service or service_of(task)), own, task)
+        return Membership(target, ports, await self._stop_timeout_s(own))
+
+    def _ports(self, found: Iterable[Entry], own: Identity, task: Mapping[str, Any]) -> dict[str, int]:
+        named = {
+            entry.group: entry.port if own.address else host_port(task, entry.container, entry.port) for entry in found
+        }
+        if not self._groups:
+            return named
+        ports = {group: named.get(group, self._port) for group in self._groups}
+        if 0 in ports.values():
+            problem = (
+                "the service does not tell the port in a target group of drain.target_group_arns: set drain.target"
+            )
+            raise PollError(PollErrorKind.OTHER, problem)
+        return ports
+
+    async def _entries(self, own: Identity, service: str) -> list[Entry]:
+        if not service:
+            return []
+        try:
+            answer = await self._ask(own, "describe_services", services=[service])
+        except PollError as error:
+            # Groups that a setting names need nobody else to name them.
+            if error.kind is PollErrorKind.DENIED and self._groups and self._port:
+                return []
+            raise
+        return entries(_first(answer, "services", f"service {service}"))
+
+    async def _task(self, own: Identity) -> Mapping[str, Any]:
+        return _first(await self._ask(own, "describe_tasks", tasks=[own.task]), "tasks", "task")
+
+    async def _instance(self, own: Identity, task: Mapping[str, Any]) -> str:
+        instance = task.get("containerInstanceArn", "")
+        answer = await self._ask(own, "describe_container_instances", containerInstances=[instance])
+        return str(_first(answer, "containerInstances", "container instance").get("ec2InstanceId", ""))
+
+    async def _stop_timeout_s(self, own: Identity) -> float | None:
+        if not own.definition:
+            return None
+        try:
+            answer = await self._clients.call(
+                "ecs", "describe_task_definition", own.task, taskDefinition=own.definition
+            )
+        except PollError as error:
+            if error.kind is PollErrorKind.DENIED:
+                return None
+            raise
+        return stop_timeout_s(answer.get("taskDefinition", {}), own.container)
+
+    async def _ask(self, own: Identity, operation: str, **parameters: Any) -> Any:
+        return await self._clients.call("ecs", operation, own.task, cluster=own.cluster, **parameters)
+
+
+def _first(answer: Mapping[str, Any], key: str, what: str) -> Mapping[str, Any]:
+    """The only record of an answer. What is missing is no error of ECS's: it stands in `failures`."""
+    records: Iterator[Mapping[str, Any]] = iter(answer.get(key, ()))
+    found = next(records, None)
+    if found is None:
+        raise PollError(PollErrorKind.NOT_FOUND, f"Amazon ECS knows no such {what}")
+    return found

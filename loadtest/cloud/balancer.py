@@ -1,0 +1,88 @@
+"""The load balancer of a stand-in cloud, its part that chooses who gets traffic; the fleet carries it out.
+
+Not like AWS: there is one node and one zone, and news of a target reaches all of it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from gateway.drain.health import TargetState
+from loadtest.cloud.elbv2 import Address, Elbv2
+
+POLL_PERIOD_S = 5.0
+
+Aim = Callable[[list[str]], Awaitable[None]]
+
+
+class CrowdedElbv2(Elbv2):
+    """An account in which `others` poll every five simulated seconds, and so use up its throttle.
+
+    Their calls are played when a real one comes, each at its own moment: what is left for the real one is the same.
+    """
+
+    def __init__(self, now_s: Callable[[], float], others: int = 0) -> None:
+        super().__init__(now_s)
+        self._every_s = POLL_PERIOD_S / others if others else 0.0
+        self._next_s = now_s()
+
+    def _call(self) -> None:
+        now_s = self._now_s()
+        while self._every_s and self._next_s <= now_s:
+            self._bucket.take(self._next_s)
+            self._next_s += self._every_s
+        super()._call()
+
+
+def takes_traffic(states: Mapping[Address, TargetState]) -> list[Address]:
+    """The targets that get new connections. When none is healthy, those that failed their checks: it fails open.
+
+    Elastic Load Balancing user guide, "Health checks for Application Load Balancer target groups".
+    """
+    for wanted in (TargetState.HEALTHY, TargetState.UNHEALTHY):
+        found = [address for address, state in states.items() if state is wanted]
+        if found:
+            return found
+    return []
+
+
+class Balancer:
+    """One target group. Everything that changes it goes through here, so that `aim` is told at once."""
+
+    def __init__(self, elb: Elbv2, delay_s: float, aim: Aim) -> None:
+        self.elb = elb
+        self.group = elb.add_group("gateway", delay_s)
+        self._aim = aim
+        self._urls: dict[Address, str] = {}
+        self._told: list[str] | None = None
+
+    async def register(self, address: Address, url: str) -> None:
+        """A target begins: `initial`."""
+        self._urls[address] = url
+        self.elb.register(self.group, *address)
+        await self._publish()
+
+    async def judge(self, address: Address, *, healthy: bool) -> None:
+        """The result of a health check."""
+        self.elb.set_health(self.group, *address, healthy)
+        await self._publish()
+
+    async def deregister(self, *addresses: Address) -> None:
+        """Targets drain from now on."""
+        for address in addresses:
+            self.elb.deregister(self.group, *address)
+        await self._publish()
+
+    def state(self, address: Address) -> TargetState | None:
+        """None: not registered."""
+        return self.elb.states(self.group).get(address)
+
+    def urls(self) -> list[str]:
+        """Where new connections go now."""
+        return [self._urls[address] for address in takes_traffic(self.elb.states(self.group))]
+
+    async def _publish(self) -> None:
+        urls = self.urls()
+        if urls != self._told:
+            self._told = urls
+            await self._aim(urls)

@@ -1,0 +1,51 @@
+"""AWS stand-ins on this machine, and the SDK's environment pointing at them and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from loadtest.cloud.ecs_records import Balancer, Ecs, Task
+from loadtest.cloud.elbv2 import Elbv2
+from loadtest.cloud.endpoints import Endpoints
+from tests.support.fake_clock import FakeClock
+
+TASK, SERVICE, ADDRESS, PORT = "5f1a", "web", "10.0.0.1", 8080
+
+
+def point_at(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
+    """These variables, and none of the machine's for AWS, in this process."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "ECS_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+class Cloud:
+    """One service with one target group and one task of it, on a clock that only tests move."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.clock = FakeClock()
+        self.elb = Elbv2(self.clock.monotonic_s)
+        self.group = self.elb.add_group("web")
+        self.ecs = Ecs(services={SERVICE: [Balancer(self.group)]})
+        self.task = self.ecs.add_task(Task(TASK, SERVICE, ADDRESS))
+        self.endpoints = Endpoints(self.elb, self.ecs, scale)
+
+    def serve(self, address: str = ADDRESS, port: int = PORT) -> None:
+        """Register and find healthy."""
+        self.elb.register(self.group, address, port)
+        self.elb.set_health(self.group, address, port, healthy=True)
+
+
+@asynccontextmanager
+async def running(cloud: Cloud) -> AsyncIterator[Cloud]:
+    """Its endpoints listen."""
+    await cloud.endpoints.start()
+    try:
+        yield cloud
+    finally:
+        await cloud.endpoints.close()
