@@ -5,6 +5,7 @@ Not like AWS: there is one node and one zone, and news of a target reaches all o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.drain.health import TargetState
@@ -55,6 +56,7 @@ class Balancer:
         self._aim = aim
         self._urls: dict[Address, str] = {}
         self._told: list[str] | None = None
+        self._news = asyncio.Event()
 
     async def register(self, address: Address, url: str) -> None:
         """A target begins: `initial`."""
@@ -77,11 +79,18 @@ class Balancer:
         """None: not registered."""
         return self.elb.states(self.group).get(address)
 
+    async def becomes(self, address: Address, state: TargetState) -> None:
+        """Wait until a target is in this state."""
+        while self.state(address) is not state:
+            self._news.clear()
+            await self._news.wait()
+
     def urls(self) -> list[str]:
         """Where new connections go now."""
         return [self._urls[address] for address in takes_traffic(self.elb.states(self.group))]
 
     async def _publish(self) -> None:
+        self._news.set()
         urls = self.urls()
         if urls != self._told:
             self._told = urls

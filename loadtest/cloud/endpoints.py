@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,7 +48,8 @@ class Endpoints:
 
     an error code of AWS's (`AccessDenied`, `Throttling`, …), or `hang` (no answer until `close`), `refuse` (the
     connection is reset; for a refused one, `close`), `garbage` (200 and no sense), `truncated` (ends in the middle),
-    `proxy` (an HTML page with 502). `requests` counts by `service:Action`. Methods are for one event loop.
+    `proxy` (an HTML page with 502). `requests` counts by `service:Action`, `peers` holds
+    the addresses that a service was asked from. Methods are for one event loop.
     """
 
     def __init__(self, elb: Elbv2, ecs: Ecs | None = None, scale: float = 1.0) -> None:
@@ -59,6 +60,7 @@ class Endpoints:
         self.scale = scale
         self.fail_with: dict[str, str] = {}
         self.requests: Counter[str] = Counter()
+        self.peers: defaultdict[str, set[object]] = defaultdict(set)
         self.expired_keys: set[str] = set()
         self.lifetime_s = 6 * 3600.0
         self._generation = 1
@@ -180,6 +182,8 @@ class Endpoints:
     async def _failed(self, request: web.Request, service: str, action: str) -> web.StreamResponse | str:
         """A broken answer, or the code of the error to answer with ("": none)."""
         self.requests[f"{service}:{action}"] += 1
+        if request.transport is not None:
+            self.peers[service].add(request.transport.get_extra_info("peername"))
         how = self.fail_with.get(f"{service}:{action}") or self.fail_with.get(service, "")
         key = re.search(r"Credential=([^/]+)/", request.headers.get("Authorization", ""))
         if not how and key and key[1] in self.expired_keys:

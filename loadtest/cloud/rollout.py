@@ -1,0 +1,270 @@
+"""The ECS of a stand-in cloud: replaces real gateways behind a load balancer, in waves, as a rolling deploy does.
+
+A wave: new tasks start, are registered, pass their health checks and get traffic; then the old ones are told to go.
+What that means is `order`; see leaving.py. Not like AWS: a wave begins when the one before it is over, and new tasks
+start as fast as the machine can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import aiohttp
+
+from gateway.connections.token import mint
+from gateway.drain.health import TargetState
+from gateway.errors import HeiwaError
+from loadtest.cloud import ecs_records
+from loadtest.cloud.balancer import Balancer, CrowdedElbv2
+from loadtest.cloud.clock import Clock
+from loadtest.cloud.ecs_records import Ecs
+from loadtest.cloud.elbv2 import Address
+from loadtest.cloud.endpoints import Endpoints
+from loadtest.cloud.leaving import Leaving
+from loadtest.cloud.options import Deploy, part
+from loadtest.cloud.tasks import Task
+from loadtest.gateways import GatewayProcess
+from loadtest.records import Waved
+
+SERVICE = "gateway"
+STARTS_AT_ONCE = 4
+# Simulated; a new task that is not healthy by then fails the deploy.
+HEALTHY_WITHIN_S = 600.0
+# What a gateway keeps free at the end of the delay when nothing says otherwise.
+MARGIN_S = 15.0
+# connections.close_timeout_s at full speed, and the least that a busy machine needs.
+CLOSE_TIMEOUT_S = 5.0
+LEAST_CLOSE_TIMEOUT_S = 0.25
+
+
+class Witness(Protocol):
+    """Who starts a rollout: tells the fleets, keeps the records."""
+
+    async def aim(self, urls: list[str]) -> None:
+        """New connections go there from now on."""
+
+    async def cut(self, url: str) -> None:
+        """The load balancer ends what is still connected to a target."""
+
+    def mark(self, text: str) -> None:
+        """A step of the deploy."""
+
+    def waved(self, wave: Waved) -> None:
+        """A wave is over."""
+
+    def started(self, gateway: GatewayProcess) -> None:
+        """A gateway runs."""
+
+
+class Start(NamedTuple):
+    """How gateways are started. `name(n)` is the n-th one's name and folder."""
+
+    name: Callable[[int], tuple[str, Path]]
+    secret_file: Path
+    secret: str
+    account: str
+    settings: Mapping[str, object]
+
+
+class Rollout:
+    """Use once: `begin`, `play`, `close`."""
+
+    def __init__(self, options: Deploy, start: Start, witness: Witness) -> None:
+        self.options = options
+        self.clock = Clock(options.speed)
+        self.witness = witness
+        self.old: list[Task] = []
+        self.new: list[Task] = []
+        self._start = start
+        self._elb = CrowdedElbv2(self.clock.now_s, options.faults.throttled_by)
+        self._ecs = Ecs()
+        self.endpoints = Endpoints(self._elb, self._ecs)
+        self.balancer = Balancer(self._elb, options.delay_s, witness.aim)
+        self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._port = _free_port()
+        self._count = 0
+        self._given = 0
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [*self.old, *self.new]
+
+    async def begin(self) -> None:
+        """The endpoints answer, and the old tasks are healthy. Raises HeiwaError."""
+        self._session = aiohttp.ClientSession()
+        await self.endpoints.start()
+        self._ecs.services[SERVICE] = [ecs_records.Balancer(self.balancer.group, port=self._port)]
+        self.old = await self._launch([self._address() for _ in range(self.options.old)])
+        await self._register(self.old)
+
+    async def play(self) -> None:
+        """All waves, and the calm before and after them. Raises HeiwaError; cancelled: everything stays as it is."""
+        await self.clock.sleep(self.options.before_s)
+        for number in range(self.options.waves):
+            await self._wave(number)
+        await self.clock.sleep(self.options.after_s)
+
+    async def close(self) -> None:
+        """Nobody is asked or told anything any more; the gateways go on."""
+        await asyncio.gather(*(task.close() for task in self.tasks))
+        await self.endpoints.close()
+        if hasattr(self, "_session"):
+            await self._session.close()
+
+    async def died(self, gateway: GatewayProcess) -> None:
+        """ECS sees a task that stopped by itself, and takes it out."""
+        for task in self.tasks:
+            if task.gateway is gateway:
+                await task.close()
+                await self.balancer.deregister(task.address)
+
+    async def _wave(self, number: int) -> None:
+        options = self.options
+        old = self.old[part(len(self.old), options.waves, number)]
+        coming = range(options.replacing)[part(options.replacing, options.waves, number)]
+        late = bool(options.faults.receivers_late_s)
+        new: list[Task] = []
+        if not options.reuse_addresses:
+            self._mark(number, f"{len(coming)} new tasks start")
+            new = await self._launch([self._address() for _ in coming])
+            await self._register(new, check=not late)
+        planned, calls, began_s = await self._planned(old), self._elb.calls, self.clock.now_s()
+        began_ms = time.time_ns() // 1_000_000
+        leaving = Leaving(self, old, lambda text: self._mark(number, text))
+        going = asyncio.create_task(leaving.go(), name="leaving")
+        try:
+            if late:
+                await self.clock.sleep(options.faults.receivers_late_s)
+                await self._healthy(new)
+            if options.reuse_addresses:
+                await self._reuse(old, number)
+            await going
+        finally:
+            going.cancel()
+        took_s = self.clock.now_s() - began_s
+        self.witness.waved(
+            Waved(
+                time_ms=time.time_ns() // 1_000_000,
+                number=number + 1,
+                began_ms=began_ms,
+                speed=options.speed,
+                window_s=planned.window_s,
+                connections=planned.connections,
+                plan_peak_per_s=planned.peak_per_s,
+                calls_per_s=(self._elb.calls - calls) / took_s,
+            )
+        )
+
+    async def _reuse(self, old: Sequence[Task], number: int) -> None:
+        """Newborns at the addresses of tasks that are gone, while these are still listed as draining."""
+        await asyncio.gather(*(task.gateway.ended.wait() for task in old))
+        await asyncio.gather(*(task.close() for task in old))
+        self._mark(number, f"{len(old)} new tasks start at the addresses of the old ones")
+        new = await self._launch([task.address for task in old])
+        # Long enough for some polls that find the address draining.
+        await self.clock.sleep(30)
+        await self._register(new)
+
+    async def _launch(self, addresses: Iterable[Address]) -> list[Task]:
+        """Start a task at each address, not registered yet. Raises GatewayError."""
+        tasks = [self._task(address) for address in addresses]
+        started = await asyncio.gather(*map(self._run, tasks), return_exceptions=True)
+        for failed in started:
+            if failed is not None:
+                raise failed
+        if self.old:
+            self.new += tasks
+        return tasks
+
+    def _task(self, address: Address) -> Task:
+        self._count += 1
+        name, folder = self._start.name(self._count)
+        return Task(GatewayProcess(name, folder), address, self.options.health, self._session)
+
+    async def _run(self, task: Task) -> None:
+        options = self.options
+        record = ecs_records.Task(
+            task.name, SERVICE, task.address[0], container_port=task.address[1], stop_timeout_s=options.stop_timeout_s
+        )
+        self._ecs.add_task(record)
+        settings = {
+            "connections.close_timeout_s": max(LEAST_CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S / options.speed),
+            **self._start.settings,
+            "drain.enabled": options.drain,
+            "drain.speed": options.speed,
+            "drain.stop_timeout_s": options.stop_timeout_s,
+        }
+        environment = self.endpoints.environment(task.name, "container")
+        async with self._turns:
+            await task.start(self._start.secret_file, settings, environment)
+        self.witness.started(task.gateway)
+
+    async def _register(self, tasks: Sequence[Task], *, check: bool = True) -> None:
+        """Into the target group; with `check` return when all are healthy. Raises HeiwaError."""
+        for task in tasks:
+            await self.balancer.register(task.address, task.gateway.url)
+        if check:
+            await self._healthy(tasks)
+
+    async def _healthy(self, tasks: Sequence[Task]) -> None:
+        """Check their health from now on; return when all are healthy. Raises HeiwaError when they are not in time."""
+        for task in tasks:
+            task.check(self.balancer, self.clock)
+        try:
+            async with asyncio.timeout(30 + HEALTHY_WITHIN_S / self.clock.speed):
+                for task in tasks:
+                    await self.balancer.becomes(task.address, TargetState.HEALTHY)
+        except TimeoutError:
+            raise HeiwaError("a new gateway did not pass its health check") from None
+
+    async def _planned(self, old: Sequence[Task]) -> Planned:
+        """What the old gateways say of the drain that is about to come."""
+        options = self.options
+        token = mint(
+            {"sub": "loadtest", "account": self._start.account, "scope": "admin", "exp": time.time() + 3600},
+            self._start.secret.encode(),
+        )
+        path = f"/api/v1/drain/plan?tasks={len(old)}"
+        plans = await asyncio.gather(*(task.ask(path, token) for task in old))
+        found = [plan for plan in plans if plan is not None]
+        if not found:
+            return Planned(max(1.0, options.delay_s - MARGIN_S), None, None)
+        window_s = sum(plan["window_s"] for plan in found) / len(found)
+        # Each one plans for all of the wave, as if they held as much as itself.
+        connections = round(sum(plan["connections"] / plan["tasks"] for plan in found))
+        peak_per_s = sum(plan["peak_reconnects_per_s"] for plan in found) / len(found)
+        return Planned(window_s, connections, peak_per_s)
+
+    def _address(self) -> Address:
+        """Of each task its own, as with network mode awsvpc: all listen on the same port."""
+        number = self._given
+        self._given += 1
+        return f"127.{_NET}.{number // 250}.{1 + number % 250}", self._port
+
+    def _mark(self, number: int, text: str) -> None:
+        self.witness.mark(f"wave {number + 1}: {text}" if self.options.waves > 1 else text)
+
+
+class Planned(NamedTuple):
+    """Of a wave: the simulated seconds its closes are spread over, its connections, the highest second."""
+
+    window_s: float
+    connections: int | None
+    peak_per_s: float | None
+
+
+# A part of loopback for each process that deploys, so that two of them do not meet.
+_NET = 64 + os.getpid() % 128
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((f"127.{_NET}.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,130 @@
+"""The own place in a service of Amazon ECS, asked over HTTP, with all kinds of tasks and permissions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.adapters.elbv2 import ElbTargetHealth
+from gateway.drain.health import Membership, PollErrorKind
+from gateway.errors import PollError
+from loadtest.cloud.ecs_records import Balancer
+from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
+
+
+@pytest.fixture
+async def cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
+    async with running(Cloud()) as made:
+        point_at(monkeypatch, made.endpoints.environment(TASK))
+        yield made
+
+
+async def found(*groups: str, target: str = "", port: int = 0) -> Membership:
+    adapter = ElbTargetHealth(groups, target, port)
+    try:
+        return await adapter.membership()
+    finally:
+        await adapter.close()
+
+
+async def refused(*groups: str, port: int = 0) -> PollError:
+    with pytest.raises(PollError) as caught:
+        await found(*groups, port=port)
+    return caught.value
+
+
+async def test_an_awsvpc_task_asks_for_its_service_and_definition_only(cloud: Cloud) -> None:
+    cloud.task.stop_timeout_s = 120
+    assert await found() == Membership(ADDRESS, {cloud.group: PORT}, 120.0)
+    asked = {name for name in cloud.endpoints.requests if name.startswith("ecs:")}
+    assert asked == {"ecs:DescribeServices", "ecs:DescribeTaskDefinition"}
+
+
+async def test_both_groups_of_a_blue_green_pair_are_watched(cloud: Cloud) -> None:
+    other = cloud.elb.add_group("green")
+    cloud.ecs.services[SERVICE] = [Balancer(cloud.group, alternate=other)]
+    assert (await found()).ports == {cloud.group: PORT, other: PORT}
+
+
+@pytest.mark.parametrize(("mode", "port"), [("bridge", 32768), ("host", PORT)])
+async def test_without_an_own_address_the_target_is_the_instance(cloud: Cloud, mode: str, port: int) -> None:
+    cloud.task.network_mode = mode
+    cloud.task.host_port = port
+    assert await found() == Membership(cloud.task.instance, {cloud.group: port})
+
+
+async def test_an_agent_that_does_not_name_the_service(cloud: Cloud) -> None:
+    cloud.task.shows_service = False
+    assert (await found()).ports == {cloud.group: PORT}
+    assert cloud.endpoints.requests["ecs:DescribeTasks"] == 1
+
+
+async def test_a_task_of_no_service_has_no_groups(cloud: Cloud) -> None:
+    cloud.task.service = ""
+    assert await found() == Membership(ADDRESS, {})
+
+
+async def test_a_service_that_went_is_not_found(cloud: Cloud) -> None:
+    cloud.ecs.services.clear()
+    assert (await refused()).kind is PollErrorKind.NOT_FOUND
+
+
+async def test_groups_of_a_setting_come_first_their_ports_from_the_service(cloud: Cloud) -> None:
+    other = cloud.elb.add_group("other")
+    cloud.ecs.services[SERVICE].append(Balancer(other, port=9090))
+    assert (await found(other)).ports == {other: 9090}
+
+
+async def test_a_group_that_the_service_does_not_know_needs_a_port(cloud: Cloud) -> None:
+    other = cloud.elb.add_group("other")
+    assert (await found(other, port=9090)).ports == {other: 9090}
+    assert "drain.target" in str(await refused(other))
+
+
+async def test_what_may_not_be_read_is_named(cloud: Cloud) -> None:
+    cloud.endpoints.fail_with = {"ecs:DescribeServices": "AccessDenied"}
+    error = await refused()
+    assert error.kind is PollErrorKind.DENIED
+    assert "ecs:DescribeServices" in str(error)
+    assert (await found(cloud.group, port=PORT)).ports == {cloud.group: PORT}
+
+
+async def test_a_definition_that_may_not_be_read_leaves_the_setting(cloud: Cloud) -> None:
+    cloud.task.stop_timeout_s = 120
+    cloud.endpoints.fail_with = {"ecs:DescribeTaskDefinition": "AccessDenied"}
+    assert (await found()).stop_timeout_s is None
+
+
+async def test_what_is_given_is_not_asked_for(cloud: Cloud) -> None:
+    assert await found(cloud.group, target="127.0.0.1", port=80) == Membership("127.0.0.1", {cloud.group: 80})
+    assert not cloud.endpoints.requests
+
+
+async def test_nowhere_to_look(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ECS_CONTAINER_METADATA_URI_V4")
+    assert "drain.target" in str(await refused(cloud.group))
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ("InternalFailure", PollErrorKind.UNREACHABLE),
+        ("refuse", PollErrorKind.UNREACHABLE),
+        ("truncated", PollErrorKind.UNREACHABLE),
+        ("proxy", PollErrorKind.UNREACHABLE),
+        ("garbage", PollErrorKind.OTHER),
+    ],
+)
+async def test_metadata_that_fails_is_an_error_that_passes(cloud: Cloud, how: str, kind: PollErrorKind) -> None:
+    cloud.endpoints.fail_with = {"metadata": how}
+    assert (await refused()).kind is kind
+    cloud.endpoints.fail_with = {}
+    assert (await found()).target == ADDRESS
+
+
+async def test_the_region_is_in_the_arn_when_no_variable_names_one(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_REGION")
+    assert (await found()).ports == {cloud.group: PORT}
