@@ -8,7 +8,7 @@ import contextlib
 import ctypes
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -17,14 +17,17 @@ LINE_LIMIT_BYTES = 1 << 20
 _libc = ctypes.CDLL(None)
 
 
-async def start(command: Sequence[str], log: Path, *, stdin: bool = False) -> asyncio.subprocess.Process:
-    """Standard error goes to `log`, standard output is read by the caller."""
+async def start(
+    command: Sequence[str], log: Path, *, stdin: bool = False, environment: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    """Standard error goes to `log`, standard output is read by the caller. `environment` None: that of this process."""
     with log.open("ab") as errors:
         return await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
+            env=environment,
             start_new_session=True,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             limit=LINE_LIMIT_BYTES,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,26 +54,43 @@ class GatewayProcess:
         """Why it ended."""
         return f"exit code {self._process.returncode}: {children.last_lines(self.log, 1) or 'it said nothing'}"
 
-    async def start(self, secret_file: Path, settings: Mapping[str, object]) -> None:
-        """Return when it is ready. Raises GatewayError with what it said."""
+    async def start(
+        self,
+        secret_file: Path,
+        settings: Mapping[str, object],
+        public: str = "127.0.0.1:0",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Return when it is ready. `public` is where devices connect. Raises GatewayError with what it said."""
         given = {
             **DEFAULTS,
             **settings,
             "data.folder": self.folder,
             "auth.secret_file": secret_file,
-            "listen.public": "127.0.0.1:0",
+            "listen.public": public,
             "listen.operations": "127.0.0.1:0",
         }
         command = [sys.executable, "-m", "gateway", "serve"]
         for key, value in given.items():
             command += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
-        self._process = await children.start(command, self.log)
+        self._process = await children.start(command, self.log, environment=environment)
         try:
             await asyncio.wait_for(self._announcement(), START_TIMEOUT_S)
         except TimeoutError:
             await self.kill()
             raise GatewayError(f"{self.name} was not ready within {START_TIMEOUT_S:g} s; see {self.log}") from None
         self._waiter = asyncio.create_task(self._wait(), name=self.name)
+
+    def terminate(self) -> None:
+        """SIGTERM, and do not wait."""
+        self.stopping = True
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: int) -> None:
+        """Send a signal; harmless when it has ended."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
 
     async def stop(self) -> None:
         """SIGTERM, which stores all it accepted."""

@@ -64,10 +64,11 @@ class Kernel(Struct, frozen=True, tag="kernel", tag_field="line"):
 
 
 class Happened(Struct, frozen=True, tag="event", tag_field="line", omit_defaults=True):
-    """Something worth a line: a phase (`connect`, `measure`, `settle`, `end`), an action, a process that died."""
+    """Something worth a line: a phase (`connect`, `measure`, `settle`, `end`), an action, a step of a deploy, a process
+    that died."""
 
     time_ms: int
-    what: Literal["phase", "action", "died", "note"]
+    what: Literal["phase", "action", "wave", "died", "note"]
     text: str
     name: str = ""
     fields: dict[str, Any] = {}
@@ -86,7 +87,25 @@ class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=
     doubled_ids: list[str] = []
 
 
-Line = Begin | Told | Process | Kernel | Happened | Judged
+class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=True):
+    """A wave of a deploy, told when it is over. `began_ms`: its old tasks were told to go.
+
+    `connections` they held then, `window_s` (simulated) their drains were to be spread over, `plan_peak_per_s` what
+    they said the highest second would be; None: they could not be asked. `calls_per_s`: polls of the load balancer by
+    all gateways, a simulated second.
+    """
+
+    time_ms: int
+    number: int
+    began_ms: int
+    speed: float
+    window_s: float
+    connections: int | None = None
+    plan_peak_per_s: float | None = None
+    calls_per_s: float = 0.0
+
+
+Line = Begin | Told | Process | Kernel | Happened | Judged | Waved
 
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode
