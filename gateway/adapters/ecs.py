@@ -71,7 +71,8 @@ class EcsService:
     def __init__(
         self, clients: AwsClients, environment: Mapping[str, str], groups: Sequence[str] = (), port: int = 0
     ) -> None:
-        """`groups`: ARNs to watch instead of the service's; `port`: where the service does not name one (0: none)."""
+        """`groups`: ARNs to watch instead of the service's. `port`: the container's, for a task with an address of its
+        own whose service does not name one (0: none); an instance's port only ECS knows."""
         self._clients = clients
         self._environment = environment
         self._groups = groups
@@ -84,16 +85,18 @@ class EcsService:
         if not own.service or not own.address:
             task = await self._task(own)
         target = own.address or await self._instance(own, task)
-        ports = self._ports(await self._entries(own, own.service or service_of(task)), own, task)
+        fallback = self._port if own.address and self._groups else 0
+        found = await self._entries(own, own.service or service_of(task), fallback)
+        ports = self._ports(found, own, task, fallback)
         return Membership(target, ports, await self._stop_timeout_s(own))
 
-    def _ports(self, found: Iterable[Entry], own: Identity, task: Mapping[str, Any]) -> dict[str, int]:
+    def _ports(self, found: Iterable[Entry], own: Identity, task: Mapping[str, Any], fallback: int) -> dict[str, int]:
         named = {
             entry.group: entry.port if own.address else host_port(task, entry.container, entry.port) for entry in found
         }
         if not self._groups:
             return named
-        ports = {group: named.get(group, self._port) for group in self._groups}
+        ports = {group: named.get(group, fallback) for group in self._groups}
         if 0 in ports.values():
             problem = (
                 "the service does not tell the port in a target group of drain.target_group_arns: set drain.target"
@@ -101,14 +104,14 @@ class EcsService:
             raise PollError(PollErrorKind.OTHER, problem)
         return ports
 
-    async def _entries(self, own: Identity, service: str) -> list[Entry]:
+    async def _entries(self, own: Identity, service: str, fallback: int) -> list[Entry]:
         if not service:
             return []
         try:
             answer = await self._ask(own, "describe_services", services=[service])
         except PollError as error:
-            # Groups that a setting names need nobody else to name them.
-            if error.kind is PollErrorKind.DENIED and self._groups and self._port:
+            # Groups and a port that settings name need nobody else to name them.
+            if error.kind is PollErrorKind.DENIED and fallback:
                 return []
             raise
         return entries(_first(answer, "services", f"service {service}"))

@@ -74,7 +74,7 @@ class ElbTargetHealth:
         call_timeout_s: float = CALL_TIMEOUT_S,
     ) -> None:
         """`groups`: ARNs; none: those of the ECS service. `target` (address or instance id) with `port`: the own ones,
-        else the ECS task's; a `port` alone counts where the service names none. Opens nothing yet."""
+        else the ECS task's; a `port` alone is the container's, should the service name none. Opens nothing yet."""
         self._groups = tuple(groups)
         self._target = target
         self._port = port

@@ -90,6 +90,14 @@ async def test_what_may_not_be_read_is_named(cloud: Cloud) -> None:
     assert (await found(cloud.group, port=PORT)).ports == {cloud.group: PORT}
 
 
+async def test_a_port_of_an_instance_is_never_guessed(cloud: Cloud) -> None:
+    cloud.task.network_mode = "bridge"
+    other = cloud.elb.add_group("other")
+    assert (await refused(other, port=PORT)).kind is PollErrorKind.OTHER
+    cloud.endpoints.fail_with = {"ecs:DescribeServices": "AccessDenied"}
+    assert (await refused(cloud.group, port=PORT)).kind is PollErrorKind.DENIED
+
+
 async def test_a_definition_that_may_not_be_read_leaves_the_setting(cloud: Cloud) -> None:
     cloud.task.stop_timeout_s = 120
     cloud.endpoints.fail_with = {"ecs:DescribeTaskDefinition": "AccessDenied"}
