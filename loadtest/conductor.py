@@ -8,6 +8,7 @@ there is a report of what was.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,12 +21,14 @@ from msgspec import Struct
 from gateway.errors import HeiwaError
 from loadtest import folder as run_folder
 from loadtest import machine, plan, preflight, stores
+from loadtest.cloud.rollout import Rollout, Start, Witness
 from loadtest.fleets import COMMAND, FleetProcess
 from loadtest.folder import Journal, Outcome
-from loadtest.gateways import GatewayProcess, make_secret
+from loadtest.gateways import GatewayProcess, gateway_name, make_secret
 from loadtest.plan import Share
 from loadtest.recorder import Recorder
 from loadtest.records import Begin, Happened, Line, Process, Told
+from loadtest.replay import Summary
 from loadtest.sample import Sample
 from loadtest.scenario import Action, Scenario
 
@@ -38,7 +41,8 @@ GATEWAYS_AT_ONCE = 4
 class Options(Struct, frozen=True):
     """`targets` empty: gateways are started here, `gateways` of them (0: enough for the devices).
 
-    `operations` are the HTTP APIs of the targets through which what was stored can be judged.
+    `operations` are the HTTP APIs of the targets through which what was stored can be judged. `recorded`: what is in
+    the recording that the scenario plays.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Options(Struct, frozen=True):
     secret: str = ""
     start_at_ms: int = 0
     keep_data: bool = False
+    recorded: Summary | None = None
     fleet_command: Sequence[str] = COMMAND
 
 
@@ -76,12 +81,13 @@ class Conductor:
         self._scenario = options.scenario
         self._view = view
         self._recorder = Recorder()
-        self._parts = plan.parts(options.scenario, options.share)
+        self._parts = plan.parts(options.scenario, options.share, options.recorded)
         self._devices = sum(part.devices for part in self._parts)
         self._fleets: list[FleetProcess] = []
         self._gateways: list[GatewayProcess] = []
         self._changed = asyncio.Event()
         self._watchers: list[asyncio.Task[None]] = []
+        self._rollout: Rollout | None = None
         self._count = 0 if options.targets else options.gateways or plan.gateways(options.scenario, self._devices)
 
     async def run(self, stop: asyncio.Event, at_once: asyncio.Event) -> Outcome:
@@ -116,6 +122,8 @@ class Conductor:
             secret = await self._start_gateways(out)
         self._phase("fleet")
         urls = list(self._options.targets) or [gateway.url for gateway in self._gateways]
+        if self._rollout is not None:
+            urls = self._rollout.balancer.urls()
         local = all(await asyncio.gather(*(asyncio.to_thread(preflight.is_local, url) for url in urls)))
         run = f"{self._options.seed:x}.{self._options.start_at_ms or _now_ms():x}."
         common = plan.Common(urls, secret, self._options.seed, run, local, self._options.start_at_ms)
@@ -134,9 +142,12 @@ class Conductor:
     async def _start_gateways(self, out: Path) -> str:
         secret_file = out / "secret"
         secret = make_secret(secret_file)
+        if self._scenario.deploy is not None:
+            await self._start_deploy(out, secret_file, secret)
+            return secret
         turns = asyncio.Semaphore(GATEWAYS_AT_ONCE)
         self._gateways = [
-            GatewayProcess(f"gateway-{self._options.share.number}.{number}", out / f"gateway-{number}")
+            GatewayProcess(*gateway_name(self._options.share.number, out, number))
             for number in range(1, self._count + 1)
         ]
 
@@ -151,8 +162,31 @@ class Conductor:
                 raise failed
         return secret
 
+    async def _start_deploy(self, out: Path, secret_file: Path, secret: str) -> None:
+        """The old gateways of a deploy, behind their load balancer."""
+        scenario, share = self._scenario, self._options.share.number
+        assert scenario.deploy is not None
+        named = partial(gateway_name, share, out)
+        start = Start(named, secret_file, secret, scenario.fleet.account, scenario.gateways.settings)
+        witness = Witness(self._tell, self._happen, self._record, self._gateway_started)
+        self._rollout = Rollout(scenario.deploy, start, witness)
+        await self._rollout.begin()
+
+    async def _deploy(self, rollout: Rollout) -> None:
+        playing = asyncio.create_task(rollout.play(), name="deploy")
+        playing.add_done_callback(lambda _: self._changed.set())
+        if not await self._wait(playing.done, math.inf):
+            playing.cancel()
+        await asyncio.gather(playing, return_exceptions=playing.cancelling() > 0)
+
+    def _gateway_started(self, gateway: GatewayProcess) -> None:
+        self._gateways.append(gateway)
+        self._watch(gateway.ended, partial(self._gateway_ended, gateway))
+
     async def _play(self) -> None:
         scenario = self._scenario
+        if self._options.recorded is not None:
+            self._note(self._options.recorded.text())
         if self._options.start_at_ms:
             wait_s = self._options.start_at_ms / 1000 - time.time()
             self._note(f"waiting {wait_s:.0f} s for the common start")
@@ -162,7 +196,7 @@ class Conductor:
         if not await self._wait(self._all_connected, scenario.connect.within_s):
             self._note(f"not all were connected within {scenario.connect.within_s:g} s")
         self._phase("measure")
-        if not scenario.events.none:
+        if self._options.recorded is not None or not scenario.events.none:
             await self._tell("send")
         began_s = time.monotonic()
         for action in sorted(scenario.actions, key=lambda action: action.at_s):
@@ -170,7 +204,10 @@ class Conductor:
             if self._stop.is_set():
                 break
             await self._act(action)
-        await self._wait(lambda: False, began_s + scenario.run.duration_s - time.monotonic())
+        if self._rollout is not None:
+            await self._deploy(self._rollout)
+        else:
+            await self._wait(lambda: False, began_s + scenario.run.duration_s - time.monotonic())
         await self._read_processes(whole=True)
         self._phase("settle")
         await self._tell("pause")
@@ -198,6 +235,8 @@ class Conductor:
         if sampler is not None:
             sampler.cancel()
             await asyncio.gather(sampler, return_exceptions=True)
+        if self._rollout is not None:
+            await self._rollout.close()
         await asyncio.gather(*(gateway.stop() for gateway in self._gateways), return_exceptions=True)
         for watcher in self._watchers:
             watcher.cancel()
@@ -267,11 +306,13 @@ class Conductor:
             self._happen("died", text, name=gateway.name)
             self._view.note(f"{text}; its devices are sent to the others")
             await self._retarget()
+            if self._rollout is not None:
+                await self._rollout.died(gateway)
 
     async def _retarget(self) -> None:
         """As a load balancer does: who comes back is sent to what is left."""
         left = [gateway.url for gateway in self._gateways if not gateway.ended.is_set()]
-        if left:
+        if left and self._rollout is None:
             await self._tell("targets", urls=left)
 
     def _watch(self, ended: asyncio.Event, then: Callable[[], Any]) -> None:
@@ -288,7 +329,7 @@ class Conductor:
 
     def _all_connected(self) -> bool:
         living = [fleet for fleet in self._fleets if not fleet.died]
-        wanted = sum(fleet.part.devices for fleet in living)
+        wanted = sum(fleet.part.opening for fleet in living)
         return sum(fleet.last.connected + fleet.last.given_up for fleet in living if fleet.last) >= wanted
 
     def _all_settled(self) -> bool:
@@ -344,7 +385,7 @@ class Conductor:
 
     def _happen(self, what: Any, text: str, *, name: str = "") -> None:
         self._record(Happened(_now_ms(), what, text, name))
-        if what == "action":
+        if what in ("action", "wave"):
             self._view.note(text)
 
     def _record(self, line: Line) -> None:

@@ -134,6 +134,11 @@ class GatewayProcess:
         self.ended.set()
 
 
+def gateway_name(share: int, out: Path, number: int) -> tuple[str, Path]:
+    """The name of a gateway of this machine's share, and its folder."""
+    return f"gateway-{share}.{number}", out / f"gateway-{number}"
+
+
 def make_secret(path: Path) -> str:
     """A new secret, in a file that only its owner reads."""
     secret = secrets.token_urlsafe(48)

@@ -85,7 +85,7 @@ class Leaving:
         if self._options.order == "rolling":
             if await self._ended(task, began_s + CUT_S):
                 return
-            await self._rollout.witness.cut(task.gateway.url)
+            await self._rollout.cut(task)
         if not await self._ended(task, kill_s):
             self._mark(f"SIGKILL of {task.name}")
             await task.gateway.kill()

@@ -11,9 +11,9 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import aiohttp
 
@@ -43,23 +43,14 @@ CLOSE_TIMEOUT_S = 5.0
 LEAST_CLOSE_TIMEOUT_S = 0.25
 
 
-class Witness(Protocol):
-    """Who starts a rollout: tells the fleets, keeps the records."""
+class Witness(NamedTuple):
+    """Who starts a rollout. `tell` gives the fleets a command, `happen` notes a step (`wave`, its text), `record` keeps
+    a wave that is over, `started` learns of a gateway that runs."""
 
-    async def aim(self, urls: list[str]) -> None:
-        """New connections go there from now on."""
-
-    async def cut(self, url: str) -> None:
-        """The load balancer ends what is still connected to a target."""
-
-    def mark(self, text: str) -> None:
-        """A step of the deploy."""
-
-    def waved(self, wave: Waved) -> None:
-        """A wave is over."""
-
-    def started(self, gateway: GatewayProcess) -> None:
-        """A gateway runs."""
+    tell: Callable[..., Awaitable[None]]
+    happen: Callable[[str, str], None]
+    record: Callable[[Waved], None]
+    started: Callable[[GatewayProcess], None]
 
 
 class Start(NamedTuple):
@@ -85,7 +76,7 @@ class Rollout:
         self._elb = CrowdedElbv2(self.clock.now_s, options.faults.throttled_by)
         self._ecs = Ecs()
         self.endpoints = Endpoints(self._elb, self._ecs)
-        self.balancer = Balancer(self._elb, options.delay_s, witness.aim)
+        self.balancer = Balancer(self._elb, options.delay_s, self._aim)
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
         self._port = _free_port()
         self._count = 0
@@ -124,6 +115,13 @@ class Rollout:
                 await task.close()
                 await self.balancer.deregister(task.address)
 
+    async def cut(self, task: Task) -> None:
+        """The load balancer ends what is still connected to a task."""
+        await self.witness.tell("cut_target", url=task.gateway.url, how="fin")
+
+    async def _aim(self, urls: list[str]) -> None:
+        await self.witness.tell("targets", urls=urls)
+
     async def _wave(self, number: int) -> None:
         options = self.options
         old = self.old[part(len(self.old), options.waves, number)]
@@ -148,7 +146,7 @@ class Rollout:
         finally:
             going.cancel()
         took_s = self.clock.now_s() - began_s
-        self.witness.waved(
+        self.witness.record(
             Waved(
                 time_ms=time.time_ns() // 1_000_000,
                 number=number + 1,
@@ -248,7 +246,8 @@ class Rollout:
         return f"127.{_NET}.{number // 250}.{1 + number % 250}", self._port
 
     def _mark(self, number: int, text: str) -> None:
-        self.witness.mark(f"wave {number + 1}: {text}" if self.options.waves > 1 else text)
+        text = f"wave {number + 1}: {text}" if self.options.waves > 1 else text
+        self.witness.happen("wave", text)
 
 
 class Planned(NamedTuple):

@@ -36,7 +36,7 @@ class Chart(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
-    """Something that happened at `at_s`, drawn as a vertical line. `kind`: phase, action or died."""
+    """Something that happened at `at_s`, drawn as a vertical line. `kind`: phase, action, wave or died."""
 
     at_s: float
     text: str
@@ -53,7 +53,7 @@ def marks(events: Iterable[Happened], zero_s: float) -> list[Mark]:
     return [
         Mark(event.time_ms / 1000 - zero_s, event.name if event.what == "phase" else event.text, event.what)
         for event in events
-        if event.what in ("action", "died") or event.name in ("connect", "measure", "settle", "stop")
+        if event.what in ("action", "wave", "died") or event.name in ("connect", "measure", "settle", "stop")
     ]
 
 

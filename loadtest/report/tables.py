@@ -80,7 +80,7 @@ def counts(title: str, of: dict[str, int]) -> str:
 
 def events(happened: Sequence[Happened], began_ms: int) -> str:
     """What happened, with times from the start. Of many of a kind the first ones."""
-    rows, left = [], {"note": 50, "died": 50, "action": 50, "phase": 50}
+    rows, left = [], dict.fromkeys(("note", "died", "action", "wave", "phase"), 50)
     for event in happened:
         left[event.what] -= 1
         if left[event.what] < 0:
