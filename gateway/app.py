@@ -1,7 +1,7 @@
 """The composition root: what is started in which order, and stopped in the reverse.
 
 Start: settings → telemetry → data folder → stores → pipeline → connections → listeners → ready.
-Stop, each step bounded: readiness off → no new connections → send the connections away, paced → flush the batches,
+Stop, each step bounded: readiness off → no new connections → drain the connections, paced → flush the batches,
 spool what is left → close stores → release the folder. Nothing acknowledged is lost at any point, a `kill -9` included:
 an ack is sent only after the event is on disk.
 """
@@ -9,6 +9,7 @@ an ack is sent only after the event is on disk.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import socket
@@ -26,6 +27,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
 from gateway.adapters.machine import memory, raise_file_limit
+from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.adapters.recording_file import RecordingFile
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.adapters.sqlite_spool import SQLiteSpool
@@ -39,12 +41,15 @@ from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub, Session
 from gateway.connections.listener import Address, SocketOptions, listen, open_socket, parse_addresses, tls_context
 from gateway.connections.metrics import ConnectionMetrics
-from gateway.connections.shutdown import all_gone, leave_all
-from gateway.errors import SettingsError, TaskFailedError
+from gateway.drain.drainer import Drainer, Origin
+from gateway.drain.metrics import DrainMetrics
+from gateway.drain.target_health import TargetHealthWatch
+from gateway.errors import IllegalTransitionError, SettingsError, TaskFailedError
 from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
 from gateway.log import Log
+from gateway.ports import TargetHealth
 from gateway.recording.session import RecordedSession
 from gateway.settings.load import Loaded
 from gateway.settings.model import Settings
@@ -74,8 +79,9 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._runners: list[web.AppRunner] = []
-        self._leaving = False
         self._ready = False
+        self._target_health: TargetHealth | None = None
+        self._watch: TargetHealthWatch | None = None
 
     async def start(self) -> None:
         """Start everything; on failure what was started is stopped again. Raises HeiwaError naming the cause."""
@@ -112,12 +118,18 @@ class Gateway:
 
     async def stop(self) -> None:
         """Leave calmly: everyone is sent away, everything accepted is stored. Cancelled: what is left is cut."""
-        self._leaving = True
         self.hub.admission.draining = True
-        sent = await leave_all(self.hub, self.settings.drain.stop_timeout_s)
-        cut = await all_gone(self.hub, self.settings.connections.close_timeout_s)
+        registered = await self._watch.registered() if self._watch is not None else None
+        sent, cut = await self.drainer.terminate(registered)
         log.info("connections_closed", sent_away=sent, cut=cut)
         await self.close()
+
+    def drain_ordered(self) -> None:
+        """SIGUSR1."""
+        try:
+            self.drainer.order(Origin.SIGUSR1)
+        except IllegalTransitionError as error:
+            log.warning("signal_ignored", message=str(error))
 
     async def close(self) -> None:
         """Close listeners and stores; what the pipeline holds is stored first."""
@@ -139,7 +151,7 @@ class Gateway:
         """Name, whether it is well, and why not."""
         return [
             ("started", self._ready, "" if self._ready else "starting"),
-            ("serving", not self._leaving, "draining" if self._leaving else ""),
+            ("serving", not self.drainer.refusing, self.drainer.state.value if self.drainer.refusing else ""),
         ]
 
     def _bind(self) -> list[tuple[str, socket.socket, SocketOptions]]:
@@ -200,16 +212,34 @@ class Gateway:
         self._housekeeping = Housekeeping(self.hub, lambda: memory(settings.connections.memory_limit_bytes).share)
         self._spawn("heartbeat", self.hub.run())
         self._spawn("housekeeping", self._housekeeping.run())
+        self._start_drain()
         self._api = Api(
             tokens=authenticator,
             devices=self.hub.registry,
             pipeline=self.pipeline,
             search=SearchService(self._index),
             readiness=self.readiness,
-            registry=new_registry(ConnectionMetrics(self.hub, self._housekeeping), self.pipeline),
+            registry=new_registry(
+                ConnectionMetrics(self.hub, self._housekeeping), self.pipeline, DrainMetrics(self.drainer, self._watch)
+            ),
+            drainer=self.drainer,
+            watch=self._watch,
             clock=self._clock,
             max_message_bytes=settings.connections.max_message_bytes,
         )
+
+    def _start_drain(self) -> None:
+        settings = self.settings.drain
+        self.drainer = Drainer(settings, self.hub, self._clock, self._chance, ReceiptFiles(self._folder.path))
+        self._target_health = target_health(self.settings)
+        if self._target_health is None:
+            self.drainer.settle()
+        else:
+            self._watch = TargetHealthWatch(
+                self._target_health, self.drainer, self.hub, self._chance, self.settings.drain.speed
+            )
+            self._spawn("target health", self._watch.run())
+        self._spawn("drain", self.drainer.run())
 
     async def _listen(self, sockets: list[tuple[str, socket.socket, SocketOptions]]) -> None:
         tls = tls_context(self.settings.listen)
@@ -237,6 +267,19 @@ class Gateway:
         self._tasks.append(asyncio.create_task(coroutine, name=name))
 
 
+def target_health(settings: Settings) -> TargetHealth | None:
+    """What to ask about our place behind a load balancer; None: there is none, and no SDK is loaded."""
+    drain = settings.drain
+    groups = [arn.strip() for arn in drain.target_group_arns.split(",") if arn.strip()]
+    if not drain.enabled or not (groups or os.environ.get("ECS_CONTAINER_METADATA_URI_V4")):
+        return None
+    from gateway.adapters.elbv2 import ElbTargetHealth
+
+    target, _, port = drain.target.rpartition(":")
+    own_port = int(port) if port else parse_addresses("listen.public", settings.listen.public)[0].port
+    return ElbTargetHealth(groups, target, own_port)
+
+
 def serve(loaded: Loaded, record: Path | None = None) -> int:
     """Run a gateway until SIGTERM or SIGINT; returns the exit code. Raises HeiwaError when it cannot start."""
     with (
@@ -258,6 +301,7 @@ async def _serve(settings: Settings, record: Path | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     await gateway.start()
+    loop.add_signal_handler(signal.SIGUSR1, gateway.drain_ordered)
     _announce(gateway, time.perf_counter() - began_s)
     try:
         await gateway.run(stop)

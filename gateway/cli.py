@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from gateway import __version__
+from gateway.drain.command import app as drain
 from gateway.errors import HeiwaError
 from gateway.settings.load import Loaded, flatten, load
 
@@ -179,6 +180,9 @@ def device(
         json=as_json,
     )
     raise typer.Exit(run(options, lambda: Minter(settings)))
+
+
+app.add_typer(drain, name="drain")
 
 
 def _load(config: Path | None, flags: list[str] | None) -> Loaded:

@@ -21,6 +21,9 @@ from gateway.connections.auth import Authenticator
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 from gateway.connections.metrics import ConnectionMetrics
+from gateway.drain.drainer import Drainer
+from gateway.drain.metrics import DrainMetrics
+from gateway.drain.target_health import TargetHealthWatch
 from gateway.locations.pipeline import LocationPipeline
 from gateway.settings.model import Settings
 from generator.markdown import Row, allowed, as_json, join, prose, table
@@ -93,7 +96,14 @@ async def _families() -> list[Metric]:
     empty = cast(Any, SimpleNamespace(events=0, size_bytes=0))
     hub = Hub(model, clock, cast(Authenticator, None), {}, 1, Random(0))  # noqa: S311
     pipeline = LocationPipeline(empty, empty, empty, clock, Random(0))  # noqa: S311
-    return [*ConnectionMetrics(hub, Housekeeping(hub, lambda: 0.0)).collect(), *pipeline.collect()]
+    drainer = Drainer(model.drain, hub, clock, Random(0), empty)  # noqa: S311
+    watch = TargetHealthWatch(empty, drainer, hub, Random(0), 1)  # noqa: S311
+    watch.polled_s = 0.0
+    return [
+        *ConnectionMetrics(hub, Housekeeping(hub, lambda: 0.0)).collect(),
+        *pipeline.collect(),
+        *DrainMetrics(drainer, watch).collect(),
+    ]
 
 
 def _exposed(metric: Metric) -> str:
@@ -110,8 +120,16 @@ def command_line() -> str:
     parent = _context(group, "heiwa", None)
     parts = ["# Command line", "`heiwa` and `python -m gateway` are the same.", _help(group, parent)]
     for name, command in group.commands.items():
-        parts += [f"## heiwa {name}", _help(command, _context(command, name, parent))]
+        parts += _command(command, name, parent, "heiwa")
     return join(*parts)
+
+
+def _command(command: Any, name: str, parent: Any, path: str) -> list[str]:
+    context = _context(command, name, parent)
+    parts = [f"## {path} {name}", _help(command, context)]
+    for inner_name, inner in getattr(command, "commands", {}).items():
+        parts += _command(inner, inner_name, context, f"{path} {name}")
+    return parts
 
 
 def _context(command: Any, name: str, parent: Any) -> Any:

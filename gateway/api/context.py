@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from gateway.connections.identity import Identity
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
+from gateway.drain.drainer import Drainer
+from gateway.drain.target_health import TargetHealthWatch
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Pressure, Sender
 from gateway.locations.query import Found, Page, Query
@@ -71,7 +73,10 @@ Readiness = Callable[[], list[tuple[str, bool, str]]]
 
 @dataclass(frozen=True)
 class Api:
-    """`open_metrics`: a peer on this machine may read the metrics without a token."""
+    """`watch` None: there is no load balancer to follow.
+
+    `open_metrics`: a peer on this machine may read the metrics without a token.
+    """
 
     tokens: Tokens
     devices: Devices
@@ -80,6 +85,8 @@ class Api:
     readiness: Readiness
     registry: CollectorRegistry
     clock: Clock
+    drainer: Drainer
+    watch: TargetHealthWatch | None = None
     max_message_bytes: int = 131_072
     open_metrics: bool = True
     deadline_s: float = 30.0

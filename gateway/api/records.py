@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.connections.messages import MAX_EVENTS
+from gateway.drain.receipt import Receipt
 from gateway.locations.event import LocationEvent
 
 # RFC 6455, 5.5: a close frame holds 125 bytes, two of them the code; goaway and logs want a short one anyway.
@@ -93,3 +94,39 @@ class Health(Struct, frozen=True):
 
     status: str
     checks: list[dict[str, Any]] | None = None
+
+
+class DrainBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """`window_s`: over how long the closes are spread; null: as the settings say."""
+
+    window_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+
+
+class DrainProgress(Struct, frozen=True):
+    """A drain that goes on. `seconds_left` is 0 when its time is over."""
+
+    origin: str
+    began_ms: int
+    window_s: float
+    seconds_left: float
+    connections: int
+    sent_away: int
+    rate_target_per_s: float
+    rate_actual_per_s: int
+    overrun: int
+
+
+class DrainStatus(Struct, frozen=True):
+    """Where this process stands. `progress` null: no drain goes on. `receipt`: of the last one, null: there was none.
+
+    `signal_up`: the load balancer can be asked; null: there is none. `peers`: other targets by ELB state.
+    """
+
+    state: str
+    connections: int
+    remaining: int
+    signal_up: bool | None
+    poll_age_s: float | None
+    peers: dict[str, int]
+    progress: DrainProgress | None
+    receipt: Receipt | None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from gateway.api import devices, health, locations
+from gateway.api import devices, drain, health, locations
 from gateway.api.call import Call
 from gateway.api.operation import Listener, Operation, Parameter
 from gateway.api.records import (
@@ -15,10 +15,13 @@ from gateway.api.records import (
     DevicesPage,
     DisconnectAnswer,
     DisconnectBody,
+    DrainBody,
+    DrainStatus,
     Health,
     LocationsAnswer,
     LocationsBody,
 )
+from gateway.drain.plan import Plan
 from gateway.locations.query import MAX_LIMIT, Page
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -188,5 +191,81 @@ ROUTES: tuple[Route, ...] = (
             errors=(404, 422),
         ),
         devices.disconnect,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/drain",
+            "getDrain",
+            "Where this process stands, and its last receipt.",
+            "admin",
+            _OPERATIONS,
+            DrainStatus,
+        ),
+        drain.status,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/drain/plan",
+            "planDrain",
+            "The curve that a drain would take now.",
+            "admin",
+            _OPERATIONS,
+            Plan,
+            parameters=(
+                Parameter(
+                    "window_s", "Over how long; as the settings say without it.", {"type": "number", "minimum": 1}
+                ),
+                Parameter(
+                    "tasks",
+                    "How many processes like this one drain together.",
+                    {"type": "integer", "minimum": 1, "maximum": drain.MAX_TASKS, "default": 1},
+                ),
+            ),
+        ),
+        drain.plan,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/drain/receipt.svg",
+            "getReceiptPicture",
+            "The last drain as a picture.",
+            "admin",
+            _OPERATIONS,
+            "image/svg+xml",
+            errors=(404,),
+        ),
+        drain.receipt_picture,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/drain",
+            "startDrain",
+            "Send all websockets away, evenly.",
+            "admin",
+            _OPERATIONS,
+            DrainStatus,
+            status=202,
+            body=DrainBody,
+            body_required=False,
+            errors=(409, 422),
+        ),
+        drain.start,
+    ),
+    Route(
+        Operation(
+            "DELETE",
+            "/api/v1/drain",
+            "cancelDrain",
+            "Let the rest stay.",
+            "admin",
+            _OPERATIONS,
+            DrainStatus,
+            errors=(409,),
+        ),
+        drain.cancel,
     ),
 )

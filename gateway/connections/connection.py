@@ -61,6 +61,16 @@ class Connection(Websocket):
 
     # Leaving
 
+    @property
+    def stays(self) -> bool:
+        """Whether nobody has asked it to leave, and it is not ending."""
+        return not self._flags & (CLOSING | LEAVING)
+
+    @property
+    def busy(self) -> bool:
+        """Whether events wait for their outcome, or part of a message is here."""
+        return self._in_flight > 0 or self._buffer is not None
+
     def leave(
         self, announced: str, cause: str, code: int = 0, reconnect_after_ms: int | None = None, label: str = ""
     ) -> None:
@@ -72,11 +82,12 @@ class Connection(Websocket):
             return
         if reconnect_after_ms is None:
             least_s = self.hub.device_class(self.profile.device_class).reconnect_after_s
-            reconnect_after_ms = int(least_s * 1000) + self.hub.chance.randrange(1000)
+            reconnect_after_ms = int((least_s * 1000 + self.hub.chance.randrange(1000)) / self.hub.hurry)
         self.send(encode(Goaway(announced, reconnect_after_ms)))  # type: ignore[arg-type]
         if self._flags & CLOSING:
             return
         self._flags |= LEAVING
+        self.hub.leaving += 1
         self.hub.causes[self.slot] = Cause(cause, code, label)
         if self._in_flight or announced == "token_expired":
             self.hub.set_deadline(self.slot, LEAVE_GRACE_S)
@@ -87,6 +98,7 @@ class Connection(Websocket):
         """The reason to leave is gone: a new token came in time."""
         if self._flags & LEAVING and self.hub.causes[self.slot].code == close_codes.TOKEN:
             self._flags &= ~LEAVING
+            self.hub.leaving -= 1
             del self.hub.causes[self.slot]
             self.hub.table.deadline_s[self.slot] = 0
 
@@ -108,6 +120,8 @@ class Connection(Websocket):
     def connection_lost(self, exc: Exception | None) -> None:
         hub = self.hub
         self._flags |= CLOSING
+        if self._flags & LEAVING:
+            hub.leaving -= 1
         cause = hub.causes.get(self.slot) or Cause(_network_reason(exc), close_codes.ABNORMAL)
         code = cause.code or close_codes.ABNORMAL
         if self._inflated is not None:

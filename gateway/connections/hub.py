@@ -66,7 +66,8 @@ class Cause:
 
 class Hub:
     """Shared by all connections. `now_s` (monotonic) and `time_ms` (Unix epoch) are as of the last tick: good enough
-    for limits and heartbeats, and no system call a message.
+    for limits and heartbeats, and no system call a message. `leaving` counts the open connections that were sent away.
+    `hurry` divides how long those are to stay away.
     """
 
     def __init__(
@@ -119,6 +120,8 @@ class Hub:
         self.causes: dict[int, Cause] = {}
         self.strikes: dict[int, int] = {}
         self.emptied = asyncio.Event()
+        self.leaving = 0
+        self.hurry = settings.drain.speed
         self.opened = 0
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.disconnects: Counter[tuple[str, int, str]] = Counter()

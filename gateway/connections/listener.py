@@ -46,6 +46,15 @@ def parse_addresses(key: str, text: str) -> list[Address]:
     return addresses
 
 
+def local_address(key: str, text: str, option: str) -> Address:
+    """The first of these addresses as seen from this machine. Raises SettingsError for port 0: use `option`."""
+    address = parse_addresses(key, text)[0]
+    if address.port == 0:
+        raise SettingsError(option, f"is needed: {key} has port 0, and `heiwa serve` printed the one it picked")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
+    return Address(host, address.port)
+
+
 def open_socket(key: str, address: Address, options: SocketOptions) -> socket.socket:
     """A bound socket. Raises ListenError saying what holds the port."""
     try:

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
 from gateway.adapters.clock import SystemClock
-from gateway.connections.listener import Address, parse_addresses
+from gateway.connections.listener import local_address
 from gateway.device import display, gpx
 from gateway.device.client import Device
 from gateway.device.display import Display, Summary
@@ -103,12 +103,8 @@ def exit_code(result: Summary) -> int:
 
 def local_url(listen: Listen) -> str:
     """Where the gateway of these settings takes devices, as seen from this machine. Raises SettingsError."""
-    address = parse_addresses("listen.public", listen.public)[0]
-    if address.port == 0:
-        raise SettingsError("--url", "is needed: listen.public has port 0, and `heiwa serve` printed the one it picked")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
     scheme = "wss" if listen.tls_certificate_file else "ws"
-    return f"{scheme}://{Address(host, address.port)}/ws"
+    return f"{scheme}://{local_address('listen.public', listen.public, '--url')}/ws"
 
 
 async def _run(plan: Plan, clock: SystemClock, random: Random, sub: str, account: str, *, quiet: bool) -> Summary:

@@ -18,15 +18,16 @@ NO_BOUND_PER_S = 1e9
 class Pacer:
     """Moments are monotonic seconds. `overrun` counts closes above the receivers' bound, forced by the deadline.
 
-    `rate_per_s` is the rate that the last tick asked for.
+    `rate_per_s` is the rate that the last tick asked for. `phase`, drawn from 0 to below 1 for each drain, is owed at
+    the start: many processes with a few connections each must not all close their first at the same moment.
     """
 
-    def __init__(self, begin_s: float, deadline_s: float) -> None:
+    def __init__(self, begin_s: float, deadline_s: float, phase: float = 0.0) -> None:
         self.deadline_s = deadline_s
         self.rate_per_s = 0.0
         self.overrun = 0
         self._last_s = begin_s
-        self._owed = 0.0
+        self._owed = phase
         self._room = 0.0
 
     def due(self, now_s: float, left: int, bound_per_s: float) -> int:

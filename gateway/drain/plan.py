@@ -43,7 +43,7 @@ def play(connections: int, tasks: int, window_s: float, bound_per_s: float, chan
     for _ in range(tasks):
         # Tasks do not tick in step.
         begin_s = chance.uniform(0, TICK_S)
-        pacer, left, now_s = Pacer(begin_s, begin_s + window_s), connections, begin_s
+        pacer, left, now_s = Pacer(begin_s, begin_s + window_s, chance.random()), connections, begin_s
         while left:
             now_s += TICK_S
             count = pacer.due(now_s, left, bound_per_s)

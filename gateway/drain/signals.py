@@ -6,7 +6,7 @@ Only what a group said is believed: an error changes nothing, so it never drains
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from enum import Enum
 
 from msgspec import Struct
@@ -29,7 +29,7 @@ class Presence(Enum):
 
 
 class Peers(Struct, frozen=True):
-    """All targets of the groups, each counted once: in a blue/green pair both colours, in two balancers one."""
+    """The other targets of the groups, each counted once: in a blue/green pair both colours, in two balancers one."""
 
     healthy: int = 0
     draining: int = 0
@@ -47,11 +47,13 @@ def presence(states: Iterable[TargetState | None]) -> Presence:
     return Presence.OTHER if listed else Presence.ABSENT
 
 
-def peers(groups: Iterable[GroupHealth]) -> Peers:
-    """Count the targets of all groups; one that several list counts by the best it is anywhere."""
+def peers(groups: Iterable[GroupHealth], own: Container[str] = ()) -> Peers:
+    """Count the targets of all groups but the `own`; one that several list counts by the best it is anywhere."""
     best: dict[str, TargetState] = {}
     for group in groups:
         for name, state in group.targets.items():
+            if name in own:
+                continue
             known = best.get(name)
             if known is None or _RANK[state] < _RANK[known]:
                 best[name] = state

@@ -151,9 +151,54 @@ class DeviceClass(Struct, frozen=True):
 
 
 class Drain(Struct, frozen=True):
+    enabled: Annotated[
+        bool, Meta(description="Follow the load balancer; false: only SIGTERM, SIGUSR1 and the API begin a drain.")
+    ] = True
+    target_group_arns: Annotated[
+        str, Meta(description="Target groups (ARNs, commas) that this process is in; empty: those of its ECS service.")
+    ] = ""
+    target: Annotated[
+        str,
+        Meta(
+            pattern=r"^([^:\s]+:\d{1,5})?$",
+            description="Where the groups list this process, `10.0.1.7:8080` or `i-0abc:32768`; empty: as ECS says.",
+        ),
+    ] = ""
+    window_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="Over how long the closes are spread; 0: deregistration delay − margin − 1.2 poll periods.",
+        ),
+    ] = 0
+    margin_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="Kept free at the end of the delay; at least twice `connections.close_timeout_s`.",
+        ),
+    ] = 15
+    min_receivers: Annotated[
+        int,
+        Meta(ge=0, description="Healthy targets to wait for before the first close, a tenth of the window at most."),
+    ] = 1
+    receivers: Annotated[
+        int,
+        Meta(ge=0, description="Targets that share the reconnects; 0: all healthy; 1 with least outstanding requests."),
+    ] = 0
+    receiver_handshakes_per_s: Annotated[
+        float, Meta(ge=0, description="Reconnects a second that each of them takes calmly; 0: no bound.")
+    ] = 200
     stop_timeout_s: Annotated[
-        Seconds, Meta(description="From SIGTERM to SIGKILL (ECS stopTimeout); the drain ends 10 s earlier.")
+        Seconds,
+        Meta(description="From SIGTERM to SIGKILL (ECS stopTimeout); 30 gives way to what the task definition says."),
     ] = 30
+    speed: Annotated[
+        float,
+        Meta(ge=1, le=1000, description="Rehearsals only: all periods of a drain pass so many times faster."),
+    ] = 1
 
 
 class Locations(Struct, frozen=True):

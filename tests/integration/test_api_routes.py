@@ -22,6 +22,7 @@ from gateway.errors import QueryError, StoreError, TokenError
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Pressure, Sender
 from gateway.locations.query import Found, Page, Query
+from tests.support.bench import Bench
 
 NOW_MS = 1_800_000_000_000
 ODD_IDS = ["a/b", "100%", "%2F", "ビル 7", "a?b#c", "{x}", "a+b&c=d", "..;", "tab\tnew\nline", "é" * 64]
@@ -136,6 +137,7 @@ class World:
             readiness=lambda: self.checks,
             registry=self.registry,
             clock=FakeClock(),
+            drainer=Bench().drainer,
             max_message_bytes=4096,
             deadline_s=0.3,
         )

@@ -12,6 +12,8 @@ from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub, Session
 from gateway.connections.identity import Identity
 from gateway.connections.inflated import Inflated
+from gateway.drain.drainer import Drainer
+from gateway.drain.receipt import Receipt
 from gateway.errors import TokenError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
@@ -94,6 +96,12 @@ class Bench:
             maximum,
             random.Random(7),
         )
+        self.receipts: list[Receipt] = []
+        self.drainer = Drainer(make_settings(*flags).drain, self.hub, self.clock, random.Random(8), self)
+
+    def keep(self, receipt: Receipt) -> None:
+        """The Receipts port: remembers them."""
+        self.receipts.append(receipt)
 
     def accept(self, address: str = "192.0.2.1") -> FakeTransport:
         """A socket that was just accepted."""

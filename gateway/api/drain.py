@@ -1,0 +1,114 @@
+"""The drain of this process: where it stands, what it would do, beginning it and taking it back."""
+
+from __future__ import annotations
+
+import math
+
+from aiohttp import web
+
+from gateway.api.call import Call, answer, decode
+from gateway.api.problem import Problem
+from gateway.api.records import DrainBody, DrainProgress, DrainStatus
+from gateway.drain.drainer import Origin
+from gateway.drain.receipt import picture
+from gateway.errors import IllegalTransitionError, QueryError
+
+# A plan is played close by close: bounded, so that asking for one does not hold up the loop.
+MAX_TASKS = 64
+_MAX_CLOSES = 200_000
+_MAX_TICKS = 400_000
+_TICKS_PER_S = 4
+
+
+async def status(call: Call) -> web.StreamResponse:
+    """Where this process stands."""
+    _known(call, ())
+    return answer(_status(call))
+
+
+async def plan(call: Call) -> web.StreamResponse:
+    """What a drain would do now."""
+    query = _known(call, ("window_s", "tasks"))
+    drainer = call.api.drainer
+    window_s = _number(query, "window_s", 1, 86_400) if "window_s" in query else drainer.window_s()
+    tasks = int(_number(query, "tasks", 1, MAX_TASKS)) if "tasks" in query else 1
+    if tasks * drainer.remaining > _MAX_CLOSES or tasks * window_s * _TICKS_PER_S > _MAX_TICKS:
+        raise QueryError(
+            "tasks", f"too large a plan: at most {_MAX_CLOSES:,} connections and {_MAX_TICKS:,} ticks in all"
+        )
+    return answer(drainer.plan(window_s, tasks))
+
+
+async def receipt_picture(call: Call) -> web.StreamResponse:
+    """The last receipt as SVG."""
+    last = call.api.drainer.last
+    if last is None:
+        raise Problem(404, "this process has not drained yet")
+    return web.Response(body=picture(last).encode(), content_type="image/svg+xml")
+
+
+async def start(call: Call) -> web.StreamResponse:
+    """Begin a drain; 409 where one is under way."""
+    payload = await call.body()
+    wish = decode(payload, DrainBody) if payload.strip() else DrainBody()
+    try:
+        call.api.drainer.order(Origin.API, wish.window_s)
+    except IllegalTransitionError as error:
+        raise Problem(409, f"no drain can begin: {error}") from error
+    return answer(_status(call), 202)
+
+
+async def cancel(call: Call) -> web.StreamResponse:
+    """Take it back; 409 where there is none."""
+    try:
+        call.api.drainer.cancel()
+    except IllegalTransitionError as error:
+        raise Problem(409, f"there is no drain to cancel: {error}") from error
+    return answer(_status(call))
+
+
+def _status(call: Call) -> DrainStatus:
+    drainer, watch = call.api.drainer, call.api.watch
+    leaving, now_s = drainer.leaving, drainer.now_s()
+    polled_s = watch.polled_s if watch is not None else None
+    progress = None
+    if leaving is not None:
+        progress = DrainProgress(
+            origin=leaving.origin.value,
+            began_ms=leaving.began_ms,
+            window_s=round(leaving.window_s, 3),
+            seconds_left=round(max(0.0, leaving.pacer.deadline_s - now_s), 3),
+            connections=leaving.connections,
+            sent_away=leaving.tally.total,
+            rate_target_per_s=round(leaving.pacer.rate_per_s, 3),
+            rate_actual_per_s=leaving.tally.last_per_s(now_s - leaving.began_s),
+            overrun=leaving.pacer.overrun,
+        )
+    return DrainStatus(
+        state=drainer.state.value,
+        connections=drainer.connections,
+        remaining=drainer.remaining,
+        signal_up=watch.signal_up if watch is not None else None,
+        poll_age_s=None if polled_s is None else round(now_s - polled_s, 3),
+        peers={state.value: count for state, count in drainer.standing.peers.states.items()},
+        progress=progress,
+        receipt=drainer.last,
+    )
+
+
+def _known(call: Call, names: tuple[str, ...]) -> dict[str, str]:
+    query = call.query()
+    for name in query:
+        if name not in names:
+            raise QueryError(name, f"is not a parameter; known are {', '.join(names) or 'none'}")
+    return query
+
+
+def _number(query: dict[str, str], name: str, least: float, most: float) -> float:
+    try:
+        value = float(query[name])
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise QueryError(name, f"must be a number from {least:g} to {most:g}")
+    return value

@@ -1,0 +1,360 @@
+"""Sends the websockets of a process away, evenly, when it has to leave; and lets them stay when it need not any more.
+
+Four sources ask: target health, the API, SIGUSR1, SIGTERM. The states and what leads from one to the next are in
+states.py, how many to close in pacer.py, until when in window.py.
+
+All moments here are of the drain's own clock: monotonic seconds times `drain.speed`, which is 1 but in rehearsals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+from gateway.connections.choice import choose
+from gateway.connections.hub import Hub
+from gateway.drain import window
+from gateway.drain.pacer import NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
+from gateway.drain.plan import Plan, play
+from gateway.drain.receipt import Receipt, Tally
+from gateway.drain.signals import Peers
+from gateway.drain.states import Signal, State, follow, is_leaving
+from gateway.errors import StoreError
+from gateway.log import Log
+from gateway.ports import Clock, Receipts
+from gateway.settings.model import Drain
+
+# Of the window, spent on waiting for receivers that are not there yet.
+_GUARD_SHARE = 0.1
+# A message half received, or an ack on its way, may hold up its connection for so long beyond the deadline.
+_DEFER_S = 5.0
+# Waiting for a tick or for news, whichever comes first, is never longer.
+_IDLE_S = 3600.0
+
+
+class Origin(StrEnum):
+    """Who began a drain."""
+
+    TARGET_HEALTH = "target_health"
+    API = "api"
+    SIGUSR1 = "sigusr1"
+    SIGTERM = "sigterm"
+
+
+@dataclass(slots=True)
+class Standing:
+    """What is known of the load balancer. `delay_s` is its deregistration delay, `period_s` the one of our polls.
+
+    `good`: the last poll listed us as initial or healthy. `grouped` false: there is no target group at all.
+    """
+
+    grouped: bool = False
+    good: bool = False
+    delay_s: float = 300.0
+    period_s: float = 5.0
+    peers: Peers = field(default_factory=Peers)
+    stop_timeout_s: float | None = None
+
+
+@dataclass(slots=True)
+class Leaving:
+    """One drain from its beginning."""
+
+    origin: Origin
+    began_s: float
+    began_ms: int
+    window_s: float
+    pacer: Pacer
+    connections: int
+    before: Counter[str]
+    tally: Tally = field(default_factory=Tally)
+    leftover: int = 0
+
+
+class Drainer:
+    """`run` is the one task; everything else may be called at any moment from the same loop."""
+
+    def __init__(self, settings: Drain, hub: Hub, clock: Clock, chance: Random, receipts: Receipts) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._clock = clock
+        self._chance = chance
+        self._receipts = receipts
+        self._log = Log("drain")
+        self._changed = asyncio.Event()
+        self._ignored = False
+        self._unwritten: list[Receipt] = []
+        self.state = State.REGISTERING
+        self.standing = Standing()
+        self.leaving: Leaving | None = None
+        self.last: Receipt | None = None
+        self.cancelled = 0
+        self.overrun = 0
+        self.leftover = 0
+        self.closed: Counter[str] = Counter()
+
+    # What is asked
+
+    @property
+    def connections(self) -> int:
+        """Open websockets."""
+        return self._hub.registry.total
+
+    @property
+    def remaining(self) -> int:
+        """Connections that nobody has sent away yet."""
+        return self._hub.registry.total - self._hub.leaving
+
+    @property
+    def refusing(self) -> bool:
+        """Whether the process is not ready for traffic: it leaves, or ends."""
+        return is_leaving(self.state) or self.state in (State.TERMINATING, State.EXITED)
+
+    @property
+    def stop_timeout_s(self) -> float:
+        """From SIGTERM to SIGKILL. The setting's default gives way to what the task definition says."""
+        default_s = Drain().stop_timeout_s
+        known_s = self.standing.stop_timeout_s
+        return known_s if known_s and self._settings.stop_timeout_s == default_s else self._settings.stop_timeout_s
+
+    def now_s(self) -> float:
+        """The drain's clock."""
+        return self._clock.monotonic_s() * self._settings.speed
+
+    def margin_s(self) -> float:
+        """M."""
+        return window.margin_s(self._settings.margin_s, self._hub.settings.close_timeout_s * self._settings.speed)
+
+    def window_s(self) -> float:
+        """W as settings, delay and polls have it now."""
+        longest_s = window.longest_s(self.standing.delay_s, self.margin_s(), self.standing.period_s)
+        return window.window_s(self._settings.window_s, longest_s)
+
+    def bound_per_s(self, tasks: int = 0) -> float:
+        """What the receivers take of this process; `tasks` that drain together, 0: as many as are seen."""
+        peers = self.standing.peers
+        if not self.standing.grouped:
+            return NO_BOUND_PER_S
+        receivers = self._settings.receivers or peers.healthy
+        return bound_per_s(receivers, tasks or peers.draining + 1, self._settings.receiver_handshakes_per_s)
+
+    def plan(self, window_s: float | None = None, tasks: int = 1) -> Plan:
+        """What a drain that began now would do; `tasks` like this one at the same time."""
+        bound = self.bound_per_s(tasks)
+        return play(self.remaining, tasks, window_s or self.window_s(), bound, self._chance)
+
+    # Who asks for what
+
+    def order(self, origin: Origin, window_s: float | None = None) -> None:
+        """Begin a drain that only `cancel` takes back. Raises IllegalTransitionError."""
+        after = follow(self.state, Signal.ORDERED)
+        window_s = window_s or self.window_s()
+        self._begin(after, origin, window_s, self.now_s() + window_s)
+
+    def cancel(self) -> None:
+        """Let the rest stay. Raises IllegalTransitionError. A balancer that still says draining is not listened to."""
+        after = follow(self.state, Signal.CANCELLED)
+        self._ignored = self.leaving is not None and self.leaving.origin is Origin.TARGET_HEALTH
+        self._stay(after)
+
+    def hear(self, signal: Signal | None, detected_s: float, good_s: float | None) -> None:
+        """What target health says, after each round of polls; moments of the drain's clock. Never raises."""
+        self.standing.good = signal in (Signal.REGISTERED, Signal.RETURNED)
+        if self.standing.good:
+            self._ignored = False
+        self._changed.set()
+        if self.state is State.REGISTERING and self.standing.good:
+            self._move(Signal.REGISTERED)
+        elif signal is Signal.RETURNED and is_leaving(self.state) and self._by_health():
+            self._stay(follow(self.state, Signal.RETURNED))
+        elif signal in (Signal.WITHDRAWN, Signal.LOST) and good_s is not None and not self._ignored:
+            self._leave_by_health(signal, detected_s, good_s)
+
+    def settle(self) -> None:
+        """There is no target group: nobody has to list us."""
+        if self.state is State.REGISTERING:
+            self._move(Signal.REGISTERED)
+
+    async def terminate(self, registered: bool | None) -> tuple[int, int]:
+        """SIGTERM: send everyone away in the time there is, cut who does not go. Returns both numbers.
+
+        `registered`: see `window.stop_window_s`. Cancelled: what is left stays open.
+        """
+        after = follow(self.state, Signal.TERMINATED)
+        window_s = window.stop_window_s(self.remaining, self.stop_timeout_s, registered)
+        if self.leaving is not None and self.state is not State.DRAINED:
+            self._keep(self._receipt(self.leaving, "terminated"))
+        leaving = self._begin(after, Origin.SIGTERM, window_s, self.now_s() + window_s)
+        end_s = leaving.pacer.deadline_s + _DEFER_S
+        while self.remaining and self.now_s() < end_s:
+            await asyncio.sleep(TICK_S / self._settings.speed)
+            self._tick(leaving, self.now_s())
+        leaving.leftover = await self._cut(self._hub.settings.close_timeout_s)
+        self.leftover += leaving.leftover
+        self._keep(self._receipt(leaving, "leftovers" if leaving.leftover else "terminated"))
+        self._move(Signal.ENDED)
+        await self._write()
+        return leaving.tally.total, leaving.leftover
+
+    async def run(self) -> None:
+        """Pace whatever drain there is, until cancelled."""
+        while True:
+            self.turn()
+            await self._write()
+            timeout_s = TICK_S / self._settings.speed if is_leaving(self.state) else _IDLE_S
+            # Not wait_for: before Python 3.12 it may swallow a cancellation.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
+            self._changed.clear()
+
+    # The drain itself
+
+    def turn(self) -> None:
+        """Do what is due now in the drain under way, if there is one."""
+        leaving, now_s = self.leaving, self.now_s()
+        if leaving is None or not is_leaving(self.state):
+            return
+        if self.state is State.DRAIN_PENDING and self._may_begin(leaving, now_s):
+            self._move(Signal.BEGUN)
+        if self.state is State.DRAINED and self.remaining:
+            self._move(Signal.ARRIVED)
+        if self.state is State.DRAINING:
+            self._tick(leaving, now_s)
+            if not self._hub.registry.total:
+                self._move(Signal.EMPTY)
+                self._keep(self._receipt(leaving, "drained"))
+
+    def _may_begin(self, leaving: Leaving, now_s: float) -> bool:
+        enough = not self.standing.grouped or self.standing.peers.healthy >= self._settings.min_receivers
+        return enough or now_s >= leaving.began_s + leaving.window_s * _GUARD_SHARE
+
+    def _tick(self, leaving: Leaving, now_s: float) -> None:
+        overrun = leaving.pacer.overrun
+        count = leaving.pacer.due(now_s, self.remaining, self.bound_per_s())
+        self.overrun += leaving.pacer.overrun - overrun
+        late = now_s >= leaving.pacer.deadline_s
+        announced = "shutdown" if leaving.origin is Origin.SIGTERM else "drain"
+        closed = 0
+        for _ in range(count):
+            # At the deadline those with something under way get a moment more; before it they only come last.
+            connection = choose(self._hub, busy_too=not late or now_s >= leaving.pacer.deadline_s + _DEFER_S)
+            if connection is None:
+                break
+            connection.leave(announced, announced)
+            closed += 1
+        leaving.tally.add(now_s - leaving.began_s, closed)
+        self.closed[announced] += closed
+
+    async def _cut(self, within_s: float) -> int:
+        """Wait until no connection is open, at most so long; then end the rest at once. Returns how many those were."""
+        hub = self._hub
+        if hub.registry.total:
+            hub.emptied.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await hub.emptied.wait()
+        rest = hub.registry.all()
+        for connection in rest:
+            connection.transport.abort()
+        return len(rest)
+
+    # Beginnings and ends
+
+    def _leave_by_health(self, signal: Signal, detected_s: float, good_s: float) -> None:
+        standing = self.standing
+        deadline_s = window.deadline_s(signal, detected_s, good_s, self.window_s(), standing.delay_s, self.margin_s())
+        if self.state is State.SERVING:
+            after = follow(self.state, signal)
+            self._begin(after, Origin.TARGET_HEALTH, deadline_s - detected_s, deadline_s)
+        elif self.leaving is not None and not self._by_health():
+            # A person began it and the balancer joined in: it will cut at the end of its delay.
+            self.leaving.pacer.deadline_s = min(self.leaving.pacer.deadline_s, deadline_s)
+
+    def _by_health(self) -> bool:
+        return self.leaving is not None and self.leaving.origin is Origin.TARGET_HEALTH
+
+    def _begin(self, after: State, origin: Origin, window_s: float, deadline_s: float) -> Leaving:
+        now_s = self.now_s()
+        leaving = self.leaving = Leaving(
+            origin,
+            now_s,
+            self._clock.time_ms(),
+            window_s,
+            Pacer(now_s, deadline_s, self._chance.random()),
+            self._hub.registry.total,
+            self._closed_by_cause(),
+        )
+        # A balancer that lists us as draining sends nobody new; who is still on the way may as well stay a while.
+        self._hub.admission.draining = origin is not Origin.TARGET_HEALTH
+        self._enter(after)
+        if self._settings.window_s > window_s and origin is Origin.TARGET_HEALTH:
+            self._log.warning("window_shortened", setting_s=self._settings.window_s, window_s=round(window_s, 1))
+        self._log.info("drain_begun", origin=origin.value, connections=self.remaining, window_s=round(window_s, 1))
+        return leaving
+
+    def _stay(self, after: State) -> None:
+        leaving = self.leaving
+        self.leaving = None
+        self._hub.admission.draining = False
+        self.cancelled += 1
+        self._enter(after)
+        if leaving is not None:
+            self._keep(self._receipt(leaving, "cancelled"))
+            self._log.info("drain_cancelled", sent_away=leaving.tally.total, stayed=self.remaining)
+
+    def _receipt(self, leaving: Leaving, outcome: str) -> Receipt:
+        now_s, standing = self.now_s(), self.standing
+        step_s, closes = leaving.tally.steps()
+        closed = self._closed_by_cause()
+        closed.subtract(leaving.before)
+        return Receipt(
+            origin=leaving.origin.value,
+            outcome=outcome,
+            began_ms=leaving.began_ms,
+            took_s=round(now_s - leaving.began_s, 3),
+            window_s=round(leaving.window_s, 3),
+            connections=leaving.connections,
+            sent_away=leaving.tally.total,
+            leftover=leaving.leftover,
+            overrun=leaving.pacer.overrun,
+            even_rate_per_s=round(leaving.connections / leaving.window_s, 3) if leaving.window_s else 0.0,
+            highest_per_s=leaving.tally.highest_per_s,
+            step_s=step_s,
+            closes=closes,
+            closed={cause: count for cause, count in sorted(closed.items()) if count},
+            receivers=standing.peers.healthy if standing.grouped else None,
+            draining=standing.peers.draining if standing.grouped else None,
+        )
+
+    def _keep(self, receipt: Receipt) -> None:
+        self.last = receipt
+        if receipt.connections or receipt.sent_away:
+            self._unwritten.append(receipt)
+        self._changed.set()
+
+    async def _write(self) -> None:
+        while self._unwritten:
+            receipt = self._unwritten.pop(0)
+            try:
+                await asyncio.to_thread(self._receipts.keep, receipt)
+            except StoreError as error:
+                self._log.warning("receipt_not_written", error=str(error))
+
+    def _closed_by_cause(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for (reason, _, _), count in self._hub.disconnects.items():
+            counts[reason] += count
+        return counts
+
+    def _move(self, signal: Signal) -> None:
+        self._enter(follow(self.state, signal))
+
+    def _enter(self, after: State) -> None:
+        self._log.info("drain_state", state=after.value, before=self.state.value)
+        self.state = after
+        self._changed.set()

@@ -1,0 +1,65 @@
+"""The drain of a gateway that runs elsewhere, through its operations listener. Blocks."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlencode
+
+from gateway.errors import HeiwaError, SettingsError, UnreachableError
+
+_TIMEOUT_S = 10.0
+
+
+class RefusedError(HeiwaError):
+    """The gateway will not do what was asked."""
+
+
+class RemoteDrain:
+    """`url` is the address of the operations listener, `token` a JWT with the scope admin."""
+
+    def __init__(self, url: str, token: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError("--url", f"{url!r} is not an HTTP address; write http://127.0.0.1:8081")
+        self._base = url.rstrip("/") + "/api/v1/drain"
+        self._token = token
+
+    def status(self) -> dict[str, Any]:
+        """Where it stands. Each of these raises UnreachableError or RefusedError."""
+        return self._call("GET", "")
+
+    def plan(self, window_s: float | None, tasks: int) -> dict[str, Any]:
+        """What a drain would do."""
+        query = {"tasks": tasks, **({} if window_s is None else {"window_s": window_s})}
+        return self._call("GET", f"/plan?{urlencode(query)}")
+
+    def start(self, window_s: float | None) -> dict[str, Any]:
+        """Begin."""
+        return self._call("POST", "", {} if window_s is None else {"window_s": window_s})
+
+    def cancel(self) -> dict[str, Any]:
+        """Take it back."""
+        return self._call("DELETE", "")
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self._base + path, data, headers, method=method)  # noqa: S310 - checked above
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=_TIMEOUT_S) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            raise RefusedError(f"{self._base}: {error.code} {_detail(error)}") from error
+        except (OSError, ValueError) as error:
+            raise UnreachableError(f"{self._base} cannot be reached: {error}") from error
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return error.reason

@@ -1,0 +1,138 @@
+"""Polls the target health of this process and tells the drainer what it means. An error never drains."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from random import Random
+
+from gateway.connections.hub import Hub
+from gateway.drain import polling
+from gateway.drain.drainer import Drainer
+from gateway.drain.health import GroupHealth, Membership, PollErrorKind
+from gateway.drain.signals import Presence, Watch, peers, presence
+from gateway.errors import PollError
+from gateway.log import Log
+from gateway.ports import TargetHealth
+
+# At SIGTERM there is no time for more.
+QUICK_S = 1.0
+# Attributes of a group may be changed while we live; a service may get groups.
+_LOOK_AGAIN_S = 3600.0
+
+
+class TargetHealthWatch:
+    """`signal_up`: the last poll said something; `polled_s` is when (the drain's clock), None: none did yet.
+
+    `received` counts the websockets opened while any peer was draining.
+    """
+
+    def __init__(self, health: TargetHealth, drainer: Drainer, hub: Hub, chance: Random, speed: float) -> None:
+        self._health = health
+        self._drainer = drainer
+        self._hub = hub
+        self._chance = chance
+        self._speed = speed
+        self._watch = Watch()
+        self._membership: Membership | None = None
+        self._found_s = 0.0
+        self._groups: dict[str, GroupHealth] = {}
+        self._opened = 0
+        self._log = Log("drain")
+        self.signal_up = False
+        self.polled_s: float | None = None
+        self.errors: Counter[PollErrorKind] = Counter()
+        self.received = 0
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        failures = 0
+        while True:
+            try:
+                await self.poll()
+                failures = 0
+                pause_s = self._pause_s()
+            except PollError as error:
+                failures += 1
+                self._failed(error, failures)
+                pause_s = polling.retry_s(error.kind, self._drainer.standing.period_s, failures, self._chance)
+            await asyncio.sleep(pause_s / self._speed)
+
+    async def registered(self) -> bool | None:
+        """One quick poll at SIGTERM: whether we are listed as good. False: not, or nobody knows. None: no groups."""
+        if self._membership is not None and not self._membership.ports:
+            return None
+        try:
+            async with asyncio.timeout(QUICK_S):
+                await self._ask(self._membership or await self._find())
+        except (PollError, TimeoutError):
+            return False
+        return presence(group.own for group in self._groups.values()) is Presence.GOOD
+
+    async def poll(self) -> None:
+        """Ask all groups once, and tell the drainer what follows. Raises PollError: nothing follows."""
+        asked_s = self._drainer.now_s()
+        membership = self._membership
+        if membership is None or asked_s - self._found_s >= _LOOK_AGAIN_S:
+            membership = await self._find()
+        if not membership.ports:
+            self._drainer.standing.grouped = False
+            self._drainer.settle()
+            return
+        await self._ask(membership)
+        standing = self._drainer.standing
+        own = {f"{membership.target}:{port}" for port in membership.ports.values()}
+        standing.peers = peers(self._groups.values(), own)
+        standing.period_s = polling.period_s(standing.peers.total + 1, len(membership.ports))
+        self._count_received()
+        self.signal_up, self.polled_s = True, self._drainer.now_s()
+        signal = self._watch.judge(asked_s, [group.own for group in self._groups.values()])
+        self._drainer.hear(signal, self.polled_s, self._watch.good_s)
+
+    def _pause_s(self) -> float:
+        if self._membership is not None and not self._membership.ports:
+            return _LOOK_AGAIN_S
+        return polling.pause_s(self._drainer.standing.period_s, self._chance)
+
+    async def _find(self) -> Membership:
+        """Where we stand, and how long the groups wait for a target that leaves. Raises PollError."""
+        membership = await self._health.membership()
+        delays_s = []
+        for group in membership.ports:
+            try:
+                attributes = await self._health.attributes(group)
+            except PollError as error:
+                self._log.warning("delay_unknown", group=group, kind=error.kind.value, error=str(error))
+                continue
+            delays_s.append(attributes.delay_s)
+            if attributes.network:
+                self._log.warning("network_load_balancer", group=group, cuts_after_delay=attributes.termination)
+        standing = self._drainer.standing
+        standing.grouped = bool(membership.ports)
+        standing.stop_timeout_s = membership.stop_timeout_s
+        # The group that gives up on us first decides.
+        standing.delay_s = min(delays_s, default=standing.delay_s)
+        self._groups = {group: health for group, health in self._groups.items() if group in membership.ports}
+        self._membership, self._found_s = membership, self._drainer.now_s()
+        self._log.info("target", target=membership.target, groups=len(membership.ports), delay_s=standing.delay_s)
+        return membership
+
+    async def _ask(self, membership: Membership) -> None:
+        for group, port in membership.ports.items():
+            self._groups[group] = await self._health.health(group, membership.target, port)
+
+    def _count_received(self) -> None:
+        """What came in since the last poll counts when peers are draining now: they began some time before."""
+        if self._drainer.standing.peers.draining:
+            self.received += self._hub.opened - self._opened
+        self._opened = self._hub.opened
+
+    def _failed(self, error: PollError, failures: int) -> None:
+        self.errors[error.kind] += 1
+        if error.kind is PollErrorKind.NOT_FOUND:
+            # A group was deleted, as one of a blue/green pair may be: find out which there are.
+            self._membership = None
+        if error.kind is not PollErrorKind.THROTTLED:
+            self.signal_up = False
+        if failures == 1:
+            self._log.error("poll_failed", kind=error.kind.value, message=str(error))

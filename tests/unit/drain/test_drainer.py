@@ -1,0 +1,338 @@
+"""The drainer on connections without sockets and a clock that only the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.connections.connection import Connection
+from gateway.drain.drainer import Drainer, Origin
+from gateway.drain.health import TargetState
+from gateway.drain.signals import Peers
+from gateway.drain.states import Signal, State
+from gateway.errors import IllegalTransitionError
+from tests.support.bench import Bench, device
+from tests.support.fake_transport import FakeTransport
+
+
+class Fleet:
+    """A bench with devices, behind one target group unless `grouped` is false."""
+
+    def __init__(self, count: int, *flags: str, grouped: bool = True, device_class: str = "") -> None:
+        self.bench = Bench("connections.heartbeat_s=3600", *flags)
+        self.drainer: Drainer = self.bench.drainer
+        self.drainer.standing.grouped = grouped
+        self.drainer.standing.peers = Peers(4, 0, 4, {TargetState.HEALTHY: 4})
+        self.pairs = [self.join(f"dev-{number}", device_class) for number in range(count)]
+        if grouped:
+            self.hear(Signal.REGISTERED)
+        else:
+            self.drainer.settle()
+
+    def join(self, name: str, device_class: str = "") -> tuple[Connection, FakeTransport]:
+        return self.bench.open(device(name, device_class=device_class))
+
+    def hear(self, signal: Signal | None, good_ago_s: float = 0.0) -> None:
+        now_s = self.drainer.now_s()
+        self.drainer.hear(signal, now_s, now_s - good_ago_s)
+
+    def pass_time(self, seconds: float, step_s: float = 0.25) -> list[int]:
+        """Move the clock in ticks; how many left in each. Peers answer the close at once."""
+        left = []
+        for _ in range(round(seconds / step_s)):
+            before = self.drainer.remaining
+            self.bench.clock.advance(step_s)
+            self.bench.hub.tick()
+            self.drainer.turn()
+            left.append(before - self.drainer.remaining)
+            self.lose_closing()
+        return left
+
+    def lose_closing(self) -> None:
+        for connection, _ in self.pairs:
+            open_yet = connection.hub.holders[connection.slot] is connection
+            if open_yet and not connection.stays and not (connection.in_flight and self.is_waiting(connection)):
+                connection.connection_lost(None)
+
+    def is_waiting(self, connection: Connection) -> bool:
+        return bool(self.bench.hub.table.deadline_s[connection.slot])
+
+    def goaways(self) -> int:
+        return sum(b'"goaway"' in bytes(transport.written) for _, transport in self.pairs)
+
+
+def test_it_serves_once_it_is_listed() -> None:
+    fleet = Fleet(0)
+    assert fleet.drainer.state is State.SERVING
+    assert not fleet.drainer.refusing
+
+
+def test_draining_spreads_the_closes_over_the_delay() -> None:
+    fleet = Fleet(600)
+    fleet.hear(Signal.WITHDRAWN, good_ago_s=5)
+    assert fleet.drainer.state is State.DRAIN_PENDING
+    assert fleet.drainer.refusing
+    # D − M − 1.2 P = 300 − 15 − 6.
+    left = fleet.pass_time(279)
+    assert sum(left) == 600
+    assert max(left) <= 2
+    assert fleet.drainer.state is State.DRAINED
+    assert fleet.goaways() == 600
+    assert fleet.bench.hub.leaving == 0
+    receipt = fleet.drainer.last
+    assert receipt is not None
+    assert (receipt.origin, receipt.outcome, receipt.connections, receipt.sent_away) == (
+        "target_health",
+        "drained",
+        600,
+        600,
+    )
+    assert receipt.highest_per_s <= 4
+    assert receipt.closed == {"drain": 600}
+    assert receipt.overrun == 0
+
+
+def test_the_window_counts_from_the_last_good_poll() -> None:
+    fleet = Fleet(10)
+    fleet.hear(Signal.WITHDRAWN, good_ago_s=100)
+    leaving = fleet.drainer.leaving
+    assert leaving is not None
+    assert leaving.pacer.deadline_s - fleet.drainer.now_s() == 300 - 15 - 100
+
+
+def test_lost_without_draining_is_an_emergency() -> None:
+    fleet = Fleet(100)
+    fleet.hear(Signal.LOST)
+    assert fleet.drainer.state is State.DRAINING
+    assert sum(fleet.pass_time(5.25)) == 100
+
+
+def test_returned_cancels_what_target_health_began() -> None:
+    fleet = Fleet(100)
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(100)
+    fleet.hear(Signal.REGISTERED)
+    assert fleet.drainer.state is State.DRAINING
+    fleet.hear(Signal.RETURNED)
+    assert fleet.drainer.state is State.SERVING
+    remaining = fleet.drainer.remaining
+    assert 50 < remaining < 80
+    assert sum(fleet.pass_time(300)) == 0
+    assert fleet.drainer.cancelled == 1
+    assert fleet.drainer.last is not None
+    assert fleet.drainer.last.outcome == "cancelled"
+
+
+@pytest.mark.parametrize("origin", [Origin.API, Origin.SIGUSR1])
+def test_what_a_person_began_a_healthy_target_does_not_cancel(origin: Origin) -> None:
+    fleet = Fleet(100)
+    fleet.drainer.order(origin)
+    fleet.hear(Signal.RETURNED)
+    fleet.hear(Signal.RETURNED)
+    assert fleet.drainer.refusing
+    assert fleet.bench.hub.admission.draining
+    fleet.pass_time(10)
+    fleet.drainer.cancel()
+    assert fleet.drainer.state is State.SERVING
+    assert not fleet.bench.hub.admission.draining
+
+
+def test_a_person_cancels_for_good_what_target_health_began() -> None:
+    fleet = Fleet(100)
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.drainer.cancel()
+    fleet.hear(Signal.WITHDRAWN, good_ago_s=10)
+    assert fleet.drainer.state is State.SERVING
+    fleet.hear(Signal.REGISTERED)
+    fleet.hear(Signal.WITHDRAWN)
+    assert fleet.drainer.state is State.DRAIN_PENDING
+
+
+def test_a_balancer_that_joins_a_persons_drain_shortens_it() -> None:
+    fleet = Fleet(10)
+    fleet.drainer.order(Origin.API, 3600)
+    fleet.hear(Signal.WITHDRAWN)
+    assert fleet.drainer.leaving is not None
+    assert fleet.drainer.leaving.pacer.deadline_s - fleet.drainer.now_s() == 279
+    assert fleet.drainer.leaving.origin is Origin.API
+
+
+def test_orders_in_the_wrong_state_change_nothing() -> None:
+    fleet = Fleet(1)
+    with pytest.raises(IllegalTransitionError):
+        fleet.drainer.cancel()
+    fleet.drainer.order(Origin.API)
+    leaving = fleet.drainer.leaving
+    with pytest.raises(IllegalTransitionError):
+        fleet.drainer.order(Origin.SIGUSR1)
+    assert fleet.drainer.leaving is leaving
+
+
+def test_no_receivers_hold_the_start_up_for_a_tenth_of_the_window() -> None:
+    fleet = Fleet(100)
+    fleet.drainer.standing.peers = Peers()
+    fleet.hear(Signal.WITHDRAWN)
+    assert sum(fleet.pass_time(27)) == 0
+    assert fleet.drainer.state is State.DRAIN_PENDING
+    assert sum(fleet.pass_time(252.5)) == 100
+    assert fleet.drainer.last is not None
+    # Nobody takes them: all are above the bound, and said to be.
+    assert fleet.drainer.last.overrun == 100
+    assert fleet.drainer.overrun == 100
+
+
+def test_receivers_that_come_let_it_begin() -> None:
+    fleet = Fleet(100)
+    fleet.drainer.standing.peers = Peers()
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(10)
+    fleet.drainer.standing.peers = Peers(1, 0, 1)
+    fleet.pass_time(0.25)
+    assert fleet.drainer.state is State.DRAINING
+
+
+def test_who_comes_late_is_sent_away_too() -> None:
+    fleet = Fleet(10)
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(279)
+    assert fleet.drainer.state is State.DRAINED
+    fleet.pairs.append(fleet.join("late"))
+    fleet.pass_time(0.5)
+    assert fleet.drainer.state is State.DRAINED
+    assert fleet.drainer.remaining == 0
+
+
+def test_who_has_something_under_way_leaves_last() -> None:
+    fleet = Fleet(20)
+    busy = [connection for connection, _ in fleet.pairs[:5]]
+    for connection in busy:
+        connection.submitted(1, False)
+    fleet.hear(Signal.WITHDRAWN)
+    while fleet.drainer.remaining > 5:
+        fleet.pass_time(0.25)
+    assert all(connection.stays for connection in busy)
+    fleet.pass_time(300)
+    assert not any(connection.stays for connection in busy)
+
+
+def test_at_the_deadline_they_get_five_seconds_more() -> None:
+    fleet = Fleet(1)
+    connection = fleet.pairs[0][0]
+    connection.submitted(1, False)
+    fleet.hear(Signal.LOST)
+    leaving = fleet.drainer.leaving
+    assert leaving is not None
+    leaving.pacer.deadline_s = fleet.drainer.now_s()
+    fleet.pass_time(4.75)
+    assert connection.stays
+    fleet.pass_time(0.5)
+    assert not connection.stays
+
+
+def test_a_rehearsal_is_faster_and_everything_with_it() -> None:
+    fleet = Fleet(600, "drain.speed=10", "connections.close_timeout_s=0.5")
+    fleet.hear(Signal.WITHDRAWN, good_ago_s=5)
+    left = fleet.pass_time(27.9, step_s=0.025)
+    assert sum(left) == 600
+    assert max(left) <= 2
+    assert fleet.drainer.last is not None
+    assert fleet.drainer.last.highest_per_s <= 4
+    waits = [
+        json.loads(bytes(transport.written)[2:].split(b"}")[0] + b"}")["reconnect_after_ms"]
+        for _, transport in fleet.pairs
+    ]
+    assert max(waits) < 100
+
+
+async def test_sigterm_closes_all_within_its_window() -> None:
+    fleet = Fleet(30, "drain.speed=50", "connections.close_timeout_s=0.1", grouped=False)
+    clock, drainer = fleet.bench.clock, fleet.drainer
+
+    def advance() -> float:
+        clock.advance(0.005)
+        return clock.monotonic_s() * 50
+
+    async def answer_closes() -> None:
+        while fleet.bench.hub.registry.total:
+            fleet.lose_closing()
+            await asyncio.sleep(0)
+
+    drainer.now_s = advance  # type: ignore[method-assign]
+    answering = asyncio.create_task(answer_closes())
+    sent, cut = await drainer.terminate(None)
+    await answering
+    assert (sent, cut) == (30, 0)
+    assert drainer.state is State.EXITED
+    assert [receipt.origin for receipt in fleet.bench.receipts] == ["sigterm"]
+    with pytest.raises(IllegalTransitionError):
+        await drainer.terminate(None)
+
+
+async def test_sigterm_in_a_drain_keeps_both_receipts() -> None:
+    fleet = Fleet(10, "drain.speed=100", "connections.close_timeout_s=0.05")
+    fleet.hear(Signal.WITHDRAWN)
+    clock = fleet.bench.clock
+
+    def advance() -> float:
+        clock.advance(0.005)
+        return clock.monotonic_s() * 100
+
+    fleet.drainer.now_s = advance  # type: ignore[method-assign]
+    sent, cut = await fleet.drainer.terminate(False)
+    # Nobody answers the close here: all are cut in the end, and said to be.
+    assert (sent, cut) == (10, 10)
+    assert [(receipt.origin, receipt.outcome) for receipt in fleet.bench.receipts] == [
+        ("target_health", "terminated"),
+        ("sigterm", "leftovers"),
+    ]
+    assert fleet.drainer.leftover == 10
+
+
+def test_the_task_definitions_stop_timeout_counts_where_none_was_set() -> None:
+    fleet = Fleet(0)
+    fleet.drainer.standing.stop_timeout_s = 120
+    assert fleet.drainer.stop_timeout_s == 120
+    own = Fleet(0, "drain.stop_timeout_s=60")
+    own.drainer.standing.stop_timeout_s = 120
+    assert own.drainer.stop_timeout_s == 60
+
+
+wishes = st.lists(
+    st.one_of(
+        st.sampled_from([None, Signal.REGISTERED, Signal.RETURNED, Signal.WITHDRAWN, Signal.LOST]),
+        st.sampled_from(["order", "cancel", "join"]),
+        st.floats(0.25, 60),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(wishes)
+def test_whatever_is_asked_counts_stay_right(asked: list) -> None:
+    fleet = Fleet(20)
+    for number, wish in enumerate(asked):
+        before = fleet.drainer.state
+        try:
+            if wish == "order":
+                fleet.drainer.order(Origin.API, 30)
+            elif wish == "cancel":
+                fleet.drainer.cancel()
+            elif wish == "join":
+                fleet.pairs.append(fleet.join(f"late-{number}"))
+            elif isinstance(wish, float):
+                fleet.pass_time(wish)
+            else:
+                fleet.hear(wish)
+        except IllegalTransitionError:
+            assert fleet.drainer.state is before
+        hub = fleet.bench.hub
+        assert 0 <= hub.leaving <= hub.registry.total
+        assert (fleet.drainer.leaving is not None) == fleet.drainer.refusing
+    if fleet.drainer.refusing:
+        fleet.pass_time(300)
+        assert fleet.bench.hub.registry.total == 0

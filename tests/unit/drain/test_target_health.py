@@ -1,0 +1,184 @@
+"""Polling target health: what is asked, what the drainer hears, what errors do (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, TargetState
+from gateway.drain.states import State
+from gateway.drain.target_health import TargetHealthWatch
+from gateway.errors import PollError
+from tests.support.bench import Bench
+from tests.support.fake_target_health import GROUP, PORT, TARGET, FakeTargetHealth
+
+GREEN = GROUP.replace("web", "green")
+
+
+class World:
+    def __init__(self, *flags: str) -> None:
+        self.bench = Bench(*flags)
+        self.drainer = self.bench.drainer
+        self.health = FakeTargetHealth({f"{TARGET}:{PORT}": TargetState.INITIAL})
+        self.watch = TargetHealthWatch(self.health, self.drainer, self.bench.hub, random.Random(3), 1000)
+
+    async def sees(self, *states: TargetState | None) -> State:
+        for state in states:
+            self.health.set(state)
+            self.bench.clock.advance(5)
+            await self.watch.poll()
+        return self.drainer.state
+
+
+async def test_from_registration_to_a_drain() -> None:
+    world = World()
+    assert await world.sees(None) is State.REGISTERING
+    assert await world.sees(TargetState.INITIAL) is State.SERVING
+    assert await world.sees(TargetState.HEALTHY, TargetState.UNHEALTHY) is State.SERVING
+    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
+    assert world.watch.signal_up
+    assert world.drainer.leaving is not None
+    # The last good poll was two polls ago, so much of the delay is gone at worst: 300 − 15 − 10, and W is 279.
+    assert world.drainer.leaving.pacer.deadline_s - world.drainer.now_s() == 275
+
+
+async def test_a_newborn_on_a_used_address_stays() -> None:
+    world = World()
+    assert await world.sees(TargetState.DRAINING, TargetState.DRAINING) is State.REGISTERING
+    assert await world.sees(TargetState.INITIAL, TargetState.DRAINING) is State.DRAIN_PENDING
+
+
+async def test_reversal_needs_two_good_polls() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY, TargetState.DRAINING)
+    assert await world.sees(TargetState.HEALTHY) is State.DRAIN_PENDING
+    assert await world.sees(TargetState.HEALTHY) is State.SERVING
+
+
+async def test_gone_at_once_is_an_emergency() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    assert await world.sees(None) is State.DRAINING
+
+
+async def test_blue_and_green_and_a_group_that_is_deleted() -> None:
+    world = World()
+    world.health.groups[GREEN] = {}
+    world.health.member = Membership(TARGET, {GROUP: PORT, GREEN: PORT})
+    world.health.attributes_of = {GROUP: GroupAttributes(600), GREEN: GroupAttributes(120)}
+    assert await world.sees(TargetState.HEALTHY) is State.SERVING
+    assert world.drainer.standing.delay_s == 120
+    world.health.set(TargetState.HEALTHY, GREEN)
+    assert await world.sees(TargetState.DRAINING) is State.SERVING
+    del world.health.groups[GREEN]
+    world.health.member = Membership(TARGET, {GROUP: PORT})
+    with pytest.raises(PollError):
+        await world.watch.poll()
+    assert world.drainer.state is State.SERVING
+
+
+@pytest.mark.parametrize("kind", PollErrorKind)
+async def test_no_error_drains(kind: PollErrorKind) -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    world.health.fail(kind)
+    for _ in range(3):
+        with pytest.raises(PollError):
+            await world.watch.poll()
+    assert world.drainer.state is State.SERVING
+    world.health.fail(None)
+    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
+
+
+async def test_errors_are_counted_and_polling_goes_on() -> None:
+    world = World()
+    kinds = [PollErrorKind.DENIED, PollErrorKind.THROTTLED, PollErrorKind.NOT_FOUND, PollErrorKind.UNREACHABLE]
+    world.health.script = [PollError(kind, "no") for kind in kinds]
+    enough = asyncio.Event()
+    world.health.asked = lambda: enough.set() if not world.health.script else None
+    running = asyncio.create_task(world.watch.run())
+    async with asyncio.timeout(10):
+        await enough.wait()
+        while world.watch.polled_s is None:  # noqa: ASYNC110 - the next turn of the loop, not a time
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert world.watch.errors == dict.fromkeys(kinds, 1)
+    assert world.watch.signal_up
+    assert world.drainer.state is State.SERVING
+
+
+async def test_the_signal_is_down_while_nobody_may_ask() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    world.health.fail(PollErrorKind.EXPIRED)
+    failed = asyncio.Event()
+    world.health.asked = failed.set
+    running = asyncio.create_task(world.watch.run())
+    async with asyncio.timeout(10):
+        await failed.wait()
+        while world.watch.signal_up:  # noqa: ASYNC110 - the next turn of the loop, not a time
+            await asyncio.sleep(0)
+    running.cancel()
+    assert world.drainer.state is State.SERVING
+
+
+@pytest.mark.parametrize(
+    ("state", "registered"),
+    [(TargetState.HEALTHY, True), (TargetState.INITIAL, True), (TargetState.DRAINING, False), (None, False)],
+)
+async def test_the_quick_poll_at_sigterm(state: TargetState | None, registered: bool) -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    world.health.set(state)
+    assert await world.watch.registered() is registered
+
+
+async def test_at_sigterm_nobody_knows() -> None:
+    world = World()
+    world.health.fail(PollErrorKind.UNREACHABLE)
+    assert await world.watch.registered() is False
+
+
+async def test_a_service_without_groups_serves() -> None:
+    world = World()
+    world.health.member = Membership(TARGET, {}, 90)
+    await world.watch.poll()
+    assert world.drainer.state is State.SERVING
+    assert not world.drainer.standing.grouped
+    assert world.drainer.stop_timeout_s == 90
+    assert await world.watch.registered() is None
+
+
+async def test_peers_set_the_pace_and_handshakes_are_counted_while_they_drain() -> None:
+    world = World()
+    for number in range(2, 41):
+        world.health.set(TargetState.HEALTHY, target=f"10.0.0.{number}")
+    await world.sees(TargetState.HEALTHY)
+    standing = world.drainer.standing
+    assert (standing.peers.healthy, standing.peers.draining) == (39, 0)
+    assert standing.period_s == 20
+    world.bench.hub.opened += 7
+    await world.watch.poll()
+    assert world.watch.received == 0
+    world.health.set(TargetState.DRAINING, target="10.0.0.2")
+    world.bench.hub.opened += 5
+    await world.watch.poll()
+    assert world.watch.received == 5
+    assert world.drainer.bound_per_s() == 38 * 200 / 2
+
+
+async def test_an_unknown_delay_does_not_stop_the_polls() -> None:
+    world = World()
+    asked: list[int] = []
+
+    async def denied(group: str) -> GroupAttributes:
+        asked.append(1)
+        raise PollError(PollErrorKind.DENIED, "no")
+
+    world.health.attributes = denied  # type: ignore[method-assign]
+    assert await world.sees(TargetState.HEALTHY) is State.SERVING
+    assert world.drainer.standing.delay_s == 300
+    assert asked
