@@ -12,9 +12,10 @@ from collections.abc import Mapping
 
 from loadtest.histogram import Latencies
 from loadtest.metrics import Values
-from loadtest.records import Begin, Happened, Judged, Kernel, Line, Process, Told
-from loadtest.sample import Sample
+from loadtest.records import Begin, Happened, Judged, Kernel, Line, Process, Told, Waved
+from loadtest.sample import OfKernel, Sample
 from loadtest.series import Machine, Second, Usage
+from loadtest.waves import merged
 
 # A second is closed when another one so much later has begun: processes do not tell at the same moment.
 LATE_S = 5
@@ -39,6 +40,9 @@ class Recorder:
         self.begins: list[Begin] = []
         self.events: list[Happened] = []
         self.judged: list[Judged] = []
+        self.waves: list[Waved] = []
+        self.bins: dict[int, list[int]] = {}
+        self._settled: list[Mapping[str, OfKernel]] = []
         self.machine = Machine()
         self.latencies = {name: Latencies() for name in LATENCIES}
         self.last: dict[str, Sample] = {}
@@ -57,12 +61,16 @@ class Recorder:
                 self.machine.add(line)
             case Happened():
                 self.events.append(line)
+                if line.what == "phase" and line.name == "settle":
+                    self._settled = [sample.kernels for sample in self.last.values()]
                 if line.what == "died":
                     self._died.add(line.name)
             case Begin():
                 self.begins.append(line)
             case Judged():
                 self.judged.append(line)
+            case Waved():
+                self.waves.append(line)
 
     def seconds(self) -> list[Second]:
         """All seconds until now, without a gap."""
@@ -95,6 +103,10 @@ class Recorder:
             total.update(getattr(sample, field))
         return dict(sorted(total.items()))
 
+    def kernels(self) -> dict[str, OfKernel]:
+        """The devices of each kernel as they were when the measured time ended; before that, as they are."""
+        return merged(self._settled or [sample.kernels for sample in self.last.values()])
+
     def usage(self) -> list[Usage]:
         """Each process: base, most and last memory, CPU."""
         return self.machine.usage(self._died)
@@ -103,6 +115,10 @@ class Recorder:
         second = (sample.time_ms - 1) // 1000
         for name in LATENCIES:
             self.latencies[name].add(getattr(sample, name))
+        for number, connects, lost in sample.bins:
+            counts = self.bins.setdefault(number, [0, 0])
+            counts[0] += connects
+            counts[1] += lost
         self.last[sample.share] = sample
         if second < self._closed_until:
             return  # its counts appear in a later second, its histograms only in the totals

@@ -7,12 +7,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from loadtest import thresholds
+from loadtest import thresholds, waves
 from loadtest.metrics import FIGURES, Values
 from loadtest.recorder import Recorder, latency_figures
 from loadtest.records import Happened
+from loadtest.sample import OfKernel
 from loadtest.series import Second, Usage
 from loadtest.thresholds import Verdict
+from loadtest.waves import Simulated, Wave
 
 
 class Result(Struct, frozen=True):
@@ -36,6 +38,9 @@ class Result(Struct, frozen=True):
     machines: list[dict[str, Any]]
     versions: dict[str, str]
     options: dict[str, Any]
+    kernels: dict[str, OfKernel] = {}
+    waves: list[Wave] = []
+    simulated: Simulated | None = None
 
     @property
     def missed(self) -> bool:
@@ -72,7 +77,19 @@ def result(recorder: Recorder, seconds: list[Second]) -> Result:
         machines=[begin.machine for begin in recorder.begins],
         versions=first.versions,
         options=first.options,
+        kernels=recorder.kernels(),
+        waves=[waves.wave(told, recorder.bins) for told in recorder.waves],
+        simulated=_simulated(recorder, seconds),
     )
+
+
+def _simulated(recorder: Recorder, seconds: list[Second]) -> Simulated | None:
+    """Of a deploy, the simulated seconds of the measured time."""
+    begin = recorder.phase("measure")
+    if not recorder.waves or begin is None or not seconds:
+        return None
+    end = recorder.phase("settle") or seconds[-1].time_s
+    return waves.simulated(recorder.waves[0].speed, recorder.bins, begin, end)
 
 
 def figures(recorder: Recorder, seconds: list[Second]) -> Values:
@@ -97,6 +114,10 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
         values["doubled"] = sum(judged.doubled for judged in recorder.judged)
         values["copies"] = sum(judged.copies for judged in recorder.judged)
     values.update(_over_time(recorder, seconds))
+    values["abnormal_close"] = waves.abnormal(recorder.kernels())
+    if recorder.waves:
+        judged = [waves.wave(told, recorder.bins) for told in recorder.waves]
+        values.update(waves.figures(judged, recorder.waves[0].speed, values))
     return values
 
 

@@ -1,0 +1,124 @@
+"""What a deploy did to new connections, counted by simulated second. Pure functions of what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from gateway.settings.model import PRESETS
+from loadtest.metrics import Values
+from loadtest.records import Waved
+from loadtest.sample import OfKernel
+
+# Connects and lost connections by simulated second, counted since the Unix epoch.
+Bins = Mapping[int, Sequence[int]]
+
+
+class Wave(Struct, frozen=True):
+    """One wave. Seconds and rates are simulated; `began_ms` and `ended_ms` are of the wall clock.
+
+    `even_per_s` is what its connections are a second when spread over its window, `peak_per_s` the highest second of
+    new connections, `ratio` the latter through the former. `plan_ratio`: the peak through the planned one; None: no
+    plan was to be had.
+    """
+
+    number: int
+    began_ms: int
+    ended_ms: int
+    connections: int
+    window_s: float
+    even_per_s: float
+    peak_per_s: int
+    peak_at_s: float
+    ratio: float | None
+    plan_peak_per_s: float | None
+    plan_ratio: float | None
+    calls_per_s: float
+
+
+class Simulated(Struct, frozen=True):
+    """Connects and lost connections in each simulated second from `first` (since the epoch) on."""
+
+    speed: float
+    first: int
+    connects: list[int]
+    lost: list[int]
+
+    def at_s(self, place: int) -> float:
+        """The end of a simulated second, in real seconds since the epoch."""
+        return (self.first + place + 1) / self.speed
+
+
+def wave(told: Waved, bins: Bins) -> Wave:
+    """Judge a wave by the simulated seconds from its beginning to its end."""
+    first, last = (int(moment_ms / 1000 * told.speed) for moment_ms in (told.began_ms, told.time_ms))
+    within = {second: bins[second] for second in range(first, last + 1) if second in bins}
+    peak_at, peak = max(((second, counts[0]) for second, counts in within.items()), key=_count, default=(first, 0))
+    lost = sum(counts[1] for counts in within.values())
+    connections = lost if told.connections is None else told.connections
+    even = connections / told.window_s if told.window_s else 0.0
+    planned = told.plan_peak_per_s
+    return Wave(
+        number=told.number,
+        began_ms=told.began_ms,
+        ended_ms=told.time_ms,
+        connections=connections,
+        window_s=told.window_s,
+        even_per_s=even,
+        peak_per_s=peak,
+        peak_at_s=float(peak_at - first),
+        ratio=peak / even if even else None,
+        plan_peak_per_s=planned,
+        plan_ratio=peak / planned if planned else None,
+        calls_per_s=told.calls_per_s,
+    )
+
+
+def _count(found: tuple[int, int]) -> int:
+    return found[1]
+
+
+def simulated(speed: float, bins: Bins, begin_s: float, end_s: float) -> Simulated:
+    """The seconds from one moment of the wall clock (s since the epoch) to another."""
+    first, last = int(begin_s * speed), int(end_s * speed)
+    rows = [bins.get(second, (0, 0)) for second in range(first, last + 1)]
+    return Simulated(speed, first, [row[0] for row in rows], [row[1] for row in rows])
+
+
+def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
+    """Of a deploy: the worst of all waves. `gaps_ms` are real ones."""
+    if not waves:
+        return {}
+    ratios = [one.ratio for one in waves if one.ratio is not None]
+    plans = [one.plan_ratio for one in waves if one.plan_ratio is not None]
+    p50, p99 = gaps_ms.get("gap_p50_ms"), gaps_ms.get("gap_p99_ms")
+    return {
+        "connect_peak_per_s": max(one.peak_per_s for one in waves),
+        "connect_even_per_s": max(one.even_per_s for one in waves),
+        "connect_peak_ratio": max(ratios, default=None),
+        "plan_peak_ratio": max(plans, key=lambda ratio: abs(ratio - 1), default=None),
+        "balancer_calls_per_s": max(one.calls_per_s for one in waves),
+        "gap_p50_s": None if p50 is None else p50 / 1000 * speed,
+        "gap_p99_s": None if p99 is None else p99 / 1000 * speed,
+    }
+
+
+def abnormal(kernels: Mapping[str, OfKernel]) -> int:
+    """Closes 1006 that devices saw whose class takes close frames."""
+    return sum(of.abnormal for name, of in kernels.items() if name not in PRESETS or PRESETS[name].close != "abort")
+
+
+def merged(told: Sequence[Mapping[str, OfKernel]]) -> dict[str, OfKernel]:
+    """The kernels of several fleet processes in one."""
+    found: dict[str, OfKernel] = {}
+    for kernels in told:
+        for name, of in kernels.items():
+            known = found.get(name, OfKernel())
+            found[name] = OfKernel(
+                known.devices + of.devices,
+                known.connected + of.connected,
+                known.given_up + of.given_up,
+                known.abnormal + of.abnormal,
+            )
+    return found
