@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from loadtest.records import Happened
 from loadtest.series import Machine, Second
+from loadtest.waves import Simulated
 
 # More points than this cannot be seen; longer runs are drawn in steps of several seconds.
 MAX_POINTS = 1200
@@ -25,7 +26,10 @@ class Line(Struct, frozen=True):
 
 
 class Chart(Struct, frozen=True):
-    """`unit` is `bytes`, `ms`, `cores`, `/s` or empty (a number); `note` says what to know when reading it."""
+    """`unit` is `bytes`, `ms`, `cores`, `/s` or empty (a number); `note` says what to know when reading it.
+
+    `times` are its own when it is not drawn at the seconds of all others.
+    """
 
     key: str
     title: str
@@ -33,6 +37,7 @@ class Chart(Struct, frozen=True):
     lines: list[Line]
     note: str = ""
     stepped: bool = False
+    times: list[float] = []
 
 
 class Mark(Struct, frozen=True):
@@ -62,6 +67,24 @@ def charts(seconds: Sequence[Second], machine: Machine) -> list[Chart]:
     drawn = _stepped(seconds)
     found = [*_fleet(drawn), *_latencies(seconds, drawn), *_machine(drawn, machine)]
     return [chart for chart in found if any(value is not None for line in chart.lines for value in line.values)]
+
+
+def deploy(found: Simulated, zero_s: float) -> Chart:
+    """New connections in each simulated second, at the real moment when it ended."""
+    size = _step(len(found.connects))
+    starts = range(0, len(found.connects), size)
+
+    def highest(counts: Sequence[int]) -> Values:
+        return [float(max(counts[start : start + size])) for start in starts]
+
+    return Chart(
+        "deploy",
+        "New connections a simulated second",
+        "/s",
+        [Line("connects", highest(found.connects)), Line("lost", highest(found.lost))],
+        f"{found.speed:g} simulated seconds pass in one. Of each step the highest.",
+        times=[found.at_s(start) - zero_s for start in starts],
+    )
 
 
 def _fleet(drawn: Sequence[Second]) -> list[Chart]:

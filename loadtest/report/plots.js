@@ -124,7 +124,8 @@
       ],
       hooks: { draw: [marks(run)], setCursor: [tell] },
     };
-    plots.push([new uPlot(options, [run.times, ...chart.lines.map((line) => line.values)], holder), box]);
+    const times = chart.times && chart.times.length ? chart.times : run.times;
+    plots.push([new uPlot(options, [times, ...chart.lines.map((line) => line.values)], holder), box]);
   };
 
   const all = () => {
@@ -144,7 +145,7 @@
       }
       found.forEach((chart, index) => {
         const some = found.find((other) => other);
-        draw(runs[index], chart || { ...some, lines: [] }, { x, y: [0, most ? most * 1.08 : 1] });
+        draw(runs[index], chart || { ...some, lines: [], times: [] }, { x, y: [0, most ? most * 1.08 : 1] });
       });
     }
   };

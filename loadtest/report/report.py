@@ -35,9 +35,10 @@ def run_of(result: Result, seconds: Sequence[Second], machine: Machine, label: s
     zero_s = min(starts, default=result.began_ms / 1000)
     # What comes before is the start of processes.
     shown = [second for second in seconds if second.time_s >= zero_s - 2]
-    return Run(
-        result, charts.times(shown, zero_s), charts.charts(shown, machine), charts.marks(result.events, zero_s), label
-    )
+    drawn = charts.charts(shown, machine)
+    if result.simulated is not None:
+        drawn.insert(0, charts.deploy(result.simulated, zero_s))
+    return Run(result, charts.times(shown, zero_s), drawn, charts.marks(result.events, zero_s), label)
 
 
 def html(runs: Sequence[Run]) -> str:
@@ -80,6 +81,13 @@ def _summary(runs: Sequence[Run]) -> str:
             ("ack p99", tables.with_unit(figures.get("ack_p99_ms"), "ms")),
             ("gateway, a connection", tables.with_unit(figures.get("gateway_bytes_per_connection"), "B")),
         ]
+        if run.result.waves:
+            items[-1:] = [
+                ("highest second of new connections", tables.number(figures.get("connect_peak_per_s"))),
+                ("times the even rate", tables.number(figures.get("connect_peak_ratio"))),
+                ("1006 seen", tables.number(figures.get("abnormal_close"))),
+                ("gap p99, simulated", tables.with_unit(figures.get("gap_p99_s"), "s")),
+            ]
         label = f"<h2>{escape(run.label)}</h2>" if run.label else ""
         ended = f'<p class="verdict missed">Ended early: {escape(run.result.stopped_by)}</p>'
         cards.append(
@@ -107,6 +115,8 @@ def _sections(runs: Sequence[Run]) -> list[str]:
     return [
         side("Thresholds", [tables.thresholds(result.verdicts) for result in results]),
         '<section><h2>Over time</h2><div id="charts"></div></section>',
+        side("Waves", [tables.waves(result.waves) for result in results]),
+        side("Devices by kernel", [tables.kernels(result.kernels) for result in results]),
         f"<section><h2>Figures</h2>{tables.figures(results)}</section>",
         side(
             "Closes and refusals",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from time import gmtime, strftime
 
 from loadtest.metrics import FIGURES
 from loadtest.records import Happened
 from loadtest.result import Result
+from loadtest.sample import OfKernel
 from loadtest.series import Usage
 from loadtest.thresholds import Verdict
+from loadtest.waves import Wave
 
 Cell = tuple[str, str]
 HELD = {True: "held", False: "missed", None: "not judged"}
@@ -70,6 +72,45 @@ def processes(usages: Sequence[Usage]) -> str:
         for usage in sorted(usages, key=lambda usage: (usage.role, _natural(usage.name)))
     ]
     return table(["process", "CPU", "RSS at first", "RSS at most", "PSS", "private", "open files"], rows)
+
+
+def waves(of: Sequence[Wave]) -> str:
+    """Each wave of a deploy; empty without one. Seconds and rates are simulated."""
+    if not of:
+        return ""
+    rows: list[list[str | Cell]] = [
+        [
+            (number(value), "n")
+            for value in (
+                wave.number,
+                wave.connections,
+                wave.window_s,
+                wave.even_per_s,
+                wave.peak_per_s,
+                wave.ratio,
+                wave.plan_peak_per_s,
+                wave.plan_ratio,
+                wave.calls_per_s,
+            )
+        ]
+        for wave in of
+    ]
+    heads = "wave,connections,window s,even /s,highest /s,highest / even,planned /s,highest / planned,polls /s"
+    return table(heads.split(","), rows, "Simulated seconds")
+
+
+def kernels(of: Mapping[str, OfKernel]) -> str:
+    """How the devices of each kernel came through; 1006 only where the device did not break the connection itself."""
+    if not of or all(not one.devices for one in of.values()):
+        return ""
+    rows: list[list[str | Cell]] = [
+        [
+            name,
+            *((number(value), "n") for value in (one.devices, one.connected, one.given_up, one.abnormal)),
+        ]
+        for name, one in of.items()
+    ]
+    return table(["kernel", "devices", "connected at the end", "stopped for good", "1006 seen"], rows)
 
 
 def counts(title: str, of: dict[str, int]) -> str:
