@@ -6,7 +6,8 @@ Elastic Load Balancing API reference (version 2015-12-01): DescribeTargetHealth,
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.adapters import ecs_metadata
@@ -72,6 +73,7 @@ class ElbTargetHealth:
         *,
         environment: Mapping[str, str] = os.environ,
         call_timeout_s: float = CALL_TIMEOUT_S,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`groups`: ARNs; none: those of the ECS service. `target` (address or instance id) with `port`: the own ones,
         else the ECS task's; a `port` alone is the container's, should the service name none. Opens nothing yet."""
@@ -79,7 +81,7 @@ class ElbTargetHealth:
         self._target = target
         self._port = port
         self._environment = environment
-        self._clients = AwsClients(environment, call_timeout_s)
+        self._clients = AwsClients(environment, call_timeout_s, monotonic_s)
         self._service = EcsService(self._clients, environment, self._groups, port)
 
     async def membership(self) -> Membership:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.adapters.aws import READ_TIMEOUT_S
 from gateway.adapters.elbv2 import ElbTargetHealth
 from gateway.drain.health import GroupHealth, PollErrorKind, TargetState
 from gateway.errors import PollError
@@ -81,13 +82,22 @@ async def test_a_denied_action_is_named(cloud: Cloud, adapter: ElbTargetHealth) 
     assert (await poll(adapter, cloud)).own is TargetState.HEALTHY
 
 
-async def test_an_endpoint_that_hangs_is_left_in_time(cloud: Cloud) -> None:
-    adapter = ElbTargetHealth(call_timeout_s=0.3)
-    await poll(adapter, cloud)
-    cloud.endpoints.fail_with = {"elbv2": "hang"}
+@pytest.mark.parametrize("service", ["elbv2", "credentials"])
+async def test_an_endpoint_that_hangs_is_left_in_time(cloud: Cloud, service: str) -> None:
+    adapter = ElbTargetHealth(call_timeout_s=0.05)
+    cloud.endpoints.fail_with = {service: "hang"}
     async with asyncio.timeout(5):
         assert (await failure(adapter, cloud)).kind is KIND.UNREACHABLE
     await adapter.close()
+
+
+async def test_a_connection_that_falls_silent_is_left_in_time(cloud: Cloud, adapter: ElbTargetHealth) -> None:
+    await poll(adapter, cloud)
+    cloud.endpoints.fail_with = {"elbv2": "hang"}
+    async with asyncio.timeout(READ_TIMEOUT_S + 5):
+        assert (await failure(adapter, cloud)).kind is KIND.UNREACHABLE
+    cloud.endpoints.fail_with = {}
+    assert (await poll(adapter, cloud)).own is TargetState.HEALTHY
 
 
 async def test_cancelling_a_call_is_harmless(cloud: Cloud, adapter: ElbTargetHealth) -> None:
@@ -168,3 +178,17 @@ async def test_one_connection_serves_all_polls(cloud: Cloud, adapter: ElbTargetH
     for _ in range(5):
         await poll(adapter, cloud)
     assert len(cloud.endpoints.peers["elbv2"]) == 1
+
+
+async def test_credentials_that_stay_expired_are_looked_for_more_and_more_rarely(cloud: Cloud) -> None:
+    adapter = ElbTargetHealth(monotonic_s=cloud.clock.monotonic_s)
+    await poll(adapter, cloud)
+    cloud.endpoints.fail_with = {"elbv2": "ExpiredToken"}
+    for _ in range(20):
+        await failure(adapter, cloud)
+        cloud.clock.advance(60)
+    # At 0, 60, 120, 240 and 480 s and at 960 s, each looked for by the next call; and the first of all.
+    assert cloud.endpoints.requests["credentials:get"] == 7
+    cloud.endpoints.fail_with = {}
+    assert (await poll(adapter, cloud)).own is TargetState.HEALTHY
+    await adapter.close()

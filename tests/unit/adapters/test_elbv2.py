@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -98,3 +100,9 @@ def test_who_has_a_load_balancer_to_ask() -> None:
     assert to_be_watched([GROUP], {})
     assert to_be_watched([], {"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4/x"})
     assert not to_be_watched([], {})
+
+
+def test_the_sdk_is_loaded_with_the_first_call() -> None:
+    code = "import sys, gateway.adapters.elbv2 as e; e.ElbTargetHealth(['x'], 'y', 1); print('botocore' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False"]
