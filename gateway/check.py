@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import resource
@@ -17,7 +18,9 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.machine import memory
 from gateway.connections.auth import KEY_NAME, Authenticator
 from gateway.connections.listener import Address, SocketOptions, open_socket, parse_addresses
-from gateway.errors import HeiwaError, SettingsError
+from gateway.drain.health import GroupAttributes, Membership, PollErrorKind
+from gateway.errors import HeiwaError, PollError, SettingsError
+from gateway.ports import TargetHealth
 from gateway.settings.model import Settings
 
 GOOD, WARN, BAD = "ok", "warning", "wrong"
@@ -27,6 +30,15 @@ LOCK_NAME = "lock"
 FEW_FILES = 4096
 LITTLE_DISK_BYTES = 1 << 30
 SMALL_MEMORY_BYTES = 128 << 20
+# With less there is little left to spread a drain over, once the margin and the polls are taken from it.
+SHORT_DELAY_S = 60.0
+POLL_MEND = {
+    PollErrorKind.DENIED: 'add the action to the task role, with Resource "*" for elasticloadbalancing:Describe…',
+    PollErrorKind.EXPIRED: "renew the credentials",
+    PollErrorKind.NOT_FOUND: "correct drain.target_group_arns",
+    PollErrorKind.THROTTLED: "try again in a moment",
+    PollErrorKind.UNREACHABLE: "let the security group, the route or a VPC endpoint reach the API",
+}
 
 
 class Result(NamedTuple):
@@ -47,6 +59,7 @@ def run(settings: Settings) -> list[Result]:
         ("auth", _keys),
         ("memory", _memory),
         ("files", _files),
+        ("drain", _balancer),
     )
     results: list[Result] = []
     for name, part in parts:
@@ -187,3 +200,62 @@ def _files(settings: Settings) -> Iterator[Result]:
         yield Result("files", WARN, f"a limit of {limit} allows {room} connections", mend)
     else:
         yield Result("files", GOOD, f"a limit of {limit} allows {room} connections")
+
+
+def _balancer(settings: Settings) -> Iterator[Result]:
+    from gateway.app import target_health
+
+    health = target_health(settings)
+    if health is None:
+        yield Result("drain", GOOD, "no load balancer is followed: SIGTERM, SIGUSR1 and the API begin a drain")
+        return
+    yield from asyncio.run(_target_health(health))
+
+
+async def _target_health(health: TargetHealth) -> list[Result]:
+    try:
+        try:
+            found = await health.membership()
+        except PollError as error:
+            return [_poll_failed("drain.target", error)]
+        if not found.ports:
+            return [Result("drain.target", WARN, f"{found.target} has no target group", "set drain.target_group_arns")]
+        said = f"{found.stop_timeout_s:g} s" if found.stop_timeout_s else "not told"
+        place = Result("drain.target", GOOD, f"{found.target}; the stop time-out of the task is {said}")
+        return [place, *[result for group in found.ports for result in await _group(health, group, found)]]
+    finally:
+        await health.close()
+
+
+async def _group(health: TargetHealth, group: str, found: Membership) -> list[Result]:
+    name = f"drain {group.rpartition(':targetgroup/')[2].partition('/')[0]}"
+    port, results = found.ports[group], []
+    try:
+        results.append(_delay(name, await health.attributes(group)))
+    except PollError as error:
+        results.append(_poll_failed(name, error))
+    try:
+        seen = await health.health(group, found.target, port)
+    except PollError as error:
+        return [*results, _poll_failed(name, error)]
+    if seen.own is None:
+        missing = f"{found.target}:{port} is not among its {len(seen.targets)} targets"
+        mend = "nothing to do before the task is registered; else correct drain.target"
+        return [*results, Result(name, WARN, missing, mend)]
+    return [
+        *results,
+        Result(name, GOOD, f"{found.target}:{port} is {seen.own.value}, one of {len(seen.targets)} targets"),
+    ]
+
+
+def _delay(name: str, found: GroupAttributes) -> Result:
+    said = f"deregistration delay {found.delay_s:g} s"
+    if found.network:
+        mend = "long-lived websockets belong behind an Application Load Balancer: see docs/how-to/run-on-ecs.md"
+        return Result(name, WARN, f"{said}, of a Network Load Balancer", mend)
+    short = found.delay_s < SHORT_DELAY_S
+    return Result(name, WARN if short else GOOD, said, "the drain has to fit into it: 300 s or more" if short else "")
+
+
+def _poll_failed(name: str, error: PollError) -> Result:
+    return Result(name, BAD, str(error), POLL_MEND.get(error.kind, ""))

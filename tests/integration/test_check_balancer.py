@@ -1,0 +1,80 @@
+"""`heiwa check` says what the load balancer says of this process, and what it may not ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway import check
+from gateway.check import Result
+from gateway.settings.load import load
+from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
+
+
+@pytest.fixture
+async def cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
+    async with running(Cloud()) as made:
+        point_at(monkeypatch, made.endpoints.environment(TASK))
+        yield made
+
+
+async def lines(folder: Path, *flags: str) -> list[Result]:
+    settings = load(Path("/dev/null"), {}, [f"data.folder={folder}", *flags]).settings
+    # The command runs outside of any event loop.
+    results = await asyncio.to_thread(check.run, settings)
+    return [result for result in results if result.name.startswith("drain")]
+
+
+async def test_all_is_well(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.serve()
+    cloud.serve("10.0.0.2")
+    cloud.task.stop_timeout_s = 120
+    assert await lines(tmp_path) == [
+        Result("drain.target", "ok", f"{ADDRESS}; the stop time-out of the task is 120 s"),
+        Result("drain web", "ok", "deregistration delay 300 s"),
+        Result("drain web", "ok", f"{ADDRESS}:{PORT} is healthy, one of 2 targets"),
+    ]
+
+
+async def test_a_target_that_is_not_registered_a_short_delay_and_a_network_load_balancer(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    network = cloud.elb.add_group("flat", protocol="TCP")
+    cloud.elb.set_delay(cloud.group, 20)
+    flags = (f"drain.target_group_arns={cloud.group},{network}", f"drain.target={ADDRESS}:{PORT}")
+    found = await lines(tmp_path, *flags)
+    assert {result.verdict for result in found[1:]} == {"warning"}
+    assert [result.name for result in found] == ["drain.target", *["drain web"] * 2, *["drain flat"] * 2]
+    assert "not among its 0 targets" in found[2].found
+    assert "Network Load Balancer" in found[3].found
+    assert all(result.mend for result in found[1:])
+
+
+@pytest.mark.parametrize(
+    ("failing", "name", "named"),
+    [
+        ("ecs:DescribeServices", "drain.target", "ecs:DescribeServices"),
+        ("elbv2:DescribeTargetHealth", "drain web", "elasticloadbalancing:DescribeTargetHealth"),
+        ("elbv2:DescribeTargetGroupAttributes", "drain web", "elasticloadbalancing:DescribeTargetGroupAttributes"),
+    ],
+)
+async def test_a_missing_permission_is_named(cloud: Cloud, tmp_path: Path, failing: str, name: str, named: str) -> None:
+    cloud.endpoints.fail_with = {failing: "AccessDenied"}
+    (wrong,) = [result for result in await lines(tmp_path) if result.verdict == "wrong"]
+    assert wrong.name == name
+    assert named in wrong.found
+    assert "task role" in wrong.mend
+
+
+async def test_a_service_without_target_groups(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.ecs.services[SERVICE].clear()
+    assert [(result.verdict, result.name) for result in await lines(tmp_path)] == [("warning", "drain.target")]
+
+
+async def test_no_load_balancer(cloud: Cloud, tmp_path: Path) -> None:
+    (only,) = await lines(tmp_path, "drain.enabled=false")
+    assert (only.name, only.verdict) == ("drain", "ok")
+    assert not cloud.endpoints.requests
