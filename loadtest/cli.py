@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -80,8 +81,14 @@ def loadtest(
 @app.command(epilog="Example: heiwa-loadtest run steady --devices 200000 --for 5m")
 def run(
     scenario: Annotated[str, typer.Argument(help="The name of one that ships, or a TOML file of your own.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="With replay: a recording that heiwa serve --record made.")
+    ] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="Devices in all.")] = None,
     duration: Annotated[str, typer.Option("--for", help="How long to measure: 90s, 5m, 1h.")] = "",
+    speed: Annotated[
+        float | None, typer.Option(help="With a recording: so many times as fast as it was recorded.")
+    ] = None,
     gateways: Annotated[
         int, typer.Option(min=0, help="Gateways to start on this machine; 0: enough for the devices.")
     ] = 0,
@@ -111,13 +118,23 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
 ) -> None:
     """Run a scenario; exit code 99 when a threshold is missed."""
-    from loadtest import plan
+    from loadtest import plan, replay
     from loadtest.conductor import Options
 
     settings = list(setting or ())
     settings += [f"fleet.devices={devices}"] if devices else []
     settings += [f"run.duration_s={_seconds(duration)}"] if duration else []
+    settings += [f"replay.file={json.dumps(str(file), ensure_ascii=False)}"] if file else []
+    settings += [f"replay.speed={speed}"] if speed is not None else []
     name, loaded = _scenario(scenario, settings)
+    recorded = None
+    if loaded.replay.file:
+        if devices:
+            raise SettingsError("--devices", "the recording says which devices there are")
+        recorded = replay.scan(Path(loaded.replay.file))
+        loaded = replay.fit(loaded, recorded, loaded.run.duration_s if duration else None)
+    elif name == "replay" or speed is not None:
+        raise SettingsError("FILE", "name the recording: heiwa-loadtest run replay FILE --speed 10")
     if gateways and target:
         raise SettingsError("--gateways", "gateways are started here or, with --target, run elsewhere; give one")
     if share != "1/1" and seed is None:
@@ -134,6 +151,7 @@ def run(
         secret=_secret(secret_file, bool(target)),
         start_at_ms=_moment_ms(start_at),
         keep_data=keep_data,
+        recorded=recorded,
     )
     outcome = _conduct(options, as_json)
     _tell(outcome, options.out, as_json)

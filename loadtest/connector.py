@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.connections.token import mint
@@ -22,12 +22,16 @@ OnFailed = Callable[[Device, OSError | None], None]
 
 
 class Connector:
-    """`tokens` by slot, or none: they are made from the secret."""
+    """`tokens` by slot, or none: they are made from the secret.
+
+    `recorded_classes` are the device classes of a recording, by slot; others have that of their kernel.
+    """
 
     def __init__(self, options: Options, tokens: Sequence[str] = ()) -> None:
         self.targets: list[Target] = []
         self._routing = Routing(options.routing, options.first)
         self._classes = [KERNELS[name].device_class for name in options.kernels]
+        self.recorded_classes: Mapping[int, str] = {}
         self._options = options
         self._tokens = tokens
         self._secret = options.secret.encode()
@@ -72,7 +76,7 @@ class Connector:
             "scope": options.scope,
             "exp": int(time.time() + options.token_ttl_s),
         }
-        device_class = self._classes[options.kernel(slot)]
+        device_class = self.recorded_classes.get(slot) or self._classes[options.kernel(slot)]
         if device_class:
             claims["class"] = device_class
         return mint(claims, self._secret)

@@ -17,6 +17,11 @@ from loadtest.spread import bits
 WALK_STEPS = 4096
 _PART = (1 << 24) - 1
 _OPEN = '{"type":"locations","events":['
+_TYPE = '"type":"location",'
+# What makes an event longer; attributes may take 1,024 bytes, these with their name and brackets (locations/event.py).
+_PADDING = ',"attributes":{"pad":"%s"}'
+_PADDING_BYTES = len(_PADDING) - len("%s")
+MAX_PADDING_BYTES = 1000
 
 
 class Events:
@@ -44,13 +49,17 @@ class Events:
             return int(digits)
         return None
 
-    def location(self, index: int, number: int, time_ms: int) -> bytes:
-        """A `location` message of device `index`; `time_ms` since the Unix epoch."""
-        return f'{{"type":"location",{self._fields(index, number, time_ms)}'.encode()
+    def location(self, index: int, number: int, time_ms: int, size: int = 0) -> bytes:
+        """A `location` message of device `index`; `time_ms` since the Unix epoch, `size` as for `locations`."""
+        return f"{{{_TYPE}{self._fields(index, number, time_ms, size)}".encode()
 
-    def locations(self, index: int, events: Sequence[tuple[int, int]]) -> bytes:
-        """A `locations` message from numbers and times."""
-        parts = ",".join([f"{{{self._fields(index, number, time_ms)}" for number, time_ms in events])
+    def locations(self, index: int, events: Sequence[tuple[int, int, int]]) -> bytes:
+        """A `locations` message from numbers, times, and sizes.
+
+        An event has `size` bytes in it when that is possible: not less than it needs (0: no more than that), and at
+        most `MAX_PADDING_BYTES` more.
+        """
+        parts = ",".join([f"{{{self._fields(index, number, time_ms, size)}" for number, time_ms, size in events])
         return f"{_OPEN}{parts}]}}".encode()
 
     def position(self, index: int, number: int) -> tuple[float, float]:
@@ -65,9 +74,19 @@ class Events:
         lon = (own >> 24 & _PART) / _PART * 360 - 180 + east
         return lat, (lon + 180) % 360 - 180
 
-    def _fields(self, index: int, number: int, time_ms: int) -> str:
+    def _fields(self, index: int, number: int, time_ms: int, size: int) -> str:
         lat, lon = self.position(index, number)
-        return f'"id":"{self._run}{number}","time":{time_ms},"lat":{lat:.6f},"lon":{lon:.6f},"accuracy":5}}'
+        text = f'"id":"{self._run}{number}","time":{time_ms},"lat":{lat:.6f},"lon":{lon:.6f},"accuracy":5'
+        # Two are the brackets of the object.
+        more = size - len(text) - 2 - _PADDING_BYTES
+        return f"{text}}}" if more <= 0 else f"{text}{_PADDING % ('x' * min(more, MAX_PADDING_BYTES))}}}"
+
+
+def size_of_each(size: int, count: int) -> int:
+    """The bytes of each of `count` events in a message of `size` bytes."""
+    if count == 1:
+        return max(0, size - len(_TYPE))
+    return max(0, (size - len(_OPEN) - 2 - (count - 1)) // count)
 
 
 def _there_and_back(step: int, length: int) -> int:

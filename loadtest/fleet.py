@@ -25,7 +25,7 @@ from typing import Any
 import uvloop
 
 from gateway.errors import HeiwaError, SettingsError
-from loadtest import fleet_options, sample
+from loadtest import fleet_options, replay, sample
 from loadtest.connector import Connector
 from loadtest.events import Events
 from loadtest.fleet_options import Options
@@ -33,6 +33,8 @@ from loadtest.ledger import Ledger
 from loadtest.phases import DONE, GIVEN_UP, TRYING, UP
 from loadtest.population import Population
 from loadtest.probe import probe, tokens_of
+from loadtest.replay import Summary
+from loadtest.replayer import Replayer
 from loadtest.sample import Sample
 from loadtest.sender import TICK_S, Sender
 from loadtest.tally import Tally, cpu_s, rss_bytes
@@ -51,7 +53,7 @@ Write = Callable[[bytes], None]
 class Fleet:
     """All parts of the process. Moments are seconds of `time.monotonic`."""
 
-    def __init__(self, options: Options, connector: Connector, write: Write) -> None:
+    def __init__(self, options: Options, connector: Connector, write: Write, recorded: Summary | None = None) -> None:
         self.options = options
         self.ended = asyncio.Event()
         self._write = write
@@ -62,6 +64,10 @@ class Fleet:
         self._lost_named = 0
         self.population = Population(options, connector, self._sender, self._tally, time.monotonic, self.tell)
         self.sender = self.population.sender
+        self._replayer: Replayer | None = None
+        if recorded is not None:
+            self._replayer = self.population.guide = Replayer(recorded, self.population, connector.token)
+            connector.recorded_classes = recorded.classes_of(options.first, options.devices)
         self._deadline_s = math.inf
         self._cut_short = False
         self._mourned = 0
@@ -94,8 +100,8 @@ class Fleet:
 
         | `do` | with | what |
         | --- | --- | --- |
-        | `connect` | `at_ms` | open the connections, as the arrival says |
-        | `send` | `at_ms` | begin to send events |
+        | `connect` | `at_ms` | open the connections, as the arrival says; of a recording those that were open |
+        | `send` | `at_ms` | begin to send events, or to play the recording |
         | `pause` | | no new events |
         | `cut` | `share`, `how`: reset, fin, silent | break a share of all connections at once |
         | `targets` | `urls` | where the next connects go; none: nowhere, unless `routing` is fixed |
@@ -104,12 +110,12 @@ class Fleet:
         """
         name = command.get("do")
         if name == "connect":
-            self.population.connect(self._moment_s(command))
+            self.population.connect(self._moment_s(command), self._replayer.here if self._replayer else None)
         elif name == "send":
             gc.freeze()  # a full collection over all connections would be a pause of tens of ms
-            self.sender.begin(self._moment_s(command), time.monotonic())
+            self._send(self._moment_s(command))
         elif name == "pause":
-            self.sender.pause()
+            self._pause()
         elif name == "cut":
             connected = self.population.connected()
             share = min(1.0, max(0.0, float(command.get("share", 1))))
@@ -126,6 +132,17 @@ class Fleet:
             self.stop(float(command.get("within_s", self.options.finish_s)))
         else:
             raise SettingsError("do", f"there is no command {name!r}")
+
+    def _send(self, at_s: float) -> None:
+        if self._replayer is not None:
+            self._replayer.begin(at_s)
+        else:
+            self.sender.begin(at_s, time.monotonic())
+
+    def _pause(self) -> None:
+        self.sender.pause()
+        if self._replayer is not None:
+            self._replayer.pause(time.monotonic())
 
     def _cut(self, slots: list[int], command: dict[str, Any], *, ours: bool = True) -> None:
         how = command.get("how", "reset")
@@ -144,7 +161,7 @@ class Fleet:
             self._cut_short = True
             self._deadline_s = time.monotonic()
             return
-        self.sender.pause()
+        self._pause()
         self.population.finish()
         self._deadline_s = time.monotonic() + within_s
 
@@ -314,10 +331,11 @@ async def run(text: str) -> None:
     options = fleet_options.load(text)
     raise_file_limit(options.devices)
     fleet_options.tracks(options.tracks)
+    recorded = replay.scan(Path(options.replay)) if options.replay else None
     connector = Connector(options, tokens_of(options))
     if options.probe:
         await probe(connector, options)
-    fleet = Fleet(options, connector, write_line)
+    fleet = Fleet(options, connector, write_line, recorded)
     loop = asyncio.get_running_loop()
 
     def on_line(line: bytes) -> None:

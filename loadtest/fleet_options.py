@@ -51,6 +51,9 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     from 127.0.0.2 on), used only for targets on loopback. `kernels`: shares of the devices. `tracks`: "recorded", a
     folder or file, or a list of files; empty: synthetic walks. `run` begins every event id; empty: made from the time.
 
+    With `replay` the devices are those of a recording from number `first` on: they come, send and go when they did,
+    `speed` times as fast. `connect` is then for those that were connected when it began; `events` must be none.
+
     `slow_readers` stop reading once connected, `half_open` fall silent for `half_open_s`, once. With `churn_period_s`
     each device leaves and comes back that often. `max_in_flight` bounds the unanswered events of one device, `store`
     what it keeps beyond that. `start_at_ms`: not before this moment. `finish_s`: how long `stop` waits for acks.
@@ -89,6 +92,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     probe: bool = True
     routing: Literal["fixed", "round_robin", "least_outstanding"] = "fixed"
     speed: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    replay: str = ""
 
     @property
     def targets(self) -> list[Target]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from gateway.errors import SettingsError
+from loadtest.replay import Summary
 from loadtest.scenario import Scenario, arrival
 
 # Files of a process besides its devices: standard streams, loop, stores, logs.
@@ -22,6 +24,8 @@ BYTES_AN_END = 6_000
 BYTES_A_PROCESS = 50_000_000
 # Loopback addresses from here on are the fleet's; one has 28,000 ports.
 FIRST_SOURCE = 2
+# What a device of a recording keeps at most while it is not connected.
+STORE = 1_000_000
 
 
 class Share(NamedTuple):
@@ -35,12 +39,16 @@ class Share(NamedTuple):
 
 
 class Part(Struct, frozen=True):
-    """What one fleet process holds: devices `first` to `first + devices - 1`, with its own source address."""
+    """What one fleet process holds: devices `first` to `first + devices - 1`, with its own source address.
+
+    `opening` are those of them that connect at the beginning.
+    """
 
     name: str
     first: int
     devices: int
     source: str
+    opening: int
 
 
 def share(text: str) -> Share:
@@ -51,18 +59,23 @@ def share(text: str) -> Share:
     return Share(int(match[1]), int(match[2]))
 
 
-def parts(scenario: Scenario, mine: Share) -> list[Part]:
-    """The fleet processes of this machine. All machines together hold each device once."""
+def parts(scenario: Scenario, mine: Share, recorded: Summary | None = None) -> list[Part]:
+    """The fleet processes of this machine. All machines together hold each device once.
+
+    Of a recording only the devices connect at the beginning that were connected when it began.
+    """
     devices = scenario.fleet.devices
     begin, end = (devices * number // mine.of for number in (mine.number - 1, mine.number))
     if begin == end:
         raise SettingsError("--share", f"{devices} devices leave none for share {mine}")
     count = -(-(end - begin) // scenario.fleet.devices_each)
     cuts = [begin + (end - begin) * number // count for number in range(count + 1)]
-    return [
-        Part(f"fleet-{mine.number}.{number + 1}", first, after - first, source(number))
-        for number, (first, after) in enumerate(pairwise(cuts))
-    ]
+
+    def part(number: int, first: int, devices: int) -> Part:
+        opening = devices if recorded is None else len(recorded.here_of(first, devices))
+        return Part(f"fleet-{mine.number}.{number + 1}", first, devices, source(number), opening)
+
+    return [part(number, first, after - first) for number, (first, after) in enumerate(pairwise(cuts))]
 
 
 def source(number: int) -> str:
@@ -72,7 +85,9 @@ def source(number: int) -> str:
 
 
 def gateways(scenario: Scenario, devices: int) -> int:
-    """How many gateways hold so many devices."""
+    """How many gateways hold so many devices; of a deploy the fewer of old and new ones."""
+    if scenario.deploy is not None:
+        return min(scenario.deploy.old, scenario.deploy.replacing)
     return -(-devices // scenario.gateways.connections_each)
 
 
@@ -121,7 +136,7 @@ def expected_s(scenario: Scenario, devices: int, count: int) -> dict[str, float]
         "gateways": 1.0 + count / 2,
         "fleet": 2.0 + devices / 20_000,
         "connect": min(connect.within_s, 1 + devices / rate if rate else connect.within_s),
-        "measure": scenario.run.duration_s,
+        "measure": scenario.run.duration_s if scenario.deploy is None else scenario.deploy.expected_s(),
         "settle": min(5.0, scenario.run.settle_s),
         "stop": 2.0 + devices / 5000,
         "judge": 1.0 + devices / 20_000,
@@ -137,6 +152,11 @@ class Common(NamedTuple):
     run: str
     local: bool
     start_at_ms: int
+
+
+def _replayed(scenario: Scenario) -> dict[str, Any]:
+    """A device that is not connected at its moment keeps what it would have sent, however much that is."""
+    return {"replay": str(Path(scenario.replay.file).absolute()), "speed": scenario.replay.speed, "store": STORE}
 
 
 def fleet_options(scenario: Scenario, part: Part, common: Common, acked_file: str) -> dict[str, Any]:
@@ -163,4 +183,6 @@ def fleet_options(scenario: Scenario, part: Part, common: Common, acked_file: st
         "half_open_s": fleet.half_open_s,
         "churn_period_s": fleet.churn_period_s,
         "acked_file": acked_file,
+        **(_replayed(scenario) if scenario.replay.file else {}),
+        **({"routing": scenario.deploy.routing, "speed": scenario.deploy.speed} if scenario.deploy else {}),
     }

@@ -10,7 +10,7 @@ import math
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 import msgspec
@@ -22,6 +22,7 @@ from loadtest.arrivals import moments
 from loadtest.connector import Connector
 from loadtest.device import LEAVING, OPEN, OPENING, REFUSED, Device
 from loadtest.fleet_options import HALF_OPEN, SLOW, Options
+from loadtest.guide import Guide, Stay
 from loadtest.kernels import KERNELS, Ended
 from loadtest.opening import Opening
 from loadtest.phases import DONE, GIVEN_UP, NEW, TRYING, UP, WAITING, Phases
@@ -70,6 +71,7 @@ class Population:
         self.random = Random(f"{options.seed} {options.share}")
         self.finishing = False
         self.closing = False
+        self.guide: Guide = Stay()
         self._connector = connector
         self._clock = clock
         self._tell = tell
@@ -95,13 +97,14 @@ class Population:
     @property
     def busy(self) -> bool:
         """Whether somebody is to connect at a moment that matters."""
-        return self._opening.busy or self.finishing or self.counts[WAITING] + self.counts[TRYING] > 0
+        coming = self.counts[WAITING] + self.counts[TRYING] > 0
+        return coming or self._opening.busy or self.guide.playing or self.finishing
 
     # Commands
 
-    def connect(self, at_s: float) -> None:
-        """Open the connections of all devices that were not asked yet, from `at_s` on, as the arrival says."""
-        new = (slot for slot in range(len(self.phases)) if self.phases[slot] == NEW)
+    def connect(self, at_s: float, slots: Iterable[int] | None = None) -> None:
+        """Open the connections of all devices (or these) that were not asked yet, from `at_s` on, by the arrival."""
+        new = (slot for slot in (range(len(self.phases)) if slots is None else slots) if self.phases[slot] == NEW)
         self._opening.begin(new, moments(self.options.connect, self.random), at_s)
 
     def cut(self, slots: Sequence[int], how: str, *, ours: bool = True) -> None:
@@ -119,6 +122,21 @@ class Population:
                 device.ours = device.ours or ours
                 device.code = ABNORMAL if device.state != LEAVING else device.code
                 device.break_off(reset=how == "reset")
+
+    def enlist(self, slot: int, at_s: float) -> None:
+        """A device that rests connects, and was to do so at `at_s`."""
+        self._enter(slot, WAITING)
+        self._enlist(slot, at_s)
+
+    def dismiss(self, device: Device) -> None:
+        """A device goes, with a close frame."""
+        device.leave()
+        self._at(device.slot, self.now_s + self._close_timeout_s)
+
+    def rest(self, slot: int) -> None:
+        """A device without a connection stays away until it is enlisted; the time until then is no gap."""
+        self._lost_s[slot] = 0.0
+        self._enter(slot, NEW)
 
     def connected(self, target: int | None = None) -> list[int]:
         """The slots that are connected, to one of the connector's targets or to any."""
@@ -150,8 +168,7 @@ class Population:
             if device is None:
                 self._enter(slot, DONE)
             elif device.state in (OPENING, OPEN):
-                device.leave()
-                self._at(slot, self.now_s + self._close_timeout_s)
+                self.dismiss(device)
             elif not self._connector.cancel(slot):
                 device.ours = True
                 device.break_off()
@@ -165,6 +182,7 @@ class Population:
             self._enlist(slot, at_s)
         for slot in self.wheel.turn(now_s):
             self._look(slot, now_s)
+        self.guide.turn(now_s)
         self.sender.turn(now_s)
         free = self.options.connects_at_once - self.counts[TRYING]
         while self._waiting and free > 0:
@@ -201,8 +219,7 @@ class Population:
         elif self._faults[slot] & HALF_OPEN and now_s >= self._half_open_s(slot):
             self._fall_silent(slot, device)
         elif self._churns(slot) and now_s >= self._churn_s(slot):
-            device.leave()
-            self._at(slot, now_s + self._close_timeout_s)
+            self.dismiss(device)
         elif self._is_silent(slot, now_s):
             self._tell_once("silent", device=self.options.name(slot))
             device.break_off()
@@ -222,9 +239,8 @@ class Population:
             self._at(slot, min(due))
 
     def _is_silent(self, slot: int, now_s: float) -> bool:
-        limit_s = SILENT_HEARTBEATS * self._heartbeat_s
-        notices = self._kernels[self._kernel_of[slot]].notices_silence
-        return notices and not self._faults[slot] & SLOW and now_s - self.heard_s[slot] >= limit_s
+        notices = self._kernels[self._kernel_of[slot]].notices_silence and not self._faults[slot] & SLOW
+        return notices and now_s - self.heard_s[slot] >= SILENT_HEARTBEATS * self._heartbeat_s
 
     def _at(self, slot: int, at_s: float) -> None:
         self._life_s[slot] = at_s
@@ -269,9 +285,11 @@ class Population:
         now_s, slot = self._clock(), device.slot
         if isinstance(message, Ack):
             self.sender.acked(slot, message, now_s)
+            self.guide.settled(slot)
         elif isinstance(message, Nack):
             self._tell_once(f"nack: {message.code}", device=self.options.name(slot), message=message.message)
             self.sender.nacked(slot, message, now_s)
+            self.guide.settled(slot)
         elif isinstance(message, Welcome):
             if device.state == OPENING:
                 self._welcomed(device, message, now_s)
@@ -293,20 +311,19 @@ class Population:
         self._life_s[slot] = 0.0
         self._enter(slot, UP)
         if self.closing:
-            device.leave()
-            self._at(slot, now_s + self._close_timeout_s)
+            self.dismiss(device)
             return
         self.sender.welcomed(slot, welcome)
         self._plan(slot, now_s)
         if self._faults[slot] & SLOW and device.transport is not None:
             device.stop_reading()
+        self.guide.settled(slot)
 
     def _asked_to_leave(self, device: Device, goaway: Goaway) -> None:
         self.tally.goaways += 1
         device.goaway_ms = max(0, goaway.reconnect_after_ms)
         if self._kernels[self._kernel_of[device.slot]].obeys_goaway:
-            device.leave()
-            self._at(device.slot, self.now_s + self._close_timeout_s)
+            self.dismiss(device)
 
     def on_ended(self, device: Device) -> None:
         slot, now_s = device.slot, self._clock()
@@ -332,6 +349,8 @@ class Population:
         self._life_s[slot] = 0.0
         if self.closing:
             self._enter(slot, DONE)
+            return
+        if self.guide.over(slot):
             return
         kernel = self._kernels[self._kernel_of[slot]]
         trait = fraction(self.options.seed, self.options.first + slot, _TRAIT_SALT)

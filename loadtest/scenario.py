@@ -74,6 +74,17 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True):
     settle_s: Annotated[float, Meta(ge=0, description="Longest wait for acks of what was sent.")] = 60
 
 
+class Replay(Struct, frozen=True, forbid_unknown_fields=True):
+    file: Annotated[
+        str,
+        Meta(
+            description="A recording of `heiwa serve --record`; empty: none. Its devices come, send and go when they "
+            "did: `fleet.devices`, `events` and `run.duration_s` follow from it."
+        ),
+    ] = ""
+    speed: Annotated[float, Meta(gt=0, le=1000, description="So many times as fast as it was recorded.")] = 1
+
+
 class Gateways(Struct, frozen=True, forbid_unknown_fields=True):
     connections_each: Annotated[int, Meta(ge=1, description="Devices a gateway, when their number is not given.")] = (
         18_000
@@ -105,6 +116,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     connect: Connect = field(default_factory=Connect)
     events: Events = field(default_factory=Events)
     run: Run = field(default_factory=Run)
+    replay: Replay = field(default_factory=Replay)
     gateways: Gateways = field(default_factory=Gateways)
     deploy: Annotated[
         Deploy | None, Meta(description="A rolling deploy; the measured time is then as long as it takes.")
@@ -119,6 +131,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "connect": Connect,
     "events": Events,
     "run": Run,
+    "replay": Replay,
     "gateways": Gateways,
     "deploy": Deploy,
 }
@@ -224,6 +237,12 @@ def _check(scenario: Scenario, origin: str) -> None:
         raise SettingsError("fleet.kernels", f"the shares add up to {total:g}, not to 1 (set in {origin})")
     if scenario.deploy is not None:
         scenario.deploy.check(origin)
+    if not scenario.replay.file:
+        check_actions(scenario)
+
+
+def check_actions(scenario: Scenario) -> None:
+    """Raises SettingsError when one of them lies after the end of the run."""
     for action in scenario.actions:
         if action.at_s >= scenario.run.duration_s:
             raise SettingsError(

@@ -11,7 +11,7 @@ from gateway.connections.messages import Ack, Nack, Welcome
 from gateway.connections.timing_wheel import TimingWheel
 from loadtest.arrivals import Arrival, moments
 from loadtest.device import OPEN, Device
-from loadtest.events import Events
+from loadtest.events import MAX_PADDING_BYTES, Events, size_of_each
 from loadtest.ledger import Ledger
 from loadtest.spread import phase
 from loadtest.tally import Tally
@@ -19,6 +19,9 @@ from loadtest.tally import Tally
 TICK_S = 0.01
 # Longer than any event of ours, so that a message of many stays within what the server takes.
 EVENT_BYTES = 240
+LEAST_EVENT_BYTES = 100
+# Of a recording, events may be padded.
+PADDED_EVENT_BYTES = EVENT_BYTES + MAX_PADDING_BYTES
 SILENT = 1
 
 Report = Callable[[int, Sequence[int]], None]
@@ -59,7 +62,8 @@ class Sender:
         self._wall_s = wall_s
         self._random = random
         self._report = report
-        self._max_events = 500
+        self._most = (500, 0)  # events and bytes that the server takes in a message
+        self._sizes: dict[int, int] = {}  # of open events that are padded, by slot and number
         self._moments: Iterator[float] | None = None
         self._next_s = math.inf
         self._base_s = 0.0
@@ -120,7 +124,7 @@ class Sender:
 
     def welcomed(self, slot: int, welcome: Welcome) -> None:
         """The device is connected: what it stored goes first."""
-        self._max_events = max(1, min(welcome.max_events, welcome.max_message_bytes // EVENT_BYTES))
+        self._most = (welcome.max_events, welcome.max_message_bytes)
         self.flush(slot)
 
     def disconnected(self, slot: int) -> None:
@@ -134,6 +138,8 @@ class Sender:
             intended_s = ledger.ack(slot, number) if number is not None else None
             if intended_s is not None:
                 record(now_s - intended_s)
+                if self._sizes:
+                    self._sizes.pop(slot << 32 | number, None)
         if ledger.stored[slot] and not self._retry_s[slot]:
             self.flush(slot)
 
@@ -144,6 +150,7 @@ class Sender:
                 continue
             if nack.retry_after_ms is None:
                 self.ledger.refuse(slot, number)
+                self._sizes.pop(slot << 32 | number, None)
             else:
                 self.ledger.put_back(slot, number)
         if nack.retry_after_ms is not None:
@@ -157,15 +164,40 @@ class Sender:
     def flush(self, slot: int) -> None:
         """Send what is stored, oldest first, as far as the window allows."""
         self._retry_s[slot] = 0.0
-        ledger = self.ledger
+        ledger, (most_events, most_bytes) = self.ledger, self._most
+        most = max(1, min(most_events, most_bytes // (PADDED_EVENT_BYTES if self._sizes else EVENT_BYTES)))
         while ledger.stored[slot] and self._writable(slot):
-            taken = ledger.take(slot, min(self._max_events, self._window - ledger.flying[slot]))
+            taken = ledger.take(slot, min(most, self._window - ledger.flying[slot]))
             if not taken:
                 return
-            events = [(number, self._time_ms(intended_s)) for number, intended_s in taken]
+            sizes = self._sizes
+            events = [(number, self._time_ms(at_s), sizes.get(slot << 32 | number, 0)) for number, at_s in taken]
             device = self._devices[slot]
             assert device is not None
             device.send(self._events.locations(self._first + slot, events))
+
+    def burst(self, slot: int, intended_s: float, count: int, size: int) -> None:
+        """So many events at once, in one message of about `size` bytes when that is possible now."""
+        ledger, each = self.ledger, size_of_each(size, count)
+        numbers = [ledger.make(slot) for _ in range(count)]
+        if each > LEAST_EVENT_BYTES:
+            self._sizes.update((slot << 32 | number, each) for number in numbers)
+        most_events, most_bytes = self._most
+        room = not ledger.stored[slot] and ledger.flying[slot] + count <= self._window
+        fits = count <= most_events and max(size, count * EVENT_BYTES) <= most_bytes
+        if room and fits and self._writable(slot):
+            for number in numbers:
+                ledger.fly(slot, number, intended_s)
+            device, index, time_ms = self._devices[slot], self._first + slot, self._time_ms(intended_s)
+            assert device is not None
+            if count == 1:
+                device.send(self._events.location(index, numbers[0], time_ms, each))
+            else:
+                device.send(self._events.locations(index, [(number, time_ms, each) for number in numbers]))
+            return
+        dropped = [gone for number in numbers if (gone := ledger.store(slot, number, intended_s)) is not None]
+        if dropped:
+            self._report(slot, dropped)
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
         return [self._events.id_of(number) for number in numbers]

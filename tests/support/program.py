@@ -26,15 +26,19 @@ EXIT_S = 40.0
 
 
 class Program:
-    """`heiwa serve` on free ports. `settings` are `section.key=value`; `prefix` goes before the command."""
+    """`heiwa serve` on free ports. `settings` are `section.key=value`; `prefix` goes before the command, `options` at
+    its end."""
 
-    def __init__(self, folder: Path, *settings: str, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, *settings: str, prefix: tuple[str, ...] = (), options: tuple[str, ...] = ()
+    ) -> None:
         self.folder = folder
         self.log = folder.parent / f"{folder.name}.log"
         command = [*prefix, sys.executable, "-m", "gateway", "serve"]
         given = [f"data.folder={folder}", "listen.public=127.0.0.1:0", "listen.operations=127.0.0.1:0", *settings]
         for setting in given:
             command += ["--set", setting]
+        command += options
         self._log_file = self.log.open("ab")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log_file, text=True)
         self.ready = False

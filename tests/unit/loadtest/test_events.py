@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.connections.messages import decode_event, decode_locations
 from gateway.device.gpx import Fix
 from gateway.locations.event import check
-from loadtest.events import Events
+from loadtest.events import Events, size_of_each
 
 NOW_MS = 1_790_000_000_000
 TRACK = [Fix(46.0 + step / 1000, 14.5, None, None) for step in range(10)]
@@ -34,10 +34,28 @@ def test_the_gateway_takes_every_event(index: int, number: int, events: Events) 
 @given(indices, st.lists(numbers, min_size=1, max_size=500))
 def test_stored_events_are_the_same_events(index: int, given_numbers: list[int]) -> None:
     events = WALKS
-    payload = events.locations(index, [(number, NOW_MS + number % 1000) for number in given_numbers])
+    payload = events.locations(index, [(number, NOW_MS + number % 1000, 0) for number in given_numbers])
     good, bad = decode_locations(payload, NOW_MS)
     assert not bad
     assert good == [decode_event(events.location(index, n, NOW_MS + n % 1000)) for n in given_numbers]
+
+
+@given(indices, st.integers(1, 500), st.integers(0, 200_000))
+def test_a_message_is_as_long_as_it_is_to_be(index: int, count: int, size: int) -> None:
+    events, each = WALKS, size_of_each(size, count)
+    if count == 1:
+        payload = events.location(index, 1, NOW_MS, each)
+        found, bad = [decode_event(payload)], []
+    else:
+        payload = events.locations(index, [(number, NOW_MS, each) for number in range(1, count + 1)])
+        found, bad = decode_locations(payload, NOW_MS)
+    assert not bad
+    assert len(found) == count
+    assert all(check(event, NOW_MS) is None for event in found)
+    # What an event needs, and what its padding takes at least and at most.
+    if 150 * count + 40 <= size <= 1000 * count:
+        assert size - count <= len(payload) <= size
+    assert len(payload) <= max(size, 150 * count + 40)
 
 
 @given(indices, numbers)
@@ -72,5 +90,5 @@ def test_ids_of_others_have_no_number(name: str) -> None:
 
 
 def test_messages_are_compact() -> None:
-    largest = Events("x" * 40, 1).locations(1_999_999, [(2**32 - 1, NOW_MS)])
+    largest = Events("x" * 40, 1).locations(1_999_999, [(2**32 - 1, NOW_MS, 0)])
     assert len(msgspec.json.encode(msgspec.json.decode(largest))) <= 240

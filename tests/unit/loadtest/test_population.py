@@ -60,6 +60,9 @@ class Wire:
                 self.server.closing.append(self)
             elif first == 0x81:
                 message = msgspec.json.decode(payload)
+                if message["type"] not in ("location", "locations"):
+                    self.server.others.append(message)
+                    continue
                 for event in message.get("events", [message]):
                     event.pop("type", None)
                     key = (self.device.slot, event["id"])
@@ -104,6 +107,7 @@ class Server:
         self.lost: list[Device] = []
         self.seen: dict[tuple[int, str], dict[str, Any]] = {}
         self.acked: set[tuple[int, str]] = set()
+        self.others: list[dict[str, Any]] = []
         self.refused: set[tuple[int, str]] = set()
 
     def target_of(self, slot: int) -> int:

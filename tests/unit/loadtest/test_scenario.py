@@ -21,7 +21,7 @@ COMMON = Common(["ws://127.0.0.1:1/ws"], "s" * 32, 7, "run.", True, 0)
 
 def test_all_that_are_promised_ship() -> None:
     names = {path.stem for path in SHIPPED}
-    assert names == {"steady", "storm", "walk", "churn", "slow-readers", "half-open", "node-loss"}
+    assert names == {"steady", "storm", "walk", "churn", "slow-readers", "half-open", "node-loss", "replay", "deploy"}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
