@@ -78,9 +78,14 @@ def result(recorder: Recorder, seconds: list[Second]) -> Result:
         versions=first.versions,
         options=first.options,
         kernels=recorder.kernels(),
-        waves=[waves.wave(told, recorder.bins) for told in recorder.waves],
+        waves=_waves(recorder),
         simulated=_simulated(recorder, seconds),
     )
+
+
+def _waves(recorder: Recorder) -> list[Wave]:
+    settled = [event.time_ms for event in recorder.events if event.what == "phase" and event.name == "settle"]
+    return waves.judge(recorder.waves, recorder.bins, max(settled, default=None))
 
 
 def _simulated(recorder: Recorder, seconds: list[Second]) -> Simulated | None:
@@ -116,8 +121,7 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
     values.update(_over_time(recorder, seconds))
     values["abnormal_close"] = waves.abnormal(recorder.kernels())
     if recorder.waves:
-        judged = [waves.wave(told, recorder.bins) for told in recorder.waves]
-        values.update(waves.figures(judged, recorder.waves[0].speed, values))
+        values.update(waves.figures(_waves(recorder), recorder.waves[0].speed, values))
     return values
 
 

@@ -50,9 +50,15 @@ class Simulated(Struct, frozen=True):
         return (self.first + place + 1) / self.speed
 
 
-def wave(told: Waved, bins: Bins) -> Wave:
-    """Judge a wave by the simulated seconds from its beginning to its end."""
-    first, last = (int(moment_ms / 1000 * told.speed) for moment_ms in (told.began_ms, told.time_ms))
+def judge(told: Sequence[Waved], bins: Bins, end_ms: int | None) -> list[Wave]:
+    """All waves. What devices do after one is still its doing, until the next one begins; `end_ms` ends the last."""
+    ends = [later.began_ms for later in told[1:]] + [end_ms or 0]
+    return [wave(one, bins, max(end, one.time_ms)) for one, end in zip(told, ends, strict=True)]
+
+
+def wave(told: Waved, bins: Bins, end_ms: int) -> Wave:
+    """Judge a wave by the simulated seconds from its beginning to `end_ms`."""
+    first, last = (int(moment_ms / 1000 * told.speed) for moment_ms in (told.began_ms, end_ms))
     within = {second: bins[second] for second in range(first, last + 1) if second in bins}
     peak_at, peak = max(((second, counts[0]) for second, counts in within.items()), key=_count, default=(first, 0))
     lost = sum(counts[1] for counts in within.values())

@@ -16,31 +16,32 @@ BINS = {9_999: [50, 50], 10_000: [4, 5], 10_003: [8, 7], 10_010: [1, 1], 10_011:
 
 
 def test_a_wave_is_judged_by_its_own_seconds_only() -> None:
-    found = waves.wave(WAVE, BINS)
+    found = waves.wave(WAVE, BINS, WAVE.time_ms)
     assert (found.even_per_s, found.peak_per_s, found.peak_at_s, found.ratio) == (4.0, 8, 3.0, 2.0)
 
 
 def test_without_a_plan_the_lost_connections_are_those_of_the_wave() -> None:
     told = Waved(time_ms=1_001_000, number=1, began_ms=1_000_000, speed=SPEED, window_s=5.0)
-    found = waves.wave(told, BINS)
+    found = waves.wave(told, BINS, told.time_ms)
     assert (found.connections, found.plan_ratio) == (13, None)
 
 
 def test_a_wave_in_which_nobody_was_connected_has_no_ratio() -> None:
     told = Waved(time_ms=1_001_000, number=1, began_ms=1_000_000, speed=SPEED, window_s=5.0, connections=0)
-    assert waves.wave(told, {}).ratio is None
+    assert waves.wave(told, {}, told.time_ms).ratio is None
 
 
 def test_the_worst_wave_counts() -> None:
     calm = Waved(1_001_000, 1, 1_000_000, SPEED, 5.0, 40, 8.0, 0.5)
     worse = Waved(1_002_000, 2, 1_001_100, SPEED, 5.0, 40, 30.0, 0.7)
-    judged = [waves.wave(told, BINS) for told in (calm, worse)]
+    judged = waves.judge([calm, worse], BINS, None)
+    assert [one.peak_per_s for one in judged] == [60, 60]
     values = waves.figures(judged, SPEED, {"gap_p50_ms": 100.0, "gap_p99_ms": None})
     assert values == {
         "connect_peak_per_s": 60,
         "connect_even_per_s": 8.0,
         "connect_peak_ratio": 7.5,
-        "plan_peak_ratio": 2.0,
+        "plan_peak_ratio": 7.5,
         "balancer_calls_per_s": 0.7,
         "gap_p50_s": 1.0,
         "gap_p99_s": None,
