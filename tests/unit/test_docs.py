@@ -43,6 +43,8 @@ def _blocks(path: Path, language: str) -> Iterator[str]:
 
 
 LOADTEST = "heiwa-loadtest "
+# Their TOML blocks are scenarios, those of all others are settings.
+SCENARIO_PAGES = ("load-test.md", "record-and-replay.md")
 
 
 def _console_lines() -> Iterator[tuple[str, str]]:
@@ -129,7 +131,7 @@ def test_settings_given_in_commands_can_be_loaded(tmp_path: Path) -> None:
 
 def test_settings_files_can_be_loaded(tmp_path: Path) -> None:
     path = tmp_path / "heiwa.toml"
-    blocks = [block for page in PAGES if page.name != "load-test.md" for block in _blocks(page, "toml")]
+    blocks = [block for page in PAGES if page.name not in SCENARIO_PAGES for block in _blocks(page, "toml")]
     assert blocks
     for block in blocks:
         path.write_text(block)
@@ -151,8 +153,9 @@ def test_commands_of_the_load_test_exist() -> None:
 
 
 def test_scenarios_can_be_loaded() -> None:
-    for block in _blocks(ROOT / "docs/how-to/load-test.md", "toml"):
-        scenario.parse(block, "load-test.md")
+    for name in SCENARIO_PAGES:
+        for block in _blocks(ROOT / "docs/how-to" / name, "toml"):
+            scenario.parse(block, name)
 
 
 def test_scopes_exist() -> None:
