@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from generator import http, operating, protocol  # noqa: E402 - beside this file
+from generator import drain, http, operating, protocol  # noqa: E402 - beside this file
 
 REFERENCE = "docs/reference"
 NOTE = "<!-- Made by docs/generate.py from the code (`make docs`). Do not edit. -->"
 # Pages with marked places.
-FILLED = ("README.md", "README.ja.md", "docs/how-to/write-a-device-client.md")
+FILLED = ("README.md", "README.ja.md", "docs/how-to/write-a-device-client.md", "docs/topics/draining.md")
 PAGES: dict[str, Callable[[], str]] = {
     "settings": operating.settings,
     "close-codes": protocol.close_codes,
@@ -39,8 +39,10 @@ def pages() -> dict[str, str]:
 
 
 def fill(text: str) -> str:
-    """Put the benchmarks and the examples where a page asks for them."""
+    """Put benchmarks, examples and the table of drain states where a page asks for them."""
     text = _between(text, "<!-- benchmarks -->", "<!-- /benchmarks -->", lambda _: _benchmarks(text))
+    text = _between(text, "<!-- drain-states -->", "<!-- /drain-states -->", lambda _: drain.states())
+    text = _between(text, "<!-- drain-signals -->", "<!-- /drain-signals -->", lambda _: drain.signals())
     return _between(text, r"<!-- file: (\S+) -->", "<!-- /file -->", lambda match: _example(match[1]))
 
 

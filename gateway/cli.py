@@ -12,6 +12,7 @@ import typer
 from gateway import __version__
 from gateway.drain.command import app as drain
 from gateway.errors import HeiwaError
+from gateway.options import Config, Json, Set, print_json
 from gateway.settings.load import Loaded, flatten, load
 
 app = typer.Typer(
@@ -23,10 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Config = Annotated[Path | None, typer.Option(help="Settings file; heiwa.toml in this folder when there is one.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
 def main() -> NoReturn:
@@ -113,7 +110,7 @@ def token(
     life_s = duration_s(ttl, "--ttl")
     minted = Minter(_load(config, setting).settings).mint(sub, account, scope, device_class, time.time(), life_s)
     if as_json:
-        _print_json({"token": minted.token, "expires_s": minted.expires_s, "claims": minted.claims})
+        print_json({"token": minted.token, "expires_s": minted.expires_s, "claims": minted.claims})
     else:
         typer.echo(minted.token)
 
@@ -125,7 +122,7 @@ def check(config: Config = None, setting: Set = None, as_json: Json = False) -> 
 
     results = checks.run(_load(config, setting).settings)
     if as_json:
-        _print_json([result._asdict() for result in results])
+        print_json([result._asdict() for result in results])
     else:
         typer.echo(checks.table(results))
     if any(result.verdict == checks.BAD for result in results):
@@ -192,7 +189,7 @@ def _load(config: Path | None, flags: list[str] | None) -> Loaded:
 def _print_settings(loaded: Loaded, as_json: bool) -> None:
     rows = [(key, value, loaded.origins.get(key, "default")) for key, value in flatten(loaded.settings)]
     if as_json:
-        _print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+        print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
         return
     width = max(len(key) for key, _, _ in rows)
     for key, value, origin in rows:
@@ -204,9 +201,3 @@ def _show(value: object) -> str:
     import msgspec
 
     return msgspec.json.encode(value).decode()
-
-
-def _print_json(value: object) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

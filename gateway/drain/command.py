@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.options import Config, Json, Set, print_json
 from gateway.settings.load import load
 from gateway.settings.model import Settings
 
@@ -27,9 +28,6 @@ Token = Annotated[
 ]
 Window = Annotated[float | None, typer.Option("--window", min=1, help="Seconds to spread the closes over.")]
 Watching = Annotated[bool, typer.Option("--watch", help="Draw the curve until the drain is over.")]
-Config = Annotated[Path | None, typer.Option(help="Settings file; heiwa.toml in this folder when there is one.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 _EVERY_S = 1.0
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -66,7 +64,7 @@ def plan(
     """The curve that a drain would take now: window, highest second of reconnects, overruns."""
     found = _remote(url, token, config, setting).plan(window, tasks)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     typer.echo(
         f"{found['connections']:,} connections over {found['window_s']:,.0f} s: {found['even_rate_per_s']:,.1f} a "
@@ -163,16 +161,10 @@ def _local_url(settings: Settings) -> str:
 
 def _show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         typer.echo(describe(found))
 
 
 def _width() -> int:
     return shutil.get_terminal_size((80, 24)).columns
-
-
-def _print_json(value: object) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
