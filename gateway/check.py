@@ -21,7 +21,7 @@ from gateway.connections.listener import Address, SocketOptions, open_socket, pa
 from gateway.drain.health import GroupAttributes, Membership, PollErrorKind
 from gateway.errors import HeiwaError, PollError, SettingsError
 from gateway.ports import TargetHealth
-from gateway.settings.model import Settings
+from gateway.settings.model import Drain, Settings
 
 GOOD, WARN, BAD = "ok", "warning", "wrong"
 # The file that the process that owns a data folder holds with flock (adapters/data_folder.py).
@@ -209,10 +209,10 @@ def _balancer(settings: Settings) -> Iterator[Result]:
     if health is None:
         yield Result("drain", GOOD, "no load balancer is followed: SIGTERM, SIGUSR1 and the API begin a drain")
         return
-    yield from asyncio.run(_target_health(health))
+    yield from asyncio.run(_target_health(health, settings.drain))
 
 
-async def _target_health(health: TargetHealth) -> list[Result]:
+async def _target_health(health: TargetHealth, drain: Drain) -> list[Result]:
     try:
         try:
             found = await health.membership()
@@ -220,11 +220,20 @@ async def _target_health(health: TargetHealth) -> list[Result]:
             return [_poll_failed("drain.target", error)]
         if not found.ports:
             return [Result("drain.target", WARN, f"{found.target} has no target group", "set drain.target_group_arns")]
-        said = f"{found.stop_timeout_s:g} s" if found.stop_timeout_s else "not told"
-        place = Result("drain.target", GOOD, f"{found.target}; the stop time-out of the task is {said}")
+        place = _place(found, drain)
         return [place, *[result for group in found.ports for result in await _group(health, group, found)]]
     finally:
         await health.close()
+
+
+def _place(found: Membership, drain: Drain) -> Result:
+    if found.stop_timeout_s is not None:
+        return Result("drain.target", GOOD, f"{found.target}; the task's stop time-out is {found.stop_timeout_s:g} s")
+    said = f"{found.target}; drain.stop_timeout_s is {drain.stop_timeout_s:g} s"
+    if drain.target:
+        return Result("drain.target", GOOD, said)
+    mend = "set stopTimeout in the task definition and allow ecs:DescribeTaskDefinition"
+    return Result("drain.target", WARN, f"{said}, the task's is not told", mend)
 
 
 async def _group(health: TargetHealth, group: str, found: Membership) -> list[Result]:

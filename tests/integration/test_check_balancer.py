@@ -33,7 +33,7 @@ async def test_all_is_well(cloud: Cloud, tmp_path: Path) -> None:
     cloud.serve("10.0.0.2")
     cloud.task.stop_timeout_s = 120
     assert await lines(tmp_path) == [
-        Result("drain.target", "ok", f"{ADDRESS}; the stop time-out of the task is 120 s"),
+        Result("drain.target", "ok", f"{ADDRESS}; the task's stop time-out is 120 s"),
         Result("drain web", "ok", "deregistration delay 300 s"),
         Result("drain web", "ok", f"{ADDRESS}:{PORT} is healthy, one of 2 targets"),
     ]
@@ -67,6 +67,15 @@ async def test_a_missing_permission_is_named(cloud: Cloud, tmp_path: Path, faili
     assert wrong.name == name
     assert named in wrong.found
     assert "task role" in wrong.mend
+
+
+async def test_a_stop_timeout_that_may_not_be_read(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.serve()
+    cloud.endpoints.fail_with = {"ecs:DescribeTaskDefinition": "AccessDenied"}
+    place, *others = await lines(tmp_path)
+    assert (place.verdict, "drain.stop_timeout_s is 30 s" in place.found) == ("warning", True)
+    assert "ecs:DescribeTaskDefinition" in place.mend
+    assert {result.verdict for result in others} == {"ok"}
 
 
 async def test_a_service_without_target_groups(cloud: Cloud, tmp_path: Path) -> None:
