@@ -87,10 +87,18 @@ def run(
     devices: Annotated[int | None, typer.Option(min=1, help="Devices in all.")] = None,
     duration: Annotated[str, typer.Option("--for", help="How long to measure: 90s, 5m, 1h.")] = "",
     speed: Annotated[
-        float | None, typer.Option(help="With a recording: so many times as fast as it was recorded.")
+        float | None, typer.Option(help="Of a recording: so many times as fast as it was. Of a deploy: as real ones.")
     ] = None,
+    delay: Annotated[str, typer.Option(help="Of a deploy: the deregistration delay, such as 600s or 10m.")] = "",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Of a deploy: run it without the drain and with it; one report.")
+    ] = False,
     gateways: Annotated[
-        int, typer.Option(min=0, help="Gateways to start on this machine; 0: enough for the devices.")
+        int,
+        typer.Option(
+            min=0,
+            help="Gateways to start on this machine; 0: enough for the devices. Of a deploy: so many replace so many.",
+        ),
     ] = 0,
     target: Annotated[
         list[str] | None, typer.Option(help="A gateway that runs already, wss://…/ws; repeatable.")
@@ -125,7 +133,8 @@ def run(
     settings += [f"fleet.devices={devices}"] if devices else []
     settings += [f"run.duration_s={_seconds(duration)}"] if duration else []
     settings += [f"replay.file={json.dumps(str(file), ensure_ascii=False)}"] if file else []
-    settings += [f"replay.speed={speed}"] if speed is not None else []
+    name, loaded = _scenario(scenario, settings)
+    settings += _of_deploy(loaded, gateways, delay, speed, bool(target), compare)
     name, loaded = _scenario(scenario, settings)
     recorded = None
     if loaded.replay.file:
@@ -133,7 +142,7 @@ def run(
             raise SettingsError("--devices", "the recording says which devices there are")
         recorded = replay.scan(Path(loaded.replay.file))
         loaded = replay.fit(loaded, recorded, loaded.run.duration_s if duration else None)
-    elif name == "replay" or speed is not None:
+    elif name == "replay" or (speed is not None and loaded.deploy is None):
         raise SettingsError("FILE", "name the recording: heiwa-loadtest run replay FILE --speed 10")
     if gateways and target:
         raise SettingsError("--gateways", "gateways are started here or, with --target, run elsewhere; give one")
@@ -153,8 +162,7 @@ def run(
         keep_data=keep_data,
         recorded=recorded,
     )
-    outcome = _conduct(options, as_json)
-    _tell(outcome, options.out, as_json)
+    outcome = _compared(options, as_json) if compare else _told(options, as_json)
     if outcome.result.stopped_by:
         raise typer.Exit(1)
     if outcome.result.missed:
@@ -212,10 +220,10 @@ def _scenario(given: str, overrides: list[str]) -> tuple[str, Scenario]:
     return path.stem, parse(text, path.name, overrides)
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str = "--for") -> float:
     from gateway.minting import duration_s
 
-    return duration_s(text, "--for")
+    return duration_s(text, option)
 
 
 def _moment_ms(text: str) -> int:
@@ -249,6 +257,46 @@ def _secret(path: Path | None, needed: bool) -> str:
     if len(secret) < MIN_SECRET_BYTES:
         raise SettingsError("--secret-file", f"{len(secret)} bytes; at least {MIN_SECRET_BYTES} are needed")
     return secret
+
+
+def _of_deploy(
+    loaded: Scenario, gateways: int, delay: str, speed: float | None, elsewhere: bool, compare: bool
+) -> list[str]:
+    """What the options of a deploy set. Raises SettingsError for one without a deploy."""
+    if loaded.deploy is None:
+        if delay or compare:
+            raise SettingsError("--delay" if delay else "--compare", "the scenario has no section [deploy]")
+        return [f"replay.speed={speed}"] if speed is not None else []
+    if elsewhere:
+        raise SettingsError("--target", "a deploy starts and stops its gateways itself; they cannot run elsewhere")
+    settings = [f"deploy.speed={speed}"] if speed is not None else []
+    settings += [f"deploy.delay_s={_seconds(delay, '--delay')}"] if delay else []
+    return settings + ([f"deploy.old={gateways}", f"deploy.new={gateways}"] if gateways else [])
+
+
+def _told(options: Options, as_json: bool) -> Outcome:
+    outcome = _conduct(options, as_json)
+    _tell(outcome, options.out, as_json)
+    return outcome
+
+
+def _compared(options: Options, as_json: bool) -> Outcome:
+    """The same deploy without the drain and with it, and both in one report; returns the latter's outcome."""
+    from msgspec.structs import replace
+
+    from loadtest.compare import write
+
+    scenario, whole = options.scenario, options.out
+    assert scenario.deploy is not None
+    without = replace(scenario, deploy=replace(scenario.deploy, drain=False), thresholds=[])
+    before = replace(options, scenario=without, out=whole / "before")
+    after = replace(options, out=whole / "after")
+    if not _conduct(before, as_json).result.stopped_by:
+        outcome = _told(after, as_json)
+        report_file = write([before.out, after.out], whole / "comparison.html")
+        print(f"Before and after: {report_file}", file=sys.stderr if as_json else sys.stdout)
+        return outcome
+    raise HeiwaError("ended early")
 
 
 def _conduct(options: Options, as_json: bool) -> Outcome:
