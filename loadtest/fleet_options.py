@@ -18,8 +18,6 @@ from loadtest.spread import fraction
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 RECORDED = Path(__file__).parent / "tracks"
-# A half-open device falls silent within this time after it was welcomed.
-HALF_OPEN_WITHIN_S = (5.0, 60.0)
 # What is wrong with a device.
 SLOW, HALF_OPEN = 1, 2
 _KERNEL_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = 11, 13, 14, 15
@@ -54,7 +52,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     With `replay` the devices are those of a recording from number `first` on: they come, send and go when they did,
     `speed` times as fast. `connect` is then for those that were connected when it began; `events` must be none.
 
-    `slow_readers` stop reading once connected, `half_open` fall silent for `half_open_s`, once. With `churn_period_s`
+    `slow_readers` stop reading once connected, `half_open` fall silent for `half_open_s`, once, at a moment drawn from
+    `half_open_within_s` after their welcome. `connects_at_once` bounds the handshakes under way. With `churn_period_s`
     each device leaves and comes back that often. `max_in_flight` bounds the unanswered events of one device, `store`
     what it keeps beyond that. `start_at_ms`: not before this moment. `finish_s`: how long `stop` waits for acks.
     """
@@ -84,6 +83,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     slow_readers: Share = 0.0
     half_open: Share = 0.0
     half_open_s: Annotated[float, Meta(gt=0)] = 120.0
+    half_open_within_s: tuple[Annotated[float, Meta(ge=0)], Annotated[float, Meta(ge=0)]] = (5.0, 60.0)
     churn_period_s: Annotated[float, Meta(ge=0)] = 0.0
     connects_at_once: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     connect_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
@@ -125,7 +125,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
     def half_open_after_s(self, slot: int) -> float:
         """From its welcome to the silence of a half-open device."""
-        least_s, most_s = HALF_OPEN_WITHIN_S
+        least_s, most_s = self.half_open_within_s
         return least_s + (most_s - least_s) * fraction(self.seed, self.first + slot, _MUTE_SALT)
 
     def churn_after_s(self, slot: int) -> float:

@@ -181,6 +181,8 @@ def fleet_options(scenario: Scenario, part: Part, common: Common, acked_file: st
         "slow_readers": fleet.slow_readers,
         "half_open": fleet.half_open,
         "half_open_s": fleet.half_open_s,
+        "half_open_within_s": [fleet.half_open_after_s, fleet.half_open_within_s],
+        "connects_at_once": scenario.connect.at_a_time,
         "churn_period_s": fleet.churn_period_s,
         "acked_file": acked_file,
         **(_replayed(scenario) if scenario.replay.file else {}),

@@ -42,6 +42,10 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     half_open: Annotated[Share, Meta(description="Share of the devices that fall silent once without closing.")] = 0
     half_open_s: Annotated[float, Meta(gt=0, description="How long these are silent.")] = 120
+    half_open_after_s: Annotated[
+        float, Meta(ge=0, description="From its welcome to the silence of such a device, at least.")
+    ] = 5
+    half_open_within_s: Annotated[float, Meta(ge=0, description="The same, at most.")] = 60
     churn_period_s: Annotated[
         float, Meta(ge=0, description="A device leaves and comes back once in so long; 0: it stays.")
     ] = 0
@@ -55,6 +59,14 @@ class Connect(Arrival, frozen=True, forbid_unknown_fields=True):
     ] = "constant"
     rate_per_s: Annotated[float, Meta(ge=0, le=1e9, description="Connects a second.")] = 2000
     within_s: Annotated[float, Meta(gt=0, description="Go on when not all are connected after so long.")] = 600
+    at_a_time: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Handshakes of one fleet process under way at a time; others wait, which counts as latency.",
+        ),
+    ] = 1000
 
 
 class Events(Arrival, frozen=True, forbid_unknown_fields=True):
@@ -235,6 +247,8 @@ def _check(scenario: Scenario, origin: str) -> None:
     total = sum(scenario.fleet.kernels.values())
     if abs(total - 1) > 0.001:
         raise SettingsError("fleet.kernels", f"the shares add up to {total:g}, not to 1 (set in {origin})")
+    if scenario.fleet.half_open_after_s > scenario.fleet.half_open_within_s:
+        raise SettingsError("fleet.half_open_after_s", f"is more than fleet.half_open_within_s (set in {origin})")
     if scenario.deploy is not None:
         scenario.deploy.check(origin)
     if not scenario.replay.file:

@@ -44,6 +44,8 @@ def test_a_shipped_scenario_is_whole(path: Path) -> None:
         ("[[actions]]\nat_s = 1\ndoo = 'cut'", "actions.doo", "did you mean actions.do?"),
         ("[fleet]\ndevices = 0", "", ">= 1"),
         ("[fleet.kernels]\npatent = 1", "", "patent"),
+        ("[connect]\nat_a_time = 0", "", "connect.at_a_time"),
+        ("[fleet]\nhalf_open_after_s = 61", "fleet.half_open_after_s", "more than fleet.half_open_within_s"),
         ("[fleet.kernels]\npatient = 0.5", "fleet.kernels", "add up to 0.5"),
         ("[connect]\nkind = 'constant'\nrate_per_s = 0", "connect", "rate_per_s above 0"),
         ("[connect]\nkind = 'periodic'", "", "periodic"),
@@ -168,3 +170,20 @@ def test_the_expected_time_follows_devices_and_rate() -> None:
     assert expected["connect"] == pytest.approx(21)
     assert expected["measure"] == 60
     assert plan.expected_s(scenario, 5_000, 1)["connect"] == pytest.approx(21)
+
+
+def test_the_fleet_is_told_of_waits_and_limits() -> None:
+    text = "[fleet]\nhalf_open_after_s = 1\nhalf_open_within_s = 3\n[connect]\nat_a_time = 7"
+    scenario = parse(text, "my.toml")
+    given = plan.fleet_options(scenario, plan.parts(scenario, Share())[0], COMMON, "")
+    options = load_fleet_options(msgspec.json.encode(given).decode())
+    assert options.connects_at_once == 7
+    after_s = [options.half_open_after_s(slot) for slot in range(1000)]
+    assert 1 <= min(after_s) < 1.1
+    assert 2.9 < max(after_s) <= 3
+
+
+def test_every_key_is_described_in_the_schema() -> None:
+    kinds = json_schema()["$defs"]
+    for kind, keys in (("Fleet", ("half_open_after_s", "half_open_within_s")), ("Connect", ("at_a_time",))):
+        assert all(kinds[kind]["properties"][key]["description"] for key in keys)
