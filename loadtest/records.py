@@ -87,12 +87,29 @@ class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=
     doubled_ids: list[str] = []
 
 
+class Drained(Struct, frozen=True, omit_defaults=True):
+    """What one gateway of a deploy did: its `state` when it was last asked ("": it could not be), and one of its drain
+    receipts, if it wrote any; its fields have the receipt's names."""
+
+    name: str
+    state: str = ""
+    origin: str = ""
+    outcome: str = ""
+    connections: int = 0
+    sent_away: int = 0
+    leftover: int = 0
+    overrun: int = 0
+    window_s: float = 0.0
+    took_s: float = 0.0
+    highest_per_s: float = 0.0
+
+
 class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=True):
     """A wave of a deploy, told when it is over. `began_ms`: its old tasks were told to go.
 
     `connections` they held then, `window_s` (simulated) their drains were to be spread over, `plan_peak_per_s` what
     they said the highest second would be; None: they could not be asked. `calls_per_s`: polls of the load balancer by
-    all gateways, a simulated second.
+    all gateways, a simulated second. `drains`: of its old and new gateways, and of old ones that are still to come.
     """
 
     time_ms: int
@@ -103,6 +120,7 @@ class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=Tru
     connections: int | None = None
     plan_peak_per_s: float | None = None
     calls_per_s: float = 0.0
+    drains: list[Drained] = []
 
 
 Line = Begin | Told | Process | Kernel | Happened | Judged | Waved

@@ -59,8 +59,10 @@ def search_api(address: str, secret: str, account: str) -> Store:
 
 
 def remove(folders: Sequence[Path], files: Sequence[Path]) -> None:
-    """Remove what was only needed to judge."""
+    """Remove what was only needed to judge; receipts of drains stay, beside the folder they were in."""
     for folder in folders:
+        for receipt in folder.glob("drain-receipt-*"):
+            receipt.rename(folder.with_name(f"{folder.name}.{receipt.name}"))
         shutil.rmtree(folder, ignore_errors=True)
     for file in files:
         file.unlink(missing_ok=True)

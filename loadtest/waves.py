@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from gateway.settings.model import PRESETS
 from loadtest.metrics import Values
-from loadtest.records import Waved
+from loadtest.records import Drained, Waved
 from loadtest.sample import OfKernel
 
 # Connects and lost connections by simulated second, counted since the Unix epoch.
@@ -35,6 +35,7 @@ class Wave(Struct, frozen=True):
     plan_peak_per_s: float | None
     plan_ratio: float | None
     calls_per_s: float
+    drains: list[Drained]
 
 
 class Simulated(Struct, frozen=True):
@@ -78,6 +79,7 @@ def wave(told: Waved, bins: Bins, end_ms: int) -> Wave:
         plan_peak_per_s=planned,
         plan_ratio=peak / planned if planned else None,
         calls_per_s=told.calls_per_s,
+        drains=told.drains,
     )
 
 

@@ -46,6 +46,7 @@ class Leaving:
             if self._options.order == "rolling":
                 await self._deregister()
                 await self._clock.until(self._deregistered_s + self._options.delay_s)
+                await self._rollout.look(self._tasks)
                 if not self._options.faults.reverse_at_s:
                     await self._terminate()
             elif self._options.order == "stop-task":

@@ -13,9 +13,10 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 
 from gateway.connections.token import mint
 from gateway.drain.health import TargetState
@@ -30,7 +31,7 @@ from loadtest.cloud.leaving import Leaving
 from loadtest.cloud.options import Deploy, part
 from loadtest.cloud.tasks import Task
 from loadtest.gateways import GatewayProcess
-from loadtest.records import Waved
+from loadtest.records import Drained, Waved
 
 SERVICE = "gateway"
 STARTS_AT_ONCE = 4
@@ -80,6 +81,7 @@ class Rollout:
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
         self._port = _free_port()
         self._count = 0
+        self._states: dict[str, str] = {}
         self._given = 0
 
     @property
@@ -122,6 +124,16 @@ class Rollout:
     async def _aim(self, urls: list[str]) -> None:
         await self.witness.tell("targets", urls=urls)
 
+    async def look(self, tasks: Iterable[Task]) -> None:
+        """Ask gateways where they stand, and remember it."""
+        asked = list(tasks)
+        answers = await asyncio.gather(*(task.ask("/api/v1/drain", self._token()) for task in asked))
+        self._states |= {
+            task.name: str(answer.get("state", ""))
+            for task, answer in zip(asked, answers, strict=True)
+            if answer is not None
+        }
+
     async def _wave(self, number: int) -> None:
         options = self.options
         old = self.old[part(len(self.old), options.waves, number)]
@@ -141,10 +153,11 @@ class Rollout:
                 await self.clock.sleep(options.faults.receivers_late_s)
                 await self._healthy(new)
             if options.reuse_addresses:
-                await self._reuse(old, number)
+                new = await self._reuse(old, number)
             await going
         finally:
             going.cancel()
+        await self.look(task for task in self.tasks if not task.gateway.ended.is_set())
         took_s = self.clock.now_s() - began_s
         self.witness.record(
             Waved(
@@ -156,10 +169,20 @@ class Rollout:
                 connections=planned.connections,
                 plan_peak_per_s=planned.peak_per_s,
                 calls_per_s=(self._elb.calls - calls) / took_s,
+                drains=await asyncio.to_thread(self._drains, [*old, *new]),
             )
         )
 
-    async def _reuse(self, old: Sequence[Task], number: int) -> None:
+    def _drains(self, tasks: Sequence[Task]) -> list[Drained]:
+        """What these gateways did so far, from the receipts in their folders."""
+        found = []
+        for task in tasks:
+            state = self._states.get(task.name, "")
+            receipts = sorted(task.gateway.folder.glob("drain-receipt-*.json"))
+            found += [_drained(task.name, state, receipt) for receipt in receipts] or [Drained(task.name, state)]
+        return found
+
+    async def _reuse(self, old: Sequence[Task], number: int) -> list[Task]:
         """Newborns at the addresses of tasks that are gone, while these are still listed as draining."""
         await asyncio.gather(*(task.gateway.ended.wait() for task in old))
         await asyncio.gather(*(task.close() for task in old))
@@ -167,7 +190,9 @@ class Rollout:
         new = await self._launch([task.address for task in old])
         # Long enough for some polls that find the address draining.
         await self.clock.sleep(30)
+        await self.look(new)
         await self._register(new)
+        return new
 
     async def _launch(self, addresses: Iterable[Address]) -> list[Task]:
         """Start a task at each address, not registered yet. Raises GatewayError."""
@@ -224,12 +249,8 @@ class Rollout:
     async def _planned(self, old: Sequence[Task]) -> Planned:
         """What the old gateways say of the drain that is about to come."""
         options = self.options
-        token = mint(
-            {"sub": "loadtest", "account": self._start.account, "scope": "admin", "exp": time.time() + 3600},
-            self._start.secret.encode(),
-        )
         path = f"/api/v1/drain/plan?tasks={len(old)}"
-        plans = await asyncio.gather(*(task.ask(path, token) for task in old))
+        plans = await asyncio.gather(*(task.ask(path, self._token()) for task in old))
         found = [plan for plan in plans if plan is not None]
         if not found:
             return Planned(max(1.0, options.delay_s - MARGIN_S), None, None)
@@ -238,6 +259,10 @@ class Rollout:
         connections = round(sum(plan["connections"] / plan["tasks"] for plan in found))
         peak_per_s = sum(plan["peak_reconnects_per_s"] for plan in found) / len(found)
         return Planned(window_s, connections, peak_per_s)
+
+    def _token(self) -> str:
+        claims = {"sub": "loadtest", "account": self._start.account, "scope": "admin", "exp": time.time() + 3600}
+        return mint(claims, self._start.secret.encode())
 
     def _address(self) -> Address:
         """Of each task its own, as with network mode awsvpc: all listen on the same port."""
@@ -256,6 +281,12 @@ class Planned(NamedTuple):
     window_s: float
     connections: int | None
     peak_per_s: float | None
+
+
+def _drained(name: str, state: str, receipt: Path) -> Drained:
+    fields = msgspec.json.decode(receipt.read_bytes(), type=dict[str, Any])
+    known = {key: fields[key] for key in Drained.__struct_fields__ if key in fields}
+    return msgspec.convert({**known, "name": name, "state": state}, Drained)
 
 
 # A part of loopback for each process that deploys, so that two of them do not meet.

@@ -116,6 +116,7 @@ def _sections(runs: Sequence[Run]) -> list[str]:
         side("Thresholds", [tables.thresholds(result.verdicts) for result in results]),
         '<section><h2>Over time</h2><div id="charts"></div></section>',
         side("Waves", [tables.waves(result.waves) for result in results]),
+        side("Drains", [tables.drains(result.waves) for result in results]),
         side("Devices by kernel", [tables.kernels(result.kernels) for result in results]),
         f"<section><h2>Figures</h2>{tables.figures(results)}</section>",
         side(

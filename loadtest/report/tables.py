@@ -99,6 +99,27 @@ def waves(of: Sequence[Wave]) -> str:
     return table(heads.split(","), rows, "Simulated seconds")
 
 
+def drains(of: Sequence[Wave]) -> str:
+    """What each gateway of a deploy did; empty without one."""
+    rows: list[list[str | Cell]] = [
+        [
+            (number(wave.number), "n"),
+            one.name,
+            one.state,
+            one.origin,
+            one.outcome,
+            *(
+                (number(value), "n")
+                for value in (one.connections, one.sent_away, one.leftover, one.overrun, one.window_s, one.took_s)
+            ),
+        ]
+        for wave in of
+        for one in wave.drains
+    ]
+    heads = "wave,gateway,state,begun by,outcome,connections,sent away,left over,overrun,window s,took s"
+    return table(heads.split(","), rows, "As their receipts say; simulated seconds") if rows else ""
+
+
 def kernels(of: Mapping[str, OfKernel]) -> str:
     """How the devices of each kernel came through; 1006 only where the device did not break the connection itself."""
     if not of or all(not one.devices for one in of.values()):
