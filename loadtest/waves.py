@@ -53,7 +53,7 @@ class Simulated(Struct, frozen=True):
 
 def judge(told: Sequence[Waved], bins: Bins, end_ms: int | None) -> list[Wave]:
     """All waves. What devices do after one is still its doing, until the next one begins; `end_ms` ends the last."""
-    ends = [later.began_ms for later in told[1:]] + [end_ms or 0]
+    ends = [*(later.began_ms for later in told[1:]), end_ms or 0][: len(told)]
     return [wave(one, bins, max(end, one.time_ms)) for one, end in zip(told, ends, strict=True)]
 
 
