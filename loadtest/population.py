@@ -84,7 +84,8 @@ class Population:
         self._retries = array("H", bytes(2 * count))
         self._kernels = [KERNELS[name] for name in options.kernels]
         self._kernel_of = array("B", (options.kernel(slot) for slot in range(count)))
-        self._faults = array("B", (options.faults(slot) for slot in range(count)))
+        self.faulty = array("B", (options.faults(slot) for slot in range(count)))
+        self._faults = self.faulty[:]  # what of it is still to come
         self._waiting: deque[int] = deque()
         self._opening = Opening()
         states = self.states = Phases(list(options.kernels), self._kernel_of)
@@ -255,6 +256,7 @@ class Population:
             return
         self._target[slot] = index
         device = Device(self, slot, self._connector.request(slot, index))
+        device.deaf = not self._kernels[self._kernel_of[slot]].answers_close
         self.devices[slot] = device
         self._enter(slot, TRYING)
         self._at(slot, self._clock() + self.options.connect_timeout_s)

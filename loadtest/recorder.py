@@ -20,6 +20,13 @@ from loadtest.waves import merged
 # A second is closed when another one so much later has begun: processes do not tell at the same moment.
 LATE_S = 5
 LATENCIES = ("ack", "connect", "gap")
+# From which fields of a sample they are made; of a second those of LATENCIES.
+FIELDS = {
+    "ack": ("ack", "faulty_ack"),
+    "healthy_ack": ("ack",),
+    "connect": ("connect",),
+    "gap": ("gap",),
+}
 # A process that told nothing for so long is not counted as connected any more.
 SILENT_S = 15
 
@@ -44,7 +51,7 @@ class Recorder:
         self.bins: dict[int, list[int]] = {}
         self._settled: list[Mapping[str, OfKernel]] = []
         self.machine = Machine()
-        self.latencies = {name: Latencies() for name in LATENCIES}
+        self.latencies = {name: Latencies() for name in FIELDS}
         self.last: dict[str, Sample] = {}
         self._died: set[str] = set()
         self._open: dict[int, _Open] = {}
@@ -113,8 +120,9 @@ class Recorder:
 
     def _tell(self, sample: Sample) -> None:
         second = (sample.time_ms - 1) // 1000
-        for name in LATENCIES:
-            self.latencies[name].add(getattr(sample, name))
+        for name, fields in FIELDS.items():
+            for field in fields:
+                self.latencies[name].add(getattr(sample, field))
         for number, connects, lost in sample.bins:
             counts = self.bins.setdefault(number, [0, 0])
             counts[0] += connects
@@ -126,7 +134,8 @@ class Recorder:
             self._open[second] = _Open()
             self._close(until=second - LATE_S)
         for name in LATENCIES:
-            self._open[second].latencies[name].add(getattr(sample, name))
+            for field in FIELDS[name]:
+                self._open[second].latencies[name].add(getattr(sample, field))
         self._told[sample.share][second] = sample
 
     def _close(self, until: int) -> None:
@@ -184,7 +193,8 @@ class Recorder:
 def latency_figures(recorder: Recorder) -> Values:
     """The percentiles of the whole run."""
     values: Values = {}
-    for name, percents in (("ack", (50, 99, 99.9, 100)), ("connect", (50, 99, 100)), ("gap", (50, 99, 100))):
+    for name in FIELDS:
+        percents = (50, 99, 99.9, 100) if name == "ack" else (50, 99, 100)
         found = recorder.latencies[name].percentiles_ms(*percents)
         for percent, value in zip(percents, found, strict=True):
             word = "max" if percent == 100 else f"p{percent:g}".replace(".", "")

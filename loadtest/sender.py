@@ -30,7 +30,8 @@ Report = Callable[[int, Sequence[int]], None]
 class Sender:
     """The events of all devices. Moments are seconds of the fleet's clock, `wall_s` later by the wall clock.
 
-    `mute` is a column by slot: SILENT: nothing can be written now. `report` is told the numbers of lost events.
+    Columns by slot: `mute`, SILENT: nothing can be written now; `faulty`, not 0: its latencies are counted apart.
+    `report` is told the numbers of lost events.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Sender:
         wheel: TimingWheel,
         devices: Sequence[Device | None],
         mute: array[int],
+        faulty: array[int],
         *,
         first: int,
         window: int,
@@ -57,6 +59,7 @@ class Sender:
         self._wheel = wheel
         self._devices = devices
         self._mute = mute
+        self._faulty = faulty
         self._first = first
         self._window = window
         self._wall_s = wall_s
@@ -132,7 +135,8 @@ class Sender:
         self._retry_s[slot] = 0.0
 
     def acked(self, slot: int, ack: Ack, now_s: float) -> None:
-        ledger, number_of, record = self.ledger, self._events.number_of, self._tally.ack.record
+        ledger, number_of = self.ledger, self._events.number_of
+        record = (self._tally.faulty_ack if self._faulty[slot] else self._tally.ack).record
         for name in ack.ids:
             number = number_of(name)
             intended_s = ledger.ack(slot, number) if number is not None else None

@@ -64,7 +64,7 @@ class Bins:
 
 
 class Tally:
-    """Counters since the start; latencies of the current second (`ack` from the intended moment of the event).
+    """Counters since the start; latencies of the current second (those of Sample).
 
     `abnormal` counts by kernel (its place among the fleet's) the connections that ended without a close frame although
     the device did not break them.
@@ -79,6 +79,7 @@ class Tally:
         self.refused: Counter[int] = Counter()
         self.goaways = 0
         self.ack = Second()
+        self.faulty_ack = Second()
         self.connect = Second()
         self.gap = Second()
 

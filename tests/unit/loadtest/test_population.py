@@ -198,6 +198,7 @@ class World:
                 population.wheel,
                 population.devices,
                 population.mute,
+                population.faulty,
                 first=0,
                 window=self.options.max_in_flight,
                 wall_s=1e9,
@@ -371,3 +372,23 @@ def test_a_connect_that_waits_for_its_turn_counts_from_its_intended_moment() -> 
     found = connects_of(world)
     assert found.count == DEVICES
     assert found.percentiles_ms(100)[0] == pytest.approx(1000 * DEVICES, rel=0.1)
+
+
+def test_what_faulty_devices_wait_for_is_counted_apart() -> None:
+    world = World(Random(1), events={"period_s": 1}, half_open=0.5, half_open_s=5, half_open_within_s=[1, 2])
+    world.server.kind = True
+    world.population.connect(world.now_s)
+    world.population.sender.begin(world.now_s, world.now_s)
+    for _ in range(100):
+        world.pass_s(0.2)
+        for wire in list(world.server.wires):
+            ids, wire.unanswered = wire.unanswered, []
+            if ids:
+                wire.say(frame({"type": "ack", "ids": ids, "durability": "indexed"}))
+    healthy, faulty = Latencies(), Latencies()
+    healthy.add(world.tally.ack.take())
+    faulty.add(world.tally.faulty_ack.take())
+    assert healthy.count + faulty.count == world.ledger.acked
+    assert (healthy.percentiles_ms(100)[0] or 0) < 500
+    # It fell silent and woke up: what it wanted to send meanwhile came late, and is its own.
+    assert (faulty.percentiles_ms(100)[0] or 0) > 4000

@@ -203,3 +203,13 @@ def test_a_sample_without_a_name_of_its_own_is_one_share() -> None:
     made = recorder(told(0, connected=1), told(1, connected=2))
     assert list(made.last) == ["fleet-1.1"]
     assert isinstance(made.last["fleet-1.1"], Sample)
+
+
+def test_the_latencies_of_healthy_devices_stand_alone() -> None:
+    made = recorder(told(0, ack=encoded(10, 20, 30), faulty_ack=encoded(9000)))
+    [second] = made.seconds()
+    assert second.ack_max_ms == pytest.approx(9000, rel=0.01)
+    values = figures(made, [second])
+    assert values["ack_max_ms"] == pytest.approx(9000, rel=0.01)
+    assert values["healthy_ack_max_ms"] == pytest.approx(30, rel=0.01)
+    assert values["healthy_ack_p50_ms"] == pytest.approx(20, rel=0.01)
