@@ -36,6 +36,9 @@ PAUSED_RATE: Final = 16  # above bytes_per_s
 PAUSED_WRITE: Final = 32  # the peer does not read what we send
 PAUSED: Final = PAUSED_PRESSURE | PAUSED_RATE | PAUSED_WRITE
 
+# FIN and pong, masked and without a payload; then the mask (RFC 6455, 5.2).
+_EMPTY_PONG: Final = b"\x8a\x80"
+_EMPTY_PONG_BYTES: Final = 6
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -63,6 +66,9 @@ class Websocket(asyncio.Protocol):
         hub, slot = self.hub, self.slot
         table, now_s = hub.table, hub.now_s
         table.heard_s[slot] = now_s
+        # All that most devices send for hours: the answer to an empty ping.
+        if len(data) == _EMPTY_PONG_BYTES and data.startswith(_EMPTY_PONG) and self._buffer is None is self._inflated:
+            return
         if hub.byte_s:
             arrival_s = table.bytes_s[slot] = next_arrival(table.bytes_s[slot], now_s, len(data) * hub.byte_s)
             if arrival_s - now_s > hub.bytes_burst_s:
