@@ -75,7 +75,11 @@ class Happened(Struct, frozen=True, tag="event", tag_field="line", omit_defaults
 
 
 class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=True):
-    """Loss and doubling over all stores. `lost_ids` are the first ones, as `device id`."""
+    """Loss and doubling over all stores. `lost_ids` are the first ones, as `device id`.
+
+    `through` are the search addresses that were asked; none: the data folders of the share's own gateways were read.
+    Shares that asked the same addresses looked at the same events.
+    """
 
     time_ms: int
     acked: int
@@ -85,9 +89,10 @@ class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=
     copies: int
     lost_ids: list[str] = []
     doubled_ids: list[str] = []
+    through: list[str] = []
 
 
-class Drained(Struct, frozen=True, omit_defaults=True):
+class Drained(Struct, frozen=True):
     """What one gateway of a deploy did: its `state` when it was last asked ("": it could not be), and one of its drain
     receipts, if it wrote any; its fields have the receipt's names."""
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from loadtest import thresholds, waves
 from loadtest.metrics import FIGURES, Values
 from loadtest.recorder import Recorder, latency_figures
-from loadtest.records import Happened
+from loadtest.records import Happened, Judged
 from loadtest.sample import OfKernel
 from loadtest.series import Second, Usage
 from loadtest.thresholds import Verdict
@@ -71,7 +71,7 @@ def result(recorder: Recorder, seconds: list[Second]) -> Result:
         closed=recorder.by_code("closed"),
         refused=recorder.by_code("refused"),
         lost_ids=[name for judged in recorder.judged for name in judged.lost_ids],
-        doubled_ids=[name for judged in recorder.judged for name in judged.doubled_ids],
+        doubled_ids=list(dict.fromkeys(name for judged in recorder.judged for name in judged.doubled_ids)),
         processes=recorder.usage(),
         events=recorder.events,
         machines=[begin.machine for begin in recorder.begins],
@@ -116,13 +116,24 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
     values.update(latency_figures(recorder))
     if recorder.judged:
         values["lost"] = totals["lost"] + sum(judged.lost for judged in recorder.judged)
-        values["doubled"] = sum(judged.doubled for judged in recorder.judged)
-        values["copies"] = sum(judged.copies for judged in recorder.judged)
+        values["doubled"] = _over_stores(recorder.judged, "doubled")
+        values["copies"] = _over_stores(recorder.judged, "copies")
     values.update(_over_time(recorder, seconds))
     values["abnormal_close"] = waves.abnormal(recorder.kernels())
     if recorder.waves:
         values.update(waves.figures(_waves(recorder), recorder.waves[0].speed, values))
     return values
+
+
+def _over_stores(found: list[Judged], name: str) -> int:
+    """A count over all stores: of shares that looked into the same ones the greatest, since the last saw the most."""
+    own = sum(getattr(judged, name) for judged in found if not judged.through)
+    seen: dict[tuple[str, ...], int] = {}
+    for judged in found:
+        if judged.through:
+            key = tuple(judged.through)
+            seen[key] = max(seen.get(key, 0), getattr(judged, name))
+    return own + sum(seen.values())
 
 
 def _over_time(recorder: Recorder, seconds: list[Second]) -> Values:

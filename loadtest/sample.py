@@ -27,10 +27,10 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     `closed` counts websockets that ended, by close code (1006: none was seen); `unexpected` those of them that neither
     the device nor a goaway began. `refused` counts refused handshakes by HTTP status (0: none was seen). Events:
     sent = acked + nacked + in_flight + stored (waiting on the device, offline or for a retry) + lost. Histograms are
-    HdrHistogram's compressed base64 form, in µs: `ack` from the *intended* time of an event to its ack, for slow readers
-    and half-open devices in `faulty_ack` instead, `connect` from the *intended* time of a connect to its `welcome` (of
-    a device that was refused: of the attempt that succeeded), `gap` from a lost connection to the next one. `bins` are
-    those of this second, which may reach into the ones before and after it.
+    HdrHistogram's compressed base64 form, in µs: `ack` from the *intended* time of an event to its ack (of slow readers
+    and half-open devices: `faulty_ack`), `connect` from the *intended* time of a connect to its `welcome` (of a device
+    that was refused: of the attempt that succeeded), `gap` from a lost connection to the next one. `bins` are those of
+    this second, which may reach into the ones before and after it.
     """
 
     share: str

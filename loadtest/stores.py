@@ -11,6 +11,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from gateway.connections.token import mint
 from gateway.errors import UnreachableError
 from loadtest.records import Judged
@@ -30,9 +32,10 @@ async def judge(
     """
     stores = [data_folder(folder, account) for folder in folders]
     stores += [search_api(address, secret, account) for address in operations]
-    return await asyncio.to_thread(
+    judged = await asyncio.to_thread(
         judge_union, stores, acked_files(acked, account), events, time.time_ns() // 1_000_000
     )
+    return judged if folders else replace(judged, through=sorted(operations))
 
 
 def search_api(address: str, secret: str, account: str) -> Store:

@@ -213,3 +213,19 @@ def test_the_latencies_of_healthy_devices_stand_alone() -> None:
     assert values["ack_max_ms"] == pytest.approx(9000, rel=0.01)
     assert values["healthy_ack_max_ms"] == pytest.approx(30, rel=0.01)
     assert values["healthy_ack_p50_ms"] == pytest.approx(20, rel=0.01)
+
+
+def test_shares_that_looked_into_the_same_stores_count_what_they_saw_once() -> None:
+    first = judged(lost=1, doubled=2, copies=3, doubled_ids=["a 1"], through=["http://b", "http://c"])
+    last = judged(lost=1, doubled=3, copies=5, doubled_ids=["a 1", "a 2"], through=["http://b", "http://c"])
+    found = result(recorder(begin("1/2"), begin("2/2"), first, last), [])
+    assert (found.figures["lost"], found.figures["doubled"], found.figures["copies"]) == (2, 3, 5)
+    assert found.doubled_ids == ["a 1", "a 2"]
+    elsewhere = judged(doubled=1, copies=1, through=["http://d"])
+    values = figures(recorder(begin(), first, last, elsewhere), [])
+    assert (values["doubled"], values["copies"]) == (4, 6)
+
+
+def test_shares_with_gateways_of_their_own_add_up() -> None:
+    values = figures(recorder(begin("1/2"), begin("2/2"), judged(doubled=2, copies=1), judged(doubled=1)), [])
+    assert (values["doubled"], values["copies"]) == (3, 1)
