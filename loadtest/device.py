@@ -53,10 +53,11 @@ class Device(asyncio.Protocol):
     """A connection, from the first packet to its end.
 
     `code` is the close code (1006: no close frame was seen), `clean` whether the server sent a close frame, `ours`
-    whether this end began to close; `goaway_ms` is what a goaway told to wait, -1: there was none.
+    whether this end began to close, `deaf` whether it never answers a close frame; `goaway_ms` is what a goaway told to
+    wait, -1: there was none.
     """
 
-    __slots__ = ("_buffer", "clean", "code", "goaway_ms", "ours", "owner", "slot", "state", "transport")
+    __slots__ = ("_buffer", "clean", "code", "deaf", "goaway_ms", "ours", "owner", "slot", "state", "transport")
 
     def __init__(self, owner: Owner, slot: int, request: bytes) -> None:
         self._buffer = request
@@ -65,6 +66,7 @@ class Device(asyncio.Protocol):
         self.state = CONNECTING
         self.code = ABNORMAL
         self.clean = False
+        self.deaf = False
         self.ours = False
         self.goaway_ms = -1
         self.transport: asyncio.Transport | None = None
@@ -190,9 +192,10 @@ class Device(asyncio.Protocol):
             self._broken()
             return False
         if not self.ours:
-            # RFC 6455, 5.5.1: an endpoint that receives a Close frame and has not sent one MUST send one in response.
-            self.transport.write(masked_frame(payload[:2], 0x88))
-            self.state = LEAVING
+            if not self.deaf:
+                # RFC 6455, 5.5.1: an endpoint that receives a Close frame and has not sent one MUST send one back.
+                self.transport.write(masked_frame(payload[:2], 0x88))
+                self.state = LEAVING
             self.code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
             self.clean = True
         return True

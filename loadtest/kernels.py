@@ -36,13 +36,14 @@ class Kernel(NamedTuple):
 
     `obeys_goaway`: the device leaves at once when the server says goaway. `notices_silence`: it ends a connection on
     which the server has not been heard for long. `device_class` is what the token of such a device says, so that a
-    server can close its connection in a way it survives.
+    server can close its connection in a way it survives. Not `answers_close`: it goes on as if there had been none.
     """
 
     next_attempt: Callable[[int, float, Ended, Random], tuple[float | None, int]]
     obeys_goaway: bool = False
     notices_silence: bool = False
     device_class: str = ""
+    answers_close: bool = True
 
 
 PATIENT_FIRST_S = 1.0
@@ -130,6 +131,7 @@ KERNELS: dict[str, Kernel] = {
     "arduino": Kernel(arduino, device_class="arduino"),
     "browser": Kernel(browser, device_class="browser"),
     "naive": Kernel(naive),
+    "deaf": Kernel(arduino, answers_close=False),
 }
 
 

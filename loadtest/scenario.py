@@ -20,7 +20,7 @@ from loadtest.arrivals import Arrival
 from loadtest.cloud.options import Deploy
 
 Share = Annotated[float, Meta(ge=0, le=1)]
-Kernel = Literal["patient", "esp-idf", "arduino", "browser", "naive"]
+Kernel = Literal["patient", "esp-idf", "arduino", "browser", "naive", "deaf"]
 How = Literal["reset", "fin", "silent"]
 
 

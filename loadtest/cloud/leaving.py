@@ -3,7 +3,7 @@
 `rolling`: deregistered, draining for the delay, SIGTERM. `stop-task` (StopTask): SIGTERM first, deregistered a moment
 later. `spot` (Fargate Spot): SIGTERM, still registered until the task is gone. In all of them the load balancer cuts
 what is still connected eight seconds after both SIGTERM and the end of the delay, and SIGKILL follows the stop
-time-out. Times are simulated seconds.
+time-out. Times are simulated seconds, but for the ten before SIGKILL: a process needs them to end, at any speed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.drain.health import TargetState
+from gateway.drain.window import BEFORE_KILL_S
 from loadtest.cloud.tasks import Task
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Leaving:
         await asyncio.gather(*(task.close() for task in self._tasks))
 
     async def _end(self, task: Task, began_s: float) -> None:
-        kill_s = began_s + self._options.stop_timeout_s
+        # Of the stop time-out the gateway keeps the last part for its stores, and these are no faster than they are.
+        kill_s = began_s + self._options.stop_timeout_s - BEFORE_KILL_S + BEFORE_KILL_S * self._clock.speed
         if self._options.order == "rolling":
             if await self._ended(task, began_s + CUT_S):
                 return

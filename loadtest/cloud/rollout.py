@@ -37,6 +37,8 @@ SERVICE = "gateway"
 STARTS_AT_ONCE = 4
 # Simulated; a new task that is not healthy by then fails the deploy.
 HEALTHY_WITHIN_S = 600.0
+# Simulated; with a poll each five seconds, jittered.
+SOME_POLLS_S = 20.0
 # What a gateway keeps free at the end of the delay when nothing says otherwise.
 MARGIN_S = 15.0
 # connections.close_timeout_s at full speed, and the least that a busy machine needs.
@@ -188,10 +190,10 @@ class Rollout:
         await asyncio.gather(*(task.close() for task in old))
         self._mark(number, f"{len(old)} new tasks start at the addresses of the old ones")
         new = await self._launch([task.address for task in old])
-        # Long enough for some polls that find the address draining.
-        await self.clock.sleep(30)
-        await self.look(new)
+        # Long enough for some polls that find the address draining, and some that find it healthy.
+        await self.clock.sleep(SOME_POLLS_S)
         await self._register(new)
+        await self.clock.sleep(SOME_POLLS_S)
         return new
 
     async def _launch(self, addresses: Iterable[Address]) -> list[Task]:

@@ -1,0 +1,65 @@
+"""A small deploy as a person runs it, played many times faster, and what its result says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+DEVICES = 40
+WITHIN_S = 100
+SMALL = (
+    "deploy.speed=60",
+    "deploy.delay_s=120",
+    "deploy.before_s=10",
+    "deploy.after_s=40",
+    "connect.rate_per_s=200",
+    "events.period_s=2",
+    "run.settle_s=20",
+)
+
+
+class Played:
+    """The result of a deploy. `figures` are its figures, `drains` what each gateway said of its drains, by wave."""
+
+    def __init__(self, result: dict[str, Any], folder: Path) -> None:
+        self.result = result
+        self.folder = folder
+        self.figures: dict[str, float | None] = result["figures"]
+        self.waves: list[dict[str, Any]] = result["waves"]
+        self.kernels: dict[str, dict[str, int]] = result["kernels"]
+
+    @property
+    def drains(self) -> list[dict[str, Any]]:
+        return [drain for wave in self.waves for drain in wave["drains"]]
+
+    def begun_by(self, origin: str) -> list[dict[str, Any]]:
+        """The drains that somebody began."""
+        return [drain for drain in self.drains if drain.get("origin") == origin]
+
+    def states(self) -> dict[str, str]:
+        """Where each gateway stood when it was last asked."""
+        return {drain["name"]: drain.get("state", "") for drain in self.drains}
+
+    def happened(self, text: str) -> bool:
+        """Whether a step of the deploy was this."""
+        return any(text in event["text"] for event in self.result["events"] if event["what"] == "wave")
+
+
+def deploy(folder: Path, *settings: str, devices: int = DEVICES) -> Played:
+    """Play it; asserts what must hold whatever goes wrong: all are back, nothing is lost, nothing is there twice."""
+    command = [sys.executable, "-m", "loadtest.cli", "run", "deploy", "--json", "--out", str(folder), "--seed", "7"]
+    for setting in (*SMALL, f"fleet.devices={devices}", "thresholds=[]", *settings):
+        command += ["--set", setting]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    logs = "".join(f"{log.name}: {log.read_text()[-2000:]}" for log in sorted(folder.glob("*.log")))
+    assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr}{logs}"
+    played = Played(json.loads(done.stdout), folder)
+    figures = played.figures
+    assert figures["sent"]
+    assert (figures["lost"], figures["doubled"], figures["unaccounted"]) == (0, 0, 0), played.result
+    assert figures["connected"] == figures["devices"] == devices, f"{played.result['kernels']}{played.waves}{logs}"
+    assert figures["processes_died"] == 0, logs
+    return played
