@@ -26,6 +26,7 @@ import uvloop
 
 from gateway.errors import HeiwaError, SettingsError
 from loadtest import fleet_options, replay, sample
+from loadtest.acked import AckedFile
 from loadtest.connector import Connector
 from loadtest.events import Events
 from loadtest.fleet_options import Options
@@ -68,6 +69,7 @@ class Fleet:
         if recorded is not None:
             self._replayer = self.population.guide = Replayer(recorded, self.population, connector.token)
             connector.recorded_classes = recorded.classes_of(options.first, options.devices)
+        self._acked = AckedFile(options, self._run, self.sender.ledger) if options.acked_file else None
         self._deadline_s = math.inf
         self._cut_short = False
         self._mourned = 0
@@ -218,20 +220,9 @@ class Fleet:
 
     def _end(self) -> None:
         self._emit(round((time.monotonic() + self._wall_s) * 1000))
-        if self.options.acked_file:
-            self._write_acked(Path(self.options.acked_file))
+        if self._acked is not None:
+            self._acked.finish()
         self.ended.set()
-
-    def _write_acked(self, path: Path) -> None:
-        """A line a device: account, device, what its ids begin with, the numbers acked (`1-7,9`), with tabs between."""
-        options, ledger = self.options, self.sender.ledger
-        part = path.with_name(f"{path.name}.part")
-        with part.open("w") as file:
-            for slot in range(options.devices):
-                ranges = ledger.acked_ranges(slot)
-                if ranges:
-                    file.write(f"{options.account}\t{options.name(slot)}\t{self._run}\t{ranges}\n")
-        part.replace(path)
 
     # Output
 
@@ -245,11 +236,20 @@ class Fleet:
             self._lost_named += len(named)
             self.tell("lost", account=self.options.account, device=self.options.name(slot), ids=named, why=why)
 
+    def _keep_acked(self) -> None:
+        """Before a sample tells of them: what a sample counted can be judged, however this process ends."""
+        try:
+            if self._acked is not None:
+                self._acked.flush()
+        except OSError as error:
+            self.tell("acked_file", error=str(error))
+
     def _sample_at(self) -> None:
         """Samples end at whole seconds of the wall clock, so that those of several processes lie together."""
         self._next_sample_ms = (math.floor(time.monotonic() + self._wall_s) + 1) * 1000
 
     def _emit(self, time_ms: int) -> None:
+        self._keep_acked()
         tally, ledger, counts = self._tally, self.sender.ledger, self.population.counts
         self._write(
             sample.encode(

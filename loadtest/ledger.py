@@ -24,6 +24,8 @@ class Ledger:
         self._floor = array("I", bytes(4 * devices))  # none up to here is stored
         self.flying = array("I", bytes(4 * devices))
         self.stored = array("I", bytes(4 * devices))
+        # What was acked since somebody took it, as slot << 32 | number; None: nobody does.
+        self.journal: list[int] | None = None
         self.sent = self.acked = self.nacked = self.lost = self.resent = 0
 
     @property
@@ -80,6 +82,8 @@ class Ledger:
         intended_s = self._close(slot, number)
         if intended_s is not None:
             self.acked += 1
+            if self.journal is not None:
+                self.journal.append(slot << 32 | number)
         return intended_s
 
     def refuse(self, slot: int, number: int) -> None:

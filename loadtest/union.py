@@ -113,6 +113,8 @@ def acked_files(paths: Sequence[Path], account: str) -> Pairs:
                 continue
             with path.open(encoding="utf-8") as lines:
                 for line in lines:
+                    if not line.endswith("\n"):
+                        break  # a kill cut it
                     tenant, device, run, ranges = line.rstrip("\n").split("\t")
                     if tenant == account:
                         yield from ((device, f"{run}{number}") for number in _numbers(ranges))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import loadtest
 from gateway.errors import HeiwaError
 from loadtest import folder
 from loadtest.conductor import Conductor, Options
+from loadtest.fleets import STOP_TIMEOUT_S
 from loadtest.live import PlainView
 from loadtest.records import Happened
 from loadtest.result import Result
@@ -246,3 +248,67 @@ async def test_a_fleet_that_does_not_start_says_why(tmp_path: Path) -> None:
 async def test_a_gateway_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(HeiwaError, match=r"connections\.nonsense"):
         await conduct(tmp_path, scenario='[gateways.settings]\n"connections.nonsense" = 1')
+
+
+def lines_of(path: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of one kind that are there by now."""
+    text = (path / folder.SAMPLES).read_text()
+    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in found if line["line"] == kind]
+
+
+def started(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A run that goes on and measures."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadtest.cli", "run", "steady", *QUICK, *arguments, "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    samples = tmp_path / "out" / folder.SAMPLES
+    eventually(lambda: samples.exists() and '"name":"measure"' in samples.read_text(), 60, "it did not begin")
+    return process
+
+
+def test_what_a_killed_fleet_process_had_acknowledged_is_judged(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = started(tmp_path, "--for", "6s", "--set", "fleet.devices_each=15", "--keep-data")
+    name = "fleet-1.1"
+
+    def told() -> int:
+        samples = [line["sample"] for line in lines_of(out, "fleet")]
+        return max((sample.get("acked", 0) for sample in samples if sample["share"] == name), default=0)
+
+    eventually(lambda: told() >= 15, 30, "nothing was acknowledged")
+    [pid] = {line["pid"] for line in lines_of(out, "process") if line["name"] == name}
+    os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 99
+    result = result_of(out)
+    assert (result.figures["processes_died"], result.figures["lost"]) == (1, 0)
+    [judged] = lines_of(out, "judged")
+    assert judged["acked"] >= (result.figures["acked"] or 0) >= 15
+    assert not any("not judged" in event.text for event in result.events)
+    killed = (out / f"{name}.acked").read_text().splitlines()
+    assert sum(line.count(",") + 1 for line in killed) >= 15
+
+
+def test_a_second_ctrl_c_ends_at_once_with_a_report(tmp_path: Path) -> None:
+    process = started(tmp_path, "--for", "10m")
+    out = tmp_path / "out"
+    pids = {line["pid"] for line in lines_of(out, "process") if line["role"] in ("fleet", "gateway")}
+    assert len(pids) == 2
+    # The fleet stands still, so an orderly end would take until it is given up on.
+    [fleet] = {line["pid"] for line in lines_of(out, "process") if line["role"] == "fleet"}
+    os.kill(fleet, signal.SIGSTOP)
+    began_s = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    eventually(lambda: '"name":"stop"' in (out / folder.SAMPLES).read_text(), 30, "it did not begin to stop")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=TIMEOUT_S)
+    assert time.monotonic() - began_s < STOP_TIMEOUT_S / 2
+    assert process.returncode == 1
+    assert "stopped by Ctrl-C" in said
+    assert result_of(out).stopped_by == "stopped by Ctrl-C"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
