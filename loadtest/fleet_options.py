@@ -20,7 +20,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 RECORDED = Path(__file__).parent / "tracks"
 # What is wrong with a device.
 SLOW, HALF_OPEN = 1, 2
-_KERNEL_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = 11, 13, 14, 15
+_KERNEL_SALT, _TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = range(11, 16)
 
 
 class Target(NamedTuple):
@@ -115,6 +115,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
             if left < 0:
                 return index
         return len(self.kernels) - 1
+
+    def trait(self, slot: int) -> float:
+        """What this device's client draws once at its start (kernels.py)."""
+        return fraction(self.seed, self.first + slot, _TRAIT_SALT)
 
     def faults(self, slot: int) -> int:
         """SLOW, HALF_OPEN or 0, drawn by the shares."""

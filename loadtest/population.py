@@ -27,7 +27,6 @@ from loadtest.kernels import KERNELS, Ended
 from loadtest.opening import Opening
 from loadtest.phases import DONE, GIVEN_UP, NEW, TRYING, UP, WAITING, Phases
 from loadtest.sender import SILENT, TICK_S, Sender
-from loadtest.spread import fraction
 from loadtest.tally import Tally
 
 # Longer than a minute, so that a device that sends once a minute is looked at once a minute.
@@ -40,8 +39,6 @@ SILENT_HEARTBEATS = 2.5
 
 # What a load balancer says when it has no target.
 UNAVAILABLE = 503
-
-_TRAIT_SALT = 12
 
 _decode = msgspec.json.Decoder(Welcome | Ack | Nack | Goaway | Error).decode
 
@@ -355,13 +352,14 @@ class Population:
         if self.guide.over(slot):
             return
         kernel = self._kernels[self._kernel_of[slot]]
-        trait = fraction(self.options.seed, self.options.first + slot, _TRAIT_SALT)
         speed = self.options.speed
         asked_ms = ended.goaway_after_ms
         told = ended._replace(
             uptime_s=ended.uptime_s * speed, goaway_after_ms=None if asked_ms is None else round(asked_ms * speed)
         )
-        wait_s, self._retries[slot] = kernel.next_attempt(self._retries[slot], trait, told, self.random)
+        wait_s, self._retries[slot] = kernel.next_attempt(
+            self._retries[slot], self.options.trait(slot), told, self.random
+        )
         if wait_s is None:
             self._enter(slot, GIVEN_UP)
         elif wait_s <= 0:

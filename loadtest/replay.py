@@ -122,7 +122,9 @@ def moments(found: Iterable[Line], numbers: Mapping[str, int], here: Collection[
     for line in found:
         if isinstance(line, Dropped):
             continue
-        device = numbers[line.device]
+        device = numbers.get(line.device)
+        if device is None:
+            continue  # the recording has gone on since it was read
         if isinstance(line, Connected):
             current[device] = line.connection
             yield Moment(line.at_ms, device, CONNECT)

@@ -109,6 +109,12 @@ def test_what_nobody_can_send_again_is_counted_and_said() -> None:
     assert [moment.do for moment in played(*found)] == [CONNECT]
 
 
+def test_a_recording_that_goes_on_is_played_as_far_as_it_was_read() -> None:
+    found = [connect(0, 1), connect(1, 2), say(2, 2)]
+    summary = summary_of(found[:1])
+    assert list(moments(found, summary.numbers, summary.here)) == [Moment(0, 0, CONNECT)]
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"cannot read .*none"):
         replay.scan(tmp_path / "none")
