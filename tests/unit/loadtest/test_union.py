@@ -78,7 +78,8 @@ def test_only_so_many_are_named() -> None:
 
 def test_acked_files_are_read_as_ranges(tmp_path: Path) -> None:
     path = tmp_path / "fleet.acked"
-    path.write_text("loadtest\tdevice-1\trun.\t1-3,5\nother\tdevice-1\trun.\t1-9\nloadtest\tdevice-2\trun.\t7\nloadtest\tdevice-2\trun.\t1")
+    whole = "loadtest\tdevice-1\trun.\t1-3,5\nother\tdevice-1\trun.\t1-9\nloadtest\tdevice-2\trun.\t7\n"
+    path.write_text(f"{whole}loadtest\tdevice-2\trun.\t1")
     assert list(acked_files([path, tmp_path / "none"], ACCOUNT)()) == [
         ("device-1", "run.1"),
         ("device-1", "run.2"),
