@@ -40,7 +40,7 @@ conformance: $(VENV)/.installed-dev ## every case of the Autobahn test suite (ne
 loadtest: $(VENV)/.installed-dev ## install what heiwa-loadtest needs, and list its scenarios
 	@$(BIN)/heiwa-loadtest list
 
-bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (15 minutes)
+bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (35 minutes)
 	@$(BIN)/python -m loadtest.bench
 
 docs: $(VENV)/.installed ## renew the generated pages of docs/

@@ -1,7 +1,7 @@
 """The comparison: one run, one table, each row beside the peers on the same machine at the same time.
 
-`python -m loadtest.bench [--rounds 1] [--connections 15000] [--write docs/benchmarks.md]`. CPU is the server process's
-own clock (user and system), memory its RSS; with more rounds, the median of each number.
+`python -m loadtest.bench [--rounds 3] [--connections 15000] [--write docs/benchmarks.md]`. CPU is the server process's
+own clock (user and system), memory its RSS and its private pages; with more rounds, the median of each number.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from loadtest.bench.peers import build
 
 ROWS = (
     ("rss_bytes", "memory a connection, bytes RSS", 0),
+    ("private_bytes", "the same, private bytes of smaps_rollup", 0),
     ("handshake_us", "CPU a handshake, µs (heiwa: with an HS256 token)", 0),
     ("idle_us_per_s", "idle CPU a connection, µs/s (ping each 25 s)", 2),
     ("echo_us", "CPU a 100 B echo, µs", 1),
@@ -75,7 +76,7 @@ def table(medians: dict[str, dict[str, float]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=15_000)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--write", type=Path)

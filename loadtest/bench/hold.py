@@ -38,13 +38,14 @@ def measure(peer: str, connections: int, idle_s: float, echoes: int, churn: int)
         load = LoadProcess(**options)
         time.sleep(1.5)
         row = {"fresh_rss_mb": server.rss_bytes() / 2**20}
-        fresh, cpu = server.rss_bytes(), server.cpu_s()
+        fresh, private, cpu = server.rss_bytes(), server.private_bytes(), server.cpu_s()
         opened = load.do("connect", count=connections)
         if opened["open"] != connections:
             raise RuntimeError(f"{peer}: only {opened}")
         row["handshake_us"] = (server.cpu_s() - cpu) / connections * 1e6
         load.do("idle", seconds=3)
         row["rss_bytes"] = (server.rss_bytes() - fresh) / connections
+        row["private_bytes"] = (server.private_bytes() - private) / connections
         cpu = server.cpu_s()
         idle = load.do("idle", seconds=idle_s)
         row["idle_us_per_s"] = (server.cpu_s() - cpu) / connections / idle_s * 1e6
