@@ -8,6 +8,7 @@ start as fast as the machine can.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -29,7 +30,7 @@ from loadtest.cloud.elbv2 import Address
 from loadtest.cloud.endpoints import Endpoints
 from loadtest.cloud.leaving import Leaving
 from loadtest.cloud.options import Deploy, part
-from loadtest.cloud.tasks import Task
+from loadtest.cloud.tasks import CHECK_PERIOD_S, Task
 from loadtest.gateways import GatewayProcess
 from loadtest.records import Drained, Waved
 
@@ -39,6 +40,8 @@ STARTS_AT_ONCE = 4
 HEALTHY_WITHIN_S = 600.0
 # Simulated; with a poll each five seconds, jittered.
 SOME_POLLS_S = 20.0
+NOTICED_WITHIN_REAL_S = 5.0
+REGISTERING = "registering"
 # What a gateway keeps free at the end of the delay when nothing says otherwise.
 MARGIN_S = 15.0
 # connections.close_timeout_s at full speed, and the least that a busy machine needs.
@@ -146,6 +149,7 @@ class Rollout:
             self._mark(number, f"{len(coming)} new tasks start")
             new = await self._launch([self._address() for _ in coming])
             await self._register(new, check=not late)
+        await self._noticed(old)
         planned, calls, began_s = await self._planned(old), self._elb.calls, self.clock.now_s()
         began_ms = time.time_ns() // 1_000_000
         leaving = Leaving(self, old, lambda text: self._mark(number, text))
@@ -247,6 +251,18 @@ class Rollout:
                     await self.balancer.becomes(task.address, TargetState.HEALTHY)
         except TimeoutError:
             raise HeiwaError("a new gateway did not pass its health check") from None
+
+    async def _noticed(self, tasks: Iterable[Task]) -> None:
+        """Wait until these have seen themselves healthy, a while at most.
+
+        A process loads its SDK no faster in a faster world, and one that was never healthy does not believe it drains.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NOTICED_WITHIN_REAL_S):
+                for task in tasks:
+                    while self._states.get(task.name) in (None, REGISTERING):
+                        await self.look([task])
+                        await self.clock.sleep(CHECK_PERIOD_S)
 
     async def _planned(self, old: Sequence[Task]) -> Planned:
         """What the old gateways say of the drain that is about to come."""

@@ -1,0 +1,75 @@
+"""Deploys of real gateways in which something goes wrong: with the load balancer's API, its targets or a gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.deploys import DEVICES, deploy
+
+pytestmark = pytest.mark.deploy
+# Where everything happens within seconds, a busy machine must not decide.
+SLOWER = "deploy.speed=20"
+
+
+def test_a_reversal_in_the_middle_keeps_the_rest(tmp_path: Path) -> None:
+    played = deploy(tmp_path / "run", "deploy.faults.reverse_at_s=60")
+    states = played.states()
+    assert (states["gateway-1.1"], states["gateway-1.2"]) == ("serving", "serving")
+    moved = played.figures["connects"] - DEVICES
+    assert 0 < moved < DEVICES
+    assert played.figures["abnormal_close"] == 0
+
+
+def test_without_receivers_the_drain_waits_and_then_goes_on(tmp_path: Path) -> None:
+    played = deploy(tmp_path / "run", "deploy.old=2", "deploy.faults.receivers_late_s=60")
+    drains = played.begun_by("target_health")
+    assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
+    # Who was sent away before there was anyone to take him was refused, and came again.
+    assert played.figures["refused"] > 0
+    assert played.figures["abnormal_close"] == 0
+
+
+def test_two_hundred_other_pollers_do_not_make_anyone_drain(tmp_path: Path) -> None:
+    played = deploy(tmp_path / "run", "deploy.faults.throttled_by=200", "deploy.before_s=60")
+    states = played.states()
+    assert {states[name] for name in ("gateway-1.3", "gateway-1.4")} <= {"serving", "registering"}
+    # All were moved once: by target health or, where no poll came through, by SIGTERM.
+    by_health, by_sigterm = played.begun_by("target_health"), played.begun_by("sigterm")
+    assert sum(drain["sent_away"] for drain in by_health + by_sigterm) >= DEVICES
+    assert played.figures["abnormal_close"] == 0
+
+
+@pytest.mark.parametrize("what", ["credentials", "endpoint"])
+def test_what_is_lost_before_leaves_sigterm(tmp_path: Path, what: str) -> None:
+    played = deploy(tmp_path / "run", f"deploy.faults.{what}=before", SLOWER)
+    assert not played.begun_by("target_health")
+    assert sum(drain["sent_away"] for drain in played.begun_by("sigterm")) == DEVICES
+    assert played.figures["abnormal_close"] == 0
+
+
+@pytest.mark.parametrize("what", ["credentials", "endpoint"])
+def test_what_is_lost_during_a_drain_changes_nothing(tmp_path: Path, what: str) -> None:
+    played = deploy(tmp_path / "run", f"deploy.faults.{what}=during")
+    drains = played.begun_by("target_health")
+    assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
+    assert sum(drain["sent_away"] for drain in drains) == DEVICES
+    assert played.figures["abnormal_close"] == 0
+
+
+def test_a_gateway_that_stands_still_catches_up(tmp_path: Path) -> None:
+    played = deploy(tmp_path / "run", "deploy.faults.stall_at_s=50", "deploy.faults.stall_s=5", SLOWER)
+    drains = played.begun_by("target_health")
+    assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
+    assert played.figures["abnormal_close"] == 0
+
+
+def test_clients_that_never_answer_a_close_are_ended_in_time(tmp_path: Path) -> None:
+    played = deploy(tmp_path / "run", "fleet.kernels={patient=0.8, deaf=0.2}")
+    drains = played.begun_by("target_health")
+    assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
+    assert played.kernels["deaf"]["devices"] > 0
+    assert played.kernels["deaf"]["connected"] == played.kernels["deaf"]["devices"]
+    # They saw a close frame, even if they did not mind it.
+    assert played.figures["abnormal_close"] == 0
