@@ -35,6 +35,10 @@ class UnreachableError(HeiwaError):
     exit_code = 3
 
 
+class RefusedError(HeiwaError):
+    """A gateway that runs will not do what was asked of it."""
+
+
 class SchemaError(HeiwaError):
     """A store was written by a newer version of this program."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 from aiohttp import web
@@ -13,9 +14,9 @@ from gateway.drain.drainer import Origin
 from gateway.drain.receipt import picture
 from gateway.errors import IllegalTransitionError, QueryError
 
-# A plan is played close by close: bounded, so that asking for one does not hold up the loop.
+# A plan is played close by close: bounded, and in a thread, so that asking for one does not hold up the loop.
 MAX_TASKS = 64
-_MAX_CLOSES = 200_000
+_MAX_CLOSES = 500_000
 _MAX_TICKS = 400_000
 _TICKS_PER_S = 4
 
@@ -36,7 +37,7 @@ async def plan(call: Call) -> web.StreamResponse:
         raise QueryError(
             "tasks", f"too large a plan: at most {_MAX_CLOSES:,} connections and {_MAX_TICKS:,} ticks in all"
         )
-    return answer(drainer.plan(window_s, tasks))
+    return answer(await asyncio.to_thread(drainer.planner(window_s, tasks)))
 
 
 async def receipt_picture(call: Call) -> web.StreamResponse:

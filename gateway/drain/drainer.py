@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from random import Random
 
 from gateway.connections.choice import choose
@@ -142,10 +144,13 @@ class Drainer:
         receivers = self._settings.receivers or peers.healthy
         return bound_per_s(receivers, tasks or peers.draining + 1, self._settings.receiver_handshakes_per_s)
 
-    def plan(self, window_s: float | None = None, tasks: int = 1) -> Plan:
-        """What a drain that began now would do; `tasks` like this one at the same time."""
-        bound = self.bound_per_s(tasks)
-        return play(self.remaining, tasks, window_s or self.window_s(), bound, self._chance)
+    def planner(self, window_s: float, tasks: int) -> Callable[[], Plan]:
+        """What a drain over `window_s` that began now would do, with `tasks` like this one at the same time.
+
+        Playing it takes µs a connection: the result may be called in a thread.
+        """
+        chance = Random(self._chance.random())  # noqa: S311 - a play
+        return partial(play, self.remaining, tasks, window_s, self.bound_per_s(tasks), chance)
 
     # Who asks for what
 

@@ -8,13 +8,9 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlencode
 
-from gateway.errors import HeiwaError, SettingsError, UnreachableError
+from gateway.errors import RefusedError, SettingsError, UnreachableError
 
 _TIMEOUT_S = 10.0
-
-
-class RefusedError(HeiwaError):
-    """The gateway will not do what was asked."""
 
 
 class RemoteDrain:
