@@ -18,9 +18,17 @@ _libc = ctypes.CDLL(None)
 
 
 async def start(
-    command: Sequence[str], log: Path, *, stdin: bool = False, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path,
+    *,
+    stdin: bool = False,
+    environment: Mapping[str, str] | None = None,
+    files: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
-    """Standard error goes to `log`, standard output is read by the caller. `environment` None: that of this process."""
+    """Standard error goes to `log`, standard output is read by the caller. `environment` None: that of this process.
+
+    `files` are descriptors that it gets under the same numbers.
+    """
     with log.open("ab") as errors:
         return await asyncio.create_subprocess_exec(
             *command,
@@ -28,6 +36,7 @@ async def start(
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             env=environment,
+            pass_fds=files,
             start_new_session=True,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             limit=LINE_LIMIT_BYTES,

@@ -21,6 +21,7 @@ from msgspec import Struct
 from gateway.errors import HeiwaError
 from loadtest import folder as run_folder
 from loadtest import machine, plan, preflight, stores
+from loadtest.cloud import fronts
 from loadtest.cloud.rollout import Rollout, Start, Witness
 from loadtest.fleets import COMMAND, FleetProcess
 from loadtest.folder import Journal, Outcome
@@ -109,6 +110,7 @@ class Conductor:
 
     async def _check(self) -> None:
         plan.check_files(self._scenario, self._devices, self._count, machine.file_limit(), machine.system_files_free())
+        fronts.check(self._scenario.deploy, self._devices, machine.file_limit())
         plan.check_memory(self._devices, len(self._parts), self._count, machine.memory_available_bytes())
         for url in self._options.targets:
             await asyncio.to_thread(preflight.check_target, url, self._options.secret, self._scenario.fleet.account)
@@ -123,7 +125,7 @@ class Conductor:
         self._phase("fleet")
         urls = list(self._options.targets) or [gateway.url for gateway in self._gateways]
         if self._rollout is not None:
-            urls = self._rollout.balancer.urls()
+            urls = self._rollout.urls()
         local = all(await asyncio.gather(*(asyncio.to_thread(preflight.is_local, url) for url in urls)))
         run = f"{self._options.seed:x}.{self._options.start_at_ms or _now_ms():x}."
         common = plan.Common(urls, secret, self._options.seed, run, local, self._options.start_at_ms)
@@ -167,7 +169,7 @@ class Conductor:
         scenario, share = self._scenario, self._options.share.number
         assert scenario.deploy is not None
         named = partial(gateway_name, share, out)
-        start = Start(named, secret_file, secret, scenario.fleet.account, scenario.gateways.settings)
+        start = Start(out, named, secret_file, secret, scenario.fleet.account, scenario.gateways.settings)
         witness = Witness(self._tell, self._happen, self._record, self._gateway_started)
         self._rollout = Rollout(scenario.deploy, start, witness)
         await self._rollout.begin()

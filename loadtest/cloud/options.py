@@ -51,6 +51,13 @@ class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "rolling"
     routing: Annotated[Law, Meta(description="How the load balancer chooses.")] = "round_robin"
+    balancer: Annotated[
+        Literal["fleet", "haproxy"],
+        Meta(
+            description="fleet: the devices themselves go where the load balancer would send them; haproxy: through a "
+            "real HAProxy of this machine, for 9,000 devices at most."
+        ),
+    ] = "fleet"
     drain: Annotated[bool, Meta(description="false: the gateways know nothing of the load balancer.")] = True
     stop_timeout_s: Annotated[float, Meta(gt=10, le=120, description="From SIGTERM to SIGKILL (ECS stopTimeout).")] = 30
     health: Annotated[
@@ -72,6 +79,8 @@ class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
         """Raises SettingsError for what does not fit together."""
         if self.waves > min(self.old, self.replacing):
             raise SettingsError("deploy.waves", f"{self.waves} waves need as many gateways (set in {origin})")
+        if self.balancer == "haproxy" and self.routing == "fixed":
+            raise SettingsError("deploy.routing", f"HAProxy does not know which device is which (set in {origin})")
         if self.reuse_addresses and (self.order != "stop-task" or self.new not in (0, self.old)):
             raise SettingsError("deploy.reuse_addresses", f"needs order stop-task and as many new ones ({origin})")
         if self.faults.reverse_at_s and (self.order != "rolling" or self.faults.reverse_at_s >= self.delay_s):

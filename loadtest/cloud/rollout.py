@@ -22,7 +22,7 @@ import msgspec
 from gateway.connections.token import mint
 from gateway.drain.health import TargetState
 from gateway.errors import HeiwaError
-from loadtest.cloud import ecs_records
+from loadtest.cloud import ecs_records, fronts
 from loadtest.cloud.balancer import Balancer, CrowdedElbv2
 from loadtest.cloud.clock import Clock
 from loadtest.cloud.ecs_records import Ecs
@@ -60,8 +60,9 @@ class Witness(NamedTuple):
 
 
 class Start(NamedTuple):
-    """How gateways are started. `name(n)` is the n-th one's name and folder."""
+    """How gateways are started. `name(n)` is the n-th one's name and folder, `folder` the run's."""
 
+    folder: Path
     name: Callable[[int], tuple[str, Path]]
     secret_file: Path
     secret: str
@@ -82,7 +83,8 @@ class Rollout:
         self._elb = CrowdedElbv2(self.clock.now_s, options.faults.throttled_by)
         self._ecs = Ecs()
         self.endpoints = Endpoints(self._elb, self._ecs)
-        self.balancer = Balancer(self._elb, options.delay_s, self._aim)
+        self._front = fronts.make(options, start.folder, witness.tell)
+        self.balancer = Balancer(self._elb, options.delay_s, self._front.aim)
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
         self._port = _free_port()
         self._count = 0
@@ -93,8 +95,13 @@ class Rollout:
     def tasks(self) -> list[Task]:
         return [*self.old, *self.new]
 
+    def urls(self) -> list[str]:
+        """Where devices connect now."""
+        return self._front.urls(self.balancer.urls())
+
     async def begin(self) -> None:
         """The endpoints answer, and the old tasks are healthy. Raises HeiwaError."""
+        await self._front.open()
         self._session = aiohttp.ClientSession()
         await self.endpoints.start()
         self._ecs.services[SERVICE] = [ecs_records.Balancer(self.balancer.group, port=self._port)]
@@ -112,6 +119,7 @@ class Rollout:
         """Nobody is asked or told anything any more; the gateways go on."""
         await asyncio.gather(*(task.close() for task in self.tasks))
         await self.endpoints.close()
+        await self._front.close()
         if hasattr(self, "_session"):
             await self._session.close()
 
@@ -124,10 +132,7 @@ class Rollout:
 
     async def cut(self, task: Task) -> None:
         """The load balancer ends what is still connected to a task."""
-        await self.witness.tell("cut_target", url=task.gateway.url, how="fin")
-
-    async def _aim(self, urls: list[str]) -> None:
-        await self.witness.tell("targets", urls=urls)
+        await self._front.cut(task.gateway.url)
 
     async def look(self, tasks: Iterable[Task]) -> None:
         """Ask gateways where they stand, and remember it."""
@@ -224,6 +229,7 @@ class Rollout:
         self._ecs.add_task(record)
         settings = {
             "connections.close_timeout_s": max(LEAST_CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S / options.speed),
+            **self._front.settings,
             **self._start.settings,
             "drain.enabled": options.drain,
             "drain.speed": options.speed,
