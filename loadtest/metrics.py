@@ -21,6 +21,9 @@ FIGURES: dict[str, Figure] = {
     ),
     "connect_even_per_s": Figure("/s", "Deploy: connections of a wave over its window, simulated; the highest."),
     "connect_peak_ratio": Figure("", "Deploy: highest simulated second over the even rate; the worst wave."),
+    "connect_peak_share": Figure(
+        "", "Deploy: highest simulated second over 1.3 times the even rate (few devices: what chance makes of it)."
+    ),
     "plan_peak_ratio": Figure("", "Deploy: highest simulated second over the planned one; the wave farthest from 1."),
     "balancer_calls_per_s": Figure("/s", "Deploy: polls by all gateways a simulated second; the busiest wave."),
     "reconnect_peak_per_s": Figure("/s", "Most connects in a second of the measured time."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
@@ -13,6 +14,8 @@ from loadtest.sample import OfKernel
 
 # Connects and lost connections by simulated second, counted since the Unix epoch.
 Bins = Mapping[int, Sequence[int]]
+CALM = 1.3
+DEVIATIONS = 4
 
 
 class Wave(Struct, frozen=True):
@@ -20,7 +23,7 @@ class Wave(Struct, frozen=True):
 
     `even_per_s` is what its connections are a second when spread over its window, `peak_per_s` the highest second of
     new connections, `ratio` the latter through the former. `plan_ratio`: the peak through the planned one; None: no
-    plan was to be had.
+    plan was to be had. `share` is the peak through what is allowed: see `allowed_per_s`.
     """
 
     number: int
@@ -32,6 +35,7 @@ class Wave(Struct, frozen=True):
     peak_per_s: int
     peak_at_s: float
     ratio: float | None
+    share: float | None
     plan_peak_per_s: float | None
     plan_ratio: float | None
     calls_per_s: float
@@ -76,11 +80,21 @@ def wave(told: Waved, bins: Bins, end_ms: int) -> Wave:
         peak_per_s=peak,
         peak_at_s=float(peak_at - first),
         ratio=peak / even if even else None,
+        share=peak / allowed_per_s(even) if even else None,
         plan_peak_per_s=planned,
         plan_ratio=peak / planned if planned else None,
         calls_per_s=told.calls_per_s,
         drains=told.drains,
     )
+
+
+def allowed_per_s(even_per_s: float) -> float:
+    """The highest second that is still calm: 1.3 times the even rate; of few devices what chance makes of it.
+
+    Each device comes back at a moment of its own, so that a second's count is about Poisson's: one second of a thousand
+    is more than three standard deviations above the mean. Four are allowed.
+    """
+    return max(CALM * even_per_s, even_per_s + DEVIATIONS * math.sqrt(even_per_s))
 
 
 def _count(found: tuple[int, int]) -> int:
@@ -105,6 +119,7 @@ def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
         "connect_peak_per_s": max(one.peak_per_s for one in waves),
         "connect_even_per_s": max(one.even_per_s for one in waves),
         "connect_peak_ratio": max(ratios, default=None),
+        "connect_peak_share": max((one.share for one in waves if one.share is not None), default=None),
         "plan_peak_ratio": max(plans, key=lambda ratio: abs(ratio - 1), default=None),
         "balancer_calls_per_s": max(one.calls_per_s for one in waves),
         "gap_p50_s": None if p50 is None else p50 / 1000 * speed,

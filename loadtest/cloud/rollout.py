@@ -20,10 +20,12 @@ import aiohttp
 import msgspec
 
 from gateway.connections.token import mint
+from gateway.drain import window
 from gateway.drain.health import TargetState
 from gateway.errors import HeiwaError
+from gateway.settings.model import Drain
 from loadtest.cloud import ecs_records, fronts
-from loadtest.cloud.balancer import Balancer, CrowdedElbv2
+from loadtest.cloud.balancer import POLL_PERIOD_S, Balancer, CrowdedElbv2
 from loadtest.cloud.clock import Clock
 from loadtest.cloud.ecs_records import Ecs
 from loadtest.cloud.elbv2 import Address
@@ -42,8 +44,7 @@ HEALTHY_WITHIN_S = 600.0
 SOME_POLLS_S = 20.0
 NOTICED_WITHIN_REAL_S = 5.0
 REGISTERING = "registering"
-# What a gateway keeps free at the end of the delay when nothing says otherwise.
-MARGIN_S = 15.0
+MARGIN_S = Drain().margin_s
 # connections.close_timeout_s at full speed, and the least that a busy machine needs.
 CLOSE_TIMEOUT_S = 5.0
 LEAST_CLOSE_TIMEOUT_S = 0.25
@@ -277,12 +278,19 @@ class Rollout:
         plans = await asyncio.gather(*(task.ask(path, self._token()) for task in old))
         found = [plan for plan in plans if plan is not None]
         if not found:
-            return Planned(max(1.0, options.delay_s - MARGIN_S), None, None)
+            return Planned(self._usual_window_s(), None, None)
         window_s = sum(plan["window_s"] for plan in found) / len(found)
+        if not options.drain:
+            # They do not know the delay; this is what they would make of it.
+            window_s = self._usual_window_s()
         # Each one plans for all of the wave, as if they held as much as itself.
         connections = round(sum(plan["connections"] / plan["tasks"] for plan in found))
         peak_per_s = sum(plan["peak_reconnects_per_s"] for plan in found) / len(found)
         return Planned(window_s, connections, peak_per_s)
+
+    def _usual_window_s(self) -> float:
+        """What a gateway with default settings makes of the delay."""
+        return window.longest_s(self.options.delay_s, MARGIN_S, POLL_PERIOD_S)
 
     def _token(self) -> str:
         claims = {"sub": "loadtest", "account": self._start.account, "scope": "admin", "exp": time.time() + 3600}

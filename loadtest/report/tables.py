@@ -88,6 +88,7 @@ def waves(of: Sequence[Wave]) -> str:
                 wave.even_per_s,
                 wave.peak_per_s,
                 wave.ratio,
+                wave.share,
                 wave.plan_peak_per_s,
                 wave.plan_ratio,
                 wave.calls_per_s,
@@ -95,7 +96,7 @@ def waves(of: Sequence[Wave]) -> str:
         ]
         for wave in of
     ]
-    heads = "wave,connections,window s,even /s,highest /s,highest / even,planned /s,highest / planned,polls /s"
+    heads = "wave,connections,window s,even /s,highest /s,/ even,/ allowed,planned /s,highest / planned,polls /s"
     return table(heads.split(","), rows, "Simulated seconds")
 
 

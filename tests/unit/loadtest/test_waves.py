@@ -41,6 +41,7 @@ def test_the_worst_wave_counts() -> None:
         "connect_peak_per_s": 60,
         "connect_even_per_s": 8.0,
         "connect_peak_ratio": 7.5,
+        "connect_peak_share": 60 / (8 + 4 * 8**0.5),
         "plan_peak_ratio": 7.5,
         "balancer_calls_per_s": 0.7,
         "gap_p50_s": 1.0,
