@@ -18,7 +18,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help run test soak check conformance loadtest bench lock clean docs
+.PHONY: help run test soak check conformance loadtest demo bench lock clean docs
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -39,6 +39,9 @@ conformance: $(VENV)/.installed-dev ## every case of the Autobahn test suite (ne
 
 loadtest: $(VENV)/.installed-dev ## install what heiwa-loadtest needs, and list its scenarios
 	@$(BIN)/heiwa-loadtest list
+
+demo: $(VENV)/.installed-dev ## a rolling deploy of 4 gateways with 20,000 devices, without the drain and with it (4 minutes)
+	@$(BIN)/heiwa-loadtest run deploy --compare --gateways 4 --devices 20000 --delay 300s --speed 5
 
 bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (35 minutes)
 	@$(BIN)/python -m loadtest.bench

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -12,9 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gateway.drain.curve import curve
 from loadtest.recorder import Recorder
 
 PLAIN_EVERY_S = 5.0
+# So many seconds of new connections are drawn.
+CURVE_S = 40
 
 
 class PlainView:
@@ -56,6 +60,8 @@ class LiveView:
         self._began_s = time.monotonic()
         self._within_s = 1.0
         self._later_s = 0.0
+        self._connects: deque[int] = deque(maxlen=CURVE_S)
+        self._before = 0
 
     def __enter__(self) -> LiveView:
         self._live.start()
@@ -76,6 +82,11 @@ class LiveView:
         table = Table.grid(padding=(0, 2))
         for name, value in rows(recorder, devices):
             table.add_row(Text(name, style="dim"), Text(value))
+        connects = recorder.totals()["connects"]
+        self._connects.append(max(0, connects - self._before))
+        self._before = connects
+        drawn = f"{curve(self._connects, CURVE_S):<{CURVE_S}} {self._connects[-1]:,}, at most {max(self._connects):,}"
+        table.add_row(Text("connects a second", style="dim"), Text(drawn))
         self._live.update(Group(self._head(), table), refresh=True)
 
     def _head(self) -> Table:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.drain.curve import curve
 from gateway.options import Config, Json, Set, print_json
 from gateway.settings.load import load
 from gateway.settings.model import Settings
@@ -30,7 +31,6 @@ Window = Annotated[float | None, typer.Option("--window", min=1, help="Seconds t
 Watching = Annotated[bool, typer.Option("--watch", help="Draw the curve until the drain is over.")]
 
 _EVERY_S = 1.0
-_BARS = " ▁▂▃▄▅▆▇█"
 _TOKEN_LIFE_S = 86_400
 _OVER = ("drained", "exited", "serving", "registering")
 
@@ -95,14 +95,6 @@ def start(
 def cancel(url: Url = "", token: Token = "", config: Config = None, setting: Set = None, as_json: Json = False) -> None:
     """Let the rest stay."""
     _show(_remote(url, token, config, setting).cancel(), as_json)
-
-
-def curve(counts: list[int], width: int) -> str:
-    """Counts over time as one line of blocks, at most `width` of them."""
-    step = max(1, -(-len(counts) // max(1, width)))
-    sums = [sum(counts[begin : begin + step]) for begin in range(0, len(counts), step)]
-    top = max(sums, default=0) or 1
-    return "".join(_BARS[-(-count * (len(_BARS) - 1) // top)] for count in sums)
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("connections.", "*", Layer.SERVICES),
     *_in("locations.", "batch buffer cells event geo outcome query settlement", Layer.CORE),
     *_in("locations.", "*", Layer.SERVICES),
-    *_in("drain.", "health pacer plan polling receipt signals states window", Layer.CORE),
+    *_in("drain.", "curve health pacer plan polling receipt signals states window", Layer.CORE),
     *_in("drain.", "*", Layer.SERVICES),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),
