@@ -133,8 +133,7 @@ def run(
     settings += [f"fleet.devices={devices}"] if devices else []
     settings += [f"run.duration_s={_seconds(duration)}"] if duration else []
     settings += [f"replay.file={json.dumps(str(file), ensure_ascii=False)}"] if file else []
-    name, loaded = _scenario(scenario, settings)
-    settings += _of_deploy(loaded, gateways, delay, speed, bool(target), compare)
+    settings += _of_deploy(_is_deploy(scenario, settings), gateways, delay, speed, bool(target), compare)
     name, loaded = _scenario(scenario, settings)
     recorded = None
     if loaded.replay.file:
@@ -203,9 +202,27 @@ def schema() -> None:
 
 
 def _scenario(given: str, overrides: list[str]) -> tuple[str, Scenario]:
-    import difflib
-
     from loadtest.scenario import parse
+
+    path, text = _text(given)
+    return path.stem, parse(text, path.name, overrides)
+
+
+def _is_deploy(given: str, overrides: list[str]) -> bool:
+    """Whether it has a section [deploy]; what is wrong with the text is said when it is read as a scenario."""
+    import tomllib
+
+    if any(override.startswith("deploy.") for override in overrides):
+        return True
+    try:
+        return "deploy" in tomllib.loads(_text(given)[1])
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _text(given: str) -> tuple[Path, str]:
+    """The file of a scenario and what it says. Raises SettingsError."""
+    import difflib
 
     names = sorted(path.stem for path in SHIPPED.glob("*.toml"))
     path = SHIPPED / f"{given}.toml" if given in names else Path(given)
@@ -214,10 +231,9 @@ def _scenario(given: str, overrides: list[str]) -> tuple[str, Scenario]:
         hint = f"did you mean {near[0]}?" if near else f"those that ship are {', '.join(names)}"
         raise SettingsError("SCENARIO", f"there is no scenario {given!r}; {hint} A file of your own ends in .toml")
     try:
-        text = path.read_text("utf-8")
+        return path, path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError("SCENARIO", f"cannot read {path}: {error}") from error
-    return path.stem, parse(text, path.name, overrides)
 
 
 def _seconds(text: str, option: str = "--for") -> float:
@@ -260,10 +276,10 @@ def _secret(path: Path | None, needed: bool) -> str:
 
 
 def _of_deploy(
-    loaded: Scenario, gateways: int, delay: str, speed: float | None, elsewhere: bool, compare: bool
+    is_one: bool, gateways: int, delay: str, speed: float | None, elsewhere: bool, compare: bool
 ) -> list[str]:
     """What the options of a deploy set. Raises SettingsError for one without a deploy."""
-    if loaded.deploy is None:
+    if not is_one:
         if delay or compare:
             raise SettingsError("--delay" if delay else "--compare", "the scenario has no section [deploy]")
         return [f"replay.speed={speed}"] if speed is not None else []
