@@ -45,6 +45,10 @@ class Owner(Protocol):
     def on_refused(self, device: Device, status: int, retry_after_s: float | None) -> None:
         """No websocket: the answer was not 101 (its status), or there was none (0)."""
 
+    def answers_close(self, device: Device) -> bool:
+        """Whether the device answers the server's close frame."""
+        raise NotImplementedError
+
     def on_ended(self, device: Device) -> None:
         """The websocket is over: see `code`, `clean` and `ours`."""
 
@@ -53,11 +57,10 @@ class Device(asyncio.Protocol):
     """A connection, from the first packet to its end.
 
     `code` is the close code (1006: no close frame was seen), `clean` whether the server sent a close frame, `ours`
-    whether this end began to close, `deaf` whether it never answers a close frame; `goaway_ms` is what a goaway told to
-    wait, -1: there was none.
+    whether this end began to close; `goaway_ms` is what a goaway told to wait, -1: there was none.
     """
 
-    __slots__ = ("_buffer", "clean", "code", "deaf", "goaway_ms", "ours", "owner", "slot", "state", "transport")
+    __slots__ = ("_buffer", "clean", "code", "goaway_ms", "ours", "owner", "slot", "state", "transport")
 
     def __init__(self, owner: Owner, slot: int, request: bytes) -> None:
         self._buffer = request
@@ -66,7 +69,6 @@ class Device(asyncio.Protocol):
         self.state = CONNECTING
         self.code = ABNORMAL
         self.clean = False
-        self.deaf = False
         self.ours = False
         self.goaway_ms = -1
         self.transport: asyncio.Transport | None = None
@@ -192,7 +194,7 @@ class Device(asyncio.Protocol):
             self._broken()
             return False
         if not self.ours:
-            if not self.deaf:
+            if self.owner.answers_close(self):
                 # RFC 6455, 5.5.1: an endpoint that receives a Close frame and has not sent one MUST send one back.
                 self.transport.write(masked_frame(payload[:2], 0x88))
                 self.state = LEAVING

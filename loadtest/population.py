@@ -253,7 +253,6 @@ class Population:
             return
         self._target[slot] = index
         device = Device(self, slot, self._connector.request(slot, index))
-        device.deaf = not self._kernels[self._kernel_of[slot]].answers_close
         self.devices[slot] = device
         self._enter(slot, TRYING)
         self._at(slot, self._clock() + self.options.connect_timeout_s)
@@ -275,6 +274,9 @@ class Population:
         self.devices[device.slot] = None
         self._connector.left(self._target[device.slot])
         self._again(device.slot, Ended(refused_status=status, retry_after_s=retry_after_s))
+
+    def answers_close(self, device: Device) -> bool:
+        return self._kernels[self._kernel_of[device.slot]].answers_close
 
     def on_text(self, device: Device, payload: bytes) -> None:
         try:

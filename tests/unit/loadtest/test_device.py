@@ -48,6 +48,9 @@ class Owner:
     def on_text(self, device: Device, payload: bytes) -> None:
         self.told.append(("text", payload))
 
+    def answers_close(self, device: Device) -> bool:
+        return True
+
     def on_refused(self, device: Device, status: int, retry_after_s: float | None) -> None:
         self.told.append(("refused", status, retry_after_s))
 
