@@ -30,6 +30,13 @@ class Ended(NamedTuple):
     goaway_after_ms: int | None = None
     uptime_s: float = 0.0
 
+    def faster(self, speed: float) -> Ended:
+        """The same in simulated seconds, of which `speed` pass in a real one."""
+        asked_ms = self.goaway_after_ms
+        return self._replace(
+            uptime_s=self.uptime_s * speed, goaway_after_ms=None if asked_ms is None else round(asked_ms * speed)
+        )
+
 
 class Kernel(NamedTuple):
     """`next_attempt(retries, trait, ended, random)` gives the wait in seconds (None: never again) and new `retries`.

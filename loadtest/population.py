@@ -355,12 +355,8 @@ class Population:
             return
         kernel = self._kernels[self._kernel_of[slot]]
         speed = self.options.speed
-        asked_ms = ended.goaway_after_ms
-        told = ended._replace(
-            uptime_s=ended.uptime_s * speed, goaway_after_ms=None if asked_ms is None else round(asked_ms * speed)
-        )
         wait_s, self._retries[slot] = kernel.next_attempt(
-            self._retries[slot], self.options.trait(slot), told, self.random
+            self._retries[slot], self.options.trait(slot), ended.faster(speed), self.random
         )
         if wait_s is None:
             self._enter(slot, GIVEN_UP)
