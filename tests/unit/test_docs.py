@@ -44,7 +44,7 @@ def _blocks(path: Path, language: str) -> Iterator[str]:
 
 LOADTEST = "heiwa-loadtest "
 # Their TOML blocks are scenarios, those of all others are settings.
-SCENARIO_PAGES = ("load-test.md", "record-and-replay.md")
+SCENARIO_PAGES = ("load-test.md", "record-and-replay.md", "rehearse-a-deploy.md")
 
 
 def _console_lines() -> Iterator[tuple[str, str]]:
