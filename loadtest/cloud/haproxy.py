@@ -129,9 +129,9 @@ class Haproxy:
             self._process = await children.start([program, "-db", "-f", str(config)], self.log, files=files)
         try:
             await self._command("show info", START_S)
-        except HaproxyError:
+        except HaproxyError as error:
             await self.stop()
-            raise
+            raise HaproxyError(self._why("show info")) from error
 
     async def stop(self) -> None:
         """End it, and what is connected through it."""
