@@ -12,10 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-import loadtest
 from gateway.errors import HeiwaError
 from loadtest import folder
 from loadtest.conductor import Conductor, Options
@@ -25,28 +23,11 @@ from loadtest.records import Happened
 from loadtest.result import Result
 from loadtest.scenario import parse
 from tests.support import fake_fleet
+from tests.support.loadtests import ROOT, TIMEOUT_S, result_of, run
 from tests.support.program import Program, eventually
 
-ROOT = Path(loadtest.__file__).parents[1]
-TIMEOUT_S = 100
 QUICK = ("--devices", "30", "--for", "3s", "--set", "events.period_s=1", "--seed", "7")
 FAKE = (sys.executable, fake_fleet.__file__)
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "loadtest.cli", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-
-
-def result_of(path: Path) -> Result:
-    return msgspec.json.decode((path / folder.RESULT).read_bytes(), type=Result)
 
 
 def test_steady_runs_and_leaves_a_report(tmp_path: Path) -> None:

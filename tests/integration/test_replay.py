@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -11,35 +10,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import msgspec
 import pytest
 
-import loadtest
 from gateway.recording.format import Connected, Disconnected, Line, Said
-from loadtest import folder
 from loadtest.replay import lines, scan
-from loadtest.result import Result
+from tests.support.loadtests import TIMEOUT_S, result_of, run
 from tests.support.program import Program, eventually, location, receive, send
 
-ROOT = Path(loadtest.__file__).parents[1]
-TIMEOUT_S = 100
 PLACE = ("35.681236", "139.767125")
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "loadtest.cli", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-
-
-def result_of(path: Path) -> Result:
-    return msgspec.json.decode((path / folder.RESULT).read_bytes(), type=Result)
 
 
 def events(prefix: str, count: int) -> list[dict[str, object]]:
