@@ -52,10 +52,12 @@ class TargetHealthWatch:
                 await self.poll()
                 failures = 0
                 pause_s = self._pause_s()
-            except PollError as error:
+            except Exception as error:
+                # An answer that nobody foresaw is an error like another: it must not end thousands of connections.
+                known = error if isinstance(error, PollError) else PollError(PollErrorKind.OTHER, repr(error))
                 failures += 1
-                self._failed(error, failures)
-                pause_s = polling.retry_s(error.kind, self._drainer.standing.period_s, failures, self._chance)
+                self._failed(known, failures, error)
+                pause_s = polling.retry_s(known.kind, self._drainer.standing.period_s, failures, self._chance)
             await asyncio.sleep(pause_s / self._speed)
 
     async def registered(self) -> bool | None:
@@ -65,7 +67,8 @@ class TargetHealthWatch:
         try:
             async with asyncio.timeout(QUICK_S):
                 await self._ask(self._membership or await self._find())
-        except (PollError, TimeoutError):
+        except Exception as error:
+            self._log.warning("poll_failed_at_sigterm", message=repr(error))
             return False
         return presence(group.own for group in self._groups.values()) is Presence.GOOD
 
@@ -127,7 +130,7 @@ class TargetHealthWatch:
             self.received += self._hub.opened - self._opened
         self._opened = self._hub.opened
 
-    def _failed(self, error: PollError, failures: int) -> None:
+    def _failed(self, error: PollError, failures: int, cause: Exception) -> None:
         self.errors[error.kind] += 1
         if error.kind is PollErrorKind.NOT_FOUND:
             # A group was deleted, as one of a blue/green pair may be: find out which there are.
@@ -135,4 +138,5 @@ class TargetHealthWatch:
         if error.kind is not PollErrorKind.THROTTLED:
             self.signal_up = False
         if failures == 1:
-            self._log.error("poll_failed", kind=error.kind.value, message=str(error))
+            unforeseen = None if cause is error else cause
+            self._log.error("poll_failed", exc_info=unforeseen, kind=error.kind.value, message=str(error))

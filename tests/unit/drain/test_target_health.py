@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, TargetState
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState
 from gateway.drain.states import State
 from gateway.drain.target_health import TargetHealthWatch
 from gateway.errors import PollError
@@ -108,6 +108,28 @@ async def test_errors_are_counted_and_polling_goes_on() -> None:
     assert world.watch.errors == dict.fromkeys(kinds, 1)
     assert world.watch.signal_up
     assert world.drainer.state is State.SERVING
+
+
+async def test_what_nobody_foresaw_ends_nothing() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    failed = asyncio.Event()
+
+    async def strange(group: str, target: str, port: int) -> GroupHealth:
+        failed.set()
+        raise KeyError("TargetHealthDescriptions")
+
+    world.health.health = strange  # type: ignore[method-assign]
+    running = asyncio.create_task(world.watch.run())
+    async with asyncio.timeout(10):
+        await failed.wait()
+        while not world.watch.errors:  # noqa: ASYNC110 - the next turn of the loop, not a time
+            await asyncio.sleep(0)
+    assert not running.done()
+    running.cancel()
+    assert world.watch.errors == {PollErrorKind.OTHER: 1}
+    assert world.drainer.state is State.SERVING
+    assert await world.watch.registered() is False
 
 
 async def test_the_signal_is_down_while_nobody_may_ask() -> None:
