@@ -117,7 +117,7 @@ def token(
 
 @app.command(epilog="Example: heiwa check --config /etc/heiwa.toml")
 def check(config: Config = None, setting: Set = None, as_json: Json = False) -> None:
-    """Read the settings and try what they name: files, folder, ports, keys, limits."""
+    """Read the settings and try what they name: files, folder, ports, keys, limits, load balancer."""
     from gateway import check as checks
 
     results = checks.run(_load(config, setting).settings)
