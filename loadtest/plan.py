@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import SettingsError
+from loadtest.cloud.options import most_held
 from loadtest.replay import Summary
 from loadtest.scenario import Scenario, arrival
 
@@ -101,10 +102,12 @@ def check_files(scenario: Scenario, devices: int, count: int, limit: int, system
             f"{each} devices in one process do not fit its limit of {limit} open files; raise the limit (ulimit -Hn) "
             f"or use --set fleet.devices_each={max(1, limit - FILE_RESERVE)}",
         )
-    if own and -(-devices // count) + FILE_RESERVE > limit:
+    held = 0 if not own else -(-devices // count) if scenario.deploy is None else most_held(scenario.deploy, devices)
+    if held + FILE_RESERVE > limit:
         raise SettingsError(
             "--gateways",
-            f"{devices} devices on {count} gateways do not fit their limit of {limit} open files each; use at least "
+            f"{devices} devices on {count} gateways ({held} on one of them) do not fit their limit of {limit} open "
+            "files each; use at least "
             f"--gateways {-(-devices // max(1, limit - FILE_RESERVE))}",
         )
     needed = devices * (FILES_A_CONNECTION if own else 1)

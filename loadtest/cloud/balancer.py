@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from random import Random
 
 from gateway.drain.health import TargetState
 from loadtest.cloud.elbv2 import Address, Elbv2
@@ -24,14 +25,16 @@ class CrowdedElbv2(Elbv2):
 
     def __init__(self, now_s: Callable[[], float], others: int = 0) -> None:
         super().__init__(now_s)
-        self._every_s = POLL_PERIOD_S / others if others else 0.0
+        self._per_s = others / POLL_PERIOD_S
+        self._random = Random(others)
         self._next_s = now_s()
 
     def _call(self) -> None:
         now_s = self._now_s()
-        while self._every_s and self._next_s <= now_s:
+        while self._per_s and self._next_s <= now_s:
             self._bucket.take(self._next_s)
-            self._next_s += self._every_s
+            # So many that know nothing of each other are about a Poisson process.
+            self._next_s += self._random.expovariate(self._per_s)
         super()._call()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -92,6 +93,39 @@ class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
         """About how long the measured time takes, in real seconds."""
         wave_s = self.delay_s + 20 if self.order == "rolling" else self.stop_timeout_s
         return (self.before_s + self.waves * (wave_s + 20) + self.after_s) / self.speed + 3 * self.replacing
+
+
+def most_held(deploy: Deploy, devices: int) -> int:
+    """The most connections that one gateway will hold: in waves the last old ones and the first new ones hold far more
+    than the average, because who is sent away goes to those that are to be replaced, too."""
+    old = [devices / deploy.old] * deploy.old
+    new: list[float] = []
+    most = max(old)
+    for wave in range(deploy.waves):
+        coming = range(deploy.replacing)[part(deploy.replacing, deploy.waves, wave)]
+        new += [0.0] * len(coming)
+        leaving = part(deploy.old, deploy.waves, wave)
+        moved, rest = sum(old[leaving]), old[leaving.stop :]
+        staying = [*rest, *new]
+        spread = _emptiest if deploy.routing == "least_outstanding" else _evenly
+        staying = spread(staying, moved)
+        old[leaving.stop :], new = staying[: len(rest)], staying[len(rest) :]
+        most = max([most, *staying])
+    return math.ceil(most)
+
+
+def _evenly(held: list[float], moved: float) -> list[float]:
+    return [count + moved / len(held) for count in held]
+
+
+def _emptiest(held: list[float], moved: float) -> list[float]:
+    """Fill the emptiest ones up to a common level."""
+    level, ordered = 0.0, sorted(held)
+    for count in range(1, len(ordered) + 1):
+        level = (sum(ordered[:count]) + moved) / count
+        if count == len(ordered) or level <= ordered[count]:
+            break
+    return [max(level, count) for count in held]
 
 
 def part(count: int, waves: int, wave: int) -> slice:
