@@ -237,9 +237,9 @@ class Conductor:
         if sampler is not None:
             sampler.cancel()
             await asyncio.gather(sampler, return_exceptions=True)
+        await asyncio.gather(*(gateway.stop() for gateway in self._gateways), return_exceptions=True)
         if self._rollout is not None:
             await self._rollout.close()
-        await asyncio.gather(*(gateway.stop() for gateway in self._gateways), return_exceptions=True)
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
