@@ -275,6 +275,9 @@ class Rollout:
         """What the old gateways say of the drain that is about to come."""
         options = self.options
         path = f"/api/v1/drain/plan?tasks={len(old)}"
+        if options.order != "rolling":
+            # SIGTERM finds them registered: they have what the stop time-out leaves.
+            path += f"&window_s={window.stop_window_s(0, options.stop_timeout_s, registered=True):g}"
         plans = await asyncio.gather(*(task.ask(path, self._token()) for task in old))
         found = [plan for plan in plans if plan is not None]
         if not found:
