@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,13 @@ def test_without_the_drain_all_move_at_sigterm(tmp_path: Path) -> None:
     assert [drain["origin"] for drain in played.drains if drain.get("origin")] == ["sigterm", "sigterm"]
     [wave] = played.waves
     assert wave["peak_per_s"] > 10 * wave["even_per_s"]
+
+
+def test_before_and_after_are_one_report(tmp_path: Path) -> None:
+    played = deploy(tmp_path / "run", options=("--compare",))
+    before = json.loads((tmp_path / "run/before/result.json").read_text())
+    [with_drain], [without] = played.waves, before["waves"]
+    assert without["peak_per_s"] > 3 * with_drain["peak_per_s"]
+    page = (tmp_path / "run/comparison.html").read_text()
+    assert "New connections a simulated second" in page
+    assert page.count('"label":"before"') == page.count('"label":"after"') == 1

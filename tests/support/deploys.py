@@ -48,9 +48,21 @@ class Played:
         return any(text in event["text"] for event in self.result["events"] if event["what"] == "wave")
 
 
-def deploy(folder: Path, *settings: str, devices: int = DEVICES) -> Played:
+def deploy(folder: Path, *settings: str, devices: int = DEVICES, options: tuple[str, ...] = ()) -> Played:
     """Play it; asserts what must hold whatever goes wrong: all are back, nothing is lost, nothing is there twice."""
-    command = [sys.executable, "-m", "loadtest.cli", "run", "deploy", "--json", "--out", str(folder), "--seed", "7"]
+    command = [
+        sys.executable,
+        "-m",
+        "loadtest.cli",
+        "run",
+        "deploy",
+        "--json",
+        "--out",
+        str(folder),
+        "--seed",
+        "7",
+        *options,
+    ]
     for setting in (*SMALL, f"fleet.devices={devices}", "thresholds=[]", *settings):
         command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
