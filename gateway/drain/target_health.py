@@ -37,6 +37,8 @@ class TargetHealthWatch:
         self._membership: Membership | None = None
         self._found_s = 0.0
         self._groups: dict[str, GroupHealth] = {}
+        self._delays_s: dict[str, float] = {}
+        self._unread: set[str] = set()
         self._opened = 0
         self._log = Log("drain")
         self.signal_up = False
@@ -78,6 +80,8 @@ class TargetHealthWatch:
         membership = self._membership
         if membership is None or asked_s - self._found_s >= _LOOK_AGAIN_S:
             membership = await self._find()
+        else:
+            await self._read_delays()
         if not membership.ports:
             self._drainer.standing.grouped = False
             self._drainer.settle()
@@ -100,25 +104,34 @@ class TargetHealthWatch:
     async def _find(self) -> Membership:
         """Where we stand, and how long the groups wait for a target that leaves. Raises PollError."""
         membership = await self._health.membership()
-        delays_s = []
-        for group in membership.ports:
-            try:
-                attributes = await self._health.attributes(group)
-            except PollError as error:
-                self._log.warning("delay_unknown", group=group, kind=error.kind.value, error=str(error))
-                continue
-            delays_s.append(attributes.delay_s)
-            if attributes.network:
-                self._log.warning("network_load_balancer", group=group, cuts_after_delay=attributes.termination)
         standing = self._drainer.standing
         standing.grouped = bool(membership.ports)
         standing.stop_timeout_s = membership.stop_timeout_s
-        # The group that gives up on us first decides.
-        standing.delay_s = min(delays_s, default=standing.delay_s)
+        self._delays_s = {group: delay_s for group, delay_s in self._delays_s.items() if group in membership.ports}
+        self._unread = set(membership.ports)
+        await self._read_delays()
         self._groups = {group: health for group, health in self._groups.items() if group in membership.ports}
         self._membership, self._found_s = membership, self._drainer.now_s()
         self._log.info("target", target=membership.target, groups=len(membership.ports), delay_s=standing.delay_s)
         return membership
+
+    async def _read_delays(self) -> None:
+        """How long the groups wait for a target that leaves; who was not heard now is asked again at the next poll."""
+        for group in sorted(self._unread):
+            try:
+                attributes = await self._health.attributes(group)
+            except PollError as error:
+                self._log.warning("delay_unknown", group=group, kind=error.kind.value, error=str(error))
+                if error.kind is PollErrorKind.DENIED:
+                    self._unread.discard(group)
+                continue
+            self._unread.discard(group)
+            self._delays_s[group] = attributes.delay_s
+            if attributes.network:
+                self._log.warning("network_load_balancer", group=group, cuts_after_delay=attributes.termination)
+        # The group that gives up on us first decides.
+        standing = self._drainer.standing
+        standing.delay_s = min(self._delays_s.values(), default=standing.delay_s)
 
     async def _ask(self, membership: Membership) -> None:
         for group, port in membership.ports.items():
