@@ -43,6 +43,7 @@ HEALTHY_WITHIN_S = 600.0
 # Simulated; with a poll each five seconds, jittered.
 SOME_POLLS_S = 20.0
 NOTICED_WITHIN_REAL_S = 5.0
+TOLD_AFTER_REAL_S = 2.5
 REGISTERING = "registering"
 MARGIN_S = Drain().margin_s
 # connections.close_timeout_s at full speed, and the least that a busy machine needs.
@@ -90,6 +91,7 @@ class Rollout:
         self._port = _free_port()
         self._count = 0
         self._states: dict[str, str] = {}
+        self._polled: set[str] = set()
         self._given = 0
 
     @property
@@ -114,7 +116,8 @@ class Rollout:
         await self.clock.sleep(self.options.before_s)
         for number in range(self.options.waves):
             await self._wave(number)
-        await self.clock.sleep(self.options.after_s)
+        # Fleets tell how they are once a real second.
+        await self.clock.sleep(max(self.options.after_s, TOLD_AFTER_REAL_S * self.clock.speed))
 
     async def close(self) -> None:
         """Nobody is asked or told anything any more; the gateways go on."""
@@ -139,11 +142,11 @@ class Rollout:
         """Ask gateways where they stand, and remember it."""
         asked = list(tasks)
         answers = await asyncio.gather(*(task.ask("/api/v1/drain", self._token()) for task in asked))
-        self._states |= {
-            task.name: str(answer.get("state", ""))
-            for task, answer in zip(asked, answers, strict=True)
-            if answer is not None
-        }
+        for task, answer in zip(asked, answers, strict=True):
+            if answer is not None:
+                self._states[task.name] = str(answer.get("state", ""))
+                if answer.get("signal_up"):
+                    self._polled.add(task.name)
 
     async def _wave(self, number: int) -> None:
         options = self.options
@@ -155,7 +158,7 @@ class Rollout:
             self._mark(number, f"{len(coming)} new tasks start")
             new = await self._launch([self._address() for _ in coming])
             await self._register(new, check=not late)
-        await self._noticed(old)
+        await self._until(old, self._has_noticed)
         planned, calls, began_s = await self._planned(old), self._elb.calls, self.clock.now_s()
         began_ms = time.time_ns() // 1_000_000
         leaving = Leaving(self, old, lambda text: self._mark(number, text))
@@ -200,10 +203,11 @@ class Rollout:
         await asyncio.gather(*(task.close() for task in old))
         self._mark(number, f"{len(old)} new tasks start at the addresses of the old ones")
         new = await self._launch([task.address for task in old])
-        # Long enough for some polls that find the address draining, and some that find it healthy.
+        await self._until(new, lambda task: task.name in self._polled)
+        # Long enough for some more polls that find the address draining.
         await self.clock.sleep(SOME_POLLS_S)
         await self._register(new)
-        await self.clock.sleep(SOME_POLLS_S)
+        await self._until(new, self._has_noticed)
         return new
 
     async def _launch(self, addresses: Iterable[Address]) -> list[Task]:
@@ -259,17 +263,18 @@ class Rollout:
         except TimeoutError:
             raise HeiwaError("a new gateway did not pass its health check") from None
 
-    async def _noticed(self, tasks: Iterable[Task]) -> None:
-        """Wait until these have seen themselves healthy, a while at most.
+    def _has_noticed(self, task: Task) -> bool:
+        """Whether it has seen itself healthy; one that never was does not believe that it drains."""
+        return self._states.get(task.name) not in (None, REGISTERING)
 
-        A process loads its SDK no faster in a faster world, and one that was never healthy does not believe it drains.
-        """
+    async def _until(self, tasks: Iterable[Task], so: Callable[[Task], bool]) -> None:
+        """Ask these until that is so of each, a while at most: a process loads its SDK no faster in a faster world."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(NOTICED_WITHIN_REAL_S):
                 for task in tasks:
-                    while self._states.get(task.name) in (None, REGISTERING):
-                        await self.look([task])
+                    while not so(task):
                         await self.clock.sleep(CHECK_PERIOD_S)
+                        await self.look([task])
 
     async def _planned(self, old: Sequence[Task]) -> Planned:
         """What the old gateways say of the drain that is about to come."""
