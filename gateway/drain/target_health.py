@@ -17,7 +17,8 @@ from gateway.ports import TargetHealth
 
 # At SIGTERM there is no time for more.
 QUICK_S = 1.0
-# Attributes of a group may be changed while we live; a service may get groups.
+# Attributes of a group may be changed while we live; a service may get groups. At most; half of it at least, so that
+# tasks that started together do not all ask at once.
 _LOOK_AGAIN_S = 3600.0
 
 
@@ -35,7 +36,7 @@ class TargetHealthWatch:
         self._speed = speed
         self._watch = Watch()
         self._membership: Membership | None = None
-        self._found_s = 0.0
+        self._look_again_s = 0.0
         self._groups: dict[str, GroupHealth] = {}
         self._delays_s: dict[str, float] = {}
         self._unread: set[str] = set()
@@ -78,7 +79,7 @@ class TargetHealthWatch:
         """Ask all groups once, and tell the drainer what follows. Raises PollError: nothing follows."""
         asked_s = self._drainer.now_s()
         membership = self._membership
-        if membership is None or asked_s - self._found_s >= _LOOK_AGAIN_S:
+        if membership is None or asked_s >= self._look_again_s:
             membership = await self._find()
         else:
             await self._read_delays()
@@ -111,7 +112,8 @@ class TargetHealthWatch:
         self._unread = set(membership.ports)
         await self._read_delays()
         self._groups = {group: health for group, health in self._groups.items() if group in membership.ports}
-        self._membership, self._found_s = membership, self._drainer.now_s()
+        self._membership = membership
+        self._look_again_s = self._drainer.now_s() + _LOOK_AGAIN_S * self._chance.uniform(0.5, 1)
         self._log.info("target", target=membership.target, groups=len(membership.ports), delay_s=standing.delay_s)
         return membership
 
