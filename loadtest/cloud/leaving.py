@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CUT_S = 8.0
 # ECS tells the load balancer of a StopTask no sooner.
 DEREGISTERED_AFTER_S = 2.0
+# Before the end of the delay, when a drain should be over.
+LOOK_S = 5.0
 # "during": so long after the tasks were told to go.
 LOST_S = 20.0
 
@@ -46,8 +48,11 @@ class Leaving:
             await self._before()
             if self._options.order == "rolling":
                 await self._deregister()
-                await self._clock.until(self._deregistered_s + self._options.delay_s)
-                await self._rollout.look(self._tasks)
+                end_s = self._deregistered_s + self._options.delay_s
+                await self._clock.until(end_s - LOOK_S)
+                # One that stands still does not answer, and SIGTERM does not wait for it.
+                faults.append(asyncio.create_task(self._rollout.look(self._tasks)))
+                await self._clock.until(end_s)
                 if not self._options.faults.reverse_at_s:
                     await self._terminate()
             elif self._options.order == "stop-task":

@@ -73,3 +73,11 @@ def test_clients_that_never_answer_a_close_are_ended_in_time(tmp_path: Path) -> 
     assert played.kernels["deaf"]["connected"] == played.kernels["deaf"]["devices"]
     # They saw a close frame, even if they did not mind it.
     assert played.figures["abnormal_close"] == 0
+
+
+def test_the_balancer_cuts_what_is_left_after_sigterm(tmp_path: Path) -> None:
+    # The gateways stand still from before SIGTERM until after the cut, eight seconds later.
+    stalled = ("deploy.faults.stall_at_s=55", "deploy.faults.stall_s=25")
+    played = deploy(tmp_path / "run", "deploy.drain=false", "deploy.delay_s=60", *stalled, SLOWER)
+    assert played.figures["abnormal_close"] == DEVICES
+    assert played.kernels["patient"]["abnormal"] == DEVICES
