@@ -44,6 +44,8 @@ HEALTHY_WITHIN_S = 600.0
 SOME_POLLS_S = 20.0
 NOTICED_WITHIN_REAL_S = 5.0
 TOLD_AFTER_REAL_S = 2.5
+# A plan is played close by close, of all of a wave by each of its tasks.
+PLAN_WITHIN_REAL_S = 60.0
 REGISTERING = "registering"
 MARGIN_S = Drain().margin_s
 # connections.close_timeout_s at full speed, and the least that a busy machine needs.
@@ -283,7 +285,7 @@ class Rollout:
         if options.order != "rolling":
             # SIGTERM finds them registered: they have what the stop time-out leaves.
             path += f"&window_s={window.stop_window_s(0, options.stop_timeout_s, registered=True):g}"
-        plans = await asyncio.gather(*(task.ask(path, self._token()) for task in old))
+        plans = await asyncio.gather(*(task.ask(path, self._token(), PLAN_WITHIN_REAL_S) for task in old))
         found = [plan for plan in plans if plan is not None]
         if not found:
             return Planned(self._usual_window_s(), None, None)

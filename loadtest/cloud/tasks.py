@@ -77,13 +77,13 @@ class Task:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
-    async def ask(self, path: str, token: str) -> dict[str, Any] | None:
-        """What its HTTP API answers; None: nothing, or not 200."""
+    async def ask(self, path: str, token: str, within_s: float = CHECK_TIMEOUT_S) -> dict[str, Any] | None:
+        """What its HTTP API answers; None: nothing in time (real seconds), or not 200."""
         try:
             async with self._session.get(
                 f"{self.gateway.operations}{path}",
                 headers={"Authorization": f"Bearer {token}"},
-                timeout=aiohttp.ClientTimeout(CHECK_TIMEOUT_S),
+                timeout=aiohttp.ClientTimeout(within_s),
             ) as answer:
                 found: dict[str, Any] | None = await answer.json() if answer.status == 200 else None
                 return found
