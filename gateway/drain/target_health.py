@@ -77,9 +77,8 @@ class TargetHealthWatch:
 
     async def poll(self) -> None:
         """Ask all groups once, and tell the drainer what follows. Raises PollError: nothing follows."""
-        asked_s = self._drainer.now_s()
         membership = self._membership
-        if membership is None or asked_s >= self._look_again_s:
+        if membership is None or self._drainer.now_s() >= self._look_again_s:
             membership = await self._find()
         else:
             await self._read_delays()
@@ -87,6 +86,8 @@ class TargetHealthWatch:
             self._drainer.standing.grouped = False
             self._drainer.settle()
             return
+        # Not before: finding out where we are takes seconds, the first time, and the drain's deadline counts from here.
+        asked_s = self._drainer.now_s()
         await self._ask(membership)
         standing = self._drainer.standing
         own = {f"{membership.target}:{port}" for port in membership.ports.values()}

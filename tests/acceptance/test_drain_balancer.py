@@ -133,7 +133,7 @@ def test_what_is_lost_during_a_drain_is_finished_and_healed(cloud: LiveCloud, tm
         [receipt] = gateway.receipts(1)
         assert (receipt["origin"], receipt["outcome"], receipt["sent_away"]) == ("target_health", "drained", DEVICES)
         # Spread over the window as if nothing had happened.
-        assert receipt["took_s"] > 200
+        assert receipt["took_s"] > 0.7 * receipt["window_s"] > 100
         cloud.fail()
         cloud.serve()
         gateway.becomes("serving")
@@ -160,8 +160,7 @@ def test_it_is_found_once_it_can_be_asked(cloud: LiveCloud, tmp_path: Path) -> N
         gateway.becomes("draining", "drained")
 
 
-@pytest.mark.parametrize("service", ["elbv2", "ecs"])
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("service", "known"), [("elbv2", True), ("elbv2", False), ("ecs", False)])
 def test_sigterm_waits_a_second_for_an_endpoint_that_hangs(
     cloud: LiveCloud, tmp_path: Path, service: str, known: bool
 ) -> None:
@@ -232,7 +231,7 @@ def test_a_balancer_that_joins_a_persons_drain_shortens_it(cloud: LiveCloud, tmp
         cloud.deregister()
         gateway.becomes("drained")
         assert closed(connections) == [SERVICE_RESTART] * DEVICES
-        assert gateway.receipts(1)[0]["took_s"] < 300
+        assert gateway.receipts(1)[0]["took_s"] < 400
 
 
 def test_what_a_person_took_back_stays_so_while_the_target_drains(cloud: LiveCloud, tmp_path: Path) -> None:

@@ -226,3 +226,18 @@ def failing(kind: PollErrorKind) -> Callable[[str], Awaitable[GroupAttributes]]:
         raise PollError(kind, "no")
 
     return fail
+
+
+async def test_the_last_good_poll_is_when_health_was_asked_for() -> None:
+    world = World()
+    membership = world.health.membership
+
+    async def slow() -> Membership:
+        world.bench.clock.advance(30)
+        return await membership()
+
+    world.health.membership = slow  # type: ignore[method-assign]
+    await world.sees(TargetState.HEALTHY, TargetState.DRAINING)
+    assert world.drainer.leaving is not None
+    # One poll ago, five seconds, and not thirty more: 300 − 15 − 5, and W is 279.
+    assert world.drainer.leaving.pacer.deadline_s - world.drainer.now_s() == 279
