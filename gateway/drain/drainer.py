@@ -276,8 +276,8 @@ class Drainer:
         if self.state is State.SERVING:
             after = follow(self.state, signal)
             self._begin(after, Origin.TARGET_HEALTH, deadline_s - detected_s, deadline_s)
-        elif self.leaving is not None and not self._by_health():
-            # A person began it and the balancer joined in: it will cut at the end of its delay.
+        elif self.leaving is not None:
+            # A person began it and the balancer joined in, or its delay was not known yet: it cuts at the end of that.
             self.leaving.pacer.deadline_s = min(self.leaving.pacer.deadline_s, deadline_s)
 
     def _by_health(self) -> bool:

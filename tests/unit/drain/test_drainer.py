@@ -161,6 +161,20 @@ def test_a_balancer_that_joins_a_persons_drain_shortens_it() -> None:
     assert fleet.drainer.leaving.origin is Origin.API
 
 
+def test_a_delay_that_is_learnt_late_shortens_the_drain() -> None:
+    fleet = Fleet(10)
+    good_s = fleet.drainer.now_s()
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(10)
+    fleet.drainer.standing.delay_s = 60
+    fleet.drainer.hear(Signal.WITHDRAWN, fleet.drainer.now_s(), good_s)
+    assert fleet.drainer.leaving is not None
+    assert fleet.drainer.leaving.pacer.deadline_s == good_s + 60 - 15
+    fleet.drainer.standing.delay_s = 600
+    fleet.drainer.hear(Signal.WITHDRAWN, fleet.drainer.now_s(), good_s)
+    assert fleet.drainer.leaving.pacer.deadline_s == good_s + 60 - 15
+
+
 def test_orders_in_the_wrong_state_change_nothing() -> None:
     fleet = Fleet(1)
     with pytest.raises(IllegalTransitionError):
