@@ -175,8 +175,8 @@ def test_sigterm_waits_a_second_for_an_endpoint_that_hangs(
         gateway.program.process.send_signal(signal.SIGTERM)
         for connection in connections:
             assert receive(connection, "goaway")["reason"] == "shutdown"
-        # The rest goes within five seconds, simulated, after the quick poll. A busy machine may take a moment; any other
-        # time-out of a call is longer.
+        # The rest goes within five seconds, simulated, after the quick poll. A busy machine may take a moment more; any
+        # other time-out of a call is longer.
         assert time.monotonic() - began_s < QUICK_S + EMERGENCY_S / SPEED + 1.5 < READ_TIMEOUT_S
         assert gateway.program.process.wait(20) == 0
 
