@@ -14,9 +14,8 @@ from tests.support.packages import need
 
 pytestmark = pytest.mark.deploy
 BEHIND = "deploy.balancer=haproxy"
-# The old gateways hang from just before SIGTERM until after the cut, so that it finds whoever is left. They are asked
-# where they stand before SIGTERM, which takes three real seconds when they hang.
-HANGING = ("deploy.faults.stall_at_s=118", "deploy.faults.stall_s=360")
+# The old gateways hang from just before SIGTERM until well after the cut, so that it finds whoever is left.
+HANGING = ("deploy.faults.stall_at_s=118", "deploy.faults.stall_s=150")
 
 
 @pytest.fixture(autouse=True)
