@@ -9,8 +9,12 @@ from __future__ import annotations
 import math
 
 TICK_S = 0.25
-# A process that stood still does not hurry: what it missed is spread over what is left.
+# A process that stood still makes up for two seconds at most, a quarter faster than it would go otherwise; the rest is
+# spread over what is left.
 CATCH_UP_S = 2.0
+_HURRY = 1.25
+# A tick that comes late may do the work of so many.
+_LATE_TICKS = 2
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9
 
@@ -47,7 +51,8 @@ class Pacer:
             return self._take(left)
         self.rate_per_s = left / (left_s + elapsed_s)
         self._owed = min(self._owed + self.rate_per_s * elapsed_s, self.rate_per_s * CATCH_UP_S + 1, left)
-        count = math.floor(self._owed)
+        usual_s = min(max(elapsed_s, TICK_S), _LATE_TICKS * TICK_S)
+        count = min(math.floor(self._owed), math.ceil(_HURRY * self.rate_per_s * usual_s))
         # What the bound can still do before the deadline need not be done above it.
         if left <= self._room + bound_per_s * left_s:
             count = min(count, math.floor(self._room))
