@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.locations.outcome import Durability
 
 LEAVE_GRACE_S: Final = 2.0
+RECONNECT_SPREAD_S: Final = 1.0
 
 
 class Connection(Websocket):
@@ -72,17 +73,16 @@ class Connection(Websocket):
         return self._in_flight > 0 or self._buffer is not None
 
     def leave(
-        self, announced: str, cause: str, code: int = 0, reconnect_after_ms: int | None = None, label: str = ""
+        self, announced: str, cause: str, code: int = 0, *, label: str = "", spread_s: float = RECONNECT_SPREAD_S
     ) -> None:
         """A planned close: goaway, then the close in the class's style once the acks in flight are out (at most 2 s).
 
-        `code` 0 is the class's own; `reconnect_after_ms` None is what the class asks for and up to a second more.
+        `code` 0 is the class's own. It is told to stay away for what its class asks and up to `spread_s` more, its own.
         """
         if self._flags & (CLOSING | LEAVING):
             return
-        if reconnect_after_ms is None:
-            least_s = self.hub.device_class(self.profile.device_class).reconnect_after_s
-            reconnect_after_ms = int((least_s * 1000 + self.hub.chance.randrange(1000)) / self.hub.hurry)
+        least_s = self.hub.device_class(self.profile.device_class).reconnect_after_s
+        reconnect_after_ms = int((least_s + self.hub.chance.uniform(0, spread_s)) * 1000 / self.hub.hurry)
         self.send(encode(Goaway(announced, reconnect_after_ms)))  # type: ignore[arg-type]
         if self._flags & CLOSING:
             return

@@ -73,6 +73,7 @@ class Leaving:
     pacer: Pacer
     connections: int
     before: Counter[str]
+    spread_s: float
     tally: Tally = field(default_factory=Tally)
     leftover: int = 0
 
@@ -250,7 +251,7 @@ class Drainer:
             connection = choose(self._hub, busy_too=not late or now_s >= leaving.pacer.deadline_s + _DEFER_S)
             if connection is None:
                 break
-            connection.leave(announced, announced)
+            connection.leave(announced, announced, spread_s=leaving.spread_s)
             closed += 1
         leaving.tally.add(now_s - leaving.began_s, closed)
         self.closed[announced] += closed
@@ -293,6 +294,7 @@ class Drainer:
             Pacer(now_s, deadline_s, self._chance.random()),
             self._hub.registry.total,
             self._closed_by_cause(),
+            window.spread_s(self.remaining, window_s, self.bound_per_s()),
         )
         # A balancer that lists us as draining sends nobody new; who is still on the way may as well stay a while.
         self._hub.admission.draining = origin is not Origin.TARGET_HEALTH

@@ -8,9 +8,7 @@ from random import Random
 from msgspec import Struct
 
 from gateway.drain.pacer import TICK_S, Pacer
-
-# A device is told to come back within a second, at a moment of its own.
-RECONNECT_SPREAD_S = 1.0
+from gateway.drain.window import spread_s
 
 
 class Plan(Struct, frozen=True):
@@ -40,6 +38,7 @@ def play(connections: int, tasks: int, window_s: float, bound_per_s: float, chan
     closes: Counter[int] = Counter()
     returns: Counter[int] = Counter()
     overrun = 0
+    stay_away_s = spread_s(connections, window_s, bound_per_s)
     for _ in range(tasks):
         # Tasks do not tick in step.
         begin_s = chance.uniform(0, TICK_S)
@@ -50,7 +49,7 @@ def play(connections: int, tasks: int, window_s: float, bound_per_s: float, chan
             left -= count
             closes[int(now_s)] += count
             for _ in range(count):
-                returns[int(now_s + chance.uniform(0, RECONNECT_SPREAD_S))] += 1
+                returns[int(now_s + chance.uniform(0, stay_away_s))] += 1
         overrun += pacer.overrun
     step_s = max(1, -(-int(window_s) // _MOST_STEPS))
     curve: Counter[int] = Counter()

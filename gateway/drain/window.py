@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.drain.pacer import TICK_S
 from gateway.drain.states import Signal
 
 # The target is gone already, or SIGTERM came in a drain: the balancer cuts what is left in about 8 s.
@@ -10,6 +11,9 @@ EMERGENCY_S = 5.0
 BEFORE_KILL_S = 10.0
 # Of the delay, a poll may be late by its period and its jitter.
 _POLL_SHARE = 1.2
+# Longer than that nobody is kept away, whatever receivers there are.
+_MOST_SPREAD_S = 120.0
+_LEAST_BOUND_PER_S = 1e-3
 # Two hundred a second disturb nobody, and one laptop device is gone in a second.
 _CLOSES_PER_S = 200
 _LEAST_S = 1.0
@@ -41,6 +45,15 @@ def deadline_s(
     if signal is Signal.LOST:
         return detected_s + EMERGENCY_S
     return max(detected_s + EMERGENCY_S, min(good_s + delay_s - margin_s, detected_s + window_s))
+
+
+def spread_s(connections: int, window_s: float, bound_per_s: float) -> float:
+    """Over how long those who left together come back: each is told a moment of its own.
+
+    In a paced drain the closes are even already, and only those of one tick have to be told apart. What the receivers
+    (`bound_per_s`) cannot take within the window has to come after it.
+    """
+    return min(max(TICK_S, connections / max(bound_per_s, _LEAST_BOUND_PER_S) - window_s), _MOST_SPREAD_S)
 
 
 def stop_window_s(connections: int, stop_timeout_s: float, registered: bool | None) -> float:

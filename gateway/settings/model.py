@@ -145,7 +145,7 @@ class DeviceClass(Struct, frozen=True):
         Meta(
             ge=0,
             le=86_400,
-            description="Least time that `goaway` asks them to stay away; up to one second more is drawn.",
+            description="Least time that `goaway` asks them to stay away; some time more is drawn for each.",
         ),
     ] = 0
 

@@ -31,9 +31,9 @@ def _event(name: str = "e1", time_ms: int = 1_750_000_000_000) -> LocationEvent:
 
 def test_goaway_then_the_close() -> None:
     connection, transport = Bench().open()
-    connection.leave("drain", "drain", reconnect_after_ms=700)
+    connection.leave("drain", "drain", spread_s=0)
     goaway, close = server_frames(transport.take())
-    assert msgspec.json.decode(goaway.payload) == {"type": "goaway", "reason": "drain", "reconnect_after_ms": 700}
+    assert msgspec.json.decode(goaway.payload) == {"type": "goaway", "reason": "drain", "reconnect_after_ms": 0}
     assert close.close_code == 1012
 
 

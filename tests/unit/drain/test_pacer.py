@@ -168,7 +168,8 @@ def test_a_plan_for_many_tasks_at_once() -> None:
     plan = play(1000, 8, 60, 5, Random(1))
     assert plan.connections == 8000
     assert plan.overrun > 0
-    assert 133 <= plan.peak_reconnects_per_s <= 175
+    # What the receivers cannot take in time is told to come back later: 133 closes a second, fewer reconnects.
+    assert 40 <= plan.peak_reconnects_per_s <= 100
 
 
 def test_a_plan_for_nobody() -> None:

@@ -58,6 +58,16 @@ def test_at_sigterm(connections: int, stop_timeout_s: float, registered: bool | 
     assert window.stop_window_s(connections, stop_timeout_s, registered) == expected
 
 
+@pytest.mark.parametrize(
+    ("connections", "window_s", "bound_per_s", "expected"),
+    [(15_000, 300, 200, 0.25), (15_000, 5, 200, 70), (100, 5, 0, 120), (100, 5, 1e9, 0.25), (0, 5, 0, 0.25)],
+)
+def test_those_whom_the_receivers_cannot_take_come_back_later(
+    connections: int, window_s: float, bound_per_s: float, expected: float
+) -> None:
+    assert window.spread_s(connections, window_s, bound_per_s) == expected
+
+
 @given(st.integers(0, 100_000), st.integers(1, 5))
 def test_a_fleet_stays_within_its_share_of_the_calls(tasks: int, groups: int) -> None:
     period_s = polling.period_s(tasks, groups)
