@@ -26,6 +26,7 @@ from gateway import __version__
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
+from gateway.adapters.elbv2 import ElbTargetHealth, to_be_watched
 from gateway.adapters.machine import memory, raise_file_limit
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.adapters.recording_file import RecordingFile
@@ -125,7 +126,9 @@ class Gateway:
         await self.close()
 
     def drain_ordered(self) -> None:
-        """SIGUSR1."""
+        """SIGUSR1; ignored until there is something to drain."""
+        if not self._ready:
+            return
         try:
             self.drainer.order(Origin.SIGUSR1)
         except IllegalTransitionError as error:
@@ -143,6 +146,8 @@ class Gateway:
         await self.pipeline.stop(FLUSH_TIMEOUT_S)
         await self._index.close()
         await self._spool.close()
+        if self._target_health is not None:
+            await self._target_health.close()
         if self._recording is not None:
             await asyncio.to_thread(self._recording.close)
         self._folder.close()
@@ -271,10 +276,8 @@ def target_health(settings: Settings) -> TargetHealth | None:
     """What to ask about our place behind a load balancer; None: there is none, and no SDK is loaded."""
     drain = settings.drain
     groups = [arn.strip() for arn in drain.target_group_arns.split(",") if arn.strip()]
-    if not drain.enabled or not (groups or os.environ.get("ECS_CONTAINER_METADATA_URI_V4")):
+    if not drain.enabled or not to_be_watched(groups, os.environ):
         return None
-    from gateway.adapters.elbv2 import ElbTargetHealth
-
     target, _, port = drain.target.rpartition(":")
     own_port = int(port) if port else parse_addresses("listen.public", settings.listen.public)[0].port
     return ElbTargetHealth(groups, target, own_port)
@@ -300,8 +303,8 @@ async def _serve(settings: Settings, record: Path | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    await gateway.start()
     loop.add_signal_handler(signal.SIGUSR1, gateway.drain_ordered)
+    await gateway.start()
     _announce(gateway, time.perf_counter() - began_s)
     try:
         await gateway.run(stop)

@@ -12,6 +12,7 @@ from gateway.api.problem import Problem
 from gateway.api.records import DrainBody, DrainProgress, DrainStatus
 from gateway.drain.drainer import Origin
 from gateway.drain.receipt import picture
+from gateway.drain.states import State
 from gateway.errors import IllegalTransitionError, QueryError
 
 # A plan is played close by close: bounded, and in a thread, so that asking for one does not hold up the loop.
@@ -70,7 +71,8 @@ async def cancel(call: Call) -> web.StreamResponse:
 
 def _status(call: Call) -> DrainStatus:
     drainer, watch = call.api.drainer, call.api.watch
-    leaving, now_s = drainer.leaving, drainer.now_s()
+    now_s = drainer.now_s()
+    leaving = None if drainer.state is State.DRAINED else drainer.leaving
     polled_s = watch.polled_s if watch is not None else None
     progress = None
     if leaving is not None:

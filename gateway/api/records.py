@@ -99,7 +99,7 @@ class Health(Struct, frozen=True):
 class DrainBody(Struct, frozen=True, forbid_unknown_fields=True):
     """`window_s`: over how long the closes are spread; null: as the settings say."""
 
-    window_s: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+    window_s: Annotated[float, Meta(ge=1, le=86_400)] | None = None
 
 
 class DrainProgress(Struct, frozen=True):

@@ -158,8 +158,10 @@ class Accepting(asyncio.Protocol):
         return identity
 
     def _limits(self, identity: Identity) -> None:
-        """What depends on who it is; raises Rejected."""
+        """What depends on who it is, and on what happened since it was accepted; raises Rejected."""
         hub = self._hub
+        if hub.admission.draining:
+            raise Rejected.of(admission.DRAINING, retry_after_s(hub.chance))
         most = hub.settings.maximum_per_account
         if most and hub.registry.connected(identity.account) >= most:
             raise Rejected.of(admission.ACCOUNT_AT_MAXIMUM, retry_after_s(hub.chance))

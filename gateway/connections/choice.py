@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub
 
@@ -9,29 +11,35 @@ from gateway.connections.hub import Hub
 _TRIES = 30
 
 
-def choose(hub: Hub, *, busy_too: bool = True) -> Connection | None:
-    """One that nobody has asked to leave; None: there is none (that is idle, without `busy_too`).
+def choose(hub: Hub, *, busy_too: bool = True) -> Iterator[Connection]:
+    """Those that nobody has asked to leave; the caller asks each before it takes the next.
 
-    Needs no list: slots are drawn until one fits, and the table is searched from a drawn place when chance fails.
+    Needs no list: slots are drawn until one fits, and the table is searched from a drawn place when chance fails. Once
+    nobody is idle, nobody is looked for who is.
     """
+    while (found := _drawn(hub, idle=True) or _searched(hub, idle=True)) is not None:
+        yield found
+    while busy_too and (found := _drawn(hub, idle=False) or _searched(hub, idle=False)) is not None:
+        yield found
+
+
+def _drawn(hub: Hub, *, idle: bool) -> Connection | None:
     slots = len(hub.holders)
-    if not slots:
-        return None
-    busy: Connection | None = None
-    for _ in range(_TRIES):
-        found = _at(hub, hub.chance.randrange(slots))
-        if found is not None and not found.busy:
+    for _ in range(_TRIES if slots else 0):
+        found = _at(hub, hub.chance.randrange(slots), idle)
+        if found is not None:
             return found
-        busy = busy or found
-    begin = hub.chance.randrange(slots)
-    for number in range(slots):
-        found = _at(hub, (begin + number) % slots)
-        if found is not None and not found.busy:
-            return found
-        busy = busy or found
-    return busy if busy_too else None
+    return None
 
 
-def _at(hub: Hub, slot: int) -> Connection | None:
+def _searched(hub: Hub, *, idle: bool) -> Connection | None:
+    slots = len(hub.holders)
+    begin = hub.chance.randrange(slots) if slots else 0
+    return next((found for number in range(slots) if (found := _at(hub, (begin + number) % slots, idle))), None)
+
+
+def _at(hub: Hub, slot: int, idle: bool) -> Connection | None:
     holder = hub.holders[slot]
-    return holder if isinstance(holder, Connection) and holder.stays else None
+    if isinstance(holder, Connection) and holder.stays and not (idle and holder.busy):
+        return holder
+    return None

@@ -97,7 +97,7 @@ class Connection(Websocket):
     def stay(self) -> None:
         """The reason to leave is gone: a new token came in time."""
         if self._flags & LEAVING and self.hub.causes[self.slot].code == close_codes.TOKEN:
-            self._flags &= ~LEAVING
+            self._flags &= ~(LEAVING | RESETTING)
             self.hub.leaving -= 1
             del self.hub.causes[self.slot]
             self.hub.table.deadline_s[self.slot] = 0

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from random import Random
 
 from gateway.connections.choice import choose
@@ -153,18 +154,26 @@ class Drainer:
         chance = Random(self._chance.random())  # noqa: S311 - a play
         return partial(play, self.remaining, tasks, window_s, self.bound_per_s(tasks), chance)
 
+    def check_window(self) -> None:
+        """Say so when the balancer's delay is too short for the window of the settings."""
+        if self._settings.window_s > self.window_s():
+            self._log.warning("window_shortened", setting_s=self._settings.window_s, window_s=round(self.window_s(), 1))
+
     # Who asks for what
 
     def order(self, origin: Origin, window_s: float | None = None) -> None:
         """Begin a drain that only `cancel` takes back. Raises IllegalTransitionError."""
         after = follow(self.state, Signal.ORDERED)
-        window_s = window_s or self.window_s()
+        # Nobody but us counts the time: a long window need not fit into the balancer's delay.
+        window_s = window_s or self._settings.window_s or self.window_s()
+        self._ignored = False
         self._begin(after, origin, window_s, self.now_s() + window_s)
 
     def cancel(self) -> None:
-        """Let the rest stay. Raises IllegalTransitionError. A balancer that still says draining is not listened to."""
+        """Let the rest stay. Raises IllegalTransitionError. A balancer that says draining is not listened to any more,
+        until it has said something else."""
         after = follow(self.state, Signal.CANCELLED)
-        self._ignored = self.leaving is not None and self.leaving.origin is Origin.TARGET_HEALTH
+        self._ignored = True
         self._stay(after)
 
     def hear(self, signal: Signal | None, detected_s: float, good_s: float | None) -> None:
@@ -195,11 +204,13 @@ class Drainer:
         if self.leaving is not None and self.state is not State.DRAINED:
             self._keep(self._receipt(self.leaving, "terminated"))
         leaving = self._begin(after, Origin.SIGTERM, window_s, self.now_s() + window_s)
-        end_s = leaving.pacer.deadline_s + _DEFER_S
-        while self.remaining and self.now_s() < end_s:
+        now_s = leaving.began_s
+        while self.remaining and now_s < leaving.pacer.deadline_s:
             await asyncio.sleep(TICK_S / self._settings.speed)
-            self._tick(leaving, self.now_s())
-        leaving.leftover = await self._cut(self._hub.settings.close_timeout_s)
+            now_s = self.now_s()
+            self._tick(leaving, now_s)
+        # The stores need the rest of the time before SIGKILL.
+        leaving.leftover = await self._cut(min(self._hub.settings.close_timeout_s, window.BEFORE_KILL_S / 2))
         self.leftover += leaving.leftover
         self._keep(self._receipt(leaving, "leftovers" if leaving.leftover else "terminated"))
         self._move(Signal.ENDED)
@@ -237,22 +248,19 @@ class Drainer:
 
     def _may_begin(self, leaving: Leaving, now_s: float) -> bool:
         enough = not self.standing.grouped or self.standing.peers.healthy >= self._settings.min_receivers
-        return enough or now_s >= leaving.began_s + leaving.window_s * _GUARD_SHARE
+        return enough or now_s >= leaving.began_s + (leaving.pacer.deadline_s - leaving.began_s) * _GUARD_SHARE
 
     def _tick(self, leaving: Leaving, now_s: float) -> None:
-        overrun = leaving.pacer.overrun
-        count = leaving.pacer.due(now_s, self.remaining, self.bound_per_s())
-        self.overrun += leaving.pacer.overrun - overrun
-        late = now_s >= leaving.pacer.deadline_s
-        announced = "shutdown" if leaving.origin is Origin.SIGTERM else "drain"
+        pacer, by_sigterm = leaving.pacer, leaving.origin is Origin.SIGTERM
+        count = pacer.due(now_s, self.remaining, self.bound_per_s())
+        announced = "shutdown" if by_sigterm else "drain"
+        # At the deadline those with something under way get a moment more; before it they only come last.
+        busy_too = by_sigterm or now_s < pacer.deadline_s or now_s >= pacer.deadline_s + _DEFER_S
         closed = 0
-        for _ in range(count):
-            # At the deadline those with something under way get a moment more; before it they only come last.
-            connection = choose(self._hub, busy_too=not late or now_s >= leaving.pacer.deadline_s + _DEFER_S)
-            if connection is None:
-                break
+        for connection in islice(choose(self._hub, busy_too=busy_too), count):
             connection.leave(announced, announced, spread_s=leaving.spread_s)
             closed += 1
+        self.overrun += pacer.closed(closed)
         leaving.tally.add(now_s - leaving.began_s, closed)
         self.closed[announced] += closed
 
@@ -299,18 +307,16 @@ class Drainer:
         # A balancer that lists us as draining sends nobody new; who is still on the way may as well stay a while.
         self._hub.admission.draining = origin is not Origin.TARGET_HEALTH
         self._enter(after)
-        if self._settings.window_s > window_s and origin is Origin.TARGET_HEALTH:
-            self._log.warning("window_shortened", setting_s=self._settings.window_s, window_s=round(window_s, 1))
         self._log.info("drain_begun", origin=origin.value, connections=self.remaining, window_s=round(window_s, 1))
         return leaving
 
     def _stay(self, after: State) -> None:
-        leaving = self.leaving
+        leaving, drained = self.leaving, self.state is State.DRAINED
         self.leaving = None
         self._hub.admission.draining = False
         self.cancelled += 1
         self._enter(after)
-        if leaving is not None:
+        if leaving is not None and not drained:
             self._keep(self._receipt(leaving, "cancelled"))
             self._log.info("drain_cancelled", sent_away=leaving.tally.total, stayed=self.remaining)
 

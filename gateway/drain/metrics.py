@@ -24,7 +24,8 @@ class DrainMetrics:
         yield from self._signal()
 
     def _drain(self) -> Iterator[Metric]:
-        drainer, leaving = self._drainer, self._drainer.leaving
+        drainer = self._drainer
+        leaving = None if drainer.state in (State.DRAINED, State.EXITED) else drainer.leaving
         states = GaugeMetricFamily("heiwa_drain_state", "1 for the state it is in.", labels=["state"])
         for state in State:
             states.add_metric([state.value], float(state is drainer.state))

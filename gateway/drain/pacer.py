@@ -20,7 +20,9 @@ NO_BOUND_PER_S = 1e9
 
 
 class Pacer:
-    """Moments are monotonic seconds. `overrun` counts closes above the receivers' bound, forced by the deadline.
+    """Call `due`, close so many, tell `closed`. Moments are monotonic seconds.
+
+    `overrun` counts closes above the receivers' bound, forced by the deadline.
 
     `rate_per_s` is the rate that the last tick asked for. `phase`, drawn from 0 to below 1 for each drain, is owed at
     the start: many processes with a few connections each must not all close their first at the same moment.
@@ -48,7 +50,7 @@ class Pacer:
             return 0
         if left_s <= 0:
             self.rate_per_s = self._owed = 0.0
-            return self._take(left)
+            return left
         self.rate_per_s = left / (left_s + elapsed_s)
         self._owed = min(self._owed + self.rate_per_s * elapsed_s, self.rate_per_s * CATCH_UP_S + 1, left)
         usual_s = min(max(elapsed_s, TICK_S), _LATE_TICKS * TICK_S)
@@ -56,13 +58,15 @@ class Pacer:
         # What the bound can still do before the deadline need not be done above it.
         if left <= self._room + bound_per_s * left_s:
             count = min(count, math.floor(self._room))
-        self._owed -= count
-        return self._take(count)
-
-    def _take(self, count: int) -> int:
-        self.overrun += max(0, count - math.floor(self._room))
-        self._room = max(0.0, self._room - count)
         return count
+
+    def closed(self, count: int) -> int:
+        """So many were closed after `due`. Returns how many of them were above the bound."""
+        above = max(0, count - math.floor(self._room))
+        self.overrun += above
+        self._owed = max(0.0, self._owed - count)
+        self._room = max(0.0, self._room - count)
+        return above
 
 
 def bound_per_s(receivers: int, draining: int, handshakes_per_s: float) -> float:

@@ -46,6 +46,7 @@ def play(connections: int, tasks: int, window_s: float, bound_per_s: float, chan
         while left:
             now_s += TICK_S
             count = pacer.due(now_s, left, bound_per_s)
+            pacer.closed(count)
             left -= count
             closes[int(now_s)] += count
             for _ in range(count):

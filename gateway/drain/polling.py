@@ -36,6 +36,6 @@ def retry_s(kind: PollErrorKind, period_s: float, failures: int, chance: Random)
     """
     if kind is PollErrorKind.THROTTLED:
         return chance.uniform(0, period_s * (1 if failures == 1 else 2))
-    if kind is PollErrorKind.OTHER and failures == 1:
+    if failures == 1 and kind is not PollErrorKind.DENIED:
         return pause_s(period_s, chance)
     return pause_s(max(period_s, SLOW_S), chance)

@@ -43,7 +43,7 @@ class RemoteDrain:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         request = urllib.request.Request(self._base + path, data, headers, method=method)  # noqa: S310 - checked above
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
         try:
             with opener.open(request, timeout=_TIMEOUT_S) as answer:
                 found: dict[str, Any] = json.load(answer)
@@ -52,6 +52,13 @@ class RemoteDrain:
             raise RefusedError(f"{self._base}: {error.code} {_detail(error)}") from error
         except (OSError, ValueError) as error:
             raise UnreachableError(f"{self._base} cannot be reached: {error}") from error
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The token is for this address only."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

@@ -64,22 +64,25 @@ class TargetHealthWatch:
             await asyncio.sleep(pause_s / self._speed)
 
     async def registered(self) -> bool | None:
-        """One quick poll at SIGTERM: whether we are listed as good. False: not, or nobody knows. None: no groups."""
-        if self._membership is not None and not self._membership.ports:
-            return None
+        """One quick poll at SIGTERM: whether we are registered. False: draining, gone or unknown. None: no groups."""
         try:
             async with asyncio.timeout(QUICK_S):
-                await self._ask(self._membership or await self._find())
+                membership = self._membership or await self._find()
+                await self._ask(membership)
         except Exception as error:
             self._log.warning("poll_failed_at_sigterm", message=repr(error))
             return False
-        return presence(group.own for group in self._groups.values()) is Presence.GOOD
+        if not membership.ports:
+            return None
+        return presence(group.own for group in self._groups.values()) in (Presence.GOOD, Presence.OTHER)
 
     async def poll(self) -> None:
         """Ask all groups once, and tell the drainer what follows. Raises PollError: nothing follows."""
         membership = self._membership
-        if membership is None or self._drainer.now_s() >= self._look_again_s:
+        if membership is None:
             membership = await self._find()
+        elif self._drainer.now_s() >= self._look_again_s:
+            membership = await self._look_again(membership)
         else:
             await self._read_delays()
         if not membership.ports:
@@ -102,6 +105,15 @@ class TargetHealthWatch:
         if self._membership is not None and not self._membership.ports:
             return _LOOK_AGAIN_S
         return polling.pause_s(self._drainer.standing.period_s, self._chance)
+
+    async def _look_again(self, known: Membership) -> Membership:
+        """What was found before stays good when the container service cannot be asked now."""
+        try:
+            return await self._find()
+        except PollError as error:
+            self._log.warning("target_not_found_again", kind=error.kind.value, message=str(error))
+            self._look_again_s = self._drainer.now_s() + _LOOK_AGAIN_S * self._chance.uniform(0.5, 1)
+            return known
 
     async def _find(self) -> Membership:
         """Where we stand, and how long the groups wait for a target that leaves. Raises PollError."""
@@ -134,7 +146,9 @@ class TargetHealthWatch:
                 self._log.warning("network_load_balancer", group=group, cuts_after_delay=attributes.termination)
         # The group that gives up on us first decides.
         standing = self._drainer.standing
-        standing.delay_s = min(self._delays_s.values(), default=standing.delay_s)
+        delay_s, standing.delay_s = standing.delay_s, min(self._delays_s.values(), default=standing.delay_s)
+        if standing.delay_s != delay_s:
+            self._drainer.check_window()
 
     async def _ask(self, membership: Membership) -> None:
         for group, port in membership.ports.items():

@@ -139,6 +139,15 @@ def test_a_refusal_at_accept_is_told_when_the_request_is_there(change: dict[str,
     assert bench.hub.refusals == {(503, reason): 1}
 
 
+def test_a_drain_that_begins_during_the_handshake_refuses_it() -> None:
+    bench = Bench()
+    transport = bench.accept()
+    bench.hub.admission.draining = True
+    transport.feed(request("good", protocols=[ECHO]))
+    assert read_answer(transport.take()).status == 503
+    assert bench.hub.registry.total == 0
+
+
 def test_only_so_many_refused_peers_may_wait_with_their_files() -> None:
     bench = Bench("connections.file_reserve=8")
     bench.hub.admission.draining = True

@@ -175,6 +175,44 @@ def test_a_delay_that_is_learnt_late_shortens_the_drain() -> None:
     assert fleet.drainer.leaving.pacer.deadline_s == good_s + 60 - 15
 
 
+def test_a_persons_window_need_not_fit_into_the_balancers_delay() -> None:
+    fleet = Fleet(10, "drain.window_s=3600", grouped=False)
+    fleet.drainer.order(Origin.SIGUSR1)
+    assert fleet.drainer.leaving is not None
+    assert fleet.drainer.leaving.window_s == 3600
+
+
+def test_a_deadline_that_moves_moves_the_start_as_well() -> None:
+    fleet = Fleet(50)
+    fleet.drainer.standing.peers = Peers()
+    fleet.drainer.order(Origin.API, 3600)
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(30)
+    assert fleet.drainer.state is State.DRAINING
+    assert sum(fleet.pass_time(250)) > 40
+
+
+def test_overruns_are_counted_once_though_nobody_can_be_closed() -> None:
+    fleet = Fleet(5)
+    fleet.drainer.standing.peers = Peers()
+    for connection, _ in fleet.pairs:
+        connection.submitted(1, False)
+    fleet.hear(Signal.LOST)
+    fleet.pass_time(20)
+    assert fleet.drainer.overrun == 5
+    assert fleet.drainer.last is not None
+    assert fleet.drainer.last.overrun == 5
+
+
+def test_a_drained_process_that_is_called_back_keeps_its_receipt() -> None:
+    fleet = Fleet(5)
+    fleet.drainer.order(Origin.API, 5)
+    fleet.pass_time(6)
+    fleet.drainer.cancel()
+    assert fleet.drainer.last is not None
+    assert fleet.drainer.last.outcome == "drained"
+
+
 def test_orders_in_the_wrong_state_change_nothing() -> None:
     fleet = Fleet(1)
     with pytest.raises(IllegalTransitionError):

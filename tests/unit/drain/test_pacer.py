@@ -12,13 +12,20 @@ from gateway.drain.pacer import CATCH_UP_S, NO_BOUND_PER_S, TICK_S, Pacer, bound
 from gateway.drain.plan import play
 
 
+def close(pacer: Pacer, now_s: float, left: int, bound: float) -> int:
+    """Close what is due."""
+    count = pacer.due(now_s, left, bound)
+    pacer.closed(count)
+    return count
+
+
 def run(connections: int, window_s: float, bound: float = NO_BOUND_PER_S, tick_s: float = TICK_S) -> list[int]:
     """Closes a tick until nobody is left."""
     pacer, left, now_s = Pacer(0.0, window_s), connections, 0.0
     counts = []
     while left:
         now_s += tick_s
-        counts.append(pacer.due(now_s, left, bound))
+        counts.append(close(pacer, now_s, left, bound))
         left -= counts[-1]
         assert now_s <= window_s + tick_s
     return counts
@@ -39,24 +46,24 @@ def test_no_one_is_left_alone_and_nobody_is_closed_twice() -> None:
     assert sum(run(1, 600)) == 1
     assert run(0, 600) == []
     pacer = Pacer(0, 10)
-    assert pacer.due(1, 0, 100) == 0
+    assert close(pacer, 1, 0, 100) == 0
     assert pacer.rate_per_s == 0
 
 
 def test_the_deadline_closes_all() -> None:
     pacer = Pacer(0, 10)
-    assert pacer.due(10, 5000, NO_BOUND_PER_S) == 5000
+    assert close(pacer, 10, 5000, NO_BOUND_PER_S) == 5000
 
 
 def test_a_stall_is_made_up_for_gently() -> None:
     pacer, left, now_s = Pacer(0, 600), 60_000, 0.25
-    left -= pacer.due(now_s, left, NO_BOUND_PER_S)
+    left -= close(pacer, now_s, left, NO_BOUND_PER_S)
     now_s = 30.25
     seconds = []
     for _ in range(20):
         before = left
         for _ in range(4):
-            left -= pacer.due(now_s, left, NO_BOUND_PER_S)
+            left -= close(pacer, now_s, left, NO_BOUND_PER_S)
             now_s += TICK_S
         seconds.append(before - left)
     even = left / (600 - now_s)
@@ -73,7 +80,7 @@ def test_late_ticks_do_not_lead_to_a_rush_at_the_end() -> None:
     pacer, left, now_s, closes = Pacer(0, 300), 30_000, 0.0, [0] * 302
     while left:
         now_s += TICK_S * chance.uniform(1, 1.6)
-        count = pacer.due(now_s, left, NO_BOUND_PER_S)
+        count = close(pacer, now_s, left, NO_BOUND_PER_S)
         closes[int(now_s)] += count
         left -= count
     assert max(sum(closes[begin : begin + 5]) for begin in range(0, 300, 5)) <= 1.1 * 500
@@ -84,7 +91,7 @@ def test_the_bound_holds_while_the_deadline_allows_it() -> None:
     while left:
         # The process stands still for half a minute: the rate would double at once.
         now_s += 30 if math.isclose(now_s, 10) else TICK_S
-        count = pacer.due(now_s, left, 20.0)
+        count = close(pacer, now_s, left, 20.0)
         assert count <= 5
         left -= count
     assert pacer.overrun == 0
@@ -94,7 +101,7 @@ def test_what_the_deadline_forces_is_counted() -> None:
     pacer, left, now_s = Pacer(0, 10), 1000, 0.0
     while left:
         now_s += TICK_S
-        left -= pacer.due(now_s, left, 20.0)
+        left -= close(pacer, now_s, left, 20.0)
     assert now_s <= 10.25
     assert 780 <= pacer.overrun <= 820
 
@@ -103,7 +110,7 @@ def test_without_receivers_everything_is_an_overrun() -> None:
     pacer, left, now_s = Pacer(0, 10), 100, 0.0
     while left:
         now_s += TICK_S
-        left -= pacer.due(now_s, left, 0.0)
+        left -= close(pacer, now_s, left, 0.0)
     assert now_s <= 10.25
     assert pacer.overrun == 100
 
@@ -134,7 +141,7 @@ def test_for_any_churn_stall_and_change_of_receivers(connections: int, window_s:
         now_s += wait_s
         left = max(0, left + churn)
         overrun = pacer.overrun
-        count = pacer.due(now_s - 5 if back else now_s, left, bound)
+        count = close(pacer, now_s - 5 if back else now_s, left, bound)
         assert 0 <= count <= left
         forced = pacer.overrun - overrun
         room = max(1.0, bound * TICK_S)
@@ -144,7 +151,7 @@ def test_for_any_churn_stall_and_change_of_receivers(connections: int, window_s:
         left -= count
     while left:
         now_s += TICK_S
-        left -= pacer.due(now_s, left, 10.0)
+        left -= close(pacer, now_s, left, 10.0)
         assert now_s <= window_s + sum(wait for wait, *_ in chances) + TICK_S
 
 

@@ -150,13 +150,32 @@ async def test_the_signal_is_down_while_nobody_may_ask() -> None:
 
 @pytest.mark.parametrize(
     ("state", "registered"),
-    [(TargetState.HEALTHY, True), (TargetState.INITIAL, True), (TargetState.DRAINING, False), (None, False)],
+    [
+        (TargetState.HEALTHY, True),
+        (TargetState.INITIAL, True),
+        (TargetState.UNHEALTHY, True),
+        (TargetState.DRAINING, False),
+        (None, False),
+    ],
 )
 async def test_the_quick_poll_at_sigterm(state: TargetState | None, registered: bool) -> None:
     world = World()
     await world.sees(TargetState.HEALTHY)
     world.health.set(state)
     assert await world.watch.registered() is registered
+
+
+async def test_health_is_asked_for_though_the_container_service_does_not_answer() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    world.bench.clock.advance(3600)
+
+    async def gone() -> Membership:
+        raise PollError(PollErrorKind.NOT_FOUND, "no such service")
+
+    world.health.membership = gone  # type: ignore[method-assign]
+    assert await world.sees(TargetState.HEALTHY) is State.SERVING
+    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
 
 
 async def test_at_sigterm_nobody_knows() -> None:

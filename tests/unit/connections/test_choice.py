@@ -1,0 +1,55 @@
+"""Who is chosen to leave: everybody once, idle ones first."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from gateway.connections.choice import choose
+from tests.support.bench import Bench, device
+
+
+def test_nobody_is_there() -> None:
+    assert list(choose(Bench().hub)) == []
+
+
+def test_idle_ones_come_first_and_each_once() -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(50)]
+    busy = set(connections[:20])
+    for connection in busy:
+        connection.submitted(1, False)
+    chosen = []
+    for connection in choose(bench.hub):
+        connection.leave("drain", "drain")
+        chosen.append(connection)
+    assert len(set(chosen)) == len(chosen) == 50
+    assert set(chosen[30:]) == busy
+
+
+def test_busy_ones_can_be_left_alone() -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(10)]
+    connections[0].submitted(1, False)
+    chosen = []
+    for connection in choose(bench.hub, busy_too=False):
+        connection.leave("drain", "drain")
+        chosen.append(connection)
+    assert set(chosen) == set(connections[1:])
+
+
+def test_few_among_many_slots_are_found() -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(500)]
+    for connection in connections[:-1]:
+        connection.leave("drain", "drain")
+    assert list(islice(choose(bench.hub), 1)) == [connections[-1]]
+
+
+def test_the_order_is_drawn() -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(100)]
+    chosen = []
+    for connection in choose(bench.hub):
+        connection.leave("drain", "drain")
+        chosen.append(connection)
+    assert chosen != connections
