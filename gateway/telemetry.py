@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.log import ROOT
 
@@ -128,6 +128,16 @@ def new_registry(*collectors: Collector) -> CollectorRegistry:
     for collector in collectors:
         registry.register(collector)
     return registry
+
+
+def gauge(name: str, text: str, value: float) -> Metric:
+    """A gauge without labels."""
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def counter(name: str, text: str, value: float) -> Metric:
+    """A counter without labels; `_total` is added to its name when it is shown."""
+    return CounterMetricFamily(name, text, value=value)
 
 
 def _rfc3339(seconds: float) -> str:

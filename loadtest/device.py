@@ -47,7 +47,6 @@ class Owner(Protocol):
 
     def answers_close(self, device: Device) -> bool:
         """Whether the device answers the server's close frame."""
-        raise NotImplementedError
 
     def on_ended(self, device: Device) -> None:
         """The websocket is over: see `code`, `clean` and `ours`."""

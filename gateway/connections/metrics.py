@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from gateway.connections.close_codes import CLOSE_CODES
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
+from gateway.telemetry import counter, gauge
 
 
 class ConnectionMetrics:
@@ -21,19 +22,19 @@ class ConnectionMetrics:
 
     def collect(self) -> Iterator[Metric]:
         hub = self._hub
-        yield _gauge("heiwa_connections", "Sockets open now, from accept to end.", hub.admission.open)
-        yield _gauge(
+        yield gauge("heiwa_connections", "Sockets open now, from accept to end.", hub.admission.open)
+        yield gauge(
             "heiwa_handshakes_pending", "Sockets that have not finished their handshake.", hub.admission.pending
         )
-        yield _gauge("heiwa_connections_maximum", "Most sockets this process takes.", hub.admission.maximum)
-        yield _counter("heiwa_connections_opened", "Websockets opened since start.", hub.opened)
-        yield _counter("heiwa_messages_received", "Whole messages received since start.", hub.messages_in)
-        yield _gauge("heiwa_event_loop_lag_seconds", "How late the last tick was.", hub.lag_s)
-        yield _gauge("heiwa_event_loop_longest_lag_seconds", "How late any tick was since start.", hub.longest_lag_s)
-        yield _gauge("heiwa_memory_share", "Used of the memory limit.", self._housekeeping.memory_share)
-        yield _counter("heiwa_gc_pause_seconds", "Time in garbage collections.", self._housekeeping.gc_pauses_s)
+        yield gauge("heiwa_connections_maximum", "Most sockets this process takes.", hub.admission.maximum)
+        yield counter("heiwa_connections_opened", "Websockets opened since start.", hub.opened)
+        yield counter("heiwa_messages_received", "Whole messages received since start.", hub.messages_in)
+        yield gauge("heiwa_event_loop_lag_seconds", "How late the last tick was.", hub.lag_s)
+        yield gauge("heiwa_event_loop_longest_lag_seconds", "How late any tick was since start.", hub.longest_lag_s)
+        yield gauge("heiwa_memory_share", "Used of the memory limit.", self._housekeeping.memory_share)
+        yield counter("heiwa_gc_pause_seconds", "Time in garbage collections.", self._housekeeping.gc_pauses_s)
         longest_s = self._housekeeping.longest_gc_pause_s
-        yield _gauge("heiwa_gc_longest_pause_seconds", "The longest garbage collection since start.", longest_s)
+        yield gauge("heiwa_gc_longest_pause_seconds", "The longest garbage collection since start.", longest_s)
         refused = CounterMetricFamily("heiwa_handshakes_refused", "Refused handshakes.", labels=["status", "reason"])
         for (status, reason), count in sorted(hub.refusals.items()):
             refused.add_metric([str(status), reason], count)
@@ -49,11 +50,3 @@ class ConnectionMetrics:
         for (reason, code, fault), count in self._hub.disconnects.items():
             counts[reason, str(code) if code in CLOSE_CODES else "other", fault] += count
         return counts
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(name, text, value=value)

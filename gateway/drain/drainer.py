@@ -52,11 +52,10 @@ class Origin(StrEnum):
 class Standing:
     """What is known of the load balancer. `delay_s` is its deregistration delay, `period_s` the one of our polls.
 
-    `good`: the last poll listed us as initial or healthy. `grouped` false: there is no target group at all.
+    `grouped` false: there is no target group at all.
     """
 
     grouped: bool = False
-    good: bool = False
     delay_s: float = 300.0
     period_s: float = 5.0
     peers: Peers = field(default_factory=Peers)
@@ -178,11 +177,11 @@ class Drainer:
 
     def hear(self, signal: Signal | None, detected_s: float, good_s: float | None) -> None:
         """What target health says, after each round of polls; moments of the drain's clock. Never raises."""
-        self.standing.good = signal in (Signal.REGISTERED, Signal.RETURNED)
-        if self.standing.good:
+        good = signal in (Signal.REGISTERED, Signal.RETURNED)
+        if good:
             self._ignored = False
         self._changed.set()
-        if self.state is State.REGISTERING and self.standing.good:
+        if self.state is State.REGISTERING and good:
             self._move(Signal.REGISTERED)
         elif signal is Signal.RETURNED and is_leaving(self.state) and self._by_health():
             self._stay(follow(self.state, Signal.RETURNED))

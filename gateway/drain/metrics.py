@@ -10,6 +10,7 @@ from gateway.drain.drainer import Drainer
 from gateway.drain.health import PollErrorKind, TargetState
 from gateway.drain.states import State
 from gateway.drain.target_health import TargetHealthWatch
+from gateway.telemetry import counter, gauge
 
 
 class DrainMetrics:
@@ -35,26 +36,26 @@ class DrainMetrics:
         rate = leaving.pacer.rate_per_s if leaving else 0.0
         actual = leaving.tally.last_per_s(now_s - leaving.began_s) if leaving else 0
         deadline_s = max(0.0, leaving.pacer.deadline_s - now_s) if leaving else 0.0
-        yield _gauge("heiwa_drain_connections_remaining", "To be sent away yet; 0 outside a drain.", remaining)
-        yield _gauge("heiwa_drain_rate_target", "Closes a second that the deadline asks for.", rate)
-        yield _gauge("heiwa_drain_rate_actual", "Closes in the last whole second.", actual)
-        yield _gauge("heiwa_drain_deadline_seconds", "Until the last is to be gone; 0 outside a drain.", deadline_s)
+        yield gauge("heiwa_drain_connections_remaining", "To be sent away yet; 0 outside a drain.", remaining)
+        yield gauge("heiwa_drain_rate_target", "Closes a second that the deadline asks for.", rate)
+        yield gauge("heiwa_drain_rate_actual", "Closes in the last whole second.", actual)
+        yield gauge("heiwa_drain_deadline_seconds", "Until the last is to be gone; 0 outside a drain.", deadline_s)
         closed = CounterMetricFamily("heiwa_drain_closed", "Websockets sent away.", labels=["cause"])
         for cause in ("drain", "shutdown"):
             closed.add_metric([cause], drainer.closed[cause])
         yield closed
-        yield _counter("heiwa_drain_overrun", "Closes above what the receivers take, forced.", drainer.overrun)
-        yield _counter("heiwa_drain_leftover", "Websockets that were cut because they did not go.", drainer.leftover)
-        yield _counter("heiwa_drain_cancelled", "Drains that were taken back.", drainer.cancelled)
+        yield counter("heiwa_drain_overrun", "Closes above what the receivers take, forced.", drainer.overrun)
+        yield counter("heiwa_drain_leftover", "Websockets that were cut because they did not go.", drainer.leftover)
+        yield counter("heiwa_drain_cancelled", "Drains that were taken back.", drainer.cancelled)
 
     def _signal(self) -> Iterator[Metric]:
         drainer, watch = self._drainer, self._watch
         up = watch is not None and watch.signal_up
-        yield _gauge("heiwa_drain_signal_up", "Whether the load balancer can be asked; 0 also where none is.", up)
+        yield gauge("heiwa_drain_signal_up", "Whether the load balancer can be asked; 0 also where none is.", up)
         polled_s = watch.polled_s if watch is not None else None
         if polled_s is not None:
             age_s = drainer.now_s() - polled_s
-            yield _gauge("heiwa_drain_poll_age_seconds", "Since the last poll that said something.", age_s)
+            yield gauge("heiwa_drain_poll_age_seconds", "Since the last poll that said something.", age_s)
         errors = CounterMetricFamily("heiwa_drain_poll_errors", "Polls that failed.", labels=["class"])
         for kind in PollErrorKind:
             errors.add_metric([kind.value], watch.errors[kind] if watch is not None else 0)
@@ -64,12 +65,4 @@ class DrainMetrics:
             others.add_metric([state.value], drainer.standing.peers.states.get(state, 0))
         yield others
         received = watch.received if watch is not None else 0
-        yield _counter("heiwa_drain_received_handshakes", "Websockets opened while any peer was draining.", received)
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(name, text, value=value)
+        yield counter("heiwa_drain_received_handshakes", "Websockets opened while any peer was draining.", received)

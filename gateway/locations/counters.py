@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
-    GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
@@ -78,8 +77,3 @@ class Counters:
         return HistogramMetricFamily(
             "heiwa_locations_flush_seconds", "From taking a batch to its last acknowledgement.", buckets, self.flush_s
         )
-
-
-def gauge(name: str, text: str, value: float) -> Metric:
-    """A gauge without labels."""
-    return GaugeMetricFamily(name, text, value)

@@ -21,13 +21,14 @@ from prometheus_client.metrics_core import Metric
 from gateway.errors import SpoolFullError, StoreError, TaskFailedError
 from gateway.locations.batch import DeviceEvents, count, size_bytes
 from gateway.locations.buffer import Buffer, Caller, Limits, Submission
-from gateway.locations.counters import Counters, gauge
+from gateway.locations.counters import Counters
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
 from gateway.locations.replay import Replay
 from gateway.locations.settlement import MESSAGES, Part, Verdict, merge, sort_out
 from gateway.log import Log
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool
+from gateway.telemetry import gauge
 
 # The shares of the time given to `stop`: for the index, the rest for the spool.
 _INDEX_SHARE = 0.7
