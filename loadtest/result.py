@@ -127,12 +127,12 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
 
 def _over_stores(found: list[Judged], name: str) -> int:
     """A count over all stores: of shares that looked into the same ones the greatest, since the last saw the most."""
-    own = sum(getattr(judged, name) for judged in found if not judged.through)
+    own = sum(int(getattr(judged, name)) for judged in found if not judged.through)
     seen: dict[tuple[str, ...], int] = {}
     for judged in found:
         if judged.through:
-            key = tuple(judged.through)
-            seen[key] = max(seen.get(key, 0), getattr(judged, name))
+            key, count = tuple(judged.through), int(getattr(judged, name))
+            seen[key] = max(seen.get(key, 0), count)
     return own + sum(seen.values())
 
 

@@ -139,7 +139,9 @@ class Sender:
         record = (self._tally.faulty_ack if self._faulty[slot] else self._tally.ack).record
         for name in ack.ids:
             number = number_of(name)
-            intended_s = ledger.ack(slot, number) if number is not None else None
+            if number is None:
+                continue
+            intended_s = ledger.ack(slot, number)
             if intended_s is not None:
                 record(now_s - intended_s)
                 if self._sizes:

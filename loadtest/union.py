@@ -8,6 +8,7 @@ index of one gateway is a double.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
@@ -42,7 +43,7 @@ def judge(stores: Sequence[Store], acked: Pairs, events: int, time_ms: int) -> J
     passes = 1 + events // EVENTS_A_PASS
     lost: list[str] = []
     doubled: list[str] = []
-    counts = dict.fromkeys(("acked", "stored", "lost", "doubled", "copies"), 0)
+    counts: Counter[str] = Counter()
     for number in range(passes):
         found: set[int] = set()
         for store in stores:
@@ -65,7 +66,16 @@ def judge(stores: Sequence[Store], acked: Pairs, events: int, time_ms: int) -> J
                 _name(lost, pair)
         counts["acked"] += len(told)
         counts["stored"] += len(found)
-    return Judged(time_ms=time_ms, lost_ids=lost, doubled_ids=doubled, **counts)
+    return Judged(
+        time_ms=time_ms,
+        acked=counts["acked"],
+        stored=counts["stored"],
+        lost=counts["lost"],
+        doubled=counts["doubled"],
+        copies=counts["copies"],
+        lost_ids=lost,
+        doubled_ids=doubled,
+    )
 
 
 def data_folder(folder: Path, account: str) -> Store:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import cast
 
 import uvloop
 
@@ -47,7 +48,7 @@ class Device(asyncio.Protocol):
         return self._opened
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -153,7 +154,8 @@ class Load:
             await gate.acquire()
             task = asyncio.create_task(self._connect_one())
             waiting.add(task)
-            task.add_done_callback(lambda task: (gate.release(), waiting.discard(task)))
+            task.add_done_callback(lambda _: gate.release())
+            task.add_done_callback(waiting.discard)
         await asyncio.gather(*waiting)
         return {
             "open": len(self.devices),

@@ -24,7 +24,7 @@ def start(peer: str, folder: Path) -> tuple[Server, dict[str, object]]:
         command = [sys.executable, "-m", "tests.support.echo", "--folder", str(folder)]
         command += ["--set", "connections.heartbeat_s=25", "--set", "log.level=error"]
         command += ["--set", "connections.flap_limit=0"]
-        options: dict[str, object] = {"subprotocol": "heiwa.echo", "secret": local_key(folder).decode()}
+        options: dict[str, str] = {"subprotocol": "heiwa.echo", "secret": local_key(folder).decode()}
     else:
         command = build.command(peer)
         options = {}
@@ -35,7 +35,7 @@ def start(peer: str, folder: Path) -> tuple[Server, dict[str, object]]:
 def measure(peer: str, connections: int, idle_s: float, echoes: int, churn: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         server, options = start(peer, Path(folder))
-        load = LoadProcess(**options)
+        load = LoadProcess("loadtest.bench.client", **options)
         time.sleep(1.5)
         row = {"fresh_rss_mb": server.rss_bytes() / 2**20}
         fresh, private, cpu = server.rss_bytes(), server.private_bytes(), server.cpu_s()

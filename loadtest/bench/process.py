@@ -25,7 +25,7 @@ class Server:
         for line in self._process.stdout:
             if ready in line:
                 return int(line.split(ready)[1].split("/")[0].strip())
-        raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
+        raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
 
     @property
     def pid(self) -> int:

@@ -130,8 +130,7 @@ def make(options: Deploy, folder: Path, tell: Tell) -> Front:
     """The one that the scenario asks for; `folder` is for its files, `tell` commands the fleet."""
     if options.balancer == "fleet":
         return FleetFront(tell)
-    balance = "leastconn" if options.routing == "least_outstanding" else "roundrobin"
-    return HaproxyFront(Haproxy(folder, balance))
+    return HaproxyFront(Haproxy(folder, "leastconn" if options.routing == "least_outstanding" else "roundrobin"))
 
 
 def _server(target: str) -> str:
