@@ -1,0 +1,180 @@
+"""Both applications on fakes of what stands behind them, and how to ask and judge them."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import CollectorRegistry, Counter
+from yarl import URL
+
+from gateway.api.context import Api
+from gateway.connections.identity import Identity
+from gateway.connections.info import ConnectionInfo, DisconnectInfo
+from gateway.errors import TokenError
+from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Durability, Pressure, Sender
+from gateway.locations.query import Found, Page, Query
+from tests.support.bench import Bench
+
+NOW_MS = 1_800_000_000_000
+JSON = {"Content-Type": "application/json"}
+Client = TestClient[web.Request, web.Application]
+
+
+class FakeClock:
+    def time_ms(self) -> int:
+        return NOW_MS
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+
+class FakeTokens:
+    """A token is `account:device:scope scope`."""
+
+    def verify(self, token: str) -> Identity:
+        if token == "expired":
+            raise TokenError('the token has expired "now"')
+        account, device, scopes = token.split(":", 2)
+        return Identity(account, device, frozenset(scopes.replace(",", ":").split("+")), 2e9)
+
+
+@dataclass
+class FakeDevices:
+    connected: dict[tuple[str, str], ConnectionInfo] = field(default_factory=dict)
+    ended: dict[tuple[str, str], DisconnectInfo] = field(default_factory=dict)
+    positions: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    asked: list[tuple[str, str, int, str]] = field(default_factory=list)
+
+    def connect(self, account: str, device: str) -> None:
+        self.connected[account, device] = ConnectionInfo("c", device, "", 1, "10.0.0.1:5", 2, 3)
+
+    def page(self, account: str, after: str | None, limit: int) -> list[ConnectionInfo]:
+        names = sorted(device for owner, device in self.connected if owner == account)
+        return [self.connected[account, name] for name in names if after is None or name > after][:limit]
+
+    def find(self, account: str, device: str) -> ConnectionInfo | None:
+        return self.connected.get((account, device))
+
+    def last_disconnect(self, account: str, device: str) -> DisconnectInfo | None:
+        return self.ended.get((account, device))
+
+    def latest(self, account: str, device: str) -> dict[str, Any] | None:
+        return self.positions.get((account, device))
+
+    def disconnect(self, account: str, device: str, code: int, reason: str) -> bool:
+        self.asked.append((account, device, code, reason))
+        return (account, device) in self.connected
+
+
+@dataclass
+class FakePipeline:
+    """Acknowledges all but ids that begin with `no` (refused), `busy` (later) or `hang` (never answered)."""
+
+    stored: list[tuple[str, str, str]] = field(default_factory=list)
+    forgotten: int = 0
+
+    def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
+        good = [event for event in events if not event.id.startswith(("no", "busy", "hang"))]
+        self.stored += [(account, device, event.id) for event in good]
+        loop = asyncio.get_running_loop()
+        loop.call_soon(sender.acknowledge, good[:1], Durability.INDEXED)
+        loop.call_soon(sender.acknowledge, good[1:], Durability.SPOOLED)
+        for event in events:
+            if event.id.startswith("no"):
+                loop.call_soon(sender.refuse, [event.id], "rejected", "will not", None)
+            elif event.id.startswith("busy"):
+                loop.call_soon(sender.refuse, [event.id], "busy", "later", 1500)
+        return Pressure.GO
+
+    def forget(self, sender: object) -> None:
+        self.forgotten += 1
+
+
+@dataclass
+class FakeSearch:
+    asked: list[tuple[str, Query]] = field(default_factory=list)
+    failure: Exception | None = None
+    hangs: bool = False
+    newest: Found | None = None
+
+    async def search(self, account: str, query: Query) -> Page:
+        self.asked.append((account, query))
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.failure is not None:
+            raise self.failure
+        return Page([Found("d", "1", 5, 1.0, 2.0)], "more")
+
+    track = search
+
+    async def latest(self, account: str, device: str) -> Found | None:
+        return self.newest
+
+
+class World:
+    """The fakes, and a client of each listener."""
+
+    def __init__(self) -> None:
+        self.devices = FakeDevices()
+        self.pipeline = FakePipeline()
+        self.search = FakeSearch()
+        self.registry = CollectorRegistry()
+        Counter("heiwa_things", "Things.", registry=self.registry).inc()
+        self.checks: list[tuple[str, bool, str]] = [("drain", True, ""), ("store", True, "")]
+        self.api = Api(
+            tokens=FakeTokens(),
+            devices=self.devices,
+            pipeline=self.pipeline,
+            search=self.search,
+            readiness=lambda: self.checks,
+            registry=self.registry,
+            clock=FakeClock(),
+            drainer=Bench().drainer,
+            max_message_bytes=4096,
+            deadline_s=0.3,
+        )
+        self._opened: list[TestClient[web.Request, web.Application]] = []
+
+    async def client(
+        self, build: Callable[[Api], web.Application], **changes: Any
+    ) -> TestClient[web.Request, web.Application]:
+        client = TestClient(TestServer(build(replace(self.api, **changes))))
+        await client.start_server()
+        self._opened.append(client)
+        return client
+
+    async def close(self) -> None:
+        for client in self._opened:
+            await client.close()
+
+
+def bearer(scope: str, account: str = "acme", device: str = "d1") -> dict[str, str]:
+    return {"Authorization": f"Bearer {account}:{device}:{scope.replace(' ', '+').replace(':', ',')}"}
+
+
+def event(id_: str, **changes: Any) -> dict[str, Any]:
+    return {"id": id_, "time": NOW_MS, "lat": 35.0, "lon": 135.0, **changes}
+
+
+async def problem(response: Any, status: int) -> dict[str, Any]:
+    """The body of a problem, after checking what every problem must have."""
+    assert response.status == status
+    assert response.content_type == "application/problem+json"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-store"
+    body: dict[str, Any] = json.loads(await response.read())
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["detail"]
+    return body
+
+
+def device_url(device: str, rest: str = "") -> URL:
+    return URL(f"/api/v1/devices/{quote(device, safe='')}{rest}", encoded=True)
