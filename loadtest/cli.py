@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from loadtest.folder import Outcome
     from loadtest.scenario import Scenario
 
-SHIPPED = Path(__file__).parent / "scenarios"
 THRESHOLDS_MISSED = 99
 MIN_SECRET_BYTES = 32
 
@@ -171,7 +170,9 @@ def run(
 @app.command("list", epilog="Example: heiwa-loadtest list --json")
 def list_scenarios(as_json: Json = False) -> None:
     """Print the scenarios that ship."""
-    found = {path.stem: _scenario(path.stem, [])[1].description for path in sorted(SHIPPED.glob("*.toml"))}
+    from loadtest import shipped
+
+    found = {name: _scenario(name, [])[1].description for name in shipped.names()}
     if as_json:
         _print_json([{"name": name, "description": text} for name, text in found.items()])
         return
@@ -202,38 +203,21 @@ def schema() -> None:
 
 
 def _scenario(given: str, overrides: list[str]) -> tuple[str, Scenario]:
+    from loadtest import shipped
     from loadtest.scenario import parse
 
-    path, text = _text(given)
-    return path.stem, parse(text, path.name, overrides)
+    path = shipped.path_of(given)
+    return path.stem, parse(shipped.read(path), path.name, overrides)
 
 
 def _is_deploy(given: str, overrides: list[str]) -> bool:
-    """Whether it has a section [deploy]; what is wrong with the text is said when it is read as a scenario."""
-    import tomllib
+    """Whether it has a section [deploy]."""
+    from loadtest import shipped
 
     if any(override.startswith("deploy.") for override in overrides):
         return True
-    try:
-        return "deploy" in tomllib.loads(_text(given)[1])
-    except tomllib.TOMLDecodeError:
-        return False
-
-
-def _text(given: str) -> tuple[Path, str]:
-    """The file of a scenario and what it says. Raises SettingsError."""
-    import difflib
-
-    names = sorted(path.stem for path in SHIPPED.glob("*.toml"))
-    path = SHIPPED / f"{given}.toml" if given in names else Path(given)
-    if given not in names and not path.suffix and not path.exists():
-        near = difflib.get_close_matches(given, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"those that ship are {', '.join(names)}"
-        raise SettingsError("SCENARIO", f"there is no scenario {given!r}; {hint} A file of your own ends in .toml")
-    try:
-        return path, path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError("SCENARIO", f"cannot read {path}: {error}") from error
+    path = shipped.path_of(given)
+    return "deploy" in shipped.whole(shipped.read(path), path.name)
 
 
 def _seconds(text: str, option: str = "--for") -> float:

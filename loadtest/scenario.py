@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from gateway.errors import SettingsError
-from loadtest import thresholds
+from loadtest import shipped, thresholds
 from loadtest.arrivals import Arrival
 from loadtest.cloud.options import Deploy
 
@@ -120,6 +120,9 @@ class Action(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
+    based_on: Annotated[
+        str, Meta(description="A scenario that ships: what this one does not say is as it is there; empty: none.")
+    ] = ""
     description: Annotated[str, Meta(description="One sentence: what it shows.")] = ""
     thresholds: Annotated[
         list[str], Meta(description="What must hold, such as `ack_p99_ms < 200`; missed: exit code 99.")
@@ -156,10 +159,7 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Scenario:
 
     Raises SettingsError naming the key, where it was set, what is allowed and the nearest known key.
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError("", f"{origin} is not valid TOML: {error}") from error
+    tree = shipped.whole(text, origin)
     for override in overrides:
         _override(tree, override)
     for key in _keys(tree):

@@ -14,7 +14,7 @@ SLOWER = "deploy.speed=20"
 
 
 def test_a_reversal_in_the_middle_keeps_the_rest(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.faults.reverse_at_s=60")
+    played = deploy(tmp_path / "run", "deploy.faults.reverse_at_s=60", scenario="deploy-reversal")
     states = played.states()
     assert (states["gateway-1.1"], states["gateway-1.2"]) == ("serving", "serving")
     moved = played.figures["connects"] - DEVICES
@@ -23,7 +23,7 @@ def test_a_reversal_in_the_middle_keeps_the_rest(tmp_path: Path) -> None:
 
 
 def test_without_receivers_the_drain_waits_and_then_goes_on(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.old=2", "deploy.faults.receivers_late_s=60")
+    played = deploy(tmp_path / "run", scenario="deploy-no-receivers")
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
     # Who was sent away before there was anyone to take him was refused, and came again.
@@ -32,7 +32,7 @@ def test_without_receivers_the_drain_waits_and_then_goes_on(tmp_path: Path) -> N
 
 
 def test_two_hundred_other_pollers_do_not_make_anyone_drain(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.faults.throttled_by=200", "deploy.before_s=60")
+    played = deploy(tmp_path / "run", "deploy.before_s=60", scenario="deploy-throttled")
     states = played.states()
     assert {states[name] for name in ("gateway-1.3", "gateway-1.4")} <= {"serving", "registering"}
     # All were moved once: by target health or, where no poll came through, by SIGTERM.
@@ -43,7 +43,7 @@ def test_two_hundred_other_pollers_do_not_make_anyone_drain(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("what", ["credentials", "endpoint"])
 def test_what_is_lost_before_leaves_sigterm(tmp_path: Path, what: str) -> None:
-    played = deploy(tmp_path / "run", f"deploy.faults.{what}=before", SLOWER)
+    played = deploy(tmp_path / "run", SLOWER, scenario=f"deploy-{what}-before")
     assert not played.begun_by("target_health")
     assert sum(drain["sent_away"] for drain in played.begun_by("sigterm")) == DEVICES
     assert played.figures["abnormal_close"] == 0
@@ -51,7 +51,7 @@ def test_what_is_lost_before_leaves_sigterm(tmp_path: Path, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["credentials", "endpoint"])
 def test_what_is_lost_during_a_drain_changes_nothing(tmp_path: Path, what: str) -> None:
-    played = deploy(tmp_path / "run", f"deploy.faults.{what}=during")
+    played = deploy(tmp_path / "run", scenario=f"deploy-{what}-during")
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
     assert sum(drain["sent_away"] for drain in drains) == DEVICES
@@ -59,14 +59,14 @@ def test_what_is_lost_during_a_drain_changes_nothing(tmp_path: Path, what: str) 
 
 
 def test_a_gateway_that_stands_still_catches_up(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.faults.stall_at_s=50", "deploy.faults.stall_s=5", SLOWER)
+    played = deploy(tmp_path / "run", SLOWER, scenario="deploy-stall")
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
     assert played.figures["abnormal_close"] == 0
 
 
 def test_clients_that_never_answer_a_close_are_ended_in_time(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "fleet.kernels={patient=0.8, deaf=0.2}")
+    played = deploy(tmp_path / "run", scenario="deploy-deaf")
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
     assert played.kernels["deaf"]["devices"] > 0

@@ -11,9 +11,17 @@ from tests.support.deploys import DEVICES, deploy
 pytestmark = pytest.mark.deploy
 
 
-@pytest.mark.parametrize("kernel", ["patient", "esp-idf", "arduino", "browser"])
-def test_all_of_one_kind_come_back(tmp_path: Path, kernel: str) -> None:
-    played = deploy(tmp_path / "run", f"fleet.kernels={{{kernel}=1.0}}")
+@pytest.mark.parametrize(
+    ("kernel", "scenario"),
+    [
+        ("patient", "deploy"),
+        ("esp-idf", "deploy-esp-idf"),
+        ("arduino", "deploy-arduino"),
+        ("browser", "deploy-browser"),
+    ],
+)
+def test_all_of_one_kind_come_back(tmp_path: Path, kernel: str, scenario: str) -> None:
+    played = deploy(tmp_path / "run", scenario=scenario)
     assert [drain["outcome"] for drain in played.begun_by("target_health")] == ["drained", "drained"]
     seen = played.kernels[kernel]
     assert (seen["devices"], seen["connected"], seen.get("given_up", 0)) == (DEVICES, DEVICES, 0)
@@ -23,8 +31,7 @@ def test_all_of_one_kind_come_back(tmp_path: Path, kernel: str) -> None:
 
 
 def test_a_mixed_fleet_comes_back_while_it_sends(tmp_path: Path) -> None:
-    kernels = "fleet.kernels={patient=0.4, esp-idf=0.2, arduino=0.2, browser=0.2}"
-    played = deploy(tmp_path / "run", kernels, "events.period_s=0.5")
+    played = deploy(tmp_path / "run", "events.period_s=0.5", scenario="deploy-mixed")
     assert all(of["connected"] == of["devices"] for of in played.kernels.values())
     assert played.figures["abnormal_close"] == 0
     assert played.figures["acked"] > 5 * DEVICES

@@ -15,7 +15,7 @@ SLOWER = "deploy.speed=20"
 
 
 def test_one_task_drains_before_its_sigterm(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.old=1")
+    played = deploy(tmp_path / "run", scenario="deploy-one-task")
     [drain] = played.begun_by("target_health")
     assert (drain["outcome"], drain["connections"], drain["sent_away"]) == ("drained", DEVICES, DEVICES)
     assert played.states() == {"gateway-1.1": "drained", "gateway-1.2": "serving"}
@@ -35,7 +35,7 @@ def test_all_old_tasks_drain_at_once(tmp_path: Path) -> None:
 
 
 def test_waves_drain_one_after_the_other(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.old=2", "deploy.waves=2", "deploy.delay_s=90")
+    played = deploy(tmp_path / "run", "deploy.old=2", "deploy.waves=2", "deploy.delay_s=90", scenario="deploy-waves")
     assert len(played.waves) == 2
     assert played.waves[0]["ended_ms"] <= played.waves[1]["began_ms"]
     assert [drain["outcome"] for drain in played.begun_by("target_health")] == ["drained", "drained"]
@@ -47,7 +47,7 @@ def test_waves_drain_one_after_the_other(tmp_path: Path) -> None:
 
 def test_least_outstanding_sends_a_wave_to_the_newborn(tmp_path: Path) -> None:
     played = deploy(
-        tmp_path / "run", "deploy.old=2", "deploy.waves=2", "deploy.delay_s=90", "deploy.routing=least_outstanding"
+        tmp_path / "run", "deploy.old=2", "deploy.waves=2", "deploy.delay_s=90", scenario="deploy-waves-emptiest"
     )
     first, second = played.begun_by("target_health")
     assert first["sent_away"] == DEVICES // 2
@@ -56,7 +56,7 @@ def test_least_outstanding_sends_a_wave_to_the_newborn(tmp_path: Path) -> None:
 
 
 def test_stop_task_sends_sigterm_first(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.order=stop-task", SLOWER)
+    played = deploy(tmp_path / "run", SLOWER, scenario="deploy-stop-task")
     drains = played.begun_by("sigterm")
     assert sum(drain["sent_away"] for drain in drains) == DEVICES
     assert all(drain["leftover"] == 0 for drain in drains)
@@ -65,9 +65,7 @@ def test_stop_task_sends_sigterm_first(tmp_path: Path) -> None:
 
 
 def test_spot_sends_sigterm_while_registered(tmp_path: Path) -> None:
-    played = deploy(
-        tmp_path / "run", "deploy.order=spot", "deploy.stop_timeout_s=120", "deploy.health=/readyz", "deploy.old=2"
-    )
+    played = deploy(tmp_path / "run", scenario="deploy-spot")
     drains = played.begun_by("sigterm")
     assert sum(drain["sent_away"] for drain in drains) == DEVICES
     assert all(drain["window_s"] == pytest.approx(110, abs=1) for drain in drains)
@@ -76,21 +74,14 @@ def test_spot_sends_sigterm_while_registered(tmp_path: Path) -> None:
 
 
 def test_a_newborn_on_a_reused_address_does_not_drain(tmp_path: Path) -> None:
-    played = deploy(
-        tmp_path / "run",
-        "deploy.order=stop-task",
-        "deploy.reuse_addresses=true",
-        "deploy.old=2",
-        "deploy.waves=2",
-        "deploy.delay_s=300",
-    )
+    played = deploy(tmp_path / "run", "deploy.delay_s=300", scenario="deploy-newborn")
     assert not played.begun_by("target_health")
     newborn = {name: state for name, state in played.states().items() if name in ("gateway-1.3", "gateway-1.4")}
     assert newborn == {"gateway-1.3": "serving", "gateway-1.4": "serving"}
 
 
 def test_a_delay_shorter_than_the_window_shortens_it(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "gateways.settings.drain.window_s=600", "deploy.delay_s=90")
+    played = deploy(tmp_path / "run", "deploy.delay_s=90", scenario="deploy-short-delay")
     for drain in played.begun_by("target_health"):
         assert drain["window_s"] < 75
         assert drain["outcome"] == "drained"
@@ -98,7 +89,7 @@ def test_a_delay_shorter_than_the_window_shortens_it(tmp_path: Path) -> None:
 
 
 def test_without_a_delay_sigterm_moves_everyone_before_the_cut(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.delay_s=0", SLOWER)
+    played = deploy(tmp_path / "run", "deploy.delay_s=0", SLOWER, scenario="deploy-no-delay")
     assert sum(drain["sent_away"] for drain in played.drains if drain.get("origin")) == DEVICES
     assert played.figures["abnormal_close"] == 0
 

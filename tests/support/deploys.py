@@ -48,14 +48,16 @@ class Played:
         return any(text in event["text"] for event in self.result["events"] if event["what"] == "wave")
 
 
-def deploy(folder: Path, *settings: str, devices: int = DEVICES, options: tuple[str, ...] = ()) -> Played:
-    """Play it; asserts what must hold whatever goes wrong: all are back, nothing is lost, nothing is there twice."""
+def deploy(
+    folder: Path, *settings: str, scenario: str = "deploy", devices: int = DEVICES, options: tuple[str, ...] = ()
+) -> Played:
+    """Play a scenario that ships; asserts what holds whatever goes wrong: all are back, nothing is lost or doubled."""
     command = [
         sys.executable,
         "-m",
         "loadtest.cli",
         "run",
-        "deploy",
+        scenario,
         "--json",
         "--out",
         str(folder),

@@ -17,7 +17,7 @@ from gateway.cli import app
 from gateway.connections.identity import SCOPES
 from gateway.settings.load import load
 from loadtest import cli as loadtest_cli
-from loadtest import scenario
+from loadtest import scenario, shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 HAND_MADE = ("README.md", "README.ja.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
@@ -148,7 +148,7 @@ def test_commands_of_the_load_test_exist() -> None:
         assert {word for word in words if word.startswith("--")} <= known, line
         if command == "run":
             overrides = [flag for flag, before in zip(words[1:], words, strict=False) if before == "--set"]
-            path = loadtest_cli.SHIPPED / f"{words[0]}.toml"
+            path = shipped.FOLDER / f"{words[0]}.toml"
             scenario.parse(path.read_text() if path.exists() else "", line, overrides)
 
 

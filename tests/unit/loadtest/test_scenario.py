@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-import loadtest
 from gateway.errors import SettingsError
-from loadtest import plan
+from loadtest import plan, shipped
 from loadtest.fleet_options import load as load_fleet_options
 from loadtest.plan import Common, Share
 from loadtest.scenario import Scenario, json_schema, known_keys, parse
 
-SHIPPED = sorted((Path(loadtest.__file__).parent / "scenarios").glob("*.toml"))
 COMMON = Common(["ws://127.0.0.1:1/ws"], "s" * 32, 7, "run.", True, 0)
 
 
+DEPLOYS = [name for name in shipped.names() if name.startswith("deploy-")]
+
+
 def test_all_that_are_promised_ship() -> None:
-    names = {path.stem for path in SHIPPED}
-    assert names == {"steady", "storm", "walk", "churn", "slow-readers", "half-open", "node-loss", "replay", "deploy"}
+    promised = {"steady", "storm", "walk", "churn", "slow-readers", "half-open", "node-loss", "replay", "deploy"}
+    assert set(shipped.names()) - set(DEPLOYS) == promised
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_scenario_is_whole(path: Path) -> None:
-    scenario = parse(path.read_text(), path.name)
+@pytest.mark.parametrize("name", shipped.names())
+def test_a_shipped_scenario_is_whole(name: str) -> None:
+    path = shipped.path_of(name)
+    scenario = parse(shipped.read(path), path.name)
     assert scenario.description.endswith(".")
     assert scenario.thresholds
     part = plan.parts(scenario, Share())[0]
@@ -34,9 +35,37 @@ def test_a_shipped_scenario_is_whole(path: Path) -> None:
     assert load_fleet_options(msgspec.json.encode(options).decode()).devices == scenario.fleet.devices
 
 
+@pytest.mark.parametrize("name", DEPLOYS)
+def test_a_deploy_differs_from_the_plain_one_in_what_it_says(name: str) -> None:
+    plain, special = (parse(shipped.read(shipped.path_of(each)), each) for each in ("deploy", name))
+    assert special.based_on == "deploy"
+    assert special.deploy is not None
+    assert (special.deploy, special.fleet, special.gateways) != (plain.deploy, plain.fleet, plain.gateways)
+    assert special.events == plain.events
+
+
+def test_a_base_may_have_a_base() -> None:
+    scenario = parse("based_on = 'deploy-spot'\n[deploy]\nold = 3", "my.toml")
+    assert scenario.deploy is not None
+    assert (scenario.deploy.old, scenario.deploy.order, scenario.fleet.devices) == (3, "spot", 1000)
+
+
+def test_what_is_not_said_is_as_in_the_base() -> None:
+    scenario = parse("based_on = 'walk'\n[fleet]\ndevices = 7\n[fleet.kernels]\nnaive = 1", "my.toml")
+    base = parse(shipped.read(shipped.path_of("walk")), "walk.toml")
+    assert (scenario.fleet.devices, scenario.fleet.kernels) == (7, {"naive": 1.0})
+    assert (scenario.fleet.tracks, scenario.events, scenario.thresholds) == (
+        base.fleet.tracks,
+        base.events,
+        base.thresholds,
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "key", "said"),
     [
+        ("based_on = 'depoy'", "based_on", "did you mean deploy?"),
+        ("based_on = ['deploy']", "based_on", "there is no scenario"),
         ("[fleet]\ndevics = 3", "fleet.devics", "did you mean fleet.devices?"),
         ("[flet]\ndevices = 3", "flet", "did you mean fleet?"),
         ("[conect]\n", "conect", "did you mean connect?"),
