@@ -1,5 +1,7 @@
 # The verbs of this project; `make help` lists them. The same on a laptop and in CI.
 PYTHON ?= python3
+# Tests hold real servers to deadlines: as many processes as there are cores to spare.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -25,8 +27,8 @@ help: ## this list
 run: $(VENV)/.installed ## start the gateway on this machine (Ctrl-C stops it)
 	@exec $(BIN)/heiwa serve
 
-test: $(VENV)/.installed-dev ## all tests, on real servers; parts: make test ONLY=tests/unit
-	@$(BIN)/python -m pytest $(ONLY)
+test: $(VENV)/.installed-dev ## all tests, on real servers, in WORKERS=2 processes; parts: make test ONLY=tests/unit
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ONLY)
 
 soak: $(VENV)/.installed-dev ## the long storms: 50 kills, big matrices
 	@$(BIN)/python -m pytest -m soak $(ONLY)
