@@ -44,7 +44,7 @@ from gateway.connections.listener import Address, SocketOptions, listen, open_so
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.drain.drainer import Drainer, Origin
 from gateway.drain.metrics import DrainMetrics
-from gateway.drain.target_health import TargetHealthWatch
+from gateway.drain.target_health import QUICK_S, TargetHealthWatch
 from gateway.errors import IllegalTransitionError, SettingsError, TaskFailedError
 from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
@@ -120,8 +120,9 @@ class Gateway:
     async def stop(self) -> None:
         """Leave calmly: everyone is sent away, everything accepted is stored. Cancelled: what is left is cut."""
         self.hub.admission.draining = True
+        asked_s = self.drainer.now_s()
         registered = await self._watch.registered() if self._watch is not None else None
-        sent, cut = await self.drainer.terminate(registered)
+        sent, cut = await self.drainer.terminate(registered, max(asked_s, self.drainer.now_s() - QUICK_S))
         log.info("connections_closed", sent_away=sent, cut=cut)
         await self.close()
 
@@ -138,8 +139,7 @@ class Gateway:
         """Close listeners and stores; what the pipeline holds is stored first."""
         for server in self._servers:
             server.close()
-        for runner in self._runners:
-            await runner.cleanup()
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -245,6 +245,7 @@ class Gateway:
             )
             self._spawn("target health", self._watch.run())
         self._spawn("drain", self.drainer.run())
+        self._spawn("drain receipts", self.drainer.keeper.run())
 
     async def _listen(self, sockets: list[tuple[str, socket.socket, SocketOptions]]) -> None:
         tls = tls_context(self.settings.listen)
@@ -276,6 +277,8 @@ def target_health(settings: Settings) -> TargetHealth | None:
     """What to ask about our place behind a load balancer; None: there is none, and no SDK is loaded."""
     drain = settings.drain
     groups = [arn.strip() for arn in drain.target_group_arns.split(",") if arn.strip()]
+    if drain.target and not groups:
+        raise SettingsError("drain.target", "needs drain.target_group_arns: nobody else says which groups it is in")
     if not drain.enabled or not to_be_watched(groups, os.environ):
         return None
     target, _, port = drain.target.rpartition(":")

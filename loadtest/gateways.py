@@ -17,6 +17,8 @@ from loadtest import children
 START_TIMEOUT_S = 30.0
 # Beyond the drain's own bound.
 STOP_TIMEOUT_S = 60.0
+_STOPPED = (0,)
+_KILLED = (0, -signal.SIGKILL)
 # A load test connects the same devices often, and its log should hold what went wrong only.
 DEFAULTS: Mapping[str, object] = {
     "connections.flap_limit": 0,
@@ -38,7 +40,8 @@ class GatewayProcess:
         self.log = folder.parent / f"{name}.log"
         self.url = ""
         self.operations = ""
-        self.stopping = False
+        # Exit codes that were asked for; none: it is to run on.
+        self._well: tuple[int, ...] = ()
         self.ended = asyncio.Event()
         self._waiter: asyncio.Task[None] | None = None
 
@@ -48,7 +51,7 @@ class GatewayProcess:
 
     @property
     def died(self) -> bool:
-        return self.ended.is_set() and not self.stopping
+        return self.ended.is_set() and self._process.returncode not in self._well
 
     def why(self) -> str:
         """Why it ended."""
@@ -83,7 +86,7 @@ class GatewayProcess:
 
     def terminate(self) -> None:
         """SIGTERM, and do not wait."""
-        self.stopping = True
+        self._well = _STOPPED
         self.signal(signal.SIGTERM)
 
     def signal(self, number: int) -> None:
@@ -99,7 +102,7 @@ class GatewayProcess:
     async def kill(self, *, expected: bool = True) -> None:
         """SIGKILL. Not `expected`: it counts as one that died."""
         if expected:
-            self.stopping = True
+            self._well = _KILLED
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
@@ -107,7 +110,7 @@ class GatewayProcess:
             await self._waiter
 
     async def _end(self, within_s: float) -> None:
-        self.stopping = True
+        self._well = _STOPPED
         if self._process.returncode is None:
             self._process.terminate()
         await children.end(self._process, within_s)

@@ -22,9 +22,12 @@ FIGURES: dict[str, Figure] = {
     "connect_even_per_s": Figure("/s", "Deploy: connections of a wave over its window, simulated; the highest."),
     "connect_peak_ratio": Figure("", "Deploy: highest simulated second over the even rate; the worst wave."),
     "connect_peak_share": Figure(
-        "", "Deploy: highest simulated second over 1.3 times the even rate (few devices: what chance makes of it)."
+        "", "Deploy: highest simulated second over 1.3 times the even rate (below 40/s: what chance makes of it)."
     ),
     "plan_peak_ratio": Figure("", "Deploy: highest simulated second over the planned one; the wave farthest from 1."),
+    "plan_peak_share": Figure(
+        "", "Deploy: its distance from the planned one over a fifth of that (below 40/s: what chance makes of it)."
+    ),
     "balancer_calls_per_s": Figure("/s", "Deploy: polls by all gateways a simulated second; the busiest wave."),
     "reconnect_peak_per_s": Figure("/s", "Most connects in a second of the measured time."),
     "recovered_s": Figure("s", "From what the scenario did to as many connections as before; the longest."),
@@ -69,7 +72,7 @@ FIGURES: dict[str, Figure] = {
     "kernel_bytes_per_connection": Figure(
         "B", "Growth of the kernel's slab and TCP buffers, a connection; both ends when both are on this machine."
     ),
-    "processes_died": Figure("", "Fleet and gateway processes that ended by themselves."),
+    "processes_died": Figure("", "Fleet and gateway processes that ended by themselves, or had to be killed."),
 }
 # Known only when the stored events can be looked into.
 FROM_STORES = ("lost", "doubled", "copies")

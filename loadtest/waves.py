@@ -14,16 +14,22 @@ from loadtest.sample import OfKernel
 
 # Connects and lost connections by simulated second, counted since the Unix epoch.
 Bins = Mapping[int, Sequence[int]]
-CALM = 1.3
+# The highest second may be so much of the even rate above it, and of the planned one away from it.
+CALM = 0.3
+PLANNED = 0.2
+# Each device comes back at a moment of its own: a second's count is about Poisson's. One second of a thousand is more
+# than three standard deviations above the mean; four are allowed where that matters.
 DEVIATIONS = 4
+FEW_PER_S = 40.0
 
 
 class Wave(Struct, frozen=True):
     """One wave. Seconds and rates are simulated; `began_ms` and `ended_ms` are of the wall clock.
 
     `even_per_s` is what its connections are a second when spread over its window, `peak_per_s` the highest second of
-    new connections, `ratio` the latter through the former. `plan_ratio`: the peak through the planned one; None: no
-    plan was to be had. `share` is the peak through what is allowed: see `allowed_per_s`.
+    new connections, `ratio` the latter through the former, `share` the latter through what is allowed. `plan_ratio`:
+    the peak through the planned one, `plan_share`: its distance from that through what is allowed; None: no plan was to
+    be had. What is allowed: see `slack_per_s`.
     """
 
     number: int
@@ -38,6 +44,7 @@ class Wave(Struct, frozen=True):
     share: float | None
     plan_peak_per_s: float | None
     plan_ratio: float | None
+    plan_share: float | None
     calls_per_s: float
     drains: list[Drained]
 
@@ -80,21 +87,19 @@ def wave(told: Waved, bins: Bins, end_ms: int) -> Wave:
         peak_per_s=peak,
         peak_at_s=float(peak_at - first),
         ratio=peak / even if even else None,
-        share=peak / allowed_per_s(even) if even else None,
+        share=peak / (even + slack_per_s(even, CALM)) if even else None,
         plan_peak_per_s=planned,
         plan_ratio=peak / planned if planned else None,
+        plan_share=abs(peak - planned) / slack_per_s(planned, PLANNED) if planned else None,
         calls_per_s=told.calls_per_s,
         drains=told.drains,
     )
 
 
-def allowed_per_s(even_per_s: float) -> float:
-    """The highest second that is still calm: 1.3 times the even rate; of few devices what chance makes of it.
-
-    Each device comes back at a moment of its own, so that a second's count is about Poisson's: one second of a thousand
-    is more than three standard deviations above the mean. Four are allowed.
-    """
-    return max(CALM * even_per_s, even_per_s + DEVIATIONS * math.sqrt(even_per_s))
+def slack_per_s(rate_per_s: float, part: float) -> float:
+    """How far from a rate the highest second may be: a part of it; of few devices what chance makes of it."""
+    chance_per_s = DEVIATIONS * math.sqrt(rate_per_s) if rate_per_s < FEW_PER_S else 0.0
+    return max(part * rate_per_s, chance_per_s)
 
 
 def _count(found: tuple[int, int]) -> int:
@@ -120,6 +125,7 @@ def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
         "connect_even_per_s": max(one.even_per_s for one in waves),
         "connect_peak_ratio": max(ratios, default=None),
         "connect_peak_share": max((one.share for one in waves if one.share is not None), default=None),
+        "plan_peak_share": max((one.plan_share for one in waves if one.plan_share is not None), default=None),
         "plan_peak_ratio": max(plans, key=lambda ratio: abs(ratio - 1), default=None),
         "balancer_calls_per_s": max(one.calls_per_s for one in waves),
         "gap_p50_s": None if p50 is None else p50 / 1000 * speed,

@@ -81,7 +81,7 @@ class AwsClients:
         """The parsed answer of one operation (`describe_…`), a dict with the API's names.
 
         `arn` tells the region when no variable does. None: the answer was the error code `absent`. Raises PollError;
-        after `expired` the next call looks for credentials anew.
+        after `expired` and `denied` the next call looks for credentials anew: there may have been none yet.
         """
         self._running += 1
         try:
@@ -96,7 +96,7 @@ class AwsClients:
                         answer = None
             self._renew_period_s = RENEW_LEAST_S
         except PollError as error:
-            if error.kind is PollErrorKind.EXPIRED:
+            if error.kind in (PollErrorKind.EXPIRED, PollErrorKind.DENIED):
                 self._renew()
             raise
         else:

@@ -42,13 +42,13 @@ def entries(service: Mapping[str, Any]) -> list[Entry]:
 
 
 def host_port(task: Mapping[str, Any], container: str, port: int) -> int:
-    """The port of the instance that leads to a container's port; `port` itself when nothing is mapped (host mode)."""
+    """The port of the instance that leads to a container's port; 0: none does, or ECS does not know yet."""
     for one in task.get("containers", ()):
         if one.get("name") == container:
             for binding in one.get("networkBindings", ()):
                 if binding.get("containerPort") == port:
-                    return int(binding.get("hostPort", port))
-    return port
+                    return int(binding.get("hostPort", 0))
+    return 0
 
 
 def service_of(task: Mapping[str, Any]) -> str:
@@ -91,9 +91,10 @@ class EcsService:
         return Membership(target, ports, await self._stop_timeout_s(own))
 
     def _ports(self, found: Iterable[Entry], own: Identity, task: Mapping[str, Any], fallback: int) -> dict[str, int]:
-        named = {
-            entry.group: entry.port if own.address else host_port(task, entry.container, entry.port) for entry in found
-        }
+        as_is = bool(own.address) or own.network_mode == ecs_metadata.HOST
+        named = {entry.group: entry.port if as_is else host_port(task, entry.container, entry.port) for entry in found}
+        if 0 in named.values() and not as_is:
+            raise PollError(PollErrorKind.OTHER, "Amazon ECS does not know the instance's port of the task yet")
         if not self._groups:
             return named
         ports = {group: named.get(group, fallback) for group in self._groups}
@@ -111,7 +112,7 @@ class EcsService:
             answer = await self._ask(own, "describe_services", services=[service])
         except PollError as error:
             # Groups and a port that settings name need nobody else to name them.
-            if error.kind is PollErrorKind.DENIED and fallback:
+            if error.kind in (PollErrorKind.DENIED, PollErrorKind.UNREACHABLE) and fallback:
                 return []
             raise
         return entries(_first(answer, "services", f"service {service}"))
@@ -131,10 +132,9 @@ class EcsService:
             answer = await self._clients.call(
                 "ecs", "describe_task_definition", own.task, taskDefinition=own.definition
             )
-        except PollError as error:
-            if error.kind is PollErrorKind.DENIED:
-                return None
-            raise
+        except PollError:
+            # Nothing else depends on it, and there is a default.
+            return None
         return stop_timeout_s(answer.get("taskDefinition", {}), own.container)
 
     async def _ask(self, own: Identity, operation: str, **parameters: Any) -> Any:

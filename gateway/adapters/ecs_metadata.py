@@ -18,6 +18,7 @@ VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 # The endpoint is on the same host; the SDK gives it as long.
 TIMEOUT_S = 2.0
 AWSVPC = "awsvpc"
+HOST = "host"
 
 Record = TypeVar("Record", bound="Struct")
 
@@ -58,6 +59,7 @@ class Identity(Struct, frozen=True):
     container: str
     service: str
     address: str
+    network_mode: str
 
 
 def present(environment: Mapping[str, str]) -> bool:
@@ -75,7 +77,9 @@ def identity(task: bytes, container: bytes) -> Identity:
         if not address:
             raise PollError(PollErrorKind.OTHER, "the task metadata endpoint names no address of the task yet")
     definition = f"{whole.family}:{whole.revision}" if whole.family and whole.revision else ""
-    return Identity(whole.task_arn, whole.cluster, definition, own.name, whole.service_name, address)
+    return Identity(
+        whole.task_arn, whole.cluster, definition, own.name, whole.service_name, address, network.network_mode
+    )
 
 
 async def read(environment: Mapping[str, str]) -> Identity:

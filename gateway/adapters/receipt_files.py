@@ -27,8 +27,11 @@ class ReceiptFiles:
         name = f"{PREFIX}{began}.{receipt.began_ms % 1000:03d}Z-{receipt.origin}"
         try:
             content = msgspec.json.format(msgspec.json.encode(receipt), indent=2)
-            (self._folder / f"{name}.json").write_bytes(content + b"\n")
-            (self._folder / f"{name}.svg").write_text(picture(receipt), "utf-8")
+            for suffix, whole in ((".svg", picture(receipt).encode()), (".json", content + b"\n")):
+                # Who looks for receipts finds whole ones.
+                unfinished = self._folder / f".{name}{suffix}"
+                unfinished.write_bytes(whole)
+                unfinished.replace(self._folder / f"{name}{suffix}")
             for suffix in (".json", ".svg"):
                 for old in sorted(self._folder.glob(f"{PREFIX}*{suffix}"))[:-_KEPT]:
                     old.unlink(missing_ok=True)

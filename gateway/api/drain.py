@@ -32,7 +32,7 @@ async def plan(call: Call) -> web.StreamResponse:
     query = _known(call, ("window_s", "tasks"))
     drainer = call.api.drainer
     window_s = _number(query, "window_s", 1, 86_400) if "window_s" in query else drainer.window_s()
-    tasks = int(_number(query, "tasks", 1, MAX_TASKS)) if "tasks" in query else 1
+    tasks = _whole(query, "tasks", 1, MAX_TASKS) if "tasks" in query else 1
     if tasks * drainer.remaining > _MAX_CLOSES or tasks * window_s * _TICKS_PER_S > _MAX_TICKS:
         raise QueryError(
             "tasks", f"too large a plan: at most {_MAX_CLOSES:,} connections and {_MAX_TICKS:,} ticks in all"
@@ -90,7 +90,7 @@ def _status(call: Call) -> DrainStatus:
         state=drainer.state.value,
         connections=drainer.connections,
         remaining=drainer.remaining,
-        signal_up=watch.signal_up if watch is not None else None,
+        signal_up=watch.signal_up if watch is not None and not watch.alone else None,
         poll_age_s=None if polled_s is None else round(now_s - polled_s, 3),
         peers={state.value: count for state, count in drainer.standing.peers.states.items()},
         progress=progress,
@@ -104,6 +104,13 @@ def _known(call: Call, names: tuple[str, ...]) -> dict[str, str]:
         if name not in names:
             raise QueryError(name, f"is not a parameter; known are {', '.join(names)}")
     return query
+
+
+def _whole(query: dict[str, str], name: str, least: int, most: int) -> int:
+    text = query[name]
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+        raise QueryError(name, f"must be a whole number from {least} to {most}")
+    return int(text)
 
 
 def _number(query: dict[str, str], name: str, least: float, most: float) -> float:

@@ -70,7 +70,8 @@ class Connection(Websocket):
     @property
     def busy(self) -> bool:
         """Whether events wait for their outcome, or part of a message is here."""
-        return self._in_flight > 0 or self._buffer is not None
+        partly = self._buffer is not None or (self._inflated is not None and self._inflated.midway)
+        return partly or self._in_flight > 0
 
     def leave(
         self, announced: str, cause: str, code: int = 0, *, label: str = "", spread_s: float = RECONNECT_SPREAD_S

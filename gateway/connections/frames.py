@@ -112,6 +112,11 @@ class FrameEnd:
         self._header = bytearray()
         self._left = 0
 
+    @property
+    def midway(self) -> bool:
+        """Whether part of a frame was seen, and not its end."""
+        return bool(self._header)
+
     def advance(self, data: bytes, position: int) -> tuple[int, bool]:
         """How far the current frame goes within `data` from `position`, and whether it ends there."""
         if self._left == 0:

@@ -94,6 +94,11 @@ class Inflated:
         return protocol.state is State.OPEN and protocol.current_size is None and not protocol.extensions
 
     @property
+    def midway(self) -> bool:
+        """Whether part of a message is here."""
+        return self._decoder is not None or self._end.midway
+
+    @property
     def close_code(self) -> int:
         """The code that ended the connection: the peer's when we echoed it, else our own; 1006 when none was sent."""
         close = self._protocol.close_sent

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.drain.curve import curve
+from gateway.errors import UnreachableError
 from gateway.options import Config, Json, Set, print_json
 from gateway.settings.load import load
 from gateway.settings.model import Settings
@@ -33,6 +34,8 @@ Watching = Annotated[bool, typer.Option("--watch", help="Draw the curve until th
 _EVERY_S = 1.0
 _TOKEN_LIFE_S = 86_400
 _OVER = ("drained", "exited", "serving", "registering")
+# Then it is no surprise when nobody answers any more.
+_ENDING = ("terminating", "exited")
 
 
 @app.command(epilog="Example: heiwa drain status --watch")
@@ -119,16 +122,24 @@ def describe(found: dict[str, Any]) -> str:
 
 def _watch(remote: Any) -> None:
     """Once a second; a line that is drawn over on a terminal, plain lines elsewhere."""
-    live, closes, before = sys.stdout.isatty(), [], None
+    live, closes, before, state = sys.stdout.isatty(), [], None, ""
     while True:
-        found = remote.status()
+        try:
+            found = remote.status()
+        except UnreachableError:
+            if state not in _ENDING:
+                raise
+            typer.echo("\n" if live else "", nl=False)
+            typer.echo("the gateway has stopped")
+            return
+        state = found["state"]
         sent = found["progress"]["sent_away"] if found["progress"] else 0
         closes.append(max(0, sent - before) if before is not None else 0)
         before = sent
-        line = f"{found['state']:<13} {found['remaining']:>7,} to go {closes[-1]:>6,}/s "
+        line = f"{state:<13} {found['remaining']:>7,} to go {closes[-1]:>6,}/s "
         line += curve(closes[-(_width() - len(line) - 1) :], _width())
         typer.echo(f"\r\x1b[K{line}" if live else line.rstrip(), nl=not live)
-        if found["state"] in _OVER:
+        if state in _OVER:
             typer.echo("\n" if live else "", nl=False)
             typer.echo(describe(found))
             return

@@ -21,12 +21,12 @@ from random import Random
 from gateway.connections.choice import choose
 from gateway.connections.hub import Hub
 from gateway.drain import window
+from gateway.drain.keeper import Keeper
 from gateway.drain.pacer import NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
 from gateway.drain.plan import Plan, play
 from gateway.drain.receipt import Receipt, Tally
 from gateway.drain.signals import Peers
 from gateway.drain.states import Signal, State, follow, is_leaving
-from gateway.errors import StoreError
 from gateway.log import Log
 from gateway.ports import Clock, Receipts
 from gateway.settings.model import Drain
@@ -37,6 +37,9 @@ _GUARD_SHARE = 0.1
 _DEFER_S = 5.0
 # Waiting for a tick or for news, whichever comes first, is never longer.
 _IDLE_S = 3600.0
+# At SIGTERM: for the last ones to answer their close, and for the disk to take the receipt.
+_CUT_S = 3.0
+_RECEIPT_S = 1.0
 
 
 class Origin(StrEnum):
@@ -52,7 +55,7 @@ class Origin(StrEnum):
 class Standing:
     """What is known of the load balancer. `delay_s` is its deregistration delay, `period_s` the one of our polls.
 
-    `grouped` false: there is no target group at all.
+    `grouped` false: there is no target group, or none has told us anything yet.
     """
 
     grouped: bool = False
@@ -73,9 +76,14 @@ class Leaving:
     pacer: Pacer
     connections: int
     before: Counter[str]
-    spread_s: float
     tally: Tally = field(default_factory=Tally)
     leftover: int = 0
+
+    def shorten(self, deadline_s: float) -> None:
+        """End no later than that."""
+        if deadline_s < self.pacer.deadline_s:
+            self.pacer.deadline_s = deadline_s
+            self.window_s = deadline_s - self.began_s
 
 
 class Drainer:
@@ -86,11 +94,12 @@ class Drainer:
         self._hub = hub
         self._clock = clock
         self._chance = chance
-        self._receipts = receipts
         self._log = Log("drain")
         self._changed = asyncio.Event()
+        self._withdrawn = False
         self._ignored = False
-        self._unwritten: list[Receipt] = []
+        self._shortened = False
+        self.keeper = Keeper(receipts)
         self.state = State.REGISTERING
         self.standing = Standing()
         self.leaving: Leaving | None = None
@@ -133,38 +142,45 @@ class Drainer:
         return window.margin_s(self._settings.margin_s, self._hub.settings.close_timeout_s * self._settings.speed)
 
     def window_s(self) -> float:
-        """W as settings, delay and polls have it now."""
+        """W as settings, delay and polls have it now; where no balancer counts the time, the setting as it is."""
+        if self._settings.window_s and not self.standing.grouped:
+            return self._settings.window_s
         longest_s = window.longest_s(self.standing.delay_s, self.margin_s(), self.standing.period_s)
         return window.window_s(self._settings.window_s, longest_s)
 
-    def bound_per_s(self, tasks: int = 0) -> float:
-        """What the receivers take of this process; `tasks` that drain together, 0: as many as are seen."""
+    def bound_per_s(self) -> float:
+        """What the receivers take of this process, by who drains with it and who is there to receive."""
         peers = self.standing.peers
-        if not self.standing.grouped:
-            return NO_BOUND_PER_S
-        receivers = self._settings.receivers or peers.healthy
-        return bound_per_s(receivers, tasks or peers.draining + 1, self._settings.receiver_handshakes_per_s)
+        return self._bound_per_s(peers.healthy, peers.draining + 1)
 
     def planner(self, window_s: float, tasks: int) -> Callable[[], Plan]:
         """What a drain over `window_s` that began now would do, with `tasks` like this one at the same time.
 
-        Playing it takes µs a connection: the result may be called in a thread.
+        Those are no receivers; where nobody else is there yet, as many new ones are thought of. Playing it takes µs a
+        connection: the result may be called in a thread.
         """
         chance = Random(self._chance.random())  # noqa: S311 - a play
-        return partial(play, self.remaining, tasks, window_s, self.bound_per_s(tasks), chance)
+        others = max(0, self.standing.peers.healthy - (tasks - 1))
+        return partial(play, self.remaining, tasks, window_s, self._bound_per_s(others or tasks, tasks), chance)
+
+    def _bound_per_s(self, receivers: int, draining: int) -> float:
+        if not self.standing.grouped:
+            return NO_BOUND_PER_S
+        return bound_per_s(self._settings.receivers or receivers, draining, self._settings.receiver_handshakes_per_s)
 
     def check_window(self) -> None:
-        """Say so when the balancer's delay is too short for the window of the settings."""
-        if self._settings.window_s > self.window_s():
+        """Say so once the balancer's delay, or the pace of the polls, is too short for the window of the settings."""
+        shortened = self._settings.window_s > self.window_s()
+        if shortened and not self._shortened:
             self._log.warning("window_shortened", setting_s=self._settings.window_s, window_s=round(self.window_s(), 1))
+        self._shortened = shortened
 
     # Who asks for what
 
     def order(self, origin: Origin, window_s: float | None = None) -> None:
-        """Begin a drain that only `cancel` takes back. Raises IllegalTransitionError."""
+        """Begin a drain that only `cancel` takes back. `window_s` None: W. Raises IllegalTransitionError."""
         after = follow(self.state, Signal.ORDERED)
-        # Nobody but us counts the time: a long window need not fit into the balancer's delay.
-        window_s = window_s or self._settings.window_s or self.window_s()
+        window_s = window_s or self.window_s()
         self._ignored = False
         self._begin(after, origin, window_s, self.now_s() + window_s)
 
@@ -172,20 +188,22 @@ class Drainer:
         """Let the rest stay. Raises IllegalTransitionError. A balancer that says draining is not listened to any more,
         until it has said something else."""
         after = follow(self.state, Signal.CANCELLED)
-        self._ignored = True
+        self._ignored = self._withdrawn
         self._stay(after)
 
     def hear(self, signal: Signal | None, detected_s: float, good_s: float | None) -> None:
         """What target health says, after each round of polls; moments of the drain's clock. Never raises."""
-        good = signal in (Signal.REGISTERED, Signal.RETURNED)
+        good, gone = signal in (Signal.REGISTERED, Signal.RETURNED), signal in (Signal.WITHDRAWN, Signal.LOST)
         if good:
-            self._ignored = False
+            self._ignored = self._withdrawn = False
+        elif gone:
+            self._withdrawn = True
         self._changed.set()
         if self.state is State.REGISTERING and good:
             self._move(Signal.REGISTERED)
         elif signal is Signal.RETURNED and is_leaving(self.state) and self._by_health():
             self._stay(follow(self.state, Signal.RETURNED))
-        elif signal in (Signal.WITHDRAWN, Signal.LOST) and good_s is not None and not self._ignored:
+        elif signal is not None and gone and good_s is not None and not self._ignored:
             self._leave_by_health(signal, detected_s, good_s)
 
     def settle(self) -> None:
@@ -193,34 +211,34 @@ class Drainer:
         if self.state is State.REGISTERING:
             self._move(Signal.REGISTERED)
 
-    async def terminate(self, registered: bool | None) -> tuple[int, int]:
+    async def terminate(self, registered: bool | None, asked_s: float) -> tuple[int, int]:
         """SIGTERM: send everyone away in the time there is, cut who does not go. Returns both numbers.
 
-        `registered`: see `window.stop_window_s`. Cancelled: what is left stays open.
+        `registered`: see `window.stop_window_s`. `asked_s`: when the signal came, by the drain's clock. Cancelled: what
+        is left stays open.
         """
         after = follow(self.state, Signal.TERMINATED)
         window_s = window.stop_window_s(self.remaining, self.stop_timeout_s, registered)
         if self.leaving is not None and self.state is not State.DRAINED:
             self._keep(self._receipt(self.leaving, "terminated"))
-        leaving = self._begin(after, Origin.SIGTERM, window_s, self.now_s() + window_s)
+        leaving = self._begin(after, Origin.SIGTERM, window_s, asked_s + window_s)
         now_s = leaving.began_s
         while self.remaining and now_s < leaving.pacer.deadline_s:
             await asyncio.sleep(TICK_S / self._settings.speed)
             now_s = self.now_s()
             self._tick(leaving, now_s)
         # The stores need the rest of the time before SIGKILL.
-        leaving.leftover = await self._cut(min(self._hub.settings.close_timeout_s, window.BEFORE_KILL_S / 2))
+        leaving.leftover = await self._cut(min(self._hub.settings.close_timeout_s, _CUT_S))
         self.leftover += leaving.leftover
         self._keep(self._receipt(leaving, "leftovers" if leaving.leftover else "terminated"))
         self._move(Signal.ENDED)
-        await self._write()
+        await self.keeper.flush(_RECEIPT_S)
         return leaving.tally.total, leaving.leftover
 
     async def run(self) -> None:
         """Pace whatever drain there is, until cancelled."""
         while True:
             self.turn()
-            await self._write()
             timeout_s = TICK_S / self._settings.speed if is_leaving(self.state) else _IDLE_S
             # Not wait_for: before Python 3.12 it may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
@@ -251,13 +269,15 @@ class Drainer:
 
     def _tick(self, leaving: Leaving, now_s: float) -> None:
         pacer, by_sigterm = leaving.pacer, leaving.origin is Origin.SIGTERM
-        count = pacer.due(now_s, self.remaining, self.bound_per_s())
+        bound_per_s = self.bound_per_s()
+        count = pacer.due(now_s, self.remaining, bound_per_s)
+        spread_s = window.spread_s(leaving.connections, leaving.window_s, bound_per_s)
         announced = "shutdown" if by_sigterm else "drain"
         # At the deadline those with something under way get a moment more; before it they only come last.
         busy_too = by_sigterm or now_s < pacer.deadline_s or now_s >= pacer.deadline_s + _DEFER_S
         closed = 0
         for connection in islice(choose(self._hub, busy_too=busy_too), count):
-            connection.leave(announced, announced, spread_s=leaving.spread_s)
+            connection.leave(announced, announced, spread_s=spread_s)
             closed += 1
         self.overrun += pacer.closed(closed)
         leaving.tally.add(now_s - leaving.began_s, closed)
@@ -286,7 +306,7 @@ class Drainer:
             self._begin(after, Origin.TARGET_HEALTH, deadline_s - detected_s, deadline_s)
         elif self.leaving is not None:
             # A person began it and the balancer joined in, or its delay was not known yet: it cuts at the end of that.
-            self.leaving.pacer.deadline_s = min(self.leaving.pacer.deadline_s, deadline_s)
+            self.leaving.shorten(deadline_s)
 
     def _by_health(self) -> bool:
         return self.leaving is not None and self.leaving.origin is Origin.TARGET_HEALTH
@@ -301,7 +321,6 @@ class Drainer:
             Pacer(now_s, deadline_s, self._chance.random()),
             self._hub.registry.total,
             self._closed_by_cause(),
-            window.spread_s(self.remaining, window_s, self.bound_per_s()),
         )
         # A balancer that lists us as draining sends nobody new; who is still on the way may as well stay a while.
         self._hub.admission.draining = origin is not Origin.TARGET_HEALTH
@@ -346,16 +365,8 @@ class Drainer:
     def _keep(self, receipt: Receipt) -> None:
         self.last = receipt
         if receipt.connections or receipt.sent_away:
-            self._unwritten.append(receipt)
+            self.keeper.keep(receipt)
         self._changed.set()
-
-    async def _write(self) -> None:
-        while self._unwritten:
-            receipt = self._unwritten.pop(0)
-            try:
-                await asyncio.to_thread(self._receipts.keep, receipt)
-            except StoreError as error:
-                self._log.warning("receipt_not_written", error=str(error))
 
     def _closed_by_cause(self) -> Counter[str]:
         counts: Counter[str] = Counter()

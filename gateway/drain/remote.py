@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from gateway.errors import RefusedError, SettingsError, UnreachableError
 
@@ -17,7 +18,7 @@ class RemoteDrain:
     """`url` is the address of the operations listener, `token` a JWT with the scope admin."""
 
     def __init__(self, url: str, token: str) -> None:
-        if not url.startswith(("http://", "https://")):
+        if not _is_address(url):
             raise SettingsError("--url", f"{url!r} is not an HTTP address; write http://127.0.0.1:8081")
         self._base = url.rstrip("/") + "/api/v1/drain"
         self._token = token
@@ -42,16 +43,24 @@ class RemoteDrain:
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self._base + path, data, headers, method=method)  # noqa: S310 - checked above
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
         try:
+            request = urllib.request.Request(self._base + path, data, headers, method=method)  # noqa: S310 - checked above
             with opener.open(request, timeout=_TIMEOUT_S) as answer:
                 found: dict[str, Any] = json.load(answer)
                 return found
         except urllib.error.HTTPError as error:
             raise RefusedError(f"{self._base}: {error.code} {_detail(error)}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             raise UnreachableError(f"{self._base} cannot be reached: {error}") from error
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:
+        return False
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

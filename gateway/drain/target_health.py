@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from random import Random
 
+from msgspec.structs import replace
+
 from gateway.connections.hub import Hub
 from gateway.drain import polling
 from gateway.drain.drainer import Drainer
@@ -18,8 +20,9 @@ from gateway.ports import TargetHealth
 # At SIGTERM there is no time for more.
 QUICK_S = 1.0
 # Attributes of a group may be changed while we live; a service may get groups. At most; half of it at least, so that
-# tasks that started together do not all ask at once.
+# tasks that started together do not all ask at once. Who was never listed may be looked for in the wrong place.
 _LOOK_AGAIN_S = 3600.0
+_LOOK_SOON_S = 60.0
 
 
 class TargetHealthWatch:
@@ -36,11 +39,13 @@ class TargetHealthWatch:
         self._speed = speed
         self._watch = Watch()
         self._membership: Membership | None = None
-        self._look_again_s = 0.0
+        self._looked_s = 0.0
+        self._look_share = 1.0
         self._groups: dict[str, GroupHealth] = {}
         self._delays_s: dict[str, float] = {}
         self._unread: set[str] = set()
         self._opened = 0
+        self._failing: PollErrorKind | None = None
         self._log = Log("drain")
         self.signal_up = False
         self.polled_s: float | None = None
@@ -54,12 +59,13 @@ class TargetHealthWatch:
             try:
                 await self.poll()
                 failures = 0
+                self._succeeded()
                 pause_s = self._pause_s()
             except Exception as error:
                 # An answer that nobody foresaw is an error like another: it must not end thousands of connections.
                 known = error if isinstance(error, PollError) else PollError(PollErrorKind.OTHER, repr(error))
                 failures += 1
-                self._failed(known, failures, error)
+                self._failed(known, error)
                 pause_s = polling.retry_s(known.kind, self._drainer.standing.period_s, failures, self._chance)
             await asyncio.sleep(pause_s / self._speed)
 
@@ -81,7 +87,7 @@ class TargetHealthWatch:
         membership = self._membership
         if membership is None:
             membership = await self._find()
-        elif self._drainer.now_s() >= self._look_again_s:
+        elif self._drainer.now_s() >= self._looked_s + self._look_share * self._look_again_after_s():
             membership = await self._look_again(membership)
         else:
             await self._read_delays()
@@ -97,12 +103,19 @@ class TargetHealthWatch:
         standing.peers = peers(self._groups.values(), own)
         standing.period_s = polling.period_s(standing.peers.total + 1, len(membership.ports))
         self._count_received()
+        standing.grouped = True
+        self._drainer.check_window()
         self.signal_up, self.polled_s = True, self._drainer.now_s()
         signal = self._watch.judge(asked_s, [group.own for group in self._groups.values()])
         self._drainer.hear(signal, self.polled_s, self._watch.good_s)
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is known that there is no target group."""
+        return self._membership is not None and not self._membership.ports
+
     def _pause_s(self) -> float:
-        if self._membership is not None and not self._membership.ports:
+        if self.alone:
             return _LOOK_AGAIN_S
         return polling.pause_s(self._drainer.standing.period_s, self._chance)
 
@@ -112,23 +125,38 @@ class TargetHealthWatch:
             return await self._find()
         except PollError as error:
             self._log.warning("target_not_found_again", kind=error.kind.value, message=str(error))
-            self._look_again_s = self._drainer.now_s() + _LOOK_AGAIN_S * self._chance.uniform(0.5, 1)
+            self._looked()
             return known
+
+    def _looked(self) -> None:
+        self._looked_s, self._look_share = self._drainer.now_s(), self._chance.uniform(0.5, 1)
+
+    def _look_again_after_s(self) -> float:
+        return _LOOK_AGAIN_S if self._watch.good_s is not None or self.alone else _LOOK_SOON_S
 
     async def _find(self) -> Membership:
         """Where we stand, and how long the groups wait for a target that leaves. Raises PollError."""
-        membership = await self._health.membership()
+        membership = self._with_known(await self._health.membership())
         standing = self._drainer.standing
-        standing.grouped = bool(membership.ports)
         standing.stop_timeout_s = membership.stop_timeout_s
         self._delays_s = {group: delay_s for group, delay_s in self._delays_s.items() if group in membership.ports}
         self._unread = set(membership.ports)
         await self._read_delays()
         self._groups = {group: health for group, health in self._groups.items() if group in membership.ports}
         self._membership = membership
-        self._look_again_s = self._drainer.now_s() + _LOOK_AGAIN_S * self._chance.uniform(0.5, 1)
+        self._looked()
         self._log.info("target", target=membership.target, groups=len(membership.ports), delay_s=standing.delay_s)
         return membership
+
+    def _with_known(self, membership: Membership) -> Membership:
+        """A service may be given other groups, for its next tasks: the ones that list us now still decide about us."""
+        known = self._membership.ports if self._membership is not None else {}
+        listing = {
+            group: port
+            for group, port in known.items()
+            if group not in membership.ports and group in self._groups and self._groups[group].own is not None
+        }
+        return replace(membership, ports={**listing, **membership.ports}) if listing else membership
 
     async def _read_delays(self) -> None:
         """How long the groups wait for a target that leaves; who was not heard now is asked again at the next poll."""
@@ -146,9 +174,7 @@ class TargetHealthWatch:
                 self._log.warning("network_load_balancer", group=group, cuts_after_delay=attributes.termination)
         # The group that gives up on us first decides.
         standing = self._drainer.standing
-        delay_s, standing.delay_s = standing.delay_s, min(self._delays_s.values(), default=standing.delay_s)
-        if standing.delay_s != delay_s:
-            self._drainer.check_window()
+        standing.delay_s = min(self._delays_s.values(), default=standing.delay_s)
 
     async def _ask(self, membership: Membership) -> None:
         for group, port in membership.ports.items():
@@ -160,13 +186,20 @@ class TargetHealthWatch:
             self.received += self._hub.opened - self._opened
         self._opened = self._hub.opened
 
-    def _failed(self, error: PollError, failures: int, cause: Exception) -> None:
+    def _succeeded(self) -> None:
+        if self._failing is not None:
+            self._log.info("poll_succeeded_again", after=self._failing.value)
+        self._failing = None
+
+    def _failed(self, error: PollError, cause: Exception) -> None:
         self.errors[error.kind] += 1
         if error.kind is PollErrorKind.NOT_FOUND:
-            # A group was deleted, as one of a blue/green pair may be: find out which there are.
+            # A group was deleted, as one of a blue/green pair may be: find out which there are. None of those known
+            # before counts, for nobody says which one it was.
             self._membership = None
         if error.kind is not PollErrorKind.THROTTLED:
             self.signal_up = False
-        if failures == 1:
+        if error.kind is not self._failing:
             unforeseen = None if cause is error else cause
             self._log.error("poll_failed", exc_info=unforeseen, kind=error.kind.value, message=str(error))
+        self._failing = error.kind

@@ -1,8 +1,8 @@
 """How ECS and the load balancer make old tasks go, step by step, and what goes wrong meanwhile.
 
 `rolling`: deregistered, draining for the delay, SIGTERM. `stop-task` (StopTask): SIGTERM first, deregistered a moment
-later. `spot` (Fargate Spot): SIGTERM, still registered until the task is gone. In all of them the load balancer cuts
-what is still connected eight seconds after both SIGTERM and the end of the delay, and SIGKILL follows the stop
+later. `spot` (Fargate Spot): SIGTERM, still registered until the task is gone. The load balancer cuts what is still
+connected to a deregistered task eight seconds after both SIGTERM and the end of the delay; SIGKILL follows the stop
 time-out. Times are simulated seconds, but for the ten before SIGKILL: a process needs them to end, at any speed.
 """
 
@@ -90,13 +90,16 @@ class Leaving:
     async def _end(self, task: Task, began_s: float) -> None:
         # Of the stop time-out the gateway keeps the last part for its stores, and these are no faster than they are.
         kill_s = began_s + self._options.stop_timeout_s - BEFORE_KILL_S + BEFORE_KILL_S * self._clock.speed
-        if self._options.order == "rolling":
-            if await self._ended(task, began_s + CUT_S):
+        if self._options.order != "spot":
+            delayed_s = DEREGISTERED_AFTER_S + self._options.delay_s if self._options.order == "stop-task" else 0.0
+            cut_s = began_s + delayed_s + CUT_S
+            if await self._ended(task, min(cut_s, kill_s)):
                 return
-            await self._rollout.cut(task)
+            if cut_s < kill_s:
+                await self._rollout.cut(task)
         if not await self._ended(task, kill_s):
             self._mark(f"SIGKILL of {task.name}")
-            await task.gateway.kill()
+            await task.gateway.kill(expected=False)
 
     async def _ended(self, task: Task, moment_s: float) -> bool:
         """Wait for the end of a process until a moment; whether it came."""

@@ -16,7 +16,7 @@ from prometheus_client.exposition import generate_latest
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.api.application import build_operations
 from gateway.drain.drainer import Origin
-from gateway.drain.health import TargetState
+from gateway.drain.health import Membership, TargetState
 from gateway.drain.metrics import DrainMetrics
 from gateway.drain.receipt import Receipt, picture
 from gateway.drain.target_health import TargetHealthWatch
@@ -103,7 +103,17 @@ async def test_plan(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["tasks=0", "tasks=65", "tasks=x", "window_s=0", "window_s=nan", "windows=5", "tasks=64&window_s=86400"]
+    "query",
+    [
+        "tasks=0",
+        "tasks=65",
+        "tasks=x",
+        "tasks=1.5",
+        "window_s=0",
+        "window_s=nan",
+        "windows=5",
+        "tasks=64&window_s=86400",
+    ],
 )
 async def test_a_bad_plan_names_the_parameter(client: Client, query: str) -> None:
     problem = await get(client, f"{PATH}/plan?{query}", 400)
@@ -122,6 +132,16 @@ async def test_only_an_operator_may(client: Client, method: str) -> None:
     assert (await client.request(method, PATH)).status == 401
     reader = {"Authorization": "Bearer acme:d:device:read+metrics:read"}
     assert (await client.request(method, PATH, headers=reader)).status == 403
+
+
+async def test_without_a_target_group_there_is_no_signal(world: Drained) -> None:
+    health = FakeTargetHealth()
+    health.member = Membership(TARGET, {})
+    watch = TargetHealthWatch(health, world.drainer, world.bench.hub, random.Random(1), 1)
+    client = await world.client(build_operations, drainer=world.drainer, watch=watch)
+    assert (await get(client))["signal_up"] is False
+    await watch.poll()
+    assert (await get(client))["signal_up"] is None
 
 
 async def test_no_receipt_yet(client: Client) -> None:

@@ -98,9 +98,26 @@ async def test_a_port_of_an_instance_is_never_guessed(cloud: Cloud) -> None:
     assert (await refused(cloud.group, port=PORT)).kind is PollErrorKind.DENIED
 
 
-async def test_a_definition_that_may_not_be_read_leaves_the_setting(cloud: Cloud) -> None:
+async def test_a_port_that_ecs_does_not_know_yet_is_asked_for_again(cloud: Cloud) -> None:
+    cloud.task.network_mode = "bridge"
+    cloud.task.host_port = 0
+    error = await refused()
+    assert (error.kind, "yet" in str(error)) == (PollErrorKind.OTHER, True)
+    cloud.task.host_port = 32768
+    assert (await found()).ports == {cloud.group: 32768}
+
+
+async def test_settings_that_name_all_need_no_container_service(cloud: Cloud) -> None:
+    cloud.endpoints.fail_with = {"ecs": "InternalFailure"}
+    assert await found(cloud.group, port=PORT) == Membership(ADDRESS, {cloud.group: PORT})
+    cloud.endpoints.fail_with = {"ecs": "ThrottlingException"}
+    assert (await refused(cloud.group, port=PORT)).kind is PollErrorKind.THROTTLED
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "ThrottlingException", "InternalFailure", "ClientException"])
+async def test_a_definition_that_cannot_be_read_leaves_the_setting(cloud: Cloud, code: str) -> None:
     cloud.task.stop_timeout_s = 120
-    cloud.endpoints.fail_with = {"ecs:DescribeTaskDefinition": "AccessDenied"}
+    cloud.endpoints.fail_with = {"ecs:DescribeTaskDefinition": code}
     assert (await found()).stop_timeout_s is None
 
 

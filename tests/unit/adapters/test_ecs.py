@@ -46,7 +46,13 @@ def read(task: object = TASK, container: object = CONTAINER) -> Identity:
 
 def test_an_awsvpc_task_has_its_own_address() -> None:
     assert read() == Identity(
-        TASK["TaskARN"], TASK["Cluster"], "curltest:26", "curl", service="MyService", address="10.0.2.100"
+        task=TASK["TaskARN"],
+        cluster=TASK["Cluster"],
+        definition="curltest:26",
+        container="curl",
+        service="MyService",
+        address="10.0.2.100",
+        network_mode="awsvpc",
     )
 
 
@@ -111,8 +117,8 @@ def test_the_port_of_the_instance() -> None:
     bindings = [{"containerPort": 9, "hostPort": 1}, {"containerPort": 8080, "hostPort": 32768, "protocol": "tcp"}]
     task = {"containers": [{"name": "other"}, {"name": "gateway", "networkBindings": bindings}]}
     assert host_port(task, "gateway", 8080) == 32768
-    assert host_port(task, "gateway", 81) == 81
-    assert host_port({}, "gateway", 81) == 81
+    assert host_port(task, "gateway", 81) == 0
+    assert host_port({}, "gateway", 81) == 0
 
 
 def test_the_service_of_a_task() -> None:

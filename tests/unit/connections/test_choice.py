@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from itertools import islice
 
+import pytest
+
 from gateway.connections.choice import choose
 from tests.support.bench import Bench, device
+from tests.support.wire import CONT, PING, TEXT, client_frame
 
 
 def test_nobody_is_there() -> None:
@@ -35,6 +38,27 @@ def test_busy_ones_can_be_left_alone() -> None:
         connection.leave("drain", "drain")
         chosen.append(connection)
     assert set(chosen) == set(connections[1:])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        client_frame(TEXT, b'{"type":"event"}')[:-3],
+        client_frame(TEXT, b'{"type":', final=False),
+        client_frame(TEXT, b'{"type":', final=False) + client_frame(CONT, b'"event"}')[:-3],
+        client_frame(TEXT, b'{"type":', final=False) + client_frame(PING),
+    ],
+)
+def test_who_is_in_the_middle_of_a_message_goes_last(part: bytes) -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(3)]
+    connections[1].data_received(part)
+    assert connections[1].busy
+    chosen = []
+    for connection in choose(bench.hub, busy_too=False):
+        connection.leave("drain", "drain")
+        chosen.append(connection)
+    assert set(chosen) == {connections[0], connections[2]}
 
 
 def test_few_among_many_slots_are_found() -> None:

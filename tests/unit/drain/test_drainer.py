@@ -61,6 +61,11 @@ class Fleet:
     def is_waiting(self, connection: Connection) -> bool:
         return bool(self.bench.hub.table.deadline_s[connection.slot])
 
+    def told_to_wait_ms(self) -> list[int]:
+        """Of each: `reconnect_after_ms` of its goaway."""
+        found = [bytes(transport.written) for _, transport in self.pairs]
+        return [json.loads(text[2:].split(b"}")[0] + b"}")["reconnect_after_ms"] for text in found]
+
     def goaways(self) -> int:
         return sum(b'"goaway"' in bytes(transport.written) for _, transport in self.pairs)
 
@@ -293,11 +298,7 @@ def test_a_rehearsal_is_faster_and_everything_with_it() -> None:
     assert max(left) <= 2
     assert fleet.drainer.last is not None
     assert fleet.drainer.last.highest_per_s <= 4
-    waits = [
-        json.loads(bytes(transport.written)[2:].split(b"}")[0] + b"}")["reconnect_after_ms"]
-        for _, transport in fleet.pairs
-    ]
-    assert max(waits) < 100
+    assert max(fleet.told_to_wait_ms()) < 100
 
 
 async def test_sigterm_closes_all_within_its_window() -> None:
@@ -315,13 +316,34 @@ async def test_sigterm_closes_all_within_its_window() -> None:
 
     drainer.now_s = advance  # type: ignore[method-assign]
     answering = asyncio.create_task(answer_closes())
-    sent, cut = await drainer.terminate(None)
+    sent, cut = await drainer.terminate(None, advance())
     await answering
     assert (sent, cut) == (30, 0)
     assert drainer.state is State.EXITED
-    assert [receipt.origin for receipt in fleet.bench.receipts] == ["sigterm"]
+    [receipt] = fleet.bench.receipts
+    assert (receipt.origin, receipt.window_s) == ("sigterm", 1)
+    # Spread over its second, not at once and not longer.
+    assert 0.75 <= receipt.took_s <= 2
     with pytest.raises(IllegalTransitionError):
-        await drainer.terminate(None)
+        await drainer.terminate(None, advance())
+
+
+async def test_what_the_quick_poll_took_is_part_of_the_time_at_sigterm() -> None:
+    fleet = Fleet(400, "drain.speed=50", "connections.close_timeout_s=0.02")
+    clock, drainer = fleet.bench.clock, fleet.drainer
+
+    def advance() -> float:
+        clock.advance(0.005)
+        return clock.monotonic_s() * 50
+
+    drainer.now_s = advance  # type: ignore[method-assign]
+    began_s = advance()
+    await drainer.terminate(True, began_s - 1)
+    [receipt] = fleet.bench.receipts
+    # The default: 30 s less the ten of the stores, less the second that has passed.
+    assert receipt.window_s == 20
+    assert 15 <= receipt.took_s <= 19 + 2
+    assert receipt.highest_per_s <= 1.5 * 400 / 19
 
 
 async def test_sigterm_in_a_drain_keeps_both_receipts() -> None:
@@ -334,7 +356,7 @@ async def test_sigterm_in_a_drain_keeps_both_receipts() -> None:
         return clock.monotonic_s() * 100
 
     fleet.drainer.now_s = advance  # type: ignore[method-assign]
-    sent, cut = await fleet.drainer.terminate(False)
+    sent, cut = await fleet.drainer.terminate(False, advance())
     # Nobody answers the close here: all are cut in the end, and said to be.
     assert (sent, cut) == (10, 10)
     assert [(receipt.origin, receipt.outcome) for receipt in fleet.bench.receipts] == [
@@ -351,6 +373,53 @@ def test_the_task_definitions_stop_timeout_counts_where_none_was_set() -> None:
     own = Fleet(0, "drain.stop_timeout_s=60")
     own.drainer.standing.stop_timeout_s = 120
     assert own.drainer.stop_timeout_s == 60
+
+
+def test_a_cancelled_wish_does_not_make_it_deaf() -> None:
+    fleet = Fleet(20)
+    fleet.drainer.order(Origin.API)
+    fleet.drainer.cancel()
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(300)
+    assert fleet.drainer.state is State.DRAINED
+
+
+def test_receivers_that_come_late_are_used_as_soon_as_they_are_there() -> None:
+    fleet = Fleet(100)
+    fleet.drainer.standing.peers = Peers(0, 0, 1, {TargetState.INITIAL: 1})
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(5)
+    assert fleet.drainer.remaining == 100
+    fleet.drainer.standing.peers = Peers(4, 0, 4, {TargetState.HEALTHY: 4})
+    fleet.pass_time(300)
+    assert fleet.goaways() == 100
+    assert max(fleet.told_to_wait_ms()) <= 250
+
+
+def test_the_balancers_end_shortens_the_receipts_window() -> None:
+    fleet = Fleet(100)
+    fleet.drainer.order(Origin.API, 3600)
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(300)
+    receipt = fleet.drainer.last
+    assert receipt is not None
+    assert (receipt.window_s, receipt.outcome) == (279, "drained")
+    assert receipt.even_rate_per_s == pytest.approx(100 / 279, abs=0.001)
+
+
+def test_no_balancer_shortens_nothing() -> None:
+    fleet = Fleet(10, "drain.window_s=3600", grouped=False)
+    assert fleet.drainer.window_s() == 3600
+    fleet.drainer.order(Origin.SIGUSR1)
+    assert fleet.drainer.leaving is not None
+    assert fleet.drainer.leaving.window_s == fleet.drainer.planner(fleet.drainer.window_s(), 1)().window_s == 3600
+
+
+@pytest.mark.parametrize(("healthy", "tasks", "receivers"), [(4, 1, 4), (15, 8, 8), (7, 8, 8), (0, 1, 1)])
+def test_who_leaves_is_no_receiver_in_a_plan(healthy: int, tasks: int, receivers: int) -> None:
+    fleet = Fleet(10)
+    fleet.drainer.standing.peers = Peers(healthy, 0, healthy, {TargetState.HEALTHY: healthy})
+    assert fleet.drainer.planner(60, tasks)().bound_per_s == receivers * 200
 
 
 wishes = st.lists(

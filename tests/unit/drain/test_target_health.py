@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from gateway.drain.drainer import Origin
 from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState
+from gateway.drain.pacer import NO_BOUND_PER_S
 from gateway.drain.states import State
 from gateway.drain.target_health import TargetHealthWatch
 from gateway.errors import PollError
-from tests.support.bench import Bench
+from tests.support.bench import Bench, device
 from tests.support.fake_target_health import GROUP, PORT, TARGET, FakeTargetHealth
 
 GREEN = GROUP.replace("web", "green")
@@ -31,6 +33,15 @@ class World:
             self.bench.clock.advance(5)
             await self.watch.poll()
         return self.drainer.state
+
+    async def runs_until(self, so: Callable[[], bool]) -> None:
+        """Let it poll by itself, its pauses of milliseconds, until that is so."""
+        running = asyncio.create_task(self.watch.run())
+        async with asyncio.timeout(10):
+            while not so():  # noqa: ASYNC110 - the next turn of the loop, not a time
+                await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_from_registration_to_a_drain() -> None:
@@ -74,10 +85,78 @@ async def test_blue_and_green_and_a_group_that_is_deleted() -> None:
     world.health.set(TargetState.HEALTHY, GREEN)
     assert await world.sees(TargetState.DRAINING) is State.SERVING
     del world.health.groups[GREEN]
+    world.health.set(TargetState.HEALTHY)
     world.health.member = Membership(TARGET, {GROUP: PORT})
-    with pytest.raises(PollError):
-        await world.watch.poll()
+    await world.runs_until(lambda: world.watch.errors[PollErrorKind.NOT_FOUND] == 1 and world.watch.signal_up)
     assert world.drainer.state is State.SERVING
+    assert world.drainer.standing.delay_s == 600
+    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
+
+
+async def test_a_service_with_another_group_leaves_those_that_list_us() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    world.health.groups[GREEN] = {}
+    world.health.member = Membership(TARGET, {GREEN: PORT})
+    world.bench.clock.advance(3600)
+    assert await world.sees(TargetState.HEALTHY, TargetState.HEALTHY) is State.SERVING
+    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
+
+
+async def test_a_service_without_its_group_does_not_blind_us() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    world.health.member = Membership(TARGET, {})
+    world.bench.clock.advance(3600)
+    assert await world.sees(TargetState.HEALTHY) is State.SERVING
+    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
+    # Once nobody lists us there, the next look forgets it.
+    await world.sees(None)
+    world.bench.clock.advance(3600)
+    await world.watch.poll()
+    assert world.watch.alone
+
+
+async def test_who_was_never_listed_looks_soon_whether_it_looks_in_the_right_place() -> None:
+    world = World()
+    world.health.groups[GREEN] = {f"{TARGET}:{PORT}": TargetState.HEALTHY}
+    assert await world.sees(None) is State.REGISTERING
+    world.health.member = Membership(TARGET, {GREEN: PORT})
+    world.bench.clock.advance(60)
+    await world.watch.poll()
+    assert world.drainer.state is State.SERVING
+
+
+async def test_a_new_kind_of_error_is_logged_and_so_is_the_end_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    world = World()
+    kinds = [PollErrorKind.THROTTLED, PollErrorKind.THROTTLED, PollErrorKind.DENIED, PollErrorKind.DENIED]
+    world.health.script = [PollError(kind, "no") for kind in kinds]
+    await world.runs_until(lambda: world.watch.polled_s is not None)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text for text in said if text.startswith("poll_")] == ["poll_failed", "poll_failed", "poll_succeeded_again"]
+
+
+async def test_before_the_first_answer_nobody_knows_of_receivers() -> None:
+    world = World("drain.window_s=60")
+    world.bench.open(device("d"))
+    await world.sees(TargetState.HEALTHY)
+    blind = World("drain.window_s=60")
+    blind.bench.open(device("d"))
+    blind.health.script = [PollError(PollErrorKind.DENIED, "no")]
+    with pytest.raises(PollError):
+        await blind.watch.poll()
+    assert world.drainer.bound_per_s() == 0
+    assert blind.drainer.bound_per_s() == NO_BOUND_PER_S
+    blind.drainer.order(Origin.API)
+    blind.drainer.turn()
+    assert blind.drainer.state is State.DRAINING
+
+
+async def test_a_window_that_does_not_fit_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    world = World("drain.window_s=600")
+    await world.sees(TargetState.HEALTHY, TargetState.HEALTHY)
+    assert [record.getMessage() for record in caplog.records].count("window_shortened") == 1
 
 
 @pytest.mark.parametrize("kind", PollErrorKind)

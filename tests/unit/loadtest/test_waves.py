@@ -42,6 +42,7 @@ def test_the_worst_wave_counts() -> None:
         "connect_even_per_s": 8.0,
         "connect_peak_ratio": 7.5,
         "connect_peak_share": 60 / (8 + 4 * 8**0.5),
+        "plan_peak_share": 52 / (4 * 8**0.5),
         "plan_peak_ratio": 7.5,
         "balancer_calls_per_s": 0.7,
         "gap_p50_s": 1.0,
@@ -75,3 +76,11 @@ def test_processes_add_up_and_the_end_of_the_measured_time_is_kept() -> None:
     recorder.add(Told(Sample("fleet-1", 2000, bins=[(8, 0, 1)], kernels={"patient": OfKernel(2)})))
     assert recorder.bins == {7: [2, 0], 8: [4, 4]}
     assert recorder.kernels() == {"patient": OfKernel(4, 4, 0, 3)}
+
+
+@pytest.mark.parametrize(
+    ("rate", "part", "slack"),
+    [(100, waves.CALM, 30), (40, waves.CALM, 12), (36, waves.CALM, 24), (1, waves.PLANNED, 4), (0, waves.CALM, 0)],
+)
+def test_chance_is_allowed_to_few_devices_only(rate: float, part: float, slack: float) -> None:
+    assert waves.slack_per_s(rate, part) == pytest.approx(slack)
