@@ -154,9 +154,11 @@ class Gateway:
 
     def readiness(self) -> list[tuple[str, bool, str]]:
         """Name, whether it is well, and why not."""
+        # From SIGTERM on nobody is taken in; the state follows once the load balancer was asked.
+        leaving = self.drainer.refusing or self.hub.admission.draining
         return [
             ("started", self._ready, "" if self._ready else "starting"),
-            ("serving", not self.drainer.refusing, self.drainer.state.value if self.drainer.refusing else ""),
+            ("serving", not leaving, self.drainer.state.value if leaving else ""),
         ]
 
     def _bind(self) -> list[tuple[str, socket.socket, SocketOptions]]:

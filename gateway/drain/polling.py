@@ -31,8 +31,8 @@ def pause_s(period_s: float, chance: Random) -> float:
 def retry_s(kind: PollErrorKind, period_s: float, failures: int, chance: Random) -> float:
     """After `failures` errors in a row. Throttled: full jitter over a growing span; what time does not mend: slowly.
 
-    The span ends at two periods, one on average: however many of its calls are throttled, the fleet as a whole stays
-    below 1.15 times its budget, and asking less than that would only make it blind.
+    The span ends at two periods, one on average: however many of its calls are throttled, a fleet whose size is known
+    (the first answer tells it) stays below 1.15 times its budget, and asking less than that would only make it blind.
     """
     if kind is PollErrorKind.THROTTLED:
         return chance.uniform(0, period_s * (1 if failures == 1 else 2))

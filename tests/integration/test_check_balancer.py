@@ -87,3 +87,8 @@ async def test_no_load_balancer(cloud: Cloud, tmp_path: Path) -> None:
     (only,) = await lines(tmp_path, "drain.enabled=false")
     assert (only.name, only.verdict) == ("drain", "ok")
     assert not cloud.endpoints.requests
+
+
+async def test_a_target_without_a_group_is_refused(cloud: Cloud, tmp_path: Path) -> None:
+    [found] = await lines(tmp_path, f"drain.target={ADDRESS}:{PORT}")
+    assert (found.verdict, "drain.target_group_arns" in found.found) == (check.BAD, True)
