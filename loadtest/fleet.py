@@ -74,6 +74,7 @@ class Fleet:
         self._cut_short = False
         self._mourned = 0
         self._next_sample_ms = 0
+        self._due_s = 0.0
         self._loop = asyncio.get_running_loop()
 
     def _sender(self, population: Population) -> Sender:
@@ -173,10 +174,12 @@ class Fleet:
     async def run(self) -> None:
         """Until it was stopped and everything is written."""
         self._sample_at()
+        self._due_s = time.monotonic()
         self._tick()
         await self.ended.wait()
 
     def _tick(self) -> None:
+        self._tally.late_s = max(self._tally.late_s, time.monotonic() - self._due_s)
         try:
             self.population.turn()
             now_s = self.population.now_s
@@ -191,8 +194,8 @@ class Fleet:
             self.ended.set()
             raise
         tick_s = TICK_S if self.population.busy or self.sender.sending else IDLE_TICK_S
-        next_s = (math.floor(time.monotonic() / tick_s) + 1) * tick_s
-        self._loop.call_later(max(0.0, next_s - time.monotonic()), self._tick)
+        self._due_s = (math.floor(time.monotonic() / tick_s) + 1) * tick_s
+        self._loop.call_later(max(0.0, self._due_s - time.monotonic()), self._tick)
 
     def _is_over(self, now_s: float) -> bool:
         ledger, population = self.sender.ledger, self.population
@@ -280,6 +283,7 @@ class Fleet:
                     kernels=self.population.states.by_kernel(tally.abnormal),
                     cpu_s=cpu_s(),
                     rss_bytes=rss_bytes(),
+                    late_ms=tally.take_late_ms(),
                 )
             )
             + b"\n"

@@ -72,6 +72,7 @@ FIGURES: dict[str, Figure] = {
     "kernel_bytes_per_connection": Figure(
         "B", "Growth of the kernel's slab and TCP buffers, a connection; both ends when both are on this machine."
     ),
+    "late_max_ms": Figure("ms", "Longest that a fleet process's own clock tick came late: what it saw then did, too."),
     "processes_died": Figure("", "Fleet and gateway processes that ended by themselves, or had to be killed."),
 }
 # Known only when the stored events can be looked into.

@@ -150,6 +150,7 @@ class Recorder:
         state: Counter[str] = Counter()
         closed: Counter[str] = Counter()
         refused: Counter[str] = Counter()
+        late_ms = 0
         for share, told in self._told.items():
             known = [moment for moment in told if moment <= second]
             if not known:
@@ -176,6 +177,7 @@ class Recorder:
             )
             closed.update(sample.closed)
             refused.update(sample.refused)
+            late_ms = max(late_ms, sample.late_ms if moment == second else 0)
         ack = latencies.latencies["ack"].percentiles_ms(50, 99, 100)
         return Second(
             time_s=second,
@@ -186,6 +188,7 @@ class Recorder:
             ack_max_ms=ack[2],
             connect_p99_ms=latencies.latencies["connect"].percentiles_ms(99)[0],
             gap_p99_ms=latencies.latencies["gap"].percentiles_ms(99)[0],
+            late_ms=late_ms,
             **state,
         )
 

@@ -155,6 +155,7 @@ def _over_time(recorder: Recorder, seconds: list[Second]) -> Values:
     values["connected_min"] = min(second.connected for second in measured)
     values["reconnect_peak_per_s"] = _peak(measured[1:], measured[0].connects) if measured[1:] else 0
     values["recovered_s"] = _recovered_s(recorder, seconds)
+    values["late_max_ms"] = max(second.late_ms for second in measured)
     values.update(_memory(recorder, measured))
     mean = sum(second.connected for second in measured) / len(measured)
     span = measured[-1].time_s - begin

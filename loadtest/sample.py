@@ -30,7 +30,8 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     HdrHistogram's compressed base64 form, in µs: `ack` from the *intended* time of an event to its ack (of slow readers
     and half-open devices: `faulty_ack`), `connect` from the *intended* time of a connect to its `welcome` (of a device
     that was refused: of the attempt that succeeded), `gap` from a lost connection to the next one. `bins` are those of
-    this second, which may reach into the ones before and after it.
+    this second, which may reach into the ones before and after it. `late_ms` is the longest that the process's own tick
+    came late: whatever it saw then came that late, too.
     """
 
     share: str
@@ -59,6 +60,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     kernels: dict[str, OfKernel] = {}
     cpu_s: float = 0.0
     rss_bytes: int = 0
+    late_ms: int = 0
 
 
 encode = msgspec.json.Encoder().encode

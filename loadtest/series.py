@@ -34,6 +34,7 @@ class Second(Struct, frozen=True):
     ack_max_ms: float | None = None
     connect_p99_ms: float | None = None
     gap_p99_ms: float | None = None
+    late_ms: int = 0
 
 
 class Usage(Struct, frozen=True):

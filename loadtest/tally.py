@@ -64,7 +64,7 @@ class Bins:
 
 
 class Tally:
-    """Counters since the start; latencies of the current second (those of Sample).
+    """Counters since the start; latencies and the longest delay of a tick of the current second (those of Sample).
 
     `abnormal` counts by kernel (its place among the fleet's) the connections that ended without a close frame although
     the device did not break them.
@@ -72,6 +72,7 @@ class Tally:
 
     def __init__(self, speed: float = 1.0) -> None:
         self.bins = Bins(speed)
+        self.late_s = 0.0
         self.abnormal: Counter[int] = Counter()
         self.connects = 0
         self.closed: Counter[int] = Counter()
@@ -82,6 +83,11 @@ class Tally:
         self.faulty_ack = Second()
         self.connect = Second()
         self.gap = Second()
+
+    def take_late_ms(self) -> int:
+        """The longest delay of a tick since this was last asked."""
+        late_s, self.late_s = self.late_s, 0.0
+        return round(late_s * 1000)
 
 
 def cpu_s() -> float:
