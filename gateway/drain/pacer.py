@@ -13,7 +13,7 @@ TICK_S = 0.25
 # spread over what is left.
 CATCH_UP_S = 2.0
 _HURRY = 1.25
-# A tick that comes late may do the work of so many.
+# A tick that comes late may do the work of so many; one after a stall does not, for others may have stood still with us.
 _LATE_TICKS = 2
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9
@@ -53,7 +53,8 @@ class Pacer:
             return left
         self.rate_per_s = left / (left_s + elapsed_s)
         self._owed = min(self._owed + self.rate_per_s * elapsed_s, self.rate_per_s * CATCH_UP_S + 1, left)
-        usual_s = min(max(elapsed_s, TICK_S), _LATE_TICKS * TICK_S)
+        stalled = elapsed_s >= CATCH_UP_S
+        usual_s = TICK_S if stalled else min(max(elapsed_s, TICK_S), _LATE_TICKS * TICK_S)
         count = min(math.floor(self._owed), math.ceil(_HURRY * self.rate_per_s * usual_s))
         # What the bound can still do before the deadline need not be done above it.
         if left <= self._room + bound_per_s * left_s:
