@@ -25,6 +25,7 @@ BYTES_AN_END = 6_000
 BYTES_A_PROCESS = 50_000_000
 # Loopback addresses from here on are the fleet's; one has 28,000 ports.
 FIRST_SOURCE = 2
+SOURCES_EACH = 4
 # What a device of a recording keeps at most while it is not connected.
 STORE = 1_000_000
 
@@ -40,7 +41,7 @@ class Share(NamedTuple):
 
 
 class Part(Struct, frozen=True):
-    """What one fleet process holds: devices `first` to `first + devices - 1`, with its own source address.
+    """What one fleet process holds: devices `first` to `first + devices - 1`, from its own source addresses.
 
     `opening` are those of them that connect at the beginning.
     """
@@ -48,7 +49,7 @@ class Part(Struct, frozen=True):
     name: str
     first: int
     devices: int
-    source: str
+    sources: list[str]
     opening: int
 
 
@@ -74,15 +75,19 @@ def parts(scenario: Scenario, mine: Share, recorded: Summary | None = None) -> l
 
     def part(number: int, first: int, devices: int) -> Part:
         opening = devices if recorded is None else len(recorded.here_of(first, devices))
-        return Part(f"fleet-{mine.number}.{number + 1}", first, devices, source(number), opening)
+        return Part(f"fleet-{mine.number}.{number + 1}", first, devices, sources(number), opening)
 
     return [part(number, first, after - first) for number, (first, after) in enumerate(pairwise(cuts))]
 
 
-def source(number: int) -> str:
-    """The loopback address of a fleet process: 127.0.0.2, … 127.0.1.2, …"""
-    block, last = divmod(number, 250)
-    return f"127.0.{block}.{FIRST_SOURCE + last}"
+def sources(number: int) -> list[str]:
+    """The loopback addresses of a fleet process: 127.0.0.2, … 127.0.1.2, …
+
+    Linux looks for a free port from address to address among 14,116 first (half of its ephemeral ports): with more
+    connections than that to one gateway, each new one costs it milliseconds.
+    """
+    places = (divmod(number * SOURCES_EACH + one, 250) for one in range(SOURCES_EACH))
+    return [f"127.0.{block}.{FIRST_SOURCE + last}" for block, last in places]
 
 
 def gateways(scenario: Scenario, devices: int) -> int:
@@ -173,7 +178,7 @@ def fleet_options(scenario: Scenario, part: Part, common: Common, acked_file: st
         "prefix": fleet.prefix,
         "secret": common.secret,
         "account": fleet.account,
-        "sources": [part.source] if common.local else [],
+        "sources": part.sources if common.local else [],
         "kernels": dict(fleet.kernels),
         "connect": msgspec.to_builtins(arrival(scenario.connect, own)),
         "events": msgspec.to_builtins(arrival(scenario.events, own)),

@@ -13,7 +13,7 @@ TICK_S = 0.25
 # spread over what is left.
 CATCH_UP_S = 2.0
 _HURRY = 1.25
-# A tick that comes late may do the work of so many; one after a stall does not, for others may have stood still with us.
+# A tick that comes late may do the work of so many; one after a stall does not: others may have stood still, too.
 _LATE_TICKS = 2
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9

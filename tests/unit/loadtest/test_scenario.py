@@ -183,8 +183,8 @@ def test_too_little_memory_is_said() -> None:
 
 
 def test_sources_are_distinct() -> None:
-    sources = [plan.source(number) for number in range(600)]
-    assert len(set(sources)) == 600
+    sources = [address for number in range(600) for address in plan.sources(number)]
+    assert len(set(sources)) == len(sources) == 600 * plan.SOURCES_EACH
     assert sources[0] == "127.0.0.2"
     assert sources[250] == "127.0.1.2"
 
