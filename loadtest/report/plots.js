@@ -16,8 +16,8 @@
     bytes: (value) => scaled(value, [[1e9, " GB"], [1e6, " MB"], [1e3, " KB"], [1, " B"]]),
     ms: (value) => scaled(value, [[1e3, " s"], [1, " ms"]]),
     cores: (value) => scaled(value, [[1, ""]]),
-    "/s": (value) => scaled(value, [[1e6, " M/s"], [1e4 / 10, " k/s"], [1, "/s"]]),
-    "": (value) => scaled(value, [[1e6, " M"], [1e4, ""], [1, ""]]).replace(/\B(?=(\d{3})+$)/g, ","),
+    "/s": (value) => scaled(value, [[1e6, " M/s"], [1e3, " k/s"], [1, "/s"]]),
+    "": (value) => scaled(value, [[1e6, " M"], [1, ""]]).replace(/\B(?=(\d{3})+$)/g, ","),
   };
 
   // Lines of one group (the processes of a role) share a colour and one entry in the legend.
