@@ -43,7 +43,7 @@ loadtest: $(VENV)/.installed-dev ## install what heiwa-loadtest needs, and list 
 	@$(BIN)/heiwa-loadtest list
 
 demo: $(VENV)/.installed-dev ## a rolling deploy of 4 gateways with 20,000 devices, without the drain and with it (4 minutes)
-	@$(BIN)/heiwa-loadtest run deploy --compare --gateways 4 --devices 20000 --delay 300s --speed 5 --set events.period_s=60
+	@$(BIN)/heiwa-loadtest run deploy --compare --gateways 4 --devices 20000 --delay 300s --speed 5
 
 bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (35 minutes)
 	@$(BIN)/python -m loadtest.bench
