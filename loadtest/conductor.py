@@ -112,6 +112,8 @@ class Conductor:
         plan.check_files(self._scenario, self._devices, self._count, machine.file_limit(), machine.system_files_free())
         fronts.check(self._scenario.deploy, self._devices, machine.file_limit())
         plan.check_memory(self._devices, len(self._parts), self._count, machine.memory_available_bytes())
+        if hurried := plan.too_fast(self._scenario, self._devices, machine.cores()):
+            self._view.note(hurried)
         for url in self._options.targets:
             await asyncio.to_thread(preflight.check_target, url, self._options.secret, self._scenario.fleet.account)
 
@@ -383,11 +385,10 @@ class Conductor:
 
     def _note(self, text: str) -> None:
         self._happen("note", text)
-        self._view.note(text)
 
     def _happen(self, what: Any, text: str, *, name: str = "") -> None:
         self._record(Happened(_now_ms(), what, text, name))
-        if what in ("action", "wave"):
+        if what in ("action", "wave", "note"):
             self._view.note(text)
 
     def _record(self, line: Line) -> None:

@@ -61,6 +61,11 @@ def kernel() -> Kernel:
     return Kernel(time.time_ns() // 1_000_000, slab, tcp_pages * PAGE_BYTES, sockets)
 
 
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def file_limit() -> int:
     """Open files a process may have, the hard limit: every process of ours raises its soft one to it."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]

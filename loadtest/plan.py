@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -26,6 +27,7 @@ BYTES_A_PROCESS = 50_000_000
 # Loopback addresses from here on are the fleet's; one has 28,000 ports.
 FIRST_SOURCE = 2
 SOURCES_EACH = 4
+RECONNECTS_A_CORE_S = 400.0
 # What a device of a recording keeps at most while it is not connected.
 STORE = 1_000_000
 
@@ -134,6 +136,25 @@ def check_memory(devices: int, fleets: int, count: int, available_bytes: int) ->
             f"{devices} devices need about {needed / 1e9:.1f} GB in {fleets + count} processes, and "
             f"{available_bytes / 1e9:.1f} GB are available; take fewer, or more machines with --share",
         )
+
+
+def too_fast(scenario: Scenario, devices: int, cores: int) -> str:
+    """What to say of a deploy that asks for more reconnects in a real second than this machine's cores take; "": fine.
+
+    A reconnect is two ends of a close and of a handshake with a token, a millisecond of CPU and more.
+    """
+    deploy = scenario.deploy
+    if deploy is None or deploy.order != "rolling" or not deploy.drain or not deploy.delay_s:
+        return ""
+    leaving = min(devices, most_held(deploy, devices) * -(-deploy.old // deploy.waves))
+    a_second, calm = leaving / deploy.delay_s * deploy.speed, cores * RECONNECTS_A_CORE_S
+    if a_second <= calm:
+        return ""
+    speed = max(1.0, math.floor(deploy.speed * calm / a_second * 2) / 2)
+    return (
+        f"about {a_second:,.0f} reconnects a real second are more than {cores} cores take evenly (about {calm:,.0f}): "
+        f"with --speed {speed:g} the report is of the gateways and not of this machine"
+    )
 
 
 def expected_s(scenario: Scenario, devices: int, count: int) -> dict[str, float]:

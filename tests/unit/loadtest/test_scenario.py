@@ -182,6 +182,24 @@ def test_too_little_memory_is_said() -> None:
         plan.check_memory(200_000, 12, 12, 2_000_000_000)
 
 
+@pytest.mark.parametrize(
+    ("devices", "speed", "more", "said"),
+    [
+        (120_000, 10, ["deploy.old=8"], "--speed 4 "),
+        (120_000, 4, ["deploy.old=8"], ""),
+        (68_000, 10, ["deploy.old=8", "deploy.waves=8"], ""),
+        (120_000, 10, ["deploy.old=8", "deploy.drain=false"], ""),
+        (120_000, 10, ["deploy.order=spot"], ""),
+        (900_000, 1, ["deploy.old=60"], "--speed 1 "),
+    ],
+)
+def test_a_deploy_that_is_played_too_fast_is_told_so(devices: int, speed: int, more: list[str], said: str) -> None:
+    overrides = [f"fleet.devices={devices}", f"deploy.speed={speed}", "deploy.delay_s=600", *more]
+    told = plan.too_fast(parse("", "my.toml", overrides), devices, 2)
+    assert said in told
+    assert bool(told) is bool(said)
+
+
 def test_sources_are_distinct() -> None:
     sources = [address for number in range(600) for address in plan.sources(number)]
     assert len(set(sources)) == len(sources) == 600 * plan.SOURCES_EACH
