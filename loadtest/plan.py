@@ -27,7 +27,7 @@ BYTES_A_PROCESS = 50_000_000
 # Loopback addresses from here on are the fleet's; one has 28,000 ports.
 FIRST_SOURCE = 2
 SOURCES_EACH = 4
-RECONNECTS_A_CORE_S = 300.0
+RECONNECTS_A_CORE_S = 200.0
 # What a device of a recording keeps at most while it is not connected.
 STORE = 1_000_000
 

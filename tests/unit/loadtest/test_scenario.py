@@ -185,8 +185,8 @@ def test_too_little_memory_is_said() -> None:
 @pytest.mark.parametrize(
     ("devices", "speed", "more", "said"),
     [
-        (120_000, 10, ["deploy.old=8"], "--speed 3 "),
-        (120_000, 3, ["deploy.old=8"], ""),
+        (120_000, 10, ["deploy.old=8"], "--speed 2 "),
+        (120_000, 2, ["deploy.old=8"], ""),
         (68_000, 10, ["deploy.old=8", "deploy.waves=8"], ""),
         (120_000, 10, ["deploy.old=8", "deploy.drain=false"], ""),
         (120_000, 10, ["deploy.order=spot"], ""),
