@@ -101,7 +101,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def source_addresses(self) -> list[str]:
         if isinstance(self.sources, int):
-            return [f"127.0.{number // 250}.{2 + number % 250}" for number in range(self.sources)]
+            return [loopback(number) for number in range(self.sources)]
         return self.sources
 
     def name(self, slot: int) -> str:
@@ -175,6 +175,12 @@ def target(url: str) -> Target:
     tls = parts.scheme == "wss"
     path = (parts.path or "/ws") + (f"?{parts.query}" if parts.query else "")
     return Target(url, parts.hostname, port or (443 if tls else 80), path, tls)
+
+
+def loopback(number: int) -> str:
+    """An address of this machine to connect from: 127.0.0.2, … 127.0.1.2, …; 127.0.0.1 is for those who listen."""
+    block, last = divmod(number, 250)
+    return f"127.0.{block}.{2 + last}"
 
 
 def tracks(given: str | list[str]) -> list[list[Fix]]:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from gateway.errors import SettingsError
 from loadtest.cloud.options import most_held
+from loadtest.fleet_options import loopback
 from loadtest.replay import Summary
 from loadtest.scenario import Scenario, arrival
 
@@ -25,7 +26,6 @@ FILES_A_CONNECTION = 2
 BYTES_AN_END = 6_000
 BYTES_A_PROCESS = 50_000_000
 # Loopback addresses from here on are the fleet's; one has 28,000 ports.
-FIRST_SOURCE = 2
 SOURCES_EACH = 4
 RECONNECTS_A_CORE_S = 200.0
 # What a device of a recording keeps at most while it is not connected.
@@ -88,8 +88,7 @@ def sources(number: int) -> list[str]:
     Linux looks for a free port from address to address among 14,116 first (half of its ephemeral ports): with more
     connections than that to one gateway, each new one costs it milliseconds.
     """
-    places = (divmod(number * SOURCES_EACH + one, 250) for one in range(SOURCES_EACH))
-    return [f"127.0.{block}.{FIRST_SOURCE + last}" for block, last in places]
+    return [loopback(number * SOURCES_EACH + one) for one in range(SOURCES_EACH)]
 
 
 def gateways(scenario: Scenario, devices: int) -> int:

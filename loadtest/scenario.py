@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from gateway.errors import SettingsError
 from loadtest import shipped, thresholds
@@ -127,6 +128,9 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     thresholds: Annotated[
         list[str], Meta(description="What must hold, such as `ack_p99_ms < 200`; missed: exit code 99.")
     ] = field(default_factory=list)
+    not_judged: Annotated[
+        list[str], Meta(description="Figures whose thresholds, taken over with `based_on`, say nothing here.")
+    ] = field(default_factory=list)
     fleet: Fleet = field(default_factory=Fleet)
     connect: Connect = field(default_factory=Connect)
     events: Events = field(default_factory=Events)
@@ -170,7 +174,8 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Scenario:
     except msgspec.ValidationError as error:
         raise SettingsError("", f"{origin}: {error}") from error
     _check(scenario, origin)
-    return scenario
+    judged = [text for text in scenario.thresholds if thresholds.parse(text).name not in scenario.not_judged]
+    return replace(scenario, thresholds=judged)
 
 
 def arrival(law: Connect | Events, part: float) -> Arrival:
@@ -240,6 +245,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
 def _check(scenario: Scenario, origin: str) -> None:
     for text in scenario.thresholds:
         thresholds.parse(text)
+    for name in scenario.not_judged:
+        thresholds.check_known(name, f"not_judged (set in {origin})")
     for section, law in (("connect", scenario.connect), ("events", scenario.events)):
         problem = arrival(law, 1.0).problem(section == "events")
         if problem is not None:

@@ -56,10 +56,10 @@ def parse(text: str) -> Threshold:
     if match is None:
         raise SettingsError("thresholds", f"{text!r} is not `figure < limit`; comparisons are {' '.join(_OPERATORS)}")
     name, comparison, limit = match.groups()
-    _known(name, text)
+    check_known(name, text)
     if _NUMBER.fullmatch(limit):
         return Threshold(name, comparison, float(limit))
-    _known(limit, text)
+    check_known(limit, text)
     return Threshold(name, comparison, limit)
 
 
@@ -101,7 +101,8 @@ def _margin(comparison: str, value: float, limit: float) -> float:
     return abs(value - limit) if comparison == "!=" else -abs(value - limit) or 0.0
 
 
-def _known(name: str, text: str) -> None:
+def check_known(name: str, text: str) -> None:
+    """Raises SettingsError when there is no such figure; `text` is where it stands."""
     if name in FIGURES:
         return
     near = difflib.get_close_matches(name, FIGURES, n=1)

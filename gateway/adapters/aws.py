@@ -71,7 +71,7 @@ class AwsClients:
         self._call_timeout_s = call_timeout_s
         self._monotonic_s = monotonic_s
         self._open = _Open()
-        # What the SDK has read of the services' models: half of the work of making a client.
+        # What the SDK has read of the services' models: most of the work of making a client.
         self._models: Any = None
         self._retired: list[_Open] = []
         self._renew_from_s = float("-inf")

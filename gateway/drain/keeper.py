@@ -33,7 +33,7 @@ class Keeper:
             await self._write()
 
     async def flush(self, within_s: float) -> None:
-        """Return when all are written, or after so long."""
+        """Write what nobody has begun to write; give up after so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._write()

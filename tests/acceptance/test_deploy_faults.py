@@ -81,3 +81,13 @@ def test_the_balancer_cuts_what_is_left_after_sigterm(tmp_path: Path) -> None:
     played = deploy(tmp_path / "run", "deploy.drain=false", "deploy.delay_s=60", *stalled, SLOWER)
     assert played.figures["abnormal_close"] == DEVICES
     assert played.kernels["patient"]["abnormal"] == DEVICES
+
+
+def test_a_task_that_was_stopped_by_a_person_is_cut_after_the_delay(tmp_path: Path) -> None:
+    # It stands still from just after SIGTERM until after the end of the delay and eight seconds more.
+    stalled = ("deploy.faults.stall_at_s=1", "deploy.faults.stall_s=25")
+    played = deploy(tmp_path / "run", "deploy.delay_s=5", *stalled, SLOWER, scenario="deploy-stop-task")
+    abnormal = played.figures["abnormal_close"]
+    assert abnormal is not None
+    assert abnormal > DEVICES / 2
+    assert not played.happened("SIGKILL")

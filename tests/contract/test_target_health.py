@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 
 import pytest
@@ -17,20 +18,20 @@ OWN = f"{ADDRESS}:{PORT}"
 NOWHERE = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/gone/0"
 
 
-class World:
+class World(ABC):
     """A port and the means to change what it says, whichever it is."""
 
     port: TargetHealth
     group: str
 
-    def set(self, state: TargetState | None, target: str = ADDRESS, port: int = PORT) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def set(self, state: TargetState | None, target: str = ADDRESS, port: int = PORT) -> None: ...
 
-    def configure(self, attributes: GroupAttributes) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def configure(self, attributes: GroupAttributes) -> str: ...
 
-    def deny(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def deny(self) -> None: ...
 
 
 class MemoryWorld(World):

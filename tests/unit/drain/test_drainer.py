@@ -2,72 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.connections.connection import Connection
-from gateway.drain.drainer import Drainer, Origin
+from gateway.drain.drainer import Origin
 from gateway.drain.health import TargetState
 from gateway.drain.signals import Peers
 from gateway.drain.states import Signal, State
 from gateway.errors import IllegalTransitionError
-from tests.support.bench import Bench, device
-from tests.support.fake_transport import FakeTransport
-
-
-class Fleet:
-    """A bench with devices, behind one target group unless `grouped` is false."""
-
-    def __init__(self, count: int, *flags: str, grouped: bool = True, device_class: str = "") -> None:
-        self.bench = Bench("connections.heartbeat_s=3600", *flags)
-        self.drainer: Drainer = self.bench.drainer
-        self.drainer.standing.grouped = grouped
-        self.drainer.standing.peers = Peers(4, 0, 4, {TargetState.HEALTHY: 4})
-        self.pairs = [self.join(f"dev-{number}", device_class) for number in range(count)]
-        if grouped:
-            self.hear(Signal.REGISTERED)
-        else:
-            self.drainer.settle()
-
-    def join(self, name: str, device_class: str = "") -> tuple[Connection, FakeTransport]:
-        return self.bench.open(device(name, device_class=device_class))
-
-    def hear(self, signal: Signal | None, good_ago_s: float = 0.0) -> None:
-        now_s = self.drainer.now_s()
-        self.drainer.hear(signal, now_s, now_s - good_ago_s)
-
-    def pass_time(self, seconds: float, step_s: float = 0.25) -> list[int]:
-        """Move the clock in ticks; how many left in each. Peers answer the close at once."""
-        left = []
-        for _ in range(round(seconds / step_s)):
-            before = self.drainer.remaining
-            self.bench.clock.advance(step_s)
-            self.bench.hub.tick()
-            self.drainer.turn()
-            left.append(before - self.drainer.remaining)
-            self.lose_closing()
-        return left
-
-    def lose_closing(self) -> None:
-        for connection, _ in self.pairs:
-            open_yet = connection.hub.holders[connection.slot] is connection
-            if open_yet and not connection.stays and not (connection.in_flight and self.is_waiting(connection)):
-                connection.connection_lost(None)
-
-    def is_waiting(self, connection: Connection) -> bool:
-        return bool(self.bench.hub.table.deadline_s[connection.slot])
-
-    def told_to_wait_ms(self) -> list[int]:
-        """Of each: `reconnect_after_ms` of its goaway."""
-        found = [bytes(transport.written) for _, transport in self.pairs]
-        return [json.loads(text[2:].split(b"}")[0] + b"}")["reconnect_after_ms"] for text in found]
-
-    def goaways(self) -> int:
-        return sum(b'"goaway"' in bytes(transport.written) for _, transport in self.pairs)
+from tests.support.draining import Fleet
 
 
 def test_it_serves_once_it_is_listed() -> None:
@@ -299,80 +243,6 @@ def test_a_rehearsal_is_faster_and_everything_with_it() -> None:
     assert fleet.drainer.last is not None
     assert fleet.drainer.last.highest_per_s <= 4
     assert max(fleet.told_to_wait_ms()) < 100
-
-
-async def test_sigterm_closes_all_within_its_window() -> None:
-    fleet = Fleet(30, "drain.speed=50", "connections.close_timeout_s=0.1", grouped=False)
-    clock, drainer = fleet.bench.clock, fleet.drainer
-
-    def advance() -> float:
-        clock.advance(0.005)
-        return clock.monotonic_s() * 50
-
-    async def answer_closes() -> None:
-        while fleet.bench.hub.registry.total:
-            fleet.lose_closing()
-            await asyncio.sleep(0)
-
-    drainer.now_s = advance  # type: ignore[method-assign]
-    answering = asyncio.create_task(answer_closes())
-    sent, cut = await drainer.terminate(None, advance())
-    await answering
-    assert (sent, cut) == (30, 0)
-    assert drainer.state is State.EXITED
-    [receipt] = fleet.bench.receipts
-    assert (receipt.origin, receipt.window_s) == ("sigterm", 1)
-    # Spread over its second, not at once and not longer.
-    assert 0.75 <= receipt.took_s <= 2
-    with pytest.raises(IllegalTransitionError):
-        await drainer.terminate(None, advance())
-
-
-async def test_what_the_quick_poll_took_is_part_of_the_time_at_sigterm() -> None:
-    fleet = Fleet(400, "drain.speed=50", "connections.close_timeout_s=0.02")
-    clock, drainer = fleet.bench.clock, fleet.drainer
-
-    def advance() -> float:
-        clock.advance(0.005)
-        return clock.monotonic_s() * 50
-
-    drainer.now_s = advance  # type: ignore[method-assign]
-    began_s = advance()
-    await drainer.terminate(True, began_s - 1)
-    [receipt] = fleet.bench.receipts
-    # The default: 30 s less the ten of the stores, less the second that has passed.
-    assert receipt.window_s == 20
-    assert 15 <= receipt.took_s <= 19 + 2
-    assert receipt.highest_per_s <= 1.5 * 400 / 19
-
-
-async def test_sigterm_in_a_drain_keeps_both_receipts() -> None:
-    fleet = Fleet(10, "drain.speed=100", "connections.close_timeout_s=0.05")
-    fleet.hear(Signal.WITHDRAWN)
-    clock = fleet.bench.clock
-
-    def advance() -> float:
-        clock.advance(0.005)
-        return clock.monotonic_s() * 100
-
-    fleet.drainer.now_s = advance  # type: ignore[method-assign]
-    sent, cut = await fleet.drainer.terminate(False, advance())
-    # Nobody answers the close here: all are cut in the end, and said to be.
-    assert (sent, cut) == (10, 10)
-    assert [(receipt.origin, receipt.outcome) for receipt in fleet.bench.receipts] == [
-        ("target_health", "terminated"),
-        ("sigterm", "leftovers"),
-    ]
-    assert fleet.drainer.leftover == 10
-
-
-def test_the_task_definitions_stop_timeout_counts_where_none_was_set() -> None:
-    fleet = Fleet(0)
-    fleet.drainer.standing.stop_timeout_s = 120
-    assert fleet.drainer.stop_timeout_s == 120
-    own = Fleet(0, "drain.stop_timeout_s=60")
-    own.drainer.standing.stop_timeout_s = 120
-    assert own.drainer.stop_timeout_s == 60
 
 
 def test_a_cancelled_wish_does_not_make_it_deaf() -> None:

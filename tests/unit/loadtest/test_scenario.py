@@ -44,6 +44,14 @@ def test_a_deploy_differs_from_the_plain_one_in_what_it_says(name: str) -> None:
     assert special.events == plain.events
 
 
+def test_thresholds_that_say_nothing_are_left_out() -> None:
+    text = "based_on = 'deploy'\nnot_judged = ['connect_peak_share', 'plan_peak_share']"
+    plain, less = parse("based_on = 'deploy'", "my.toml"), parse(text, "my.toml")
+    gone = {"connect_peak_share <= 1", "plan_peak_share <= 1"}
+    assert set(plain.thresholds) - set(less.thresholds) == gone
+    assert len(less.thresholds) == len(plain.thresholds) - 2
+
+
 def test_a_base_may_have_a_base() -> None:
     scenario = parse("based_on = 'deploy-spot'\n[deploy]\nold = 3", "my.toml")
     assert scenario.deploy is not None
@@ -65,6 +73,7 @@ def test_what_is_not_said_is_as_in_the_base() -> None:
     ("text", "key", "said"),
     [
         ("based_on = 'depoy'", "based_on", "did you mean deploy?"),
+        ("not_judged = ['connect_peak_shar']", "thresholds", "did you mean connect_peak_share?"),
         ("based_on = ['deploy']", "based_on", "there is no scenario"),
         ("[fleet]\ndevics = 3", "fleet.devics", "did you mean fleet.devices?"),
         ("[flet]\ndevices = 3", "flet", "did you mean fleet?"),

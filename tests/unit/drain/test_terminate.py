@@ -1,0 +1,85 @@
+"""SIGTERM: everybody goes in the time there is, and a receipt says how."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.drain.states import Signal, State
+from gateway.errors import IllegalTransitionError
+from tests.support.draining import Fleet
+
+
+async def test_sigterm_closes_all_within_its_window() -> None:
+    fleet = Fleet(30, "drain.speed=50", "connections.close_timeout_s=0.1", grouped=False)
+    clock, drainer = fleet.bench.clock, fleet.drainer
+
+    def advance() -> float:
+        clock.advance(0.005)
+        return clock.monotonic_s() * 50
+
+    async def answer_closes() -> None:
+        while fleet.bench.hub.registry.total:
+            fleet.lose_closing()
+            await asyncio.sleep(0)
+
+    drainer.now_s = advance  # type: ignore[method-assign]
+    answering = asyncio.create_task(answer_closes())
+    sent, cut = await drainer.terminate(None, advance())
+    await answering
+    assert (sent, cut) == (30, 0)
+    assert drainer.state is State.EXITED
+    [receipt] = fleet.bench.receipts
+    assert (receipt.origin, receipt.window_s) == ("sigterm", 1)
+    # Spread over its second, not at once and not longer.
+    assert 0.75 <= receipt.took_s <= 2
+    with pytest.raises(IllegalTransitionError):
+        await drainer.terminate(None, advance())
+
+
+async def test_what_the_quick_poll_took_is_part_of_the_time_at_sigterm() -> None:
+    fleet = Fleet(400, "drain.speed=50", "connections.close_timeout_s=0.02")
+    clock, drainer = fleet.bench.clock, fleet.drainer
+
+    def advance() -> float:
+        clock.advance(0.005)
+        return clock.monotonic_s() * 50
+
+    drainer.now_s = advance  # type: ignore[method-assign]
+    began_s = advance()
+    await drainer.terminate(True, began_s - 1)
+    [receipt] = fleet.bench.receipts
+    # The default: 30 s less the ten of the stores, less the second that has passed.
+    assert receipt.window_s == 20
+    assert 15 <= receipt.took_s <= 19 + 2
+    assert receipt.highest_per_s <= 1.5 * 400 / 19
+
+
+async def test_sigterm_in_a_drain_keeps_both_receipts() -> None:
+    fleet = Fleet(10, "drain.speed=100", "connections.close_timeout_s=0.05")
+    fleet.hear(Signal.WITHDRAWN)
+    clock = fleet.bench.clock
+
+    def advance() -> float:
+        clock.advance(0.005)
+        return clock.monotonic_s() * 100
+
+    fleet.drainer.now_s = advance  # type: ignore[method-assign]
+    sent, cut = await fleet.drainer.terminate(False, advance())
+    # Nobody answers the close here: all are cut in the end, and said to be.
+    assert (sent, cut) == (10, 10)
+    assert [(receipt.origin, receipt.outcome) for receipt in fleet.bench.receipts] == [
+        ("target_health", "terminated"),
+        ("sigterm", "leftovers"),
+    ]
+    assert fleet.drainer.leftover == 10
+
+
+def test_the_task_definitions_stop_timeout_counts_where_none_was_set() -> None:
+    fleet = Fleet(0)
+    fleet.drainer.standing.stop_timeout_s = 120
+    assert fleet.drainer.stop_timeout_s == 120
+    own = Fleet(0, "drain.stop_timeout_s=60")
+    own.drainer.standing.stop_timeout_s = 120
+    assert own.drainer.stop_timeout_s == 60
