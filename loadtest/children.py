@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,9 +49,19 @@ async def end(process: asyncio.subprocess.Process, within_s: float) -> int:
     try:
         return await asyncio.wait_for(process.wait(), within_s)
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        send_signal(process, signal.SIGKILL)
         return await process.wait()
+
+
+def send_signal(process: asyncio.subprocess.Process, number: int) -> None:
+    """Harmless when it has ended.
+
+    Its own `send_signal`, `terminate` and `kill` first collect the exit code of one that has just ended, so that who
+    waits for it is told 255 (CPython issue 87744).
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def last_lines(log: Path, count: int = 5) -> str:

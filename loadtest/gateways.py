@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import secrets
 import signal
@@ -91,9 +90,7 @@ class GatewayProcess:
 
     def signal(self, number: int) -> None:
         """Send a signal; harmless when it has ended."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+        children.send_signal(self._process, number)
 
     async def stop(self) -> None:
         """SIGTERM, which stores all it accepted."""
@@ -103,16 +100,13 @@ class GatewayProcess:
         """SIGKILL. Not `expected`: it counts as one that died."""
         if expected:
             self._well = _KILLED
-        if self._process.returncode is None:
-            self._process.kill()
+        self.signal(signal.SIGKILL)
         await self._process.wait()
         if self._waiter is not None:
             await self._waiter
 
     async def _end(self, within_s: float) -> None:
-        self._well = _STOPPED
-        if self._process.returncode is None:
-            self._process.terminate()
+        self.terminate()
         await children.end(self._process, within_s)
         if self._waiter is not None:
             await self._waiter

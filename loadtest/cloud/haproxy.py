@@ -12,6 +12,7 @@ import contextlib
 import csv
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,8 +137,7 @@ class Haproxy:
     async def stop(self) -> None:
         """End it, and what is connected through it."""
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+            children.send_signal(self._process, signal.SIGTERM)
             await children.end(self._process, STOP_S)
             (self._folder / SOCKET).unlink(missing_ok=True)
 
