@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.connections import close_codes
 from gateway.connections.close_codes import Fault, fault_of
 from gateway.connections.heartbeat import Due, judge
-from gateway.connections.hub import TICK_S, Cause, Hub, Session
+from gateway.connections.hub import Cause, Hub, Session
 from gateway.connections.inflated import Inflated
 from gateway.connections.messages import Ack, Goaway, Nack, encode
 from gateway.connections.registry import Profile
@@ -114,7 +114,7 @@ class Connection(Websocket):
                 self.reset()
             else:
                 self._flags |= RESETTING
-                self.hub.set_deadline(self.slot, TICK_S)
+                self.hub.set_deadline(self.slot, self.hub.tick_s)
         else:
             self.close(cause.code or int(code), cause.reason, cause.reason, cause.label)
 

@@ -67,7 +67,7 @@ class Cause:
 class Hub:
     """Shared by all connections. `now_s` (monotonic) and `time_ms` (Unix epoch) are as of the last tick: good enough
     for limits and heartbeats, and no system call a message. `leaving` counts the open connections that were sent away.
-    `hurry` divides how long those are to stay away.
+    `hurry` (`drain.speed`) divides how long those are to stay away, and `tick_s`: a reset leaves with a tick.
     """
 
     def __init__(
@@ -89,7 +89,9 @@ class Hub:
         self.now_s = clock.monotonic_s()
         self.time_ms = clock.time_ms()
         self.table = Table()
-        self.wheel = TimingWheel(self.now_s, TICK_S)
+        self.hurry = settings.drain.speed
+        self.tick_s = TICK_S / self.hurry
+        self.wheel = TimingWheel(self.now_s, self.tick_s)
         self.holders: list[Timed | None] = []
         self.registry = Registry()
         self.flaps = FlapGuard(connections.flap_limit, connections.flap_holdoff_s)
@@ -107,7 +109,7 @@ class Hub:
         self.proxies: Networks = parse_networks("listen.trusted_proxies", settings.listen.trusted_proxies)
         self.proxy_protocol = settings.listen.proxy_protocol
         self.classes = settings.device_classes
-        self.ping_early_s = min(TICK_S, connections.heartbeat_s / 10)
+        self.ping_early_s = min(self.tick_s, connections.heartbeat_s / 10)
         self.max_message_bytes = connections.max_message_bytes
         self.message_s = 1 / connections.messages_per_s if connections.messages_per_s else 0.0
         self.messages_burst_s = connections.messages_burst * self.message_s
@@ -121,7 +123,6 @@ class Hub:
         self.strikes: dict[int, int] = {}
         self.emptied = asyncio.Event()
         self.leaving = 0
-        self.hurry = settings.drain.speed
         self.opened = 0
         self.refusals: Counter[tuple[int, str]] = Counter()
         self.disconnects: Counter[tuple[str, int, str]] = Counter()
@@ -162,7 +163,7 @@ class Hub:
 
     def is_aged(self, slot: int) -> bool:
         """Whether it is its age, and not its token, that ends this connection now."""
-        return self._age_left_s(slot, self.time_ms) <= TICK_S
+        return self._age_left_s(slot, self.time_ms) <= self.tick_s
 
     def _age_left_s(self, slot: int, now_ms: int) -> float:
         if self.age_s is None:
@@ -193,8 +194,8 @@ class Hub:
     async def run(self) -> None:
         """Tick until cancelled."""
         while True:
-            expected_s = self.clock.monotonic_s() + TICK_S
-            await asyncio.sleep(TICK_S)
+            expected_s = self.clock.monotonic_s() + self.tick_s
+            await asyncio.sleep(self.tick_s)
             self.tick()
             self.lag_s = max(0.0, self.now_s - expected_s)
             self.longest_lag_s = max(self.longest_lag_s, self.lag_s)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 TICK_S = 0.25
-# A process that stood still makes up for two seconds at most, a quarter faster than it would go otherwise; the rest is
+# A process that stood still makes up for two seconds at most, a tenth faster than it would go otherwise; the rest is
 # spread over what is left.
 CATCH_UP_S = 2.0
-_HURRY = 1.25
-# A tick that comes late may do the work of so many; one after a stall does not: others may have stood still, too.
+_HURRY = 0.1
+# A tick that comes late does the work of so many.
 _LATE_TICKS = 2
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9
@@ -33,6 +33,8 @@ class Pacer:
         self.rate_per_s = 0.0
         self.overrun = 0
         self._last_s = begin_s
+        self._elapsed_s = TICK_S
+        self._behind_s = 0.0
         self._owed = phase
         self._room = 0.0
 
@@ -41,9 +43,10 @@ class Pacer:
 
         `bound_per_s` is what this process's share of the receivers tolerates (`bound_per_s` below).
         """
-        elapsed_s = min(max(0.0, now_s - self._last_s), CATCH_UP_S)
+        elapsed_s = max(0.0, now_s - self._last_s)
         self._last_s = max(now_s, self._last_s)
         self._room = min(self._room + bound_per_s * elapsed_s, max(1.0, bound_per_s * TICK_S))
+        worked_s = self._worked_s(elapsed_s)
         left_s = self.deadline_s - now_s
         if left <= 0:
             self.rate_per_s = self._owed = 0.0
@@ -51,15 +54,27 @@ class Pacer:
         if left_s <= 0:
             self.rate_per_s = self._owed = 0.0
             return left
-        self.rate_per_s = left / (left_s + elapsed_s)
-        self._owed = min(self._owed + self.rate_per_s * elapsed_s, self.rate_per_s * CATCH_UP_S + 1, left)
-        stalled = elapsed_s >= CATCH_UP_S
-        usual_s = TICK_S if stalled else min(max(elapsed_s, TICK_S), _LATE_TICKS * TICK_S)
-        count = min(math.floor(self._owed), math.ceil(_HURRY * self.rate_per_s * usual_s))
+        self.rate_per_s = left / (left_s + worked_s)
+        # What the bound held back is spread over what is left, too.
+        self._owed = min(min(self._owed, 1.0) + self.rate_per_s * worked_s, left)
+        count = math.floor(self._owed)
         # What the bound can still do before the deadline need not be done above it.
         if left <= self._room + bound_per_s * left_s:
             count = min(count, math.floor(self._room))
         return count
+
+    def _worked_s(self, elapsed_s: float) -> float:
+        """Of so many seconds since the last tick, those whose work this one does."""
+        before_s, self._elapsed_s = self._elapsed_s, elapsed_s
+        if before_s < CATCH_UP_S <= elapsed_s:
+            # Others may have stood still at the same time: no burst.
+            worked_s = TICK_S
+        else:
+            # Who is always late works for all the time that passes, or it would end with a rush.
+            worked_s = min(elapsed_s, max(_LATE_TICKS * TICK_S, before_s), CATCH_UP_S)
+        back_s = min(self._behind_s, _HURRY * worked_s)
+        self._behind_s = min(self._behind_s - back_s + elapsed_s - worked_s, CATCH_UP_S)
+        return worked_s + back_s
 
     def closed(self, count: int) -> int:
         """So many were closed after `due`. Returns how many of them were above the bound."""
