@@ -62,8 +62,9 @@ class FleetProcess:
         self._reader = asyncio.create_task(self._read(on_sample, on_event), name=self.part.name)
 
     async def tell(self, do: str, **arguments: object) -> None:
-        """A command; harmless when the process has ended."""
-        if self.ended.is_set() or self._process.stdin is None:
+        """A command; harmless when the process was told to stop, or has ended."""
+        # What is written after the end of its input is a warning each on a person's terminal.
+        if self._process.stdin is None or self._process.stdin.is_closing():
             return
         try:
             self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
