@@ -67,7 +67,7 @@ def result(recorder: Recorder, seconds: list[Second]) -> Result:
         seed=first.seed,
         stopped_by="; ".join(dict.fromkeys(stops)),
         figures=values,
-        verdicts=thresholds.judge_all(options.get("thresholds", []), values),
+        verdicts=thresholds.judge_all(options.get("thresholds", []), values, _notes(recorder, seconds)),
         closed=recorder.by_code("closed"),
         refused=recorder.by_code("refused"),
         lost_ids=[name for judged in recorder.judged for name in judged.lost_ids],
@@ -86,6 +86,15 @@ def result(recorder: Recorder, seconds: list[Second]) -> Result:
 def _waves(recorder: Recorder) -> list[Wave]:
     settled = [event.time_ms for event in recorder.events if event.what == "phase" and event.name == "settle"]
     return waves.judge(recorder.waves, recorder.bins, max(settled, default=None))
+
+
+def _notes(recorder: Recorder, seconds: list[Second]) -> dict[str, str]:
+    """What to say when a figure missed its threshold."""
+    if not recorder.waves:
+        return {}
+    late_ms = {second.time_s: second.late_ms for second in seconds}
+    said = waves.of_the_peak(_waves(recorder), recorder.waves[0].speed, late_ms)
+    return dict.fromkeys(("connect_peak_per_s", "connect_peak_ratio", "connect_peak_share"), said)
 
 
 def _simulated(recorder: Recorder, seconds: list[Second]) -> Simulated | None:

@@ -34,7 +34,8 @@ class Second:
         if histogram is None or not histogram.total_count:
             return ""
         encoded: str = histogram.encode().decode()
-        histogram.reset()
+        # A new one takes a ninth of the time that resetting this one does.
+        self._histogram = None
         return encoded
 
 

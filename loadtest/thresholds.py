@@ -7,6 +7,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from gateway.errors import SettingsError
@@ -79,9 +80,18 @@ def judge(threshold: Threshold, values: Mapping[str, float | None]) -> Verdict:
     )
 
 
-def judge_all(texts: Sequence[str], values: Mapping[str, float | None]) -> list[Verdict]:
-    """The verdicts, in the order of the scenario."""
-    return [judge(parse(text), values) for text in texts]
+def judge_all(
+    texts: Sequence[str], values: Mapping[str, float | None], notes: Mapping[str, str] | None = None
+) -> list[Verdict]:
+    """The verdicts, in the order of the scenario. `notes`: what to say when a figure of that name missed."""
+    thresholds = [parse(text) for text in texts]
+    verdicts = [judge(threshold, values) for threshold in thresholds]
+    return [
+        msgspec.structs.replace(verdict, note=(notes or {}).get(threshold.name, ""))
+        if verdict.held is False and not verdict.note
+        else verdict
+        for threshold, verdict in zip(thresholds, verdicts, strict=True)
+    ]
 
 
 def line(verdict: Verdict) -> str:

@@ -21,6 +21,8 @@ PLANNED = 0.2
 # than three standard deviations above the mean; four are allowed where that matters.
 DEVIATIONS = 4
 FEW_PER_S = 40.0
+# Two ticks of samples: a highest second belongs to the one that tells of it, or to the one before.
+NEAR_S = 2.0
 
 
 class Wave(Struct, frozen=True):
@@ -131,6 +133,22 @@ def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
         "gap_p50_s": None if p50 is None else p50 / 1000 * speed,
         "gap_p99_s": None if p99 is None else p99 / 1000 * speed,
     }
+
+
+def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int]) -> str:
+    """When the highest second of the worst wave was, and whether this machine kept time then; "" without a wave.
+
+    `late_ms`: the longest that a tick of the fleet came late, by the real second (since the epoch) at whose end it was
+    told. A fleet that stood still sees all at once what happened meanwhile.
+    """
+    worst = max(judged, key=lambda one: one.share or 0.0, default=None)
+    if worst is None:
+        return ""
+    at_s = (int(worst.began_ms / 1000 * speed) + worst.peak_at_s) / speed
+    near = [late for second, late in late_ms.items() if abs(second - at_s) <= NEAR_S]
+    when = f"wave {worst.number}, {worst.peak_at_s:g} s after it began"
+    late = max(near, default=0)
+    return f"{when}; the fleet's own ticks came up to {late / 1000 * speed:.2g} simulated s ({late} ms) late then"
 
 
 def abnormal(kernels: Mapping[str, OfKernel]) -> int:

@@ -71,3 +71,10 @@ def test_every_figure_can_be_a_threshold(name: str) -> None:
 def test_a_line_has_value_and_margin() -> None:
     [verdict] = thresholds.judge_all(["ack_p99_ms < 200"], {"ack_p99_ms": 1234.5})
     assert thresholds.line(verdict) == "MISSED ack_p99_ms < 200: 1,234.5, margin -1,034.5"
+
+
+def test_a_missed_figure_says_what_is_known_of_it() -> None:
+    texts, values = ["ack_p99_ms < 200", "lost == 0"], {"ack_p99_ms": 1234.5, "lost": 0.0}
+    missed, held = thresholds.judge_all(texts, values, {"ack_p99_ms": "a pause", "lost": "never said"})
+    assert thresholds.line(missed).endswith("(a pause)")
+    assert held.note == ""

@@ -50,6 +50,13 @@ def test_the_worst_wave_counts() -> None:
     }
 
 
+def test_the_highest_second_says_whether_the_machine_kept_time() -> None:
+    judged = waves.judge([Waved(1_001_000, 1, 1_000_000, SPEED, 5.0, 40)], BINS, None)
+    said = waves.of_the_peak(judged, SPEED, {998: 900, 1001: 120, 1002: 5, 1004: 800})
+    assert said == "wave 1, 3 s after it began; the fleet's own ticks came up to 1.2 simulated s (120 ms) late then"
+    assert waves.of_the_peak([], SPEED, {}) == ""
+
+
 def test_a_drawn_second_ends_where_its_real_moment_is() -> None:
     found = waves.simulated(SPEED, BINS, 1000.0, 1000.5)
     assert (found.connects, found.lost) == ([4, 0, 0, 8, 0, 0], [5, 0, 0, 7, 0, 0])
