@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -44,7 +45,7 @@ from gateway.connections.listener import Address, SocketOptions, listen, open_so
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.drain.drainer import Drainer, Origin
 from gateway.drain.metrics import DrainMetrics
-from gateway.drain.target_health import QUICK_S, TargetHealthWatch
+from gateway.drain.target_health import TargetHealthWatch
 from gateway.errors import IllegalTransitionError, SettingsError, TaskFailedError
 from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
@@ -62,6 +63,7 @@ FLUSH_TIMEOUT_S = 5.0
 HTTP_SHUTDOWN_S = 1.0
 # asyncio hands a signal over between two callbacks only; this is how long the stores may take to close after that.
 CLOSE_TIMEOUT_S = 5.0
+_TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:\d+:targetgroup/[^/\s]+/[^/\s]+")
 
 
 class Gateway:
@@ -119,10 +121,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Leave calmly: everyone is sent away, everything accepted is stored. Cancelled: what is left is cut."""
-        self.hub.admission.draining = True
-        asked_s = self.drainer.now_s()
-        registered = await self._watch.registered() if self._watch is not None else None
-        sent, cut = await self.drainer.terminate(registered, max(asked_s, self.drainer.now_s() - QUICK_S))
+        sent, cut = await self.drainer.terminate(self._watch.registered if self._watch is not None else None)
         log.info("connections_closed", sent_away=sent, cut=cut)
         await self.close()
 
@@ -154,8 +153,7 @@ class Gateway:
 
     def readiness(self) -> list[tuple[str, bool, str]]:
         """Name, whether it is well, and why not."""
-        # From SIGTERM on nobody is taken in; the state follows once the load balancer was asked.
-        leaving = self.drainer.refusing or self.hub.admission.draining
+        leaving = self.drainer.refusing
         return [
             ("started", self._ready, "" if self._ready else "starting"),
             ("serving", not leaving, self.drainer.state.value if leaving else ""),
@@ -283,7 +281,16 @@ def target_health(settings: Settings) -> TargetHealth | None:
         raise SettingsError("drain.target", "needs drain.target_group_arns: nobody else says which groups it is in")
     if not drain.enabled or not to_be_watched(groups, os.environ):
         return None
+    for arn in groups:
+        if not _TARGET_GROUP.fullmatch(arn):
+            raise SettingsError(
+                "drain.target_group_arns",
+                f"{arn!r} is not the ARN of a target group; one is arn:aws:elasticloadbalancing:REGION:ACCOUNT:"
+                "targetgroup/NAME/ID",
+            )
     target, _, port = drain.target.rpartition(":")
+    if port and not 1 <= int(port) <= 65_535:
+        raise SettingsError("drain.target", f"{drain.target!r}: a port is 1 to 65535")
     own_port = int(port) if port else parse_addresses("listen.public", settings.listen.public)[0].port
     return ElbTargetHealth(groups, target, own_port)
 

@@ -88,7 +88,11 @@ class EcsService:
         fallback = self._port if own.address and self._groups else 0
         found = await self._entries(own, own.service or service_of(task), fallback)
         ports = self._ports(found, own, task, fallback)
-        return Membership(target, ports, await self._stop_timeout_s(own))
+        try:
+            return Membership(target, ports, await self._stop_timeout_s(own))
+        except PollError as error:
+            # Nothing else depends on it, and there is a default.
+            return Membership(target, ports, unread=error.kind)
 
     def _ports(self, found: Iterable[Entry], own: Identity, task: Mapping[str, Any], fallback: int) -> dict[str, int]:
         as_is = bool(own.address) or own.network_mode == ecs_metadata.HOST
@@ -128,13 +132,7 @@ class EcsService:
     async def _stop_timeout_s(self, own: Identity) -> float | None:
         if not own.definition:
             return None
-        try:
-            answer = await self._clients.call(
-                "ecs", "describe_task_definition", own.task, taskDefinition=own.definition
-            )
-        except PollError:
-            # Nothing else depends on it, and there is a default.
-            return None
+        answer = await self._clients.call("ecs", "describe_task_definition", own.task, taskDefinition=own.definition)
         return stop_timeout_s(answer.get("taskDefinition", {}), own.container)
 
     async def _ask(self, own: Identity, operation: str, **parameters: Any) -> Any:

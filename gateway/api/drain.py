@@ -18,8 +18,7 @@ from gateway.errors import IllegalTransitionError, QueryError
 # A plan is played close by close: bounded, and in a thread, so that asking for one does not hold up the loop.
 MAX_TASKS = 64
 _MAX_CLOSES = 500_000
-_MAX_TICKS = 400_000
-_TICKS_PER_S = 4
+_MAX_PLAYED_S = 100_000
 
 
 async def status(call: Call) -> web.StreamResponse:
@@ -33,10 +32,11 @@ async def plan(call: Call) -> web.StreamResponse:
     drainer = call.api.drainer
     window_s = _number(query, "window_s", 1, 86_400) if "window_s" in query else drainer.window_s()
     tasks = _whole(query, "tasks", 1, MAX_TASKS) if "tasks" in query else 1
-    if tasks * drainer.remaining > _MAX_CLOSES or tasks * window_s * _TICKS_PER_S > _MAX_TICKS:
-        raise QueryError(
-            "tasks", f"too large a plan: at most {_MAX_CLOSES:,} connections and {_MAX_TICKS:,} ticks in all"
-        )
+    if tasks * drainer.remaining > _MAX_CLOSES:
+        most = max(1, _MAX_CLOSES // drainer.remaining)
+        raise QueryError("tasks", f"too large a plan: at most {most} tasks with {drainer.remaining:,} connections each")
+    if tasks * window_s > _MAX_PLAYED_S:
+        raise QueryError("window_s", f"too large a plan: at most {_MAX_PLAYED_S // tasks:,} s with {tasks} tasks")
     return answer(await asyncio.to_thread(drainer.planner(window_s, tasks)))
 
 

@@ -32,7 +32,8 @@ Window = Annotated[float | None, typer.Option("--window", min=1, help="Seconds t
 Watching = Annotated[bool, typer.Option("--watch", help="Draw the curve until the drain is over.")]
 
 _EVERY_S = 1.0
-_TOKEN_LIFE_S = 86_400
+# Made anew for each call: who reads one on the way has little of it.
+_TOKEN_LIFE_S = 300
 _OVER = ("drained", "exited", "serving", "registering")
 # Then it is no surprise when nobody answers any more.
 _ENDING = ("terminating", "exited")
@@ -151,9 +152,14 @@ def _remote(url: str, token: str, config: Path | None, flags: list[str] | None) 
     from gateway.minting import Minter
 
     settings = load(config, os.environ, flags or ()).settings
-    if not token:
-        token = Minter(settings).mint("operator", "default", "admin", "", time.time(), _TOKEN_LIFE_S).token
-    return RemoteDrain(url or _local_url(settings), token)
+    minter = None if token else Minter(settings)
+
+    def held() -> str:
+        if minter is None:
+            return token
+        return minter.mint("operator", "default", "admin", "", time.time(), _TOKEN_LIFE_S).token
+
+    return RemoteDrain(url or _local_url(settings), held)
 
 
 def _local_url(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -38,7 +38,7 @@ _DEFER_S = 5.0
 # Waiting for a tick or for news, whichever comes first, is never longer.
 _IDLE_S = 3600.0
 # At SIGTERM: for the last ones to answer their close, and for the disk to take the receipt.
-_CUT_S = 3.0
+_CUT_S = 2.0
 _RECEIPT_S = 1.0
 
 
@@ -182,7 +182,8 @@ class Drainer:
         after = follow(self.state, Signal.ORDERED)
         window_s = window_s or self.window_s()
         self._ignored = False
-        self._begin(after, origin, window_s, self.now_s() + window_s)
+        self._enter(after)
+        self._begin(origin, window_s, self.now_s() + window_s)
 
     def cancel(self) -> None:
         """Let the rest stay. Raises IllegalTransitionError. A balancer that says draining is not listened to any more,
@@ -191,7 +192,7 @@ class Drainer:
         self._ignored = self._withdrawn
         self._stay(after)
 
-    def hear(self, signal: Signal | None, detected_s: float, good_s: float | None) -> None:
+    def hear(self, signal: Signal | None, detected_s: float, registered_s: float | None) -> None:
         """What target health says, after each round of polls; moments of the drain's clock. Never raises."""
         good, gone = signal in (Signal.REGISTERED, Signal.RETURNED), signal in (Signal.WITHDRAWN, Signal.LOST)
         if good:
@@ -203,30 +204,38 @@ class Drainer:
             self._move(Signal.REGISTERED)
         elif signal is Signal.RETURNED and is_leaving(self.state) and self._by_health():
             self._stay(follow(self.state, Signal.RETURNED))
-        elif signal is not None and gone and good_s is not None and not self._ignored:
-            self._leave_by_health(signal, detected_s, good_s)
+        elif signal is not None and gone and registered_s is not None and not self._ignored:
+            self._leave_by_health(signal, detected_s, registered_s)
 
     def settle(self) -> None:
         """There is no target group: nobody has to list us."""
         if self.state is State.REGISTERING:
             self._move(Signal.REGISTERED)
 
-    async def terminate(self, registered: bool | None, asked_s: float) -> tuple[int, int]:
+    async def terminate(self, registered: Callable[[], Awaitable[bool | None]] | None = None) -> tuple[int, int]:
         """SIGTERM: send everyone away in the time there is, cut who does not go. Returns both numbers.
 
-        `registered`: see `window.stop_window_s`. `asked_s`: when the signal came, by the drain's clock. Cancelled: what
-        is left stays open.
+        From the first moment on nobody is taken in, and nothing takes it back. `registered` asks the load balancer, for
+        `window.QUICK_S` at most, and says what `window.stop_window_s` wants; None: there is none. Cancelled: what is
+        left stays open.
         """
-        after = follow(self.state, Signal.TERMINATED)
-        window_s = window.stop_window_s(self.remaining, self.stop_timeout_s, registered)
+        asked_s, after = self.now_s(), follow(self.state, Signal.TERMINATED)
         if self.leaving is not None and self.state is not State.DRAINED:
             self._keep(self._receipt(self.leaving, "terminated"))
-        leaving = self._begin(after, Origin.SIGTERM, window_s, asked_s + window_s)
-        now_s = leaving.began_s
-        while self.remaining and now_s < leaving.pacer.deadline_s:
+        self.leaving = None
+        self._hub.admission.draining = True
+        self._enter(after)
+        listed = None if registered is None else await registered()
+        window_s = window.stop_window_s(self.remaining, self.stop_timeout_s, listed)
+        # In a rehearsal the poll takes its real time.
+        asked_s = max(asked_s, self.now_s() - window.QUICK_S)
+        leaving = self._begin(Origin.SIGTERM, window_s, asked_s + window_s)
+        while self.remaining:
+            # Once more at the deadline: everybody is told, however late it has become.
+            self._tick(leaving, now_s := self.now_s())
+            if now_s >= leaving.pacer.deadline_s:
+                break
             await asyncio.sleep(TICK_S / self._settings.speed)
-            now_s = self.now_s()
-            self._tick(leaving, now_s)
         # The stores need the rest of the time before SIGKILL.
         leaving.leftover = await self._cut(min(self._hub.settings.close_timeout_s, _CUT_S))
         self.leftover += leaving.leftover
@@ -298,12 +307,14 @@ class Drainer:
 
     # Beginnings and ends
 
-    def _leave_by_health(self, signal: Signal, detected_s: float, good_s: float) -> None:
+    def _leave_by_health(self, signal: Signal, detected_s: float, registered_s: float) -> None:
         standing = self.standing
-        deadline_s = window.deadline_s(signal, detected_s, good_s, self.window_s(), standing.delay_s, self.margin_s())
+        deadline_s = window.deadline_s(
+            signal, detected_s, registered_s, self.window_s(), standing.delay_s, self.margin_s()
+        )
         if self.state is State.SERVING:
-            after = follow(self.state, signal)
-            self._begin(after, Origin.TARGET_HEALTH, deadline_s - detected_s, deadline_s)
+            self._move(signal)
+            self._begin(Origin.TARGET_HEALTH, deadline_s - detected_s, deadline_s)
         elif self.leaving is not None:
             # A person began it and the balancer joined in, or its delay was not known yet: it cuts at the end of that.
             self.leaving.shorten(deadline_s)
@@ -311,7 +322,7 @@ class Drainer:
     def _by_health(self) -> bool:
         return self.leaving is not None and self.leaving.origin is Origin.TARGET_HEALTH
 
-    def _begin(self, after: State, origin: Origin, window_s: float, deadline_s: float) -> Leaving:
+    def _begin(self, origin: Origin, window_s: float, deadline_s: float) -> Leaving:
         now_s = self.now_s()
         leaving = self.leaving = Leaving(
             origin,
@@ -324,7 +335,7 @@ class Drainer:
         )
         # A balancer that lists us as draining sends nobody new; who is still on the way may as well stay a while.
         self._hub.admission.draining = origin is not Origin.TARGET_HEALTH
-        self._enter(after)
+        self._changed.set()
         self._log.info("drain_begun", origin=origin.value, connections=self.remaining, window_s=round(window_s, 1))
         return leaving
 

@@ -56,9 +56,10 @@ class GroupAttributes(Struct, frozen=True):
 class Membership(Struct, frozen=True):
     """Where this process stands: `target` is an IP address or an instance id, `ports` by target group ARN.
 
-    `stop_timeout_s` is the task definition's; None: it says nothing, or may not be read.
+    `stop_timeout_s` is the task definition's; None: it says nothing, or could not be read: `unread` is why.
     """
 
     target: str
     ports: Mapping[str, int]
     stop_timeout_s: float | None = None
+    unread: PollErrorKind | None = None

@@ -43,5 +43,7 @@ class Keeper:
             receipt = self._unwritten.pop(0)
             try:
                 await asyncio.to_thread(self._receipts.keep, receipt)
-            except StoreError as error:
-                self._log.warning("receipt_not_written", error=str(error))
+            except Exception as error:
+                # Whatever it is, thousands of connections must not end for a receipt.
+                unforeseen = None if isinstance(error, StoreError) else error
+                self._log.error("receipt_not_written", exc_info=unforeseen, error=str(error))

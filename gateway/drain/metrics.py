@@ -45,7 +45,11 @@ class DrainMetrics:
             closed.add_metric([cause], drainer.closed[cause])
         yield closed
         yield counter("heiwa_drain_overrun", "Closes above what the receivers take, forced.", drainer.overrun)
-        yield counter("heiwa_drain_leftover", "Websockets that were cut because they did not go.", drainer.leftover)
+        yield counter(
+            "heiwa_drain_leftover",
+            "Websockets still open when the time after SIGTERM was over, and cut.",
+            drainer.leftover,
+        )
         yield counter("heiwa_drain_cancelled", "Drains that were taken back.", drainer.cancelled)
 
     def _signal(self) -> Iterator[Metric]:

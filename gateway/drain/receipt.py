@@ -14,9 +14,9 @@ class Receipt(Struct, frozen=True):
     """`origin`: target_health, api, sigusr1 or sigterm. `outcome`: drained, cancelled, terminated or leftovers.
 
     `connections` were open when it began; `sent_away` of them and of those that came later were told to leave by this
-    drain. `closed` counts all ends by cause while it lasted. `leftover` were cut because they did not go. `overrun` are
-    closes above what the receivers take, forced by the deadline. `closes`: how many in each `step_s`. Times in ms since
-    the Unix epoch, spans in seconds; in a rehearsal, of the drain's own faster clock.
+    drain. `closed` counts all ends by cause while it lasted. `leftover` were cut when the time after SIGTERM was over.
+    `overrun` are closes above what the receivers take, forced by the deadline. `closes`: how many in each `step_s`.
+    Times in ms since the Unix epoch, spans in seconds; in a rehearsal, of the drain's own faster clock.
     """
 
     origin: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -15,9 +16,9 @@ _TIMEOUT_S = 10.0
 
 
 class RemoteDrain:
-    """`url` is the address of the operations listener, `token` a JWT with the scope admin."""
+    """`url` is the address of the operations listener, `token` gives a JWT with the scope admin for each call."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: Callable[[], str]) -> None:
         if not _is_address(url):
             raise SettingsError("--url", f"{url!r} is not an HTTP address; write http://127.0.0.1:8081")
         self._base = url.rstrip("/") + "/api/v1/drain"
@@ -42,7 +43,7 @@ class RemoteDrain:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
         try:
             request = urllib.request.Request(self._base + path, data, headers, method=method)  # noqa: S310 - checked above

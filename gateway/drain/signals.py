@@ -78,10 +78,13 @@ _RANK = {
 
 
 class Watch:
-    """The memory between polls. `good_s` is when the last poll was asked that found the target good; None: never."""
+    """The memory between polls. `registered_s` is when the last poll was asked before the target began to drain.
+
+    None: it was never seen initial or healthy. Unhealthy is registered, too: the delay begins with the deregistration.
+    """
 
     def __init__(self) -> None:
-        self.good_s: float | None = None
+        self.registered_s: float | None = None
         self._good_in_a_row = 0
         self._draining_seen = False
 
@@ -95,10 +98,14 @@ class Watch:
         if found is Presence.GOOD:
             self._good_in_a_row += 1
             self._draining_seen = False
-            self.good_s = asked_s
+            self.registered_s = asked_s
             return Signal.RETURNED if self._good_in_a_row >= RETURNED_AFTER else Signal.REGISTERED
         self._good_in_a_row = 0
-        if self.good_s is None or found is Presence.OTHER:
+        if self.registered_s is None:
+            return None
+        if found is Presence.OTHER:
+            if not self._draining_seen:
+                self.registered_s = asked_s
             return None
         if found is Presence.DRAINING:
             self._draining_seen = True

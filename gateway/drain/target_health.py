@@ -9,20 +9,20 @@ from random import Random
 from msgspec.structs import replace
 
 from gateway.connections.hub import Hub
-from gateway.drain import polling
+from gateway.drain import polling, window
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupHealth, Membership, PollErrorKind
-from gateway.drain.signals import Presence, Watch, peers, presence
+from gateway.drain.signals import Peers, Presence, Watch, peers, presence
 from gateway.errors import PollError
 from gateway.log import Log
 from gateway.ports import TargetHealth
 
-# At SIGTERM there is no time for more.
-QUICK_S = 1.0
 # Attributes of a group may be changed while we live; a service may get groups. At most; half of it at least, so that
 # tasks that started together do not all ask at once. Who was never listed may be looked for in the wrong place.
 _LOOK_AGAIN_S = 3600.0
 _LOOK_SOON_S = 60.0
+# Longer than a service takes to register a task that it has started.
+_UNLISTED_S = 300.0
 
 
 class TargetHealthWatch:
@@ -46,6 +46,8 @@ class TargetHealthWatch:
         self._unread: set[str] = set()
         self._opened = 0
         self._failing: PollErrorKind | None = None
+        self._unlisted_s: float | None = None
+        self._warned = False
         self._log = Log("drain")
         self.signal_up = False
         self.polled_s: float | None = None
@@ -72,7 +74,7 @@ class TargetHealthWatch:
     async def registered(self) -> bool | None:
         """One quick poll at SIGTERM: whether we are registered. False: draining, gone or unknown. None: no groups."""
         try:
-            async with asyncio.timeout(QUICK_S):
+            async with asyncio.timeout(window.QUICK_S):
                 membership = self._membership or await self._find()
                 await self._ask(membership)
         except Exception as error:
@@ -92,7 +94,7 @@ class TargetHealthWatch:
         else:
             await self._read_delays()
         if not membership.ports:
-            self._drainer.standing.grouped = False
+            self._forget_groups()
             self._drainer.settle()
             return
         # Not before: finding out where we are takes seconds, the first time, and the drain's deadline counts from here.
@@ -107,7 +109,25 @@ class TargetHealthWatch:
         self._drainer.check_window()
         self.signal_up, self.polled_s = True, self._drainer.now_s()
         signal = self._watch.judge(asked_s, [group.own for group in self._groups.values()])
-        self._drainer.hear(signal, self.polled_s, self._watch.good_s)
+        self._drainer.hear(signal, self.polled_s, self._watch.registered_s)
+        self._warn_unlisted(asked_s, membership)
+
+    def _forget_groups(self) -> None:
+        self._drainer.standing.grouped, self._drainer.standing.peers = False, Peers()
+        self.signal_up, self.polled_s = False, None
+
+    def _warn_unlisted(self, asked_s: float, membership: Membership) -> None:
+        """A target that no group ever lists is a wrong setting, or a service that never registers: say so, once."""
+        if self._watch.registered_s is not None:
+            return
+        if self._unlisted_s is None:
+            self._unlisted_s = asked_s
+        elif not self._warned and asked_s >= self._unlisted_s + _UNLISTED_S:
+            self._warned = True
+            ports = ",".join(str(port) for port in sorted(set(membership.ports.values())))
+            self._log.warning(
+                "target_never_listed", target=membership.target, ports=ports, groups=len(membership.ports)
+            )
 
     @property
     def alone(self) -> bool:
@@ -132,13 +152,17 @@ class TargetHealthWatch:
         self._looked_s, self._look_share = self._drainer.now_s(), self._chance.uniform(0.5, 1)
 
     def _look_again_after_s(self) -> float:
-        return _LOOK_AGAIN_S if self._watch.good_s is not None or self.alone else _LOOK_SOON_S
+        unread = self._membership.unread if self._membership is not None else None
+        # A person has to give a permission; nothing else is for long.
+        known = unread in (None, PollErrorKind.DENIED) or self._drainer.standing.stop_timeout_s is not None
+        found = self._watch.registered_s is not None or self.alone
+        return _LOOK_AGAIN_S if found and known else _LOOK_SOON_S
 
     async def _find(self) -> Membership:
         """Where we stand, and how long the groups wait for a target that leaves. Raises PollError."""
         membership = self._with_known(await self._health.membership())
         standing = self._drainer.standing
-        standing.stop_timeout_s = membership.stop_timeout_s
+        self._tell_stop_timeout(membership)
         self._delays_s = {group: delay_s for group, delay_s in self._delays_s.items() if group in membership.ports}
         self._unread = set(membership.ports)
         await self._read_delays()
@@ -147,6 +171,13 @@ class TargetHealthWatch:
         self._looked()
         self._log.info("target", target=membership.target, groups=len(membership.ports), delay_s=standing.delay_s)
         return membership
+
+    def _tell_stop_timeout(self, membership: Membership) -> None:
+        """A definition never changes: what was read once holds."""
+        if membership.stop_timeout_s is not None:
+            self._drainer.standing.stop_timeout_s = membership.stop_timeout_s
+        elif membership.unread is not None and self._drainer.standing.stop_timeout_s is None:
+            self._log.warning("stop_timeout_unknown", kind=membership.unread.value)
 
     def _with_known(self, membership: Membership) -> Membership:
         """A service may be given other groups, for its next tasks: the ones that list us now still decide about us."""

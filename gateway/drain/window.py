@@ -7,6 +7,8 @@ from gateway.drain.states import Signal
 
 # The target is gone already, or SIGTERM came in a drain: the balancer cuts what is left in about 8 s.
 EMERGENCY_S = 5.0
+# At SIGTERM there is time for one quick poll.
+QUICK_S = 1.0
 # SIGKILL follows the stop time-out; the stores need the rest.
 BEFORE_KILL_S = 10.0
 # Of the delay, a poll may be late by its period and its jitter.
@@ -35,16 +37,17 @@ def window_s(setting_s: float, longest_s: float) -> float:
 
 
 def deadline_s(
-    signal: Signal, detected_s: float, good_s: float, window_s: float, delay_s: float, margin_s: float
+    signal: Signal, detected_s: float, registered_s: float, window_s: float, delay_s: float, margin_s: float
 ) -> float:
     """E for a drain by target health; moments on one monotonic clock.
 
-    The delay began somewhere between the last good poll and this one. Where the polls were late (or the delay is short)
-    there is nothing left to spread over but the emergency's few seconds.
+    The delay began somewhere between the last poll that found the target registered (`registered_s`) and this one.
+    Where the polls were late (or the delay is short) there is nothing left to spread over but the emergency's few
+    seconds.
     """
     if signal is Signal.LOST:
         return detected_s + EMERGENCY_S
-    return max(detected_s + EMERGENCY_S, min(good_s + delay_s - margin_s, detected_s + window_s))
+    return max(detected_s + EMERGENCY_S, min(registered_s + delay_s - margin_s, detected_s + window_s))
 
 
 def spread_s(connections: int, window_s: float, bound_per_s: float) -> float:

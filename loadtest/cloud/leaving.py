@@ -64,7 +64,11 @@ class Leaving:
         finally:
             for fault in faults:
                 fault.cancel()
-            await asyncio.gather(*faults, return_exceptions=True)
+            ended = await asyncio.gather(*faults, return_exceptions=True)
+        for failed in ended:
+            # A fault that could not be made is no rehearsal of it.
+            if isinstance(failed, Exception):
+                raise failed
 
     async def _deregister(self) -> None:
         self._deregistered_s = self._clock.now_s()

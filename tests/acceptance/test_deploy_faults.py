@@ -11,10 +11,13 @@ from tests.support.deploys import DEVICES, deploy
 pytestmark = pytest.mark.deploy
 # Where everything happens within seconds, a busy machine must not decide.
 SLOWER = "deploy.speed=20"
+OLD = ("gateway-1.1", "gateway-1.2")
+KINDS = {"credentials": "expired", "endpoint": "unreachable"}
 
 
 def test_a_reversal_in_the_middle_keeps_the_rest(tmp_path: Path) -> None:
     played = deploy(tmp_path / "run", "deploy.faults.reverse_at_s=60", scenario="deploy-reversal")
+    assert played.happened("registered again")
     states = played.states()
     assert (states["gateway-1.1"], states["gateway-1.2"]) == ("serving", "serving")
     moved = played.figures["connects"] - DEVICES
@@ -35,6 +38,7 @@ def test_two_hundred_other_pollers_do_not_make_anyone_drain(tmp_path: Path) -> N
     played = deploy(tmp_path / "run", "deploy.before_s=60", scenario="deploy-throttled")
     states = played.states()
     assert {states[name] for name in ("gateway-1.3", "gateway-1.4")} <= {"serving", "registering"}
+    assert played.logged("poll_failed", *OLD, kind="throttled")
     # All were moved once: by target health or, where no poll came through, by SIGTERM.
     by_health, by_sigterm = played.begun_by("target_health"), played.begun_by("sigterm")
     assert sum(drain["sent_away"] for drain in by_health + by_sigterm) >= DEVICES
@@ -44,6 +48,7 @@ def test_two_hundred_other_pollers_do_not_make_anyone_drain(tmp_path: Path) -> N
 @pytest.mark.parametrize("what", ["credentials", "endpoint"])
 def test_what_is_lost_before_leaves_sigterm(tmp_path: Path, what: str) -> None:
     played = deploy(tmp_path / "run", SLOWER, scenario=f"deploy-{what}-before")
+    assert played.logged("poll_failed", *OLD, kind=KINDS[what])
     assert not played.begun_by("target_health")
     assert sum(drain["sent_away"] for drain in played.begun_by("sigterm")) == DEVICES
     assert played.figures["abnormal_close"] == 0
@@ -52,6 +57,7 @@ def test_what_is_lost_before_leaves_sigterm(tmp_path: Path, what: str) -> None:
 @pytest.mark.parametrize("what", ["credentials", "endpoint"])
 def test_what_is_lost_during_a_drain_changes_nothing(tmp_path: Path, what: str) -> None:
     played = deploy(tmp_path / "run", scenario=f"deploy-{what}-during")
+    assert played.logged("poll_failed", *OLD, kind=KINDS[what])
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
     assert sum(drain["sent_away"] for drain in drains) == DEVICES
@@ -60,6 +66,7 @@ def test_what_is_lost_during_a_drain_changes_nothing(tmp_path: Path, what: str) 
 
 def test_a_gateway_that_stands_still_catches_up(tmp_path: Path) -> None:
     played = deploy(tmp_path / "run", SLOWER, scenario="deploy-stall")
+    assert played.happened("stand still")
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
     assert played.figures["abnormal_close"] == 0

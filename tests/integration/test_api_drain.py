@@ -102,21 +102,21 @@ async def test_plan(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "query",
+    ("query", "name"),
     [
-        "tasks=0",
-        "tasks=65",
-        "tasks=x",
-        "tasks=1.5",
-        "window_s=0",
-        "window_s=nan",
-        "windows=5",
-        "tasks=64&window_s=86400",
+        ("tasks=0", "tasks"),
+        ("tasks=65", "tasks"),
+        ("tasks=x", "tasks"),
+        ("tasks=1.5", "tasks"),
+        ("window_s=0", "window_s"),
+        ("window_s=nan", "window_s"),
+        ("windows=5", "windows"),
+        ("tasks=2&window_s=86400", "window_s"),
     ],
 )
-async def test_a_bad_plan_names_the_parameter(client: Client, query: str) -> None:
+async def test_a_bad_plan_names_the_parameter(client: Client, query: str, name: str) -> None:
     problem = await get(client, f"{PATH}/plan?{query}", 400)
-    assert problem["errors"][0]["field"] in ("tasks", "window_s", "windows")
+    assert problem["errors"][0]["field"] == name
 
 
 @pytest.mark.parametrize("body", ['{"window_s":0}', '{"window_s":"1"}', '{"windows":1}', '{"window_s":1e9}'])

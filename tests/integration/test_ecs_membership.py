@@ -109,7 +109,9 @@ async def test_a_port_that_ecs_does_not_know_yet_is_asked_for_again(cloud: Cloud
 
 async def test_settings_that_name_all_need_no_container_service(cloud: Cloud) -> None:
     cloud.endpoints.fail_with = {"ecs": "InternalFailure"}
-    assert await found(cloud.group, port=PORT) == Membership(ADDRESS, {cloud.group: PORT})
+    assert await found(cloud.group, port=PORT) == Membership(
+        ADDRESS, {cloud.group: PORT}, unread=PollErrorKind.UNREACHABLE
+    )
     cloud.endpoints.fail_with = {"ecs": "ThrottlingException"}
     assert (await refused(cloud.group, port=PORT)).kind is PollErrorKind.THROTTLED
 
@@ -118,7 +120,8 @@ async def test_settings_that_name_all_need_no_container_service(cloud: Cloud) ->
 async def test_a_definition_that_cannot_be_read_leaves_the_setting(cloud: Cloud, code: str) -> None:
     cloud.task.stop_timeout_s = 120
     cloud.endpoints.fail_with = {"ecs:DescribeTaskDefinition": code}
-    assert (await found()).stop_timeout_s is None
+    place = await found()
+    assert (place.stop_timeout_s, place.unread is None) == (None, False)
 
 
 async def test_what_is_given_is_not_asked_for(cloud: Cloud) -> None:

@@ -43,6 +43,13 @@ class Played:
         """Where each gateway stood when it was last asked."""
         return {drain["name"]: drain.get("state", "") for drain in self.drains}
 
+    def logged(self, event: str, *names: str, **fields: str) -> bool:
+        """Whether each of these gateways logged an event with these fields."""
+        wanted = {"event": event, **fields}
+        logs = [(self.folder / f"{name}.log").read_text().splitlines() for name in names]
+        lines = [[json.loads(line) for line in log if line.startswith("{")] for log in logs]
+        return all(any(wanted.items() <= line.items() for line in of) for of in lines)
+
     def happened(self, text: str) -> bool:
         """Whether a step of the deploy was this."""
         return any(text in event["text"] for event in self.result["events"] if event["what"] == "wave")

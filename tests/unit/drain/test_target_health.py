@@ -52,8 +52,34 @@ async def test_from_registration_to_a_drain() -> None:
     assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
     assert world.watch.signal_up
     assert world.drainer.leaving is not None
-    # The last good poll was two polls ago, so much of the delay is gone at worst: 300 − 15 − 10, and W is 279.
-    assert world.drainer.leaving.pacer.deadline_s - world.drainer.now_s() == 275
+    # The poll before found it unhealthy, which is registered: W fits whole into 300 − 15 − 5.
+    assert world.drainer.leaving.pacer.deadline_s - world.drainer.now_s() == 279
+
+
+async def test_who_was_unhealthy_for_long_has_all_of_the_delay() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY, *[TargetState.UNHEALTHY] * 60)
+    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
+    assert world.drainer.leaving is not None
+    assert world.drainer.leaving.pacer.deadline_s - world.drainer.now_s() == 279
+
+
+async def test_unhealthy_in_the_middle_of_a_drain_gives_no_time_back() -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY, TargetState.DRAINING)
+    assert world.drainer.leaving is not None
+    deadline_s = world.drainer.leaving.pacer.deadline_s
+    await world.sees(TargetState.UNHEALTHY, TargetState.DRAINING)
+    assert world.drainer.leaving.pacer.deadline_s == deadline_s
+
+
+async def test_a_target_that_nobody_ever_lists_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING")
+    world = World()
+    assert await world.sees(*[None] * 59) is State.REGISTERING
+    assert not caplog.records
+    await world.sees(*[None] * 60)
+    assert [record.getMessage() for record in caplog.records] == ["target_never_listed"]
 
 
 async def test_a_newborn_on_a_used_address_stays() -> None:
@@ -271,6 +297,41 @@ async def test_a_service_without_groups_serves() -> None:
     assert not world.drainer.standing.grouped
     assert world.drainer.stop_timeout_s == 90
     assert await world.watch.registered() is None
+
+
+async def test_a_service_that_lost_its_groups_has_no_peers_and_no_signal() -> None:
+    world = World()
+    world.health.set(TargetState.HEALTHY, target="10.0.0.2")
+    await world.sees(TargetState.HEALTHY)
+    assert world.drainer.standing.peers.healthy == 1
+    world.health.member = Membership(TARGET, {})
+    for _ in range(3):
+        await world.sees(None)
+        world.bench.clock.advance(3600)
+    assert world.watch.alone
+    assert (world.watch.signal_up, world.watch.polled_s, world.drainer.standing.peers.total) == (False, None, 0)
+
+
+async def test_a_stop_timeout_that_was_read_once_holds() -> None:
+    world = World()
+    world.health.member = Membership(TARGET, {GROUP: PORT}, 120)
+    await world.sees(TargetState.HEALTHY)
+    world.health.member = Membership(TARGET, {GROUP: PORT}, unread=PollErrorKind.THROTTLED)
+    world.bench.clock.advance(3600)
+    await world.sees(TargetState.HEALTHY)
+    assert world.drainer.stop_timeout_s == 120
+
+
+@pytest.mark.parametrize(("kind", "known_s"), [(PollErrorKind.THROTTLED, 120), (PollErrorKind.DENIED, 30)])
+async def test_a_stop_timeout_that_could_not_be_read_is_asked_for_soon(kind: PollErrorKind, known_s: float) -> None:
+    world = World()
+    world.health.member = Membership(TARGET, {GROUP: PORT}, unread=kind)
+    await world.sees(TargetState.HEALTHY)
+    assert world.drainer.stop_timeout_s == 30
+    world.health.member = Membership(TARGET, {GROUP: PORT}, 120)
+    await world.sees(*[TargetState.HEALTHY] * 13)
+    # A permission that is missing is not asked for more often than the rest.
+    assert world.drainer.stop_timeout_s == known_s
 
 
 async def test_peers_set_the_pace_and_handshakes_are_counted_while_they_drain() -> None:
