@@ -335,7 +335,6 @@ class Drainer:
         )
         # A balancer that lists us as draining sends nobody new; who is still on the way may as well stay a while.
         self._hub.admission.draining = origin is not Origin.TARGET_HEALTH
-        self._changed.set()
         self._log.info("drain_begun", origin=origin.value, connections=self.remaining, window_s=round(window_s, 1))
         return leaving
 

@@ -67,6 +67,27 @@ def test_states_that_mean_nothing_for_a_drain(state: TargetState) -> None:
 
 
 @pytest.mark.parametrize(
+    ("polls", "registered_s"),
+    [
+        ([None, DRAINING], None),
+        ([TargetState.UNHEALTHY, DRAINING], None),
+        ([HEALTHY, DRAINING], 0),
+        ([HEALTHY, TargetState.UNHEALTHY, DRAINING], 1),
+        ([HEALTHY, DRAINING, TargetState.UNHEALTHY, DRAINING], 0),
+        ([HEALTHY, DRAINING, HEALTHY, TargetState.UNHEALTHY], 3),
+        ([HEALTHY, None, None], 0),
+    ],
+)
+def test_the_time_counts_from_the_last_poll_before_the_drain(
+    polls: list[TargetState | None], registered_s: float | None
+) -> None:
+    watch = Watch()
+    for asked_s, state in enumerate(polls):
+        watch.judge(asked_s, [state])
+    assert watch.registered_s == registered_s
+
+
+@pytest.mark.parametrize(
     ("states", "found"),
     [
         ([HEALTHY, DRAINING], Presence.GOOD),

@@ -64,15 +64,6 @@ async def test_who_was_unhealthy_for_long_has_all_of_the_delay() -> None:
     assert world.drainer.leaving.pacer.deadline_s - world.drainer.now_s() == 279
 
 
-async def test_unhealthy_in_the_middle_of_a_drain_gives_no_time_back() -> None:
-    world = World()
-    await world.sees(TargetState.HEALTHY, TargetState.DRAINING)
-    assert world.drainer.leaving is not None
-    deadline_s = world.drainer.leaving.pacer.deadline_s
-    await world.sees(TargetState.UNHEALTHY, TargetState.DRAINING)
-    assert world.drainer.leaving.pacer.deadline_s == deadline_s
-
-
 async def test_a_target_that_nobody_ever_lists_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("WARNING")
     world = World()
