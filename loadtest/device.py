@@ -24,7 +24,7 @@ MAX_HEAD_BYTES = 16_384
 MAX_FRAME_BYTES = 16_777_216
 SMALL_BUFFER_BYTES = 2304  # the least that Linux grants (socket(7))
 
-CONNECTING, OPENING, OPEN, LEAVING, REFUSED = range(5)
+CONNECTING, OPENING, OPEN, LEAVING, REFUSED, BROKEN_OFF = range(6)
 
 _RESET = struct.pack("ii", 1, 0)
 _END_OF_HEAD = b"\r\n\r\n"
@@ -55,8 +55,8 @@ class Owner(Protocol):
 class Device(asyncio.Protocol):
     """A connection, from the first packet to its end.
 
-    `code` is the close code (1006: no close frame was seen), `clean` whether the server sent a close frame, `ours`
-    whether this end began to close; `goaway_ms` is what a goaway told to wait, -1: there was none.
+    `code` is the close code (1006: no close frame was seen), `clean` whether the server began to close, with a close
+    frame, `ours` whether this end began; `goaway_ms` is what a goaway told to wait, -1: there was none.
     """
 
     __slots__ = ("_buffer", "clean", "code", "goaway_ms", "ours", "owner", "slot", "state", "transport")
@@ -115,14 +115,20 @@ class Device(asyncio.Protocol):
         """Send a close frame. What the server still sends is read; the owner bounds how long that may take."""
         if self.state in (OPENING, OPEN) and self.transport is not None:
             self.state = LEAVING
-            self.code = code
             self.ours = True
             self.transport.write(masked_frame(code.to_bytes(2, "big"), 0x88))
 
-    def break_off(self, reset: bool = True) -> None:
-        """End without a close frame: RST, or FIN when `reset` is false."""
+    @property
+    def abnormal(self) -> bool:
+        """Whether it ended without a close frame from the server (RFC 6455, 7.1.5), and this end did not want that."""
+        return self.code == ABNORMAL and self.state != BROKEN_OFF
+
+    def break_off(self, reset: bool = True, *, ours: bool = True) -> None:
+        """End without a close frame: RST, or FIN when `reset` is false. Not `ours`: it had no choice."""
         if self.transport is None:
             return
+        if ours and self.state in (OPENING, OPEN, LEAVING):
+            self.ours, self.state = True, BROKEN_OFF
         if reset:
             # On uvloop abort() alone sends FIN.
             sock: socket.socket | None = self.transport.get_extra_info("socket")
@@ -192,12 +198,12 @@ class Device(asyncio.Protocol):
         if first != 0x88:
             self._broken()
             return False
+        self.code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
         if not self.ours:
             if self.owner.answers_close(self):
                 # RFC 6455, 5.5.1: an endpoint that receives a Close frame and has not sent one MUST send one back.
                 self.transport.write(masked_frame(payload[:2], 0x88))
                 self.state = LEAVING
-            self.code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
             self.clean = True
         return True
 

@@ -15,7 +15,6 @@ from random import Random
 
 import msgspec
 
-from gateway.connections.close_codes import ABNORMAL
 from gateway.connections.messages import Ack, Error, Goaway, Nack, Welcome
 from gateway.connections.timing_wheel import TimingWheel
 from loadtest.arrivals import moments
@@ -117,9 +116,7 @@ class Population:
             if how == "silent":
                 self._fall_silent(slot, device)
             else:
-                device.ours = device.ours or ours
-                device.code = ABNORMAL if device.state != LEAVING else device.code
-                device.break_off(reset=how == "reset")
+                device.break_off(reset=how == "reset", ours=ours)
 
     def enlist(self, slot: int, at_s: float) -> None:
         """A device that rests connects, and was to do so at `at_s`."""
@@ -168,7 +165,6 @@ class Population:
             elif device.state in (OPENING, OPEN):
                 self.dismiss(device)
             elif not self._connector.cancel(slot):
-                device.ours = True
                 device.break_off()
 
     # Time
@@ -213,14 +209,15 @@ class Population:
             self._wake_up(slot, device)
         elif self.phases[slot] == TRYING or device.state in (LEAVING, REFUSED):
             if not self._connector.cancel(slot):
-                device.break_off()
+                # Whose close nobody answers was not closed in order; at the end all close at once, and take their time.
+                device.break_off(ours=self.closing)
         elif self._faults[slot] & HALF_OPEN and now_s >= self._half_open_s(slot):
             self._fall_silent(slot, device)
         elif self._churns(slot) and now_s >= self._churn_s(slot):
             self.dismiss(device)
         elif self._is_silent(slot, now_s):
             self._tell_once("silent", device=self.options.name(slot))
-            device.break_off()
+            device.break_off(ours=False)
         else:
             self._plan(slot, now_s)
 
@@ -335,7 +332,7 @@ class Population:
         self.devices[slot] = None
         self._connector.left(self._target[slot])
         self.mute[slot] = 0
-        if device.code == ABNORMAL and not device.ours:
+        if device.abnormal:
             self.tally.abnormal[self._kernel_of[slot]] += 1
         self.sender.disconnected(slot)
         uptime_s = now_s - self._since_s[slot] if was_up else 0.0
@@ -378,7 +375,6 @@ class Population:
     def _wake_up(self, slot: int, device: Device) -> None:
         """The silence is over: the device knows nothing of its old connection and makes a new one."""
         self._faults[slot] &= ~HALF_OPEN
-        device.ours = True
         device.break_off()
 
     def _half_open_s(self, slot: int) -> float:

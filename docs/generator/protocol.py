@@ -101,8 +101,8 @@ def handshake_refusals() -> str:
         "# Handshake refusals",
         "A refused handshake is a plain HTTP answer with a problem (RFC 9457): `status`, `title` and `detail`. "
         "`status` and `reason` are also the labels of the metric `heiwa_handshakes_refused_total`.",
-        f"429, 409 and 503 carry `Retry-After`: {least_s:g} to {most_s:g} s, drawn for each; for `flapping`, what is "
-        "left of `connections.flap_holdoff_s`.",
+        f"429, 409 and 503 carry `Retry-After`: {least_s:g} to {most_s:g} s, drawn for each; for `flapping`, that "
+        "much after what is left of `connections.flap_holdoff_s`.",
         table(("status", "reason", "detail"), [(status, f"`{reason}`", text) for status, reason, text in refusals()]),
         "`gone` with status 0 in the metric: the peer left before it was answered.",
     )

@@ -167,7 +167,7 @@ class Accepting(asyncio.Protocol):
             raise Rejected.of(admission.ACCOUNT_AT_MAXIMUM, retry_after_s(hub.chance))
         wait_s = hub.flaps.admit(identity.account, identity.device, hub.clock.monotonic_s())
         if wait_s:
-            raise Rejected.of(admission.FLAPPING, int(wait_s) + 1)
+            raise Rejected.of(admission.FLAPPING, retry_after_s(hub.chance, wait_s))
         profile = hub.registry.profile(identity)
         alone = hub.settings.duplicates == "reject" and profile.exclusive
         if alone and hub.registry.rivals(identity.account, identity.device):
@@ -185,9 +185,7 @@ class Accepting(asyncio.Protocol):
         table.set_address(slot, self._address)
         table.id_high[slot], table.id_low[slot] = uuid7(hub.clock.time_ms(), hub.chance.getrandbits(74))
         table.expires_ms[slot] = int(identity.expires_s * 1000)
-        table.deadline_s[slot] = 0
-        # Its phase, drawn anew: after a mass reconnect the pings do not go out together.
-        table.heard_s[slot] = hub.now_s - hub.chance.uniform(0, hub.settings.heartbeat_s / 2)
+        table.heard_s[slot] = hub.now_s
         hub.plan_end(slot)
         profile = hub.registry.profile(identity)
         connection = Connection(hub, slot, profile, identity.device, hub.sessions[offer.subprotocol])
@@ -196,7 +194,8 @@ class Accepting(asyncio.Protocol):
                 rival.leave("replaced", "replaced", REPLACED)
         hub.registry.add(connection)
         hub.opened += 1
-        hub.wheel.schedule(slot, hub.now_s + hub.settings.heartbeat_s / 2)
+        # The first ping comes at a phase of its own: after a mass reconnect they do not go out together.
+        hub.set_deadline(slot, hub.chance.uniform(0, hub.settings.heartbeat_s))
         inflated = Inflated(hub.max_message_bytes, protocol) if protocol is not None else None
         connection.open(self._transport, inflated, rest)
 

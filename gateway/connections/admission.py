@@ -64,9 +64,9 @@ class Admission:
         return None
 
 
-def retry_after_s(chance: random.Random) -> int:
-    """Whole seconds for a Retry-After header (RFC 9110, 10.2.3), jittered."""
-    return round(chance.uniform(*RETRY_AFTER_S))
+def retry_after_s(chance: random.Random, least_s: float = 0.0) -> int:
+    """Whole seconds for a Retry-After header (RFC 9110, 10.2.3), jittered, on top of `least_s`."""
+    return round(least_s + chance.uniform(*RETRY_AFTER_S))
 
 
 class FlapGuard:

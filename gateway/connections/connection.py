@@ -28,7 +28,8 @@ from gateway.locations.event import LocationEvent
 if TYPE_CHECKING:
     from gateway.locations.outcome import Durability
 
-LEAVE_GRACE_S: Final = 2.0
+# With a tick of the wheel less than the two seconds after which a gateway that ends cuts what is left.
+LEAVE_GRACE_S: Final = 1.5
 RECONNECT_SPREAD_S: Final = 1.0
 
 
@@ -97,8 +98,8 @@ class Connection(Websocket):
 
     def stay(self) -> None:
         """The reason to leave is gone: a new token came in time."""
-        if self._flags & LEAVING and self.hub.causes[self.slot].code == close_codes.TOKEN:
-            self._flags &= ~(LEAVING | RESETTING)
+        if self._flags & (LEAVING | RESETTING) == LEAVING and self.hub.causes[self.slot].code == close_codes.TOKEN:
+            self._flags &= ~LEAVING
             self.hub.leaving -= 1
             del self.hub.causes[self.slot]
             self.hub.table.deadline_s[self.slot] = 0
@@ -109,11 +110,12 @@ class Connection(Websocket):
         # A replaced device must learn that it is: after a reset it would come back and push out its successor.
         if style == "abort" and cause.code != close_codes.REPLACED:
             cause.code = cause.code or close_codes.ABNORMAL
-            # A reset drops what is not sent yet: the goaway and the acks of this turn get a tick to leave.
+            # A reset drops what is not sent yet: the goaway and the acks of this turn get a tick to leave. What comes
+            # in until then is not read: it would be stored without an ack, and again at the next gateway.
             if self._flags & RESETTING:
                 self.reset()
             else:
-                self._flags |= RESETTING
+                self._pause(RESETTING)
                 self.hub.set_deadline(self.slot, self.hub.tick_s)
         else:
             self.close(cause.code or int(code), cause.reason, cause.reason, cause.label)
@@ -186,6 +188,8 @@ class Connection(Websocket):
             self._finish_leaving()
         elif self._flags & PAUSED_WRITE:
             self.fail(close_codes.SLOW_CONSUMER, "nothing was read for a heartbeat")
+        else:
+            self.ping()
 
     def _planned(self) -> None:
         """The age is reached, or the token is about to end."""

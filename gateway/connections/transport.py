@@ -30,11 +30,11 @@ from gateway.connections.rate import next_arrival
 # Flags of a websocket.
 CLOSING: Final = 1  # a close frame of ours is out, or the transport is ending: nothing more is sent or understood
 LEAVING: Final = 2  # goaway is out; closes when the acks in flight are
-RESETTING: Final = 4  # what was written has a moment to get out before the reset
+RESETTING: Final = 4  # what was written has a moment to get out before the reset, and nothing more is read
 PAUSED_PRESSURE: Final = 8  # the pipeline is full
 PAUSED_RATE: Final = 16  # above bytes_per_s
 PAUSED_WRITE: Final = 32  # the peer does not read what we send
-PAUSED: Final = PAUSED_PRESSURE | PAUSED_RATE | PAUSED_WRITE
+PAUSED: Final = PAUSED_PRESSURE | PAUSED_RATE | PAUSED_WRITE | RESETTING
 
 # FIN and pong, masked and without a payload; then the mask (RFC 6455, 5.2).
 _EMPTY_PONG: Final = b"\x8a\x80"

@@ -52,7 +52,7 @@ def status(
     remote = _remote(url, token, config, setting)
     _show(remote.status(), as_json)
     if watch:
-        _watch(remote)
+        _watch(remote, as_json)
 
 
 @app.command(epilog="Example: heiwa drain plan --tasks 8")
@@ -92,7 +92,7 @@ def start(
     remote = _remote(url, token, config, setting)
     _show(remote.start(window), as_json)
     if watch:
-        _watch(remote)
+        _watch(remote, as_json)
 
 
 @app.command(epilog="Example: heiwa drain cancel")
@@ -121,9 +121,9 @@ def describe(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _watch(remote: Any) -> None:
-    """Once a second; a line that is drawn over on a terminal, plain lines elsewhere."""
-    live, closes, before, state = sys.stdout.isatty(), [], None, ""
+def _watch(remote: Any, as_json: bool) -> None:
+    """Once a second: a line that is drawn over on a terminal, plain lines elsewhere, or the status as JSON."""
+    live, closes, before, state = sys.stdout.isatty() and not as_json, [], None, ""
     while True:
         try:
             found = remote.status()
@@ -131,12 +131,20 @@ def _watch(remote: Any) -> None:
             if state not in _ENDING:
                 raise
             typer.echo("\n" if live else "", nl=False)
-            typer.echo("the gateway has stopped")
+            typer.echo("the gateway has stopped", err=as_json)
             return
         state = found["state"]
-        sent = found["progress"]["sent_away"] if found["progress"] else 0
+        # The receipt tells of the last interval of a drain that is over.
+        last = found["progress"] or found["receipt"]
+        sent = last["sent_away"] if last else 0
         closes.append(max(0, sent - before) if before is not None else 0)
         before = sent
+        if as_json:
+            print_json(found)
+            if state in _OVER:
+                return
+            time.sleep(_EVERY_S)
+            continue
         line = f"{state:<13} {found['remaining']:>7,} to go {closes[-1]:>6,}/s "
         line += curve(closes[-(_width() - len(line) - 1) :], _width())
         typer.echo(f"\r\x1b[K{line}" if live else line.rstrip(), nl=not live)

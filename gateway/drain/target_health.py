@@ -224,6 +224,9 @@ class TargetHealthWatch:
 
     def _failed(self, error: PollError, cause: Exception) -> None:
         self.errors[error.kind] += 1
+        if not self._drainer.standing.peers.draining:
+            # Nobody knows since when peers drain that are seen to do so after a blind time.
+            self._opened = self._hub.opened
         if error.kind is PollErrorKind.NOT_FOUND:
             # A group was deleted, as one of a blue/green pair may be: find out which there are. None of those known
             # before counts, for nobody says which one it was.

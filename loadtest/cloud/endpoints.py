@@ -74,6 +74,11 @@ class Endpoints:
         return f"http://127.0.0.1:{self._port}"
 
     @property
+    def balancer_calls(self) -> int:
+        """How often Elastic Load Balancing was asked, whatever it answered."""
+        return sum(count for asked, count in self.requests.items() if asked.startswith("elbv2:"))
+
+    @property
     def access_key(self) -> str:
         """What the credentials endpoint hands out now."""
         return f"ASIAHEIWA{self._generation:07d}"

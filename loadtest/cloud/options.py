@@ -48,7 +48,7 @@ class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["rolling", "stop-task", "spot"],
         Meta(
             description="rolling: deregistered, the delay, SIGTERM; stop-task: SIGTERM while still registered, "
-            "deregistered at once; spot: SIGTERM, and it stays registered."
+            "deregistered two seconds later; spot: SIGTERM, and it stays registered."
         ),
     ] = "rolling"
     routing: Annotated[Law, Meta(description="How the load balancer chooses.")] = "round_robin"

@@ -161,7 +161,7 @@ class Rollout:
             new = await self._launch([self._address() for _ in coming])
             await self._register(new, check=not late)
         await self._until(old, self._has_noticed)
-        planned, calls, began_s = await self._planned(old), self._elb.calls, self.clock.now_s()
+        planned, calls, began_s = await self._planned(old), self.endpoints.balancer_calls, self.clock.now_s()
         began_ms = time.time_ns() // 1_000_000
         leaving = Leaving(self, old, lambda text: self._mark(number, text))
         going = asyncio.create_task(leaving.go(), name="leaving")
@@ -185,7 +185,7 @@ class Rollout:
                 window_s=planned.window_s,
                 connections=planned.connections,
                 plan_peak_per_s=planned.peak_per_s,
-                calls_per_s=(self._elb.calls - calls) / took_s,
+                calls_per_s=(self.endpoints.balancer_calls - calls) / took_s,
                 drains=await asyncio.to_thread(self._drains, [*old, *new]),
             )
         )

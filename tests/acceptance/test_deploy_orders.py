@@ -74,10 +74,14 @@ def test_spot_sends_sigterm_while_registered(tmp_path: Path) -> None:
 
 
 def test_a_newborn_on_a_reused_address_does_not_drain(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", "deploy.delay_s=300", scenario="deploy-newborn")
+    logged = 'gateways.settings={"log.level"="info"}'
+    played = deploy(tmp_path / "run", "deploy.delay_s=300", logged, scenario="deploy-newborn")
     assert not played.begun_by("target_health")
-    newborn = {name: state for name, state in played.states().items() if name in ("gateway-1.3", "gateway-1.4")}
-    assert newborn == {"gateway-1.3": "serving", "gateway-1.4": "serving"}
+    newborn = ("gateway-1.3", "gateway-1.4")
+    assert [played.states()[name] for name in newborn] == ["serving", "serving"]
+    assert all(played.logged("drain_state", name, before="registering", state="serving") for name in newborn)
+    # One that began wrongly had nobody to send away, and keeps no receipt.
+    assert not any(played.logged("drain_begun", name, origin="target_health") for name in newborn)
 
 
 def test_a_delay_shorter_than_the_window_shortens_it(tmp_path: Path) -> None:

@@ -114,7 +114,9 @@ def test_goaway_is_obeyed(tmp_path: Path) -> None:
         assert (moved.goaways, moved.unexpected) == (DEVICES, 0)
         last = subject.finish()
         assert last.sent == last.acked
-        assert last.closed == {"1000": 2 * DEVICES}
+        # The device's close frame and the gateway's cross; what a device sees is the one that came.
+        assert last.closed.keys() <= {"1000", "1012"}
+        assert sum(last.closed.values()) == 2 * DEVICES
         ids = acked_ids(acked)
         assert ids >= {(event["device"], event["id"]) for event in new.found()}
 

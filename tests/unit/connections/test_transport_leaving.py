@@ -58,6 +58,21 @@ def test_a_class_may_want_a_reset(device_class: str) -> None:
     assert bench.hub.disconnects == {("drain", 1006, Fault.PLAN): 1}
 
 
+def test_before_a_reset_nothing_more_is_taken_in() -> None:
+    bench = Bench("device_classes.lorry.close=abort")
+    connection, transport = bench.open(device(device_class="lorry"))
+    connection.submitted(1, pause=False)
+    connection.leave("drain", "drain")
+    assert transport.reading
+    connection.acknowledge([_event()], Durability.INDEXED)
+    assert not transport.reading
+    connection.resume_reading()
+    assert not transport.reading
+    assert _types(transport) == ["goaway", "ack"]
+    bench.pass_time(0.5)
+    assert transport.aborted
+
+
 def test_acks_in_flight_come_before_the_close() -> None:
     connection, transport = Bench().open()
     connection.submitted(2, pause=False)
@@ -74,7 +89,7 @@ def test_acks_in_flight_are_not_waited_for_longer_than_two_seconds() -> None:
     connection, transport = bench.open()
     connection.submitted(1, pause=False)
     connection.leave("drain", "drain")
-    bench.pass_time(1.75)
+    bench.pass_time(1.25)
     assert _types(transport) == ["goaway"]
     bench.pass_time(0.75)
     assert _types(transport) == [1012]

@@ -343,6 +343,27 @@ async def test_peers_set_the_pace_and_handshakes_are_counted_while_they_drain() 
     assert world.drainer.bound_per_s() == 38 * 200 / 2
 
 
+async def test_what_came_in_while_nobody_saw_the_peers_is_no_handshake_of_a_deploy() -> None:
+    world = World()
+    world.health.set(TargetState.HEALTHY, target="10.0.0.2")
+    await world.sees(TargetState.HEALTHY)
+    world.health.fail(PollErrorKind.DENIED)
+    world.bench.hub.opened += 10_000
+    await world.runs_until(lambda: world.watch.errors[PollErrorKind.DENIED] > 0)
+    world.health.fail(None)
+    world.health.set(TargetState.DRAINING, target="10.0.0.2")
+    world.bench.hub.opened += 5
+    await world.watch.poll()
+    assert world.watch.received == 5
+    # Once it is known that they drain, a throttled poll loses nobody.
+    world.health.fail(PollErrorKind.THROTTLED)
+    world.bench.hub.opened += 3
+    await world.runs_until(lambda: world.watch.errors[PollErrorKind.THROTTLED] > 0)
+    world.health.fail(None)
+    await world.watch.poll()
+    assert world.watch.received == 8
+
+
 async def test_an_unknown_delay_does_not_stop_the_polls() -> None:
     world = World()
     asked: list[int] = []

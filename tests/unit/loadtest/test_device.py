@@ -169,6 +169,33 @@ def test_a_break_has_no_code() -> None:
     assert owner.told == [("ended", 1006, False, False)]
 
 
+@pytest.mark.parametrize(
+    ("leaves", "data", "abnormal"),
+    [
+        (False, b"", True),
+        (False, server_frame(b"\x03\xf4", 0x88), False),
+        (True, b"", True),
+        (True, server_frame(b"\x03\xe8", 0x88), False),
+    ],
+)
+def test_an_end_without_a_close_frame_of_the_server_is_abnormal(leaves: bool, data: bytes, abnormal: bool) -> None:
+    device, _, _ = connected()
+    if leaves:
+        device.leave()
+    device.data_received(data)
+    device.connection_lost(None)
+    assert device.abnormal is abnormal
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_who_breaks_off_wanted_no_close_frame(ours: bool) -> None:
+    device, wire, _ = connected()
+    device.break_off(ours=ours)
+    assert wire.ended == "abort"
+    device.connection_lost(None)
+    assert device.abnormal is not ours
+
+
 def test_leaving_still_reads_acks() -> None:
     device, wire, owner = connected()
     device.leave()
