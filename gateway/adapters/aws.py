@@ -180,8 +180,6 @@ def poll_errors(service: str, operation: str) -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise PollError(PollErrorKind.UNREACHABLE, f"{NAMES[service]} did not answer in time") from error
-    except OSError as error:
-        raise PollError(PollErrorKind.UNREACHABLE, f"{NAMES[service]} cannot be reached: {error.strerror}") from error
     except Exception as error:
         found = _explain(service, operation, error)
         if found is None:
@@ -213,6 +211,9 @@ def _explain(service: str, operation: str, error: Exception) -> PollError | None
             return PollError(PollErrorKind.OTHER, "no region: set AWS_REGION")
         case sdk.BotoCoreError() | ResponseParserError():
             return PollError(PollErrorKind.OTHER, f"{name} gave no usable answer ({type(error).__name__})")
+        # Last: the SDK's time-outs and its trouble with TLS are OSErrors, too, without a number or a word.
+        case OSError():
+            return PollError(PollErrorKind.UNREACHABLE, f"{name} cannot be reached: {error.strerror}")
     return None
 
 

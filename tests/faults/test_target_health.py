@@ -95,7 +95,9 @@ async def test_a_connection_that_falls_silent_is_left_in_time(cloud: Cloud, adap
     await poll(adapter, cloud)
     cloud.endpoints.fail_with = {"elbv2": "hang"}
     async with asyncio.timeout(READ_TIMEOUT_S + 5):
-        assert (await failure(adapter, cloud)).kind is KIND.UNREACHABLE
+        error = await failure(adapter, cloud)
+    assert error.kind is KIND.UNREACHABLE
+    assert str(error).endswith("(ReadTimeoutError)")
     cloud.endpoints.fail_with = {}
     assert (await poll(adapter, cloud)).own is TargetState.HEALTHY
 
