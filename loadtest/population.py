@@ -156,6 +156,8 @@ class Population:
     def close(self) -> None:
         """Leave with close frames; nobody comes back."""
         self.closing = True
+        # All at once: a gateway needs its time for so many answers, however fast the world was.
+        self._close_timeout_s = CLOSE_TIMEOUT_S
         self._waiting.clear()
         self._opening.end()
         for slot, device in enumerate(self.devices):
