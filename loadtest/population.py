@@ -211,7 +211,7 @@ class Population:
             self._wake_up(slot, device)
         elif self.phases[slot] == TRYING or device.state in (LEAVING, REFUSED):
             if not self._connector.cancel(slot):
-                # Whose close nobody answers was not closed in order; at the end all close at once, and take their time.
+                # A close that nobody answers is not in order; at the end all close at once, and some answers are late.
                 device.break_off(ours=self.closing)
         elif self._faults[slot] & HALF_OPEN and now_s >= self._half_open_s(slot):
             self._fall_silent(slot, device)

@@ -189,6 +189,7 @@ class Connection(Websocket):
         elif self._flags & PAUSED_WRITE:
             self.fail(close_codes.SLOW_CONSUMER, "nothing was read for a heartbeat")
         else:
+            # Nothing is under way but the phase of the first ping (Accepting draws it).
             self.ping()
 
     def _planned(self) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,36 +124,38 @@ def describe(found: dict[str, Any]) -> str:
 
 def _watch(remote: Any, as_json: bool) -> None:
     """Once a second: a line that is drawn over on a terminal, plain lines elsewhere, or the status as JSON."""
-    live, closes, before, state = sys.stdout.isatty() and not as_json, [], None, ""
-    while True:
-        try:
-            found = remote.status()
-        except UnreachableError:
-            if state not in _ENDING:
-                raise
-            typer.echo("\n" if live else "", nl=False)
-            typer.echo("the gateway has stopped", err=as_json)
-            return
-        state = found["state"]
+    if as_json:
+        for found in _statuses(remote):
+            print_json(found)
+        return
+    live, closes, before, found = sys.stdout.isatty(), [], None, {}
+    for found in _statuses(remote):
         # The receipt tells of the last interval of a drain that is over.
         last = found["progress"] or found["receipt"]
         sent = last["sent_away"] if last else 0
         closes.append(max(0, sent - before) if before is not None else 0)
         before = sent
-        if as_json:
-            print_json(found)
-            if state in _OVER:
-                return
-            time.sleep(_EVERY_S)
-            continue
-        line = f"{state:<13} {found['remaining']:>7,} to go {closes[-1]:>6,}/s "
+        line = f"{found['state']:<13} {found['remaining']:>7,} to go {closes[-1]:>6,}/s "
         line += curve(closes[-(_width() - len(line) - 1) :], _width())
         typer.echo(f"\r\x1b[K{line}" if live else line.rstrip(), nl=not live)
-        if state in _OVER:
-            typer.echo("\n" if live else "", nl=False)
-            typer.echo(describe(found))
+    typer.echo("\n" if live else "", nl=False)
+    typer.echo(describe(found) if found["state"] in _OVER else "the gateway has stopped")
+
+
+def _statuses(remote: Any) -> Iterator[dict[str, Any]]:
+    """Where it stands, each second until that is no drain any more, or it has stopped. Raises UnreachableError."""
+    state = ""
+    while state not in _OVER:
+        if state:
+            time.sleep(_EVERY_S)
+        try:
+            found = remote.status()
+        except UnreachableError:
+            if state not in _ENDING:
+                raise
             return
-        time.sleep(_EVERY_S)
+        state = found["state"]
+        yield found
 
 
 def _remote(url: str, token: str, config: Path | None, flags: list[str] | None) -> Any:

@@ -70,7 +70,7 @@ async def test_a_failure_has_its_kind_is_tried_once_and_passes(
     assert error.__cause__ is not None
     assert SESSION_TOKEN not in str(error)
     # Who polls backs off for the whole fleet: the SDK must not try again by itself.
-    assert cloud.endpoints.requests["elbv2:DescribeTargetHealth"] == 1
+    assert cloud.endpoints.requests["elbv2:DescribeTargetHealth"] == cloud.endpoints.balancer_calls == 1
     cloud.endpoints.fail_with = {}
     assert (await poll(adapter, cloud)).own is TargetState.HEALTHY
 

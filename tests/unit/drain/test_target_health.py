@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from gateway.drain.drainer import Origin
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState
+from gateway.drain.health import GroupHealth, Membership, PollErrorKind, TargetState
 from gateway.drain.pacer import NO_BOUND_PER_S
 from gateway.drain.states import State
-from gateway.drain.target_health import TargetHealthWatch
 from gateway.errors import PollError
-from tests.support.bench import Bench, device
-from tests.support.fake_target_health import GROUP, PORT, TARGET, FakeTargetHealth
-
-GREEN = GROUP.replace("web", "green")
-
-
-class World:
-    def __init__(self, *flags: str) -> None:
-        self.bench = Bench(*flags)
-        self.drainer = self.bench.drainer
-        self.health = FakeTargetHealth({f"{TARGET}:{PORT}": TargetState.INITIAL})
-        self.watch = TargetHealthWatch(self.health, self.drainer, self.bench.hub, random.Random(3), 1000)
-
-    async def sees(self, *states: TargetState | None) -> State:
-        for state in states:
-            self.health.set(state)
-            self.bench.clock.advance(5)
-            await self.watch.poll()
-        return self.drainer.state
-
-    async def runs_until(self, so: Callable[[], bool]) -> None:
-        """Let it poll by itself, its pauses of milliseconds, until that is so."""
-        running = asyncio.create_task(self.watch.run())
-        async with asyncio.timeout(10):
-            while not so():  # noqa: ASYNC110 - the next turn of the loop, not a time
-                await asyncio.sleep(0)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+from tests.support.bench import device
+from tests.support.watched import World
 
 
 async def test_from_registration_to_a_drain() -> None:
@@ -64,15 +35,6 @@ async def test_who_was_unhealthy_for_long_has_all_of_the_delay() -> None:
     assert world.drainer.leaving.pacer.deadline_s - world.drainer.now_s() == 279
 
 
-async def test_a_target_that_nobody_ever_lists_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("WARNING")
-    world = World()
-    assert await world.sees(*[None] * 59) is State.REGISTERING
-    assert not caplog.records
-    await world.sees(*[None] * 60)
-    assert [record.getMessage() for record in caplog.records] == ["target_never_listed"]
-
-
 async def test_a_newborn_on_a_used_address_stays() -> None:
     world = World()
     assert await world.sees(TargetState.DRAINING, TargetState.DRAINING) is State.REGISTERING
@@ -90,58 +52,6 @@ async def test_gone_at_once_is_an_emergency() -> None:
     world = World()
     await world.sees(TargetState.HEALTHY)
     assert await world.sees(None) is State.DRAINING
-
-
-async def test_blue_and_green_and_a_group_that_is_deleted() -> None:
-    world = World()
-    world.health.groups[GREEN] = {}
-    world.health.member = Membership(TARGET, {GROUP: PORT, GREEN: PORT})
-    world.health.attributes_of = {GROUP: GroupAttributes(600), GREEN: GroupAttributes(120)}
-    assert await world.sees(TargetState.HEALTHY) is State.SERVING
-    assert world.drainer.standing.delay_s == 120
-    world.health.set(TargetState.HEALTHY, GREEN)
-    assert await world.sees(TargetState.DRAINING) is State.SERVING
-    del world.health.groups[GREEN]
-    world.health.set(TargetState.HEALTHY)
-    world.health.member = Membership(TARGET, {GROUP: PORT})
-    await world.runs_until(lambda: world.watch.errors[PollErrorKind.NOT_FOUND] == 1 and world.watch.signal_up)
-    assert world.drainer.state is State.SERVING
-    assert world.drainer.standing.delay_s == 600
-    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
-
-
-async def test_a_service_with_another_group_leaves_those_that_list_us() -> None:
-    world = World()
-    await world.sees(TargetState.HEALTHY)
-    world.health.groups[GREEN] = {}
-    world.health.member = Membership(TARGET, {GREEN: PORT})
-    world.bench.clock.advance(3600)
-    assert await world.sees(TargetState.HEALTHY, TargetState.HEALTHY) is State.SERVING
-    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
-
-
-async def test_a_service_without_its_group_does_not_blind_us() -> None:
-    world = World()
-    await world.sees(TargetState.HEALTHY)
-    world.health.member = Membership(TARGET, {})
-    world.bench.clock.advance(3600)
-    assert await world.sees(TargetState.HEALTHY) is State.SERVING
-    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
-    # Once nobody lists us there, the next look forgets it.
-    await world.sees(None)
-    world.bench.clock.advance(3600)
-    await world.watch.poll()
-    assert world.watch.alone
-
-
-async def test_who_was_never_listed_looks_soon_whether_it_looks_in_the_right_place() -> None:
-    world = World()
-    world.health.groups[GREEN] = {f"{TARGET}:{PORT}": TargetState.HEALTHY}
-    assert await world.sees(None) is State.REGISTERING
-    world.health.member = Membership(TARGET, {GREEN: PORT})
-    world.bench.clock.advance(60)
-    await world.watch.poll()
-    assert world.drainer.state is State.SERVING
 
 
 async def test_a_new_kind_of_error_is_logged_and_so_is_the_end_of_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -168,12 +78,6 @@ async def test_before_the_first_answer_nobody_knows_of_receivers() -> None:
     blind.drainer.order(Origin.API)
     blind.drainer.turn()
     assert blind.drainer.state is State.DRAINING
-
-
-async def test_a_window_that_does_not_fit_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    world = World("drain.window_s=600")
-    await world.sees(TargetState.HEALTHY, TargetState.HEALTHY)
-    assert [record.getMessage() for record in caplog.records].count("window_shortened") == 1
 
 
 @pytest.mark.parametrize("kind", PollErrorKind)
@@ -261,68 +165,10 @@ async def test_the_quick_poll_at_sigterm(state: TargetState | None, registered: 
     assert await world.watch.registered() is registered
 
 
-async def test_health_is_asked_for_though_the_container_service_does_not_answer() -> None:
-    world = World()
-    await world.sees(TargetState.HEALTHY)
-    world.bench.clock.advance(3600)
-
-    async def gone() -> Membership:
-        raise PollError(PollErrorKind.NOT_FOUND, "no such service")
-
-    world.health.membership = gone  # type: ignore[method-assign]
-    assert await world.sees(TargetState.HEALTHY) is State.SERVING
-    assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
-
-
 async def test_at_sigterm_nobody_knows() -> None:
     world = World()
     world.health.fail(PollErrorKind.UNREACHABLE)
     assert await world.watch.registered() is False
-
-
-async def test_a_service_without_groups_serves() -> None:
-    world = World()
-    world.health.member = Membership(TARGET, {}, 90)
-    await world.watch.poll()
-    assert world.drainer.state is State.SERVING
-    assert not world.drainer.standing.grouped
-    assert world.drainer.stop_timeout_s == 90
-    assert await world.watch.registered() is None
-
-
-async def test_a_service_that_lost_its_groups_has_no_peers_and_no_signal() -> None:
-    world = World()
-    world.health.set(TargetState.HEALTHY, target="10.0.0.2")
-    await world.sees(TargetState.HEALTHY)
-    assert world.drainer.standing.peers.healthy == 1
-    world.health.member = Membership(TARGET, {})
-    for _ in range(3):
-        await world.sees(None)
-        world.bench.clock.advance(3600)
-    assert world.watch.alone
-    assert (world.watch.signal_up, world.watch.polled_s, world.drainer.standing.peers.total) == (False, None, 0)
-
-
-async def test_a_stop_timeout_that_was_read_once_holds() -> None:
-    world = World()
-    world.health.member = Membership(TARGET, {GROUP: PORT}, 120)
-    await world.sees(TargetState.HEALTHY)
-    world.health.member = Membership(TARGET, {GROUP: PORT}, unread=PollErrorKind.THROTTLED)
-    world.bench.clock.advance(3600)
-    await world.sees(TargetState.HEALTHY)
-    assert world.drainer.stop_timeout_s == 120
-
-
-@pytest.mark.parametrize(("kind", "known_s"), [(PollErrorKind.THROTTLED, 120), (PollErrorKind.DENIED, 30)])
-async def test_a_stop_timeout_that_could_not_be_read_is_asked_for_soon(kind: PollErrorKind, known_s: float) -> None:
-    world = World()
-    world.health.member = Membership(TARGET, {GROUP: PORT}, unread=kind)
-    await world.sees(TargetState.HEALTHY)
-    assert world.drainer.stop_timeout_s == 30
-    world.health.member = Membership(TARGET, {GROUP: PORT}, 120)
-    await world.sees(*[TargetState.HEALTHY] * 13)
-    # A permission that is missing is not asked for more often than the rest.
-    assert world.drainer.stop_timeout_s == known_s
 
 
 async def test_peers_set_the_pace_and_handshakes_are_counted_while_they_drain() -> None:
@@ -362,41 +208,6 @@ async def test_what_came_in_while_nobody_saw_the_peers_is_no_handshake_of_a_depl
     world.health.fail(None)
     await world.watch.poll()
     assert world.watch.received == 8
-
-
-async def test_an_unknown_delay_does_not_stop_the_polls() -> None:
-    world = World()
-    asked: list[int] = []
-
-    async def denied(group: str) -> GroupAttributes:
-        asked.append(1)
-        raise PollError(PollErrorKind.DENIED, "no")
-
-    world.health.attributes = denied  # type: ignore[method-assign]
-    assert await world.sees(TargetState.HEALTHY) is State.SERVING
-    assert world.drainer.standing.delay_s == 300
-    await world.sees(TargetState.HEALTHY)
-    # A person has to give the permission; polling does not.
-    assert len(asked) == 1
-
-
-@pytest.mark.parametrize("kind", [kind for kind in PollErrorKind if kind is not PollErrorKind.DENIED])
-async def test_a_delay_that_was_not_told_is_asked_for_again(kind: PollErrorKind) -> None:
-    world = World()
-    known, world.health.attributes = world.health.attributes, failing(kind)  # type: ignore[method-assign]
-    world.health.attributes_of = {GROUP: GroupAttributes(60)}
-    assert await world.sees(TargetState.HEALTHY) is State.SERVING
-    assert world.drainer.standing.delay_s == 300
-    world.health.attributes = known  # type: ignore[method-assign]
-    await world.sees(TargetState.HEALTHY)
-    assert world.drainer.standing.delay_s == 60
-
-
-def failing(kind: PollErrorKind) -> Callable[[str], Awaitable[GroupAttributes]]:
-    async def fail(group: str) -> GroupAttributes:
-        raise PollError(kind, "no")
-
-    return fail
 
 
 async def test_the_last_good_poll_is_when_health_was_asked_for() -> None:
