@@ -13,7 +13,7 @@ from gateway.drain.health import PollErrorKind
 CALLS_PER_S = 2.0
 LEAST_S = 5.0
 MOST_S = 120.0
-# What needs a person or a long outage to mend is asked for rarely: a quarter of the default deregistration delay.
+# What needs a person or a long outage to mend is asked for rarely: a fifth of the default deregistration delay.
 SLOW_S = 60.0
 _JITTER = 0.2
 
@@ -31,11 +31,16 @@ def pause_s(period_s: float, chance: Random) -> float:
 def retry_s(kind: PollErrorKind, period_s: float, failures: int, chance: Random) -> float:
     """After `failures` errors in a row. Throttled: full jitter over a growing span; what time does not mend: slowly.
 
-    The span ends at two periods, one on average: however many of its calls are throttled, a fleet whose size is known
-    (the first answer tells it) stays below 1.15 times its budget, and asking less than that would only make it blind.
+    Throttled, the span ends at two periods, one on average: however many of its calls are throttled, a fleet whose size
+    is known (the first answer tells it) stays below 1.15 times its budget, and asking less than that would only make it
+    blind. Unreachable, the pause doubles: whoever may be heard again is asked before as much time has passed once more.
     """
+    slow_s = max(period_s, SLOW_S)
     if kind is PollErrorKind.THROTTLED:
         return chance.uniform(0, period_s * (1 if failures == 1 else 2))
+    if kind is PollErrorKind.UNREACHABLE:
+        # Past 2^10 any period has grown beyond the slow one.
+        return pause_s(min(period_s * 2 ** min(failures - 1, 10), slow_s), chance)
     if failures == 1 and kind is not PollErrorKind.DENIED:
         return pause_s(period_s, chance)
-    return pause_s(max(period_s, SLOW_S), chance)
+    return pause_s(slow_s, chance)

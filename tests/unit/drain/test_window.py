@@ -88,6 +88,13 @@ def test_throttled_pauses_grow_and_spread() -> None:
     assert max(later) <= 100
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PollErrorKind if kind is not PollErrorKind.THROTTLED])
+@pytest.mark.parametrize("kind", sorted(set(PollErrorKind) - {PollErrorKind.THROTTLED, PollErrorKind.UNREACHABLE}))
 def test_what_time_does_not_mend_is_asked_for_rarely(kind: PollErrorKind) -> None:
     assert 48 <= polling.retry_s(kind, 5, 3, Random(1)) <= 72
+
+
+def test_who_cannot_be_reached_is_asked_half_as_often_each_time_down_to_once_a_minute() -> None:
+    unreachable = PollErrorKind.UNREACHABLE
+    for failures, pause_s in ((1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60), (10_000, 60)):
+        assert 0.8 * pause_s <= polling.retry_s(unreachable, 5, failures, Random(1)) <= 1.2 * pause_s
+    assert 0.8 * 120 <= polling.retry_s(unreachable, 120, 3, Random(1)) <= 1.2 * 120
