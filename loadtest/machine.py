@@ -48,7 +48,7 @@ def own(name: str, *, whole: bool = False) -> Process | None:
 
 
 def kernel() -> Kernel:
-    """Slab and TCP buffers of the whole machine, sockets of this network namespace."""
+    """Slab, TCP buffers and stolen time of the whole machine, sockets of this network namespace."""
     tcp_pages = sockets = 0
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         name, *pairs = line.split()
@@ -58,7 +58,8 @@ def kernel() -> Kernel:
         elif name == "sockets:":
             sockets = int(values["used"])
     slab = _kilobytes(Path("/proc/meminfo").read_text())["Slab"]
-    return Kernel(time.time_ns() // 1_000_000, slab, tcp_pages * PAGE_BYTES, sockets)
+    stolen_ticks = int(_lines("/proc/stat")[0].split()[8])
+    return Kernel(time.time_ns() // 1_000_000, slab, tcp_pages * PAGE_BYTES, sockets, stolen_ticks / TICKS_PER_S)
 
 
 def cores() -> int:

@@ -73,6 +73,9 @@ FIGURES: dict[str, Figure] = {
         "B", "Growth of the kernel's slab and TCP buffers, a connection; both ends when both are on this machine."
     ),
     "late_max_ms": Figure("ms", "Longest that a fleet process's own clock tick came late: what it saw then did, too."),
+    "stolen_max_s": Figure(
+        "s", "Most processor time within a second that the machine's hypervisor gave to others; of N processors, N s."
+    ),
     "processes_died": Figure("", "Fleet and gateway processes that ended by themselves, or had to be killed."),
 }
 # Known only when the stored events can be looked into.

@@ -55,12 +55,16 @@ class Process(Struct, frozen=True, tag="process", tag_field="line", omit_default
 
 
 class Kernel(Struct, frozen=True, tag="kernel", tag_field="line"):
-    """What the machine's kernel holds: slab in all, TCP buffers, sockets in use."""
+    """What the machine's kernel holds: slab in all, TCP buffers, sockets in use.
+
+    `stolen_s` is the processor time since it started that its hypervisor gave to other machines (proc_stat(5), steal).
+    """
 
     time_ms: int
     slab_bytes: int
     tcp_bytes: int
     sockets: int
+    stolen_s: float = 0.0
 
 
 class Happened(Struct, frozen=True, tag="event", tag_field="line", omit_defaults=True):

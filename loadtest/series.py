@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct
@@ -99,6 +100,13 @@ class Machine:
             return None
         first = next(iter(self.kernel.values()))
         return float(at.slab_bytes + at.tcp_bytes - first.slab_bytes - first.tcp_bytes)
+
+    def stolen_s(self) -> dict[int, float]:
+        """Processor time a second that the hypervisor gave to others, by the second in which it was read."""
+        return {
+            second: (now.stolen_s - before.stolen_s) / (second - earlier)
+            for (earlier, before), (second, now) in pairwise(self.kernel.items())
+        }
 
 
 def _at(readings: dict[int, Any], second: int) -> Any:

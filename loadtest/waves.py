@@ -135,20 +135,22 @@ def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
     }
 
 
-def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int]) -> str:
+def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int], stolen_s: Mapping[int, float]) -> str:
     """When the highest second of the worst wave was, and whether this machine kept time then; "" without a wave.
 
     `late_ms`: the longest that a tick of the fleet came late, by the real second (since the epoch) at whose end it was
-    told. A fleet that stood still sees all at once what happened meanwhile.
+    told; `stolen_s`: processor time that the hypervisor gave to others, likewise. A fleet that stood still sees all at
+    once what happened meanwhile.
     """
     worst = max(judged, key=lambda one: one.share or 0.0, default=None)
     if worst is None:
         return ""
     at_s = (int(worst.began_ms / 1000 * speed) + worst.peak_at_s) / speed
-    near = [late for second, late in late_ms.items() if abs(second - at_s) <= NEAR_S]
+    late = max((late for second, late in late_ms.items() if abs(second - at_s) <= NEAR_S), default=0)
+    stolen = max((stolen for second, stolen in stolen_s.items() if abs(second - at_s) <= NEAR_S), default=0.0)
     when = f"wave {worst.number}, {worst.peak_at_s:g} s after it began"
-    late = max(near, default=0)
-    return f"{when}; the fleet's own ticks came up to {late / 1000 * speed:.2g} simulated s ({late} ms) late then"
+    ticks = f"the fleet's own ticks came up to {late / 1000 * speed:.2g} simulated s ({late} ms) late"
+    return f"{when}; {ticks} then, and {stolen:.2g} s of processor time a second went to other machines"
 
 
 def abnormal(kernels: Mapping[str, OfKernel]) -> int:

@@ -54,8 +54,8 @@ def process(at_s: int, name: str, role: Any, cpu_s: float, rss_bytes: int) -> Pr
     return Process((ZERO_S + at_s) * 1000, name, role, 17, cpu_s, rss_bytes)
 
 
-def kernel(at_s: int, slab_bytes: int) -> Kernel:
-    return Kernel((ZERO_S + at_s) * 1000, slab_bytes, 0, 5)
+def kernel(at_s: int, slab_bytes: int, stolen_s: float = 0.0) -> Kernel:
+    return Kernel((ZERO_S + at_s) * 1000, slab_bytes, 0, 5, stolen_s)
 
 
 def judged(**fields: Any) -> Judged:

@@ -6,7 +6,7 @@ import pytest
 
 from loadtest import records
 from loadtest.recorder import LATE_S, SILENT_S, Recorder
-from loadtest.records import Line
+from loadtest.records import Kernel, Line
 from loadtest.result import figures, result
 from loadtest.sample import Sample
 from tests.support.recordings import (
@@ -120,6 +120,17 @@ def test_a_whole_run_has_its_figures() -> None:
     assert [verdict.held for verdict in found.verdicts] == [True, True, True]
     assert not found.missed
     assert found.stopped_by == ""
+
+
+def test_what_the_hypervisor_gave_to_others_counts_in_the_measured_time_of_one_machine() -> None:
+    stolen = [kernel(1, 0, 50.0), kernel(5, 0, 52.0), kernel(6, 0, 52.5), kernel(9, 0, 52.8)]
+    lines = [line for line in a_run(12) if not isinstance(line, Kernel)]
+    of_one = recorder(*lines[:1], kernel(0, 0, 9.0), *stolen, *lines[1:])
+    found = {second - ZERO_S: taken_s for second, taken_s in of_one.machine.stolen_s().items()}
+    assert found == {1: 41.0, 5: 0.5, 6: 0.5, 9: pytest.approx(0.1)}
+    assert figures(of_one, of_one.seconds())["stolen_max_s"] == 0.5
+    of_two = recorder(*lines[:1], begin(share="2/2"), *stolen, *lines[1:])
+    assert figures(of_two, of_two.seconds())["stolen_max_s"] is None
 
 
 def test_every_event_is_accounted_for() -> None:

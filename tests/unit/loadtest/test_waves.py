@@ -52,9 +52,12 @@ def test_the_worst_wave_counts() -> None:
 
 def test_the_highest_second_says_whether_the_machine_kept_time() -> None:
     judged = waves.judge([Waved(1_001_000, 1, 1_000_000, SPEED, 5.0, 40)], BINS, None)
-    said = waves.of_the_peak(judged, SPEED, {998: 900, 1001: 120, 1002: 5, 1004: 800})
-    assert said == "wave 1, 3 s after it began; the fleet's own ticks came up to 1.2 simulated s (120 ms) late then"
-    assert waves.of_the_peak([], SPEED, {}) == ""
+    said = waves.of_the_peak(judged, SPEED, {998: 900, 1001: 120, 1002: 5, 1004: 800}, {998: 2.0, 1001: 0.814})
+    assert said == (
+        "wave 1, 3 s after it began; the fleet's own ticks came up to 1.2 simulated s (120 ms) late then, "
+        "and 0.81 s of processor time a second went to other machines"
+    )
+    assert waves.of_the_peak([], SPEED, {}, {}) == ""
 
 
 def test_a_drawn_second_ends_where_its_real_moment_is() -> None:
