@@ -74,6 +74,7 @@ class Recorder:
                     self._died.add(line.name)
             case Begin():
                 self.begins.append(line)
+                self.machine.several = len(self.begins) > 1
             case Judged():
                 self.judged.append(line)
             case Waved():

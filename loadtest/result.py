@@ -93,13 +93,8 @@ def _notes(recorder: Recorder, seconds: list[Second]) -> dict[str, str]:
     if not recorder.waves:
         return {}
     late_ms = {second.time_s: second.late_ms for second in seconds}
-    said = waves.of_the_peak(_waves(recorder), recorder.waves[0].speed, late_ms, _stolen_s(recorder))
+    said = waves.of_the_peak(_waves(recorder), recorder.waves[0].speed, late_ms, recorder.machine.stolen_s())
     return dict.fromkeys(("connect_peak_per_s", "connect_peak_ratio", "connect_peak_share"), said)
-
-
-def _stolen_s(recorder: Recorder) -> dict[int, float]:
-    """See Machine.stolen_s; of several machines nothing, for one second has one reading."""
-    return recorder.machine.stolen_s() if len(recorder.begins) == 1 else {}
 
 
 def _simulated(recorder: Recorder, seconds: list[Second]) -> Simulated | None:
@@ -170,7 +165,7 @@ def _over_time(recorder: Recorder, seconds: list[Second]) -> Values:
     values["reconnect_peak_per_s"] = _peak(measured[1:], measured[0].connects) if measured[1:] else 0
     values["recovered_s"] = _recovered_s(recorder, seconds)
     values["late_max_ms"] = max(second.late_ms for second in measured)
-    stolen_s = _stolen_s(recorder)
+    stolen_s = recorder.machine.stolen_s()
     values["stolen_max_s"] = max((stolen_s[at.time_s] for at in measured if at.time_s in stolen_s), default=None)
     values.update(_memory(recorder, measured))
     mean = sum(second.connected for second in measured) / len(measured)

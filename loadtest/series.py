@@ -55,11 +55,15 @@ class Usage(Struct, frozen=True):
 
 
 class Machine:
-    """Readings of processes and of the kernel, by second."""
+    """Readings of processes and of the kernel, by second.
+
+    `several`: they are of more than one machine, whose counters since their start cannot be told apart.
+    """
 
     def __init__(self) -> None:
         self.processes: dict[str, dict[int, Process]] = defaultdict(dict)
         self.kernel: dict[int, Kernel] = {}
+        self.several = False
 
     def add(self, reading: Process | Kernel) -> None:
         second = reading.time_ms // 1000
@@ -102,7 +106,12 @@ class Machine:
         return float(at.slab_bytes + at.tcp_bytes - first.slab_bytes - first.tcp_bytes)
 
     def stolen_s(self) -> dict[int, float]:
-        """Processor time a second that the hypervisor gave to others, by the second in which it was read."""
+        """Processor time a second that the hypervisor gave to others, by the second in which it was read.
+
+        Empty when it was not measured, or on several machines.
+        """
+        if self.several:
+            return {}
         return {
             second: (now.stolen_s - before.stolen_s) / (second - earlier)
             for (earlier, before), (second, now) in pairwise(self.kernel.items())

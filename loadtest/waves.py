@@ -147,10 +147,11 @@ def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int]
         return ""
     at_s = (int(worst.began_ms / 1000 * speed) + worst.peak_at_s) / speed
     late = max((late for second, late in late_ms.items() if abs(second - at_s) <= NEAR_S), default=0)
-    stolen = max((stolen for second, stolen in stolen_s.items() if abs(second - at_s) <= NEAR_S), default=0.0)
+    stolen = max((stolen for second, stolen in stolen_s.items() if abs(second - at_s) <= NEAR_S), default=None)
     when = f"wave {worst.number}, {worst.peak_at_s:g} s after it began"
     ticks = f"the fleet's own ticks came up to {late / 1000 * speed:.2g} simulated s ({late} ms) late"
-    return f"{when}; {ticks} then, and {stolen:.2g} s of processor time a second went to other machines"
+    others = "" if stolen is None else f", and {stolen:.2g} s of processor time a second went to other machines"
+    return f"{when}; {ticks} then{others}"
 
 
 def abnormal(kernels: Mapping[str, OfKernel]) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from gateway.errors import SchemaError, StoreError
 
-# A commit writes every page it touches, and a few events each touch their own: twice the size writes nearly twice the
-# bytes, and large batches are no faster with it.
+# A commit writes every page it touches, and a few events each touch their own: of 8 KiB they are 1.6 times the bytes,
+# and large batches are no faster.
 PAGE_BYTES = 4096
 BUSY_TIMEOUT_S = 10.0
 
@@ -51,7 +51,9 @@ def open_store(path: Path, schema: str, version: int, *, checkpoint_bytes: int, 
         try:
             _prepare(connection, path, schema, version)
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_bytes // PAGE_BYTES}")
+            # A file keeps the pages it was made with.
+            page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
+            connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_bytes // page_bytes}")
             connection.execute(f"PRAGMA cache_size = -{cache_bytes // 1024}")
         except BaseException:
             connection.close()

@@ -169,8 +169,7 @@ def _machine(drawn: Sequence[Second], machine: Machine) -> list[Chart]:
         memory.append(Line(name, [None if reading is None else reading.rss_bytes for reading in found], role))
         totals.setdefault(role, []).append(memory[-1].values)
     kernel = _carried(drawn, machine.kernel)
-    stolen = [None if k is None else k.stolen_s for k in kernel]
-    cpu.append(Line("given to other machines", _per_second(drawn, stolen)))
+    cpu.append(Line("given to other machines", _carried(drawn, machine.stolen_s())))
     sums = [Line(f"{role}s" if len(of) > 1 else role, _sum(of)) for role, of in totals.items()]
     sums.append(Line("kernel: slab and TCP", [None if k is None else k.slab_bytes + k.tcp_bytes for k in kernel]))
     return [

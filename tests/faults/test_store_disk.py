@@ -200,6 +200,19 @@ async def test_a_damaged_day_is_named(tmp_path: Path, damage: bytes) -> None:
     await index.close()
 
 
+def test_the_log_of_a_file_with_other_pages_grows_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    old = sqlite3.connect(path, isolation_level=None)
+    old.executescript(
+        "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; CREATE TABLE t (x); PRAGMA user_version = 1;"
+    )
+    old.close()
+    opened = open_store(path, "", 1, checkpoint_bytes=1 << 20, cache_bytes=1 << 20)
+    pages, page_bytes = (opened.execute(f"PRAGMA {name}").fetchone()[0] for name in ("wal_autocheckpoint", "page_size"))
+    opened.close()
+    assert (pages * page_bytes, page_bytes) == (1 << 20, 16384)
+
+
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "locations-2026-09-21.db"
     open_store(path, "CREATE TABLE t (x);", 99, checkpoint_bytes=1 << 20, cache_bytes=1 << 20).close()

@@ -57,6 +57,7 @@ def test_the_highest_second_says_whether_the_machine_kept_time() -> None:
         "wave 1, 3 s after it began; the fleet's own ticks came up to 1.2 simulated s (120 ms) late then, "
         "and 0.81 s of processor time a second went to other machines"
     )
+    assert waves.of_the_peak(judged, SPEED, {}, {998: 2.0}).endswith("(0 ms) late then")
     assert waves.of_the_peak([], SPEED, {}, {}) == ""
 
 
