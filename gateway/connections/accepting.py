@@ -24,6 +24,7 @@ from gateway.connections.table import parse_address
 from gateway.connections.uuid7 import uuid7
 from gateway.errors import TokenError
 
+_NO_ADDRESS = IPv4Address(0)
 WEBSOCKET_SCOPES = frozenset({"location:write", "progress:read", "command:receive", "admin"})
 
 
@@ -38,7 +39,7 @@ class Accepting(asyncio.Protocol):
         self._refusal: Refusal | None = None
         self._proxied = not hub.proxy_protocol
         self._over = False
-        self._address: IPv4Address | IPv6Address = IPv4Address(0)
+        self._address: IPv4Address | IPv6Address = _NO_ADDRESS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         hub = self._hub
@@ -175,8 +176,6 @@ class Accepting(asyncio.Protocol):
 
     def _become_websocket(self, offer: Offer, identity: Identity, rest: bytes) -> None:
         hub, slot = self._hub, self._slot
-        answer, protocol = offer.accept()
-        self._transport.write(answer)
         self._leave_pending()
         table = hub.table
         forwarded = offer.forwarded_for
@@ -196,8 +195,8 @@ class Accepting(asyncio.Protocol):
         hub.opened += 1
         # The first ping comes at a phase of its own: after a mass reconnect they do not go out together.
         hub.set_deadline(slot, hub.chance.uniform(0, hub.settings.heartbeat_s))
-        inflated = Inflated(hub.max_message_bytes, protocol) if protocol is not None else None
-        connection.open(self._transport, inflated, rest)
+        inflated = None if offer.protocol is None else Inflated(hub.max_message_bytes, offer.protocol)
+        connection.open(self._transport, inflated, offer.answer, rest)
 
     def _hand_over(self, data: bytes) -> None:
         """Any other path is the HTTP API's, which reads the request anew."""

@@ -45,8 +45,8 @@ class Connection(Websocket):
         self.session = session
         self._in_flight = 0
 
-    def open(self, transport: asyncio.Transport, inflated: Inflated | None, rest: bytes) -> None:
-        """Take over from the handshake; `rest` are bytes that came glued to it."""
+    def open(self, transport: asyncio.Transport, inflated: Inflated | None, answer: bytes, rest: bytes) -> None:
+        """Take over from the handshake; `answer` ends it, `rest` are bytes that came glued to it."""
         self.transport = transport
         self._inflated = inflated
         outbound = self.hub.settings.outbound_max_bytes
@@ -54,7 +54,7 @@ class Connection(Websocket):
             transport.set_write_buffer_limits(outbound // 2)
         transport.set_protocol(self)
         self.hub.holders[self.slot] = self
-        self.session.opened(self)
+        self._send_first(answer, self.session.opened(self))
         if rest:
             self.data_received(rest)
 
@@ -85,16 +85,21 @@ class Connection(Websocket):
             return
         least_s = self.hub.device_class(self.profile.device_class).reconnect_after_s
         reconnect_after_ms = int((least_s + self.hub.chance.uniform(0, spread_s)) * 1000 / self.hub.hurry)
-        self.send(encode(Goaway(announced, reconnect_after_ms)))  # type: ignore[arg-type]
+        goaway = encode(Goaway(announced, reconnect_after_ms))  # type: ignore[arg-type]
+        waits = self._in_flight > 0 or announced == "token_expired"
+        if waits:
+            self.send(goaway)
+        elif self._flags & PAUSED_WRITE:
+            self._check_slow(len(goaway))
         if self._flags & CLOSING:
             return
         self._flags |= LEAVING
         self.hub.leaving += 1
         self.hub.causes[self.slot] = Cause(cause, code, label)
-        if self._in_flight or announced == "token_expired":
+        if waits:
             self.hub.set_deadline(self.slot, LEAVE_GRACE_S)
         else:
-            self._finish_leaving()
+            self._finish_leaving(goaway)
 
     def stay(self) -> None:
         """The reason to leave is gone: a new token came in time."""
@@ -104,7 +109,8 @@ class Connection(Websocket):
             del self.hub.causes[self.slot]
             self.hub.table.deadline_s[self.slot] = 0
 
-    def _finish_leaving(self) -> None:
+    def _finish_leaving(self, goaway: bytes | None = None) -> None:
+        """Close in the class's style; `goaway` None: it is out already."""
         cause = self.hub.causes[self.slot]
         style, _, code = self.hub.device_class(self.profile.device_class).close.partition(":")
         # A replaced device must learn that it is: after a reset it would come back and push out its successor.
@@ -115,10 +121,12 @@ class Connection(Websocket):
             if self._flags & RESETTING:
                 self.reset()
             else:
+                if goaway is not None:
+                    self.send(goaway)
                 self._pause(RESETTING)
                 self.hub.set_deadline(self.slot, self.hub.tick_s)
         else:
-            self.close(cause.code or int(code), cause.reason, cause.reason, cause.label)
+            self.close(cause.code or int(code), cause.reason, cause.reason, cause.label, last=goaway)
 
     def connection_lost(self, exc: Exception | None) -> None:
         hub = self.hub

@@ -25,17 +25,15 @@ class DeviceSession:
     def __init__(self, pipeline: LocationPipeline) -> None:
         self._pipeline = pipeline
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection) -> bytes:
         hub, slot = connection.hub, connection.slot
-        connection.send(
-            encode(
-                Welcome(
-                    connection=text_of(hub.table.id_high[slot], hub.table.id_low[slot]),
-                    time=hub.clock.time_ms(),
-                    heartbeat_s=hub.settings.heartbeat_s,
-                    max_message_bytes=hub.max_message_bytes,
-                    max_events=MAX_EVENTS,
-                )
+        return encode(
+            Welcome(
+                connection=text_of(hub.table.id_high[slot], hub.table.id_low[slot]),
+                time=hub.clock.time_ms(),
+                heartbeat_s=hub.settings.heartbeat_s,
+                max_message_bytes=hub.max_message_bytes,
+                max_events=MAX_EVENTS,
             )
         )
 

@@ -1,7 +1,7 @@
 """The frames nearly all traffic is made of, read and written directly (RFC 6455, 5.2).
 
-Everything else – fragments, large frames, extensions, errors, the closing handshake – is left to websockets' Sans-I/O
-layer (`inflated.py`), which stays the judge of what is correct.
+Everything else – fragments, large frames, extensions, errors, a close that the peer begins – is left to websockets'
+Sans-I/O layer (`inflated.py`), which stays the judge of what is correct.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ except ImportError:  # no compiled extension for this platform
 
 
 TEXT: Final = 0x1
+CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
 PING_FRAME: Final = b"\x89\x00"
 
 _FIN_TEXT = 0x81
+_FIN_CLOSE = 0x88
 _FIN_PING = 0x89
 _FIN_PONG = 0x8A
-_PLAIN = frozenset((_FIN_TEXT, _FIN_PING, _FIN_PONG))
+_PLAIN = frozenset((_FIN_TEXT, _FIN_CLOSE, _FIN_PING, _FIN_PONG))
 _MASKED = 0x80
 _SHORT = 125
 _MEDIUM = 126
@@ -37,7 +39,7 @@ _MAX_MEDIUM_BYTES = 0xFFFF
 
 
 class PlainFrame(NamedTuple):
-    """A whole text, ping or pong frame. `end` is the position after it."""
+    """A whole text, close, ping or pong frame. `end` is the position after it."""
 
     opcode: int
     payload: bytes
@@ -57,7 +59,7 @@ UNUSUAL: Final = Unusual()
 
 
 def read_plain_frame(data: bytes, position: int, max_bytes: int) -> PlainFrame | Incomplete | Unusual:
-    """Read one final, masked text, ping or pong frame of at most `max_bytes` (and 65,535) that begins at `position`.
+    """Read one final, masked text or control frame of at most `max_bytes` (and 65,535) that begins at `position`.
 
     Decides as soon as the header allows it, so that a peer's error is answered no later than the Sans-I/O layer would.
     """
@@ -92,6 +94,12 @@ def text_frame(payload: bytes) -> bytes:
 def pong_frame(payload: bytes) -> bytes:
     """RFC 6455, 5.5.3: "must have identical Application data as found in the message body of the Ping frame"."""
     return _frame(_FIN_PONG, payload)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """RFC 6455, 5.5.1; of `reason` as much as a control frame holds."""
+    text = reason.encode()[: _MAX_SHORT_BYTES - 2].decode(errors="ignore")
+    return _frame(_FIN_CLOSE, code.to_bytes(2, "big") + text.encode())
 
 
 def _frame(first: int, payload: bytes) -> bytes:

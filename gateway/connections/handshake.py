@@ -1,6 +1,7 @@
 """The opening handshake: from the bytes of a request to a websocket offer or a readable refusal (RFC 6455, 4.2).
 
-websockets' Sans-I/O layer reads the request and judges it; this file adds subprotocols, origins and where the token is.
+What nearly every request is, is read in plain_request.py; any other is judged by websockets' Sans-I/O layer. This file
+adds subprotocols, origins and where the token is.
 """
 
 from __future__ import annotations
@@ -8,10 +9,9 @@ from __future__ import annotations
 import http
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from websockets.datastructures import Headers, MultipleValuesError
 from websockets.exceptions import InvalidHeader
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.http11 import Request, Response
@@ -20,6 +20,7 @@ from websockets.typing import Subprotocol
 
 from gateway.connections.admission import Refusal
 from gateway.connections.inflated import release
+from gateway.connections.plain_request import read_plain_request
 
 MAX_REQUEST_BYTES = 16_384
 PATH = b"/ws"
@@ -78,30 +79,34 @@ class Policy:
     compression: bool = False
 
 
-class Offer:
-    """A valid websocket handshake that waits for its token to be verified."""
+class Headers(Protocol):
+    """The headers of a request, by name in any case."""
 
-    __slots__ = ("_protocol", "_response", "forwarded_for", "subprotocol", "token")
+    def get_all(self, name: str, /) -> list[str]: ...
 
-    def __init__(self, protocol: _Protocol, response: Response, request: Request) -> None:
-        self._protocol = protocol
-        self._response = response
-        self.forwarded_for = ",".join(request.headers.get_all("X-Forwarded-For"))
-        self.subprotocol: str = protocol.chosen or V1
-        self.token = _token(request.headers)
 
-    def accept(self) -> tuple[bytes, ServerProtocol | None]:
-        """The answer 101 and, when an extension was agreed, the protocol that has to be kept for it."""
-        self._protocol.send_response(self._response)
-        answer = b"".join(self._protocol.data_to_send())
-        if self._protocol.extensions:
-            return answer, self._protocol
-        release(self._protocol)
-        return answer, None
+class Offer(NamedTuple):
+    """A valid websocket handshake that waits for its token to be verified.
+
+    `token` None: there is none. `answer` is the whole 101. `protocol` is kept for an extension that was agreed; None:
+    none was.
+    """
+
+    token: str | None
+    subprotocol: str
+    forwarded_for: str
+    answer: bytes
+    protocol: ServerProtocol | None
+
+    @staticmethod
+    def of(headers: Headers, chosen: str | None, answer: bytes, protocol: ServerProtocol | None = None) -> Offer:
+        """The offer that these headers make."""
+        return Offer(_token(headers), chosen or V1, ",".join(headers.get_all("X-Forwarded-For")), answer, protocol)
 
     def decline(self) -> None:
         """The handshake is refused after all: free the protocol at once."""
-        release(self._protocol)
+        if self.protocol is not None:
+            release(self.protocol)
 
 
 def find_end(data: bytes | bytearray) -> int:
@@ -122,6 +127,15 @@ def is_websocket_path(head: bytes) -> bool:
 
 def read_offer(head: bytes, policy: Policy) -> Offer:
     """Judge exactly one request's head, and nothing behind it. Raises Rejected."""
+    request = read_plain_request(head)
+    if request is None or (policy.compression and request.get_all("Sec-WebSocket-Extensions")):
+        return _read_unusual(head, policy)
+    _check_origin(request, policy)
+    chosen = choose_subprotocol(request, policy.subprotocols)
+    return Offer.of(request, chosen, request.switching_protocols(chosen))
+
+
+def _read_unusual(head: bytes, policy: Policy) -> Offer:
     # Fed more than the head, the library's generator would swallow the start of a glued frame and parse frames of a
     # peer that nobody has authenticated.
     protocol = _Protocol(
@@ -129,25 +143,35 @@ def read_offer(head: bytes, policy: Policy) -> Offer:
         max_size=policy.max_message_bytes,
     )
     try:
-        return _read_offer(protocol, head, policy)
+        offer = _judge(protocol, head, policy)
     except Rejected:
         release(protocol)
         raise
+    if offer.protocol is None:
+        release(protocol)
+    return offer
 
 
-def _read_offer(protocol: _Protocol, head: bytes, policy: Policy) -> Offer:
+def _judge(protocol: _Protocol, head: bytes, policy: Policy) -> Offer:
     protocol.receive_data(head)
     request = next(iter(protocol.events_received()), None)
     if not isinstance(request, Request):
         raise _malformed(protocol)
-    origin = request.headers.get_all("Origin")
-    if origin and (len(origin) > 1 or origin[0] not in policy.allowed_origins):
-        raise Rejected(403, "origin", "this Origin is not in listen.allowed_origins")
-    protocol.chosen = Subprotocol(choose_subprotocol(request.headers, policy.subprotocols) or "") or None
+    _check_origin(request.headers, policy)
+    chosen = choose_subprotocol(request.headers, policy.subprotocols)
+    protocol.chosen = None if chosen is None else Subprotocol(chosen)
     response = protocol.accept(request)
     if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
         raise _judged(protocol, response)
-    return Offer(protocol, response, request)
+    protocol.send_response(response)
+    answer = b"".join(protocol.data_to_send())
+    return Offer.of(request.headers, chosen, answer, protocol if protocol.extensions else None)
+
+
+def _check_origin(headers: Headers, policy: Policy) -> None:
+    origin = headers.get_all("Origin")
+    if origin and (len(origin) > 1 or origin[0] not in policy.allowed_origins):
+        raise Rejected(403, "origin", "this Origin is not in listen.allowed_origins")
 
 
 def choose_subprotocol(headers: Headers, served: Sequence[str]) -> str | None:
@@ -168,12 +192,11 @@ def choose_subprotocol(headers: Headers, served: Sequence[str]) -> str | None:
 
 def _token(headers: Headers) -> str | None:
     """RFC 6750, 2.1, or for browsers, which cannot set headers, an offered subprotocol."""
-    try:
-        authorization = headers.get("Authorization")
-    except MultipleValuesError:
+    authorizations = headers.get_all("Authorization")
+    if len(authorizations) > 1:
         return None
-    if authorization is not None:
-        scheme, _, token = authorization.partition(" ")
+    if authorizations:
+        scheme, _, token = authorizations[0].partition(" ")
         return token.strip() if scheme.lower() == "bearer" else None
     for header in headers.get_all("Sec-WebSocket-Protocol"):
         for name in header.split(","):

@@ -37,7 +37,9 @@ _STALL_S = 1.0
 class Session(Protocol):
     """What a subprotocol does with its connections; one object serves all of them."""
 
-    def opened(self, connection: Connection) -> None: ...
+    def opened(self, connection: Connection) -> bytes | None:
+        """The first message it is sent; None: none. Nothing else may be sent here: the answer 101 is not out yet."""
+        ...
 
     def text(self, connection: Connection, payload: bytes) -> None: ...
 

@@ -6,6 +6,7 @@ Growing a column never moves a connection; the slot of one that ended is used ag
 from __future__ import annotations
 
 from array import array
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _V4_MAPPED = 0xFFFF << 32
@@ -84,6 +85,8 @@ class Table:
         return str(address.ipv4_mapped or address)
 
 
+# Behind a load balancer all peers have the addresses of its nodes.
+@lru_cache(1024)
 def parse_address(text: str) -> IPv4Address | IPv6Address:
     """An address of the socket layer, its scope cut off; 0.0.0.0 for a Unix socket's."""
     try:

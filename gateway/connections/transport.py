@@ -1,7 +1,7 @@
 """The websocket protocol of one connection: one small object on the event loop's transport, no task, timer or queue.
 
-What nearly every frame is, is read and written here (frames.py); for anything else the websocket inflates to the
-Sans-I/O layer (inflated.py) and deflates when that is dealt with.
+What nearly every frame is, is read and written here (frames.py), and so is the close that we begin; for anything else
+the websocket inflates to the Sans-I/O layer (inflated.py) and deflates when that is dealt with.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Final
 
 from gateway.connections import close_codes
 from gateway.connections.frames import (
+    CLOSE,
     INCOMPLETE,
     PING,
     PING_FRAME,
     TEXT,
     PlainFrame,
+    close_frame,
     pong_frame,
     read_plain_frame,
     text_frame,
@@ -34,6 +36,7 @@ RESETTING: Final = 4  # what was written has a moment to get out before the rese
 PAUSED_PRESSURE: Final = 8  # the pipeline is full
 PAUSED_RATE: Final = 16  # above bytes_per_s
 PAUSED_WRITE: Final = 32  # the peer does not read what we send
+ENDED: Final = 64  # the close frames of both sides were plain and are out: only the end of the transport is missing
 PAUSED: Final = PAUSED_PRESSURE | PAUSED_RATE | PAUSED_WRITE | RESETTING
 
 # FIN and pong, masked and without a payload; then the mask (RFC 6455, 5.2).
@@ -81,18 +84,26 @@ class Websocket(asyncio.Protocol):
             if self._inflated is not None:
                 position = self._read_inflated(self._inflated, data, position)
                 continue
+            if self._flags & ENDED:
+                return
             frame = read_plain_frame(data, position, hub.max_message_bytes)
             if isinstance(frame, PlainFrame):
-                position = frame.end
                 if frame.opcode == TEXT:
                     self._text(frame.payload)
                 elif frame.opcode == PING:
                     self.transport.write(pong_frame(frame.payload))
+                elif frame.opcode == CLOSE:
+                    if not self._flags & CLOSING:
+                        self._inflate()
+                        continue
+                    self._flags |= ENDED
+                    self._end_writing()
+                position = frame.end
             elif frame is INCOMPLETE:
                 self._buffer = data[position:] if position else data
                 return
             else:
-                self._inflated = Inflated(hub.max_message_bytes)
+                self._inflate()
 
     def _read_inflated(self, inflated: Inflated, data: bytes, position: int) -> int:
         end, message, whole = inflated.receive(data, position)
@@ -138,7 +149,7 @@ class Websocket(asyncio.Protocol):
     # Writing
 
     def send(self, payload: bytes) -> None:
-        """Send a text message. What is sent within one turn of the loop leaves in one system call."""
+        """Send a text message."""
         if self._flags & CLOSING:
             return
         if self._inflated is not None:
@@ -148,6 +159,15 @@ class Websocket(asyncio.Protocol):
             self.transport.write(text_frame(payload))
         if self._flags & PAUSED_WRITE:
             self._check_slow()
+
+    def _send_first(self, answer: bytes, payload: bytes | None) -> None:
+        """End the opening handshake; it and the first message leave in one system call."""
+        if payload is None or self._inflated is not None:
+            self.transport.write(answer)
+            if payload is not None:
+                self.send(payload)
+        else:
+            self.transport.write(answer + text_frame(payload))
 
     def ping(self) -> None:
         """Send an empty ping."""
@@ -159,8 +179,8 @@ class Websocket(asyncio.Protocol):
         else:
             self.transport.write(PING_FRAME)
 
-    def _check_slow(self) -> None:
-        if self.transport.get_write_buffer_size() > self.hub.settings.outbound_max_bytes:
+    def _check_slow(self, more_bytes: int = 0) -> None:
+        if self.transport.get_write_buffer_size() + more_bytes > self.hub.settings.outbound_max_bytes:
             self.fail(close_codes.SLOW_CONSUMER, "too much unsent data")
 
     def _flush(self, inflated: Inflated) -> None:
@@ -177,11 +197,14 @@ class Websocket(asyncio.Protocol):
             self._end_pause()
             self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)
         if ends:
-            # The peer reads our last frames and ends its side; a close() with unread bytes would reset them away.
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            else:
-                self.transport.close()
+            self._end_writing()
+
+    def _end_writing(self) -> None:
+        """The peer reads our last frames and ends its side; a close() with unread bytes would reset them away."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """The send buffer is above its mark: read no more, and give the peer one heartbeat to catch up."""
@@ -213,35 +236,48 @@ class Websocket(asyncio.Protocol):
 
     # Closing
 
-    def close(self, code: int, reason: str, cause: str, label: str = "") -> None:
-        """Begin the closing handshake; the connection ends when the peer answers, or after `close_timeout_s`."""
+    def close(self, code: int, reason: str, cause: str, label: str = "", *, last: bytes | None = None) -> None:
+        """Begin the closing handshake; the connection ends when the peer answers, or after `close_timeout_s`.
+
+        `last` is a message that leaves before it, in the same system call.
+        """
         if self._flags & CLOSING:
             return
         self._flags |= CLOSING
         self.hub.causes[self.slot] = Cause(cause, code, label)
-        inflated = self._inflate()
-        inflated.send_close(code, reason)
-        self._finish(inflated)
+        if self._inflated is not None:
+            if last is not None:
+                self._inflated.send_text(last)
+            self._inflated.send_close(code, reason)
+            self._flush(self._inflated)
+        else:
+            closing = close_frame(code, reason)
+            self.transport.write(closing if last is None else text_frame(last) + closing)
+        self._await_end()
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455, 7.1.7): the peer is at fault, nothing more from it is understood."""
         if self._flags & CLOSING:
             return
+        inflated = self._inflate()
         self._flags |= CLOSING
         self.hub.causes[self.slot] = Cause(close_codes.name_of(code), code)
-        inflated = self._inflate()
         inflated.fail(code, reason)
-        self._finish(inflated)
-
-    def _finish(self, inflated: Inflated) -> None:
-        """Our close frame goes out; the peer has its time to answer, and we have to read for that."""
         self._flush(inflated)
+        self._await_end()
+
+    def _await_end(self) -> None:
+        """Our close frame is written; the peer has its time to answer, and we have to read for that."""
         self._end_pause()
         self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)
 
     def _inflate(self) -> Inflated:
         if self._inflated is None:
             self._inflated = Inflated(self.hub.max_message_bytes)
+            if self._flags & CLOSING:
+                # It has to know that a close frame is out already, whichever that was.
+                self._inflated.send_close(close_codes.NORMAL, "")
+                self._inflated.output()
             if self._buffer is not None:
                 self._inflated.receive(self._buffer, 0)
                 self._buffer = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 
 def uuid7(time_ms: int, random_bits: int) -> tuple[int, int]:
     """The high and low half. `random_bits` holds at least 74 random bits."""
@@ -14,7 +12,8 @@ def uuid7(time_ms: int, random_bits: int) -> tuple[int, int]:
 
 def text_of(high: int, low: int) -> str:
     """The usual form with hyphens."""
-    return str(UUID(int=high << 64 | low))
+    text = f"{high << 64 | low:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def time_ms_of(high: int) -> int:

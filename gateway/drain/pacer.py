@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 
-TICK_S = 0.25
+TICK_S = 0.1
+# What the receivers take may be used a moment later, or a late tick would lose it.
+BURST_S = 0.25
 # A process that stood still makes up for two seconds at most, a tenth faster than it would go otherwise; the rest is
 # spread over what is left.
 CATCH_UP_S = 2.0
 _HURRY = 0.1
-# A tick that comes late does the work of so many.
-_LATE_TICKS = 2
+# A tick that comes late does the work of so many seconds.
+LATE_S = 0.5
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9
 
@@ -45,7 +47,7 @@ class Pacer:
         """
         elapsed_s = max(0.0, now_s - self._last_s)
         self._last_s = max(now_s, self._last_s)
-        self._room = min(self._room + bound_per_s * elapsed_s, max(1.0, bound_per_s * TICK_S))
+        self._room = min(self._room + bound_per_s * elapsed_s, max(1.0, bound_per_s * BURST_S))
         worked_s = self._worked_s(elapsed_s)
         left_s = self.deadline_s - now_s
         if left <= 0:
@@ -66,12 +68,11 @@ class Pacer:
     def _worked_s(self, elapsed_s: float) -> float:
         """Of so many seconds since the last tick, those whose work this one does."""
         before_s, self._elapsed_s = self._elapsed_s, elapsed_s
+        # Who is always late works for all the time that passes, or it would end with a rush.
+        worked_s = min(elapsed_s, max(LATE_S, before_s), CATCH_UP_S)
         if before_s < CATCH_UP_S <= elapsed_s:
             # Others may have stood still at the same time: no burst.
             worked_s = TICK_S
-        else:
-            # Who is always late works for all the time that passes, or it would end with a rush.
-            worked_s = min(elapsed_s, max(_LATE_TICKS * TICK_S, before_s), CATCH_UP_S)
         back_s = min(self._behind_s, _HURRY * worked_s)
         self._behind_s = min(self._behind_s - back_s + elapsed_s - worked_s, CATCH_UP_S)
         return worked_s + back_s
@@ -81,7 +82,7 @@ class Pacer:
         above = max(0, count - math.floor(self._room))
         self.overrun += above
         self._owed = max(0.0, self._owed - count)
-        self._room = max(0.0, self._room - count)
+        self._room -= count - above
         return above
 
 

@@ -25,7 +25,7 @@ class RecordedSession:
         self._count = 0
         self._open: dict[int, tuple[int, str]] = {}
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection) -> bytes | None:
         self._count += 1
         name = hashed(self._key, connection.profile.account.name, connection.device)
         self._open[connection.slot] = (self._count, name)
@@ -33,7 +33,7 @@ class RecordedSession:
         device_class = connection.profile.device_class
         known = device_class if device_class in connection.hub.classes else ""
         self._recording.put(Connected(self._recording.now_ms(), name, self._count, known))
-        self._inner.opened(connection)
+        return self._inner.opened(connection)
 
     def text(self, connection: Connection, payload: bytes) -> None:
         number, name = self._open[connection.slot]

@@ -129,7 +129,7 @@ class Bench:
         hub.registry.add(connection)
         hub.opened += 1
         hub.wheel.schedule(slot, hub.now_s)
-        connection.open(transport, inflated, rest)
+        connection.open(transport, inflated, b"", rest)
         return connection, transport
 
     def pass_time(self, seconds: float, step_s: float = 0.25) -> None:

@@ -97,7 +97,7 @@ def _subprotocol(*offered: str) -> str:
 def test_a_client_that_offers_none_gets_v1() -> None:
     offer = read_offer(request(), POLICY)
     assert offer.subprotocol == V1
-    answer, _ = offer.accept()
+    answer = offer.answer
     assert "sec-websocket-protocol" not in read_answer(answer).headers
 
 
@@ -130,7 +130,7 @@ def test_the_token_in_a_header() -> None:
 def test_the_token_in_a_subprotocol_is_never_in_the_answer() -> None:
     offer = read_offer(request(protocols=[f"heiwa.bearer.{SECRET}", V1]), POLICY)
     assert offer.token == SECRET
-    answer, _ = offer.accept()
+    answer = offer.answer
     assert read_answer(answer).headers["sec-websocket-protocol"] == V1
     assert SECRET.encode() not in answer
 
@@ -251,7 +251,7 @@ def test_a_refusal_is_a_whole_problem() -> None:
 def test_compression(compression: bool, agreed: bool) -> None:
     policy = Policy((V1,), frozenset(), 1000, compression)
     offer = read_offer(request(headers=[("Sec-WebSocket-Extensions", "permessage-deflate")]), policy)
-    answer, protocol = offer.accept()
+    answer, protocol = offer.answer, offer.protocol
     assert ("sec-websocket-extensions" in read_answer(answer).headers) is agreed
     assert (protocol is not None) is agreed
 

@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.drain.pacer import CATCH_UP_S, NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
+from gateway.drain.pacer import BURST_S, CATCH_UP_S, LATE_S, NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
 from gateway.drain.plan import play
 
 
@@ -32,7 +32,8 @@ def run(connections: int, window_s: float, bound: float = NO_BOUND_PER_S, tick_s
 
 
 def per_second(counts: list[int]) -> list[int]:
-    return [sum(counts[start : start + 4]) for start in range(0, len(counts), 4)]
+    ticks = round(1 / TICK_S)
+    return [sum(counts[start : start + ticks]) for start in range(0, len(counts), ticks)]
 
 
 def test_ten_thousand_over_ten_minutes_are_even() -> None:
@@ -62,7 +63,7 @@ def test_a_stall_is_made_up_for_gently() -> None:
     seconds = []
     for _ in range(30):
         before = left
-        for _ in range(4):
+        for _ in range(round(1 / TICK_S)):
             left -= close(pacer, now_s, left, NO_BOUND_PER_S)
             now_s += TICK_S
         seconds.append(before - left)
@@ -91,13 +92,13 @@ def test_who_is_always_late_does_not_end_with_a_rush() -> None:
 
 
 def test_every_second_tick_late_is_no_rush_either() -> None:
-    pacer, left, now_s, ticks = Pacer(0, 300), 6000, 0.0, 0
+    pacer, left, now_s = Pacer(0, 300), 6000, 0.0
     while left:
-        now_s += 0.6 if ticks % 2 else TICK_S
-        ticks += 1
-        count = close(pacer, now_s, left, NO_BOUND_PER_S)
-        left -= count
-        assert count <= 1.2 * 20 * 0.6
+        before = left
+        for wait_s in (TICK_S, 1.1 * LATE_S):
+            now_s += wait_s
+            left -= close(pacer, now_s, left, NO_BOUND_PER_S)
+        assert before - left <= 1.1 * 20 * (TICK_S + 1.1 * LATE_S)
 
 
 def test_the_bound_holds_while_the_deadline_allows_it() -> None:
@@ -164,11 +165,11 @@ def test_for_any_churn_stall_and_change_of_receivers(connections: int, window_s:
             assert count == left
         else:
             # However long it stood still, a tick does the work of two, or of the one before; never a burst.
-            most_s = 1.1 * min(max(2 * TICK_S, before_s), CATCH_UP_S)
+            most_s = 1.1 * min(max(LATE_S, before_s), CATCH_UP_S)
             assert count <= 1 + most_s * left / left_s
             if left <= bound * left_s:
                 # The deadline forces nothing.
-                assert count <= max(1.0, bound * TICK_S)
+                assert count <= max(1.0, bound * BURST_S)
                 assert pacer.overrun == overrun
         left -= count
         before_s, last_s = max(0.0, seen_s - last_s), max(last_s, seen_s)

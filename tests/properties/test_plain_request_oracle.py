@@ -1,0 +1,125 @@
+"""Requests read directly against websockets' Sans-I/O layer: the same offer, or the same refusal, for any bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from gateway.connections import handshake
+from gateway.connections.handshake import V1, Policy, Rejected, read_offer
+from gateway.connections.plain_request import read_plain_request
+from tests.support.wire import KEY, read_answer
+
+ORIGIN = "https://app.test"
+
+usual = st.fixed_dictionaries(
+    {
+        "Host": st.just("gateway.test"),
+        "Upgrade": st.sampled_from(["websocket", "WebSocket", "websocket, h2c", "h2c", ""]),
+        "Connection": st.sampled_from(["Upgrade", "keep-alive, Upgrade", "upgrade,close", "close", "a b", ""]),
+        "Sec-WebSocket-Key": st.sampled_from([KEY, KEY, KEY[:-1], "AAAAAAAAAAAAAAAAAAAAAB==", "=" * 24, ""]),
+        "Sec-WebSocket-Version": st.sampled_from(["13", "13", "13", "8", "13, 8", ""]),
+    },
+    optional={
+        "Authorization": st.sampled_from(["Bearer a.b.c", "bearer  a.b.c ", "Basic x", "Bearer"]),
+        "Sec-WebSocket-Protocol": st.sampled_from(
+            [V1, f"x, {V1}", f"heiwa.bearer.a.b.c,{V1}", "x", "x y", f"{V1},", ","]
+        ),
+        "Sec-WebSocket-Extensions": st.sampled_from(["permessage-deflate", "permessage-deflate; x=1", "x", "@"]),
+        "Origin": st.sampled_from([ORIGIN, "https://evil.test"]),
+        "X-Forwarded-For": st.sampled_from(["192.0.2.1", "192.0.2.1, 198.51.100.7"]),
+        "Content-Length": st.sampled_from(["0", "1"]),
+        "Transfer-Encoding": st.just("chunked"),
+        "User-Agent": st.sampled_from(["ESP32 Websocket Client", "\tx\t", "\xe4", "x" * 4096]),
+    },
+)
+edits = st.lists(
+    st.tuples(
+        st.integers(0, 400),
+        st.integers(0, 3),
+        st.sampled_from([b"", b" ", b"\t", b"\r", b"\n", b":", b"\x00", b"\xff", b"a"]),
+    ),
+    max_size=2,
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """A request that may be usual, odd or broken, and ends where a head ends."""
+    lines = [f"{name}: {value}" for name, value in draw(usual).items()]
+    lines = draw(st.permutations(lines)) if draw(st.booleans()) else lines
+    lines += draw(st.lists(st.sampled_from(lines), max_size=1))
+    first = draw(st.sampled_from(["GET /ws HTTP/1.1", "GET /ws?a=b HTTP/1.1", "GET /ws HTTP/1.0", "POST /ws HTTP/1.1"]))
+    head = "\r\n".join([first, *lines]).encode("latin-1")
+    for position, cut, put in draw(edits):
+        head = head[:position] + put + head[position + cut :]
+    return head.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+def _read(reader: object, head: bytes, policy: Policy) -> object:
+    try:
+        offer = reader(head, policy)  # type: ignore[operator]
+    except Rejected as rejected:
+        return rejected.status, rejected.reason, rejected.detail, rejected.headers
+    answer = read_answer(offer.answer)
+    # RFC 9110, 6.6.1: an answer of 1xx may have a date and need not.
+    answer.headers.pop("date", None)
+    return offer.token, offer.subprotocol, offer.forwarded_for, answer, offer.protocol is None
+
+
+@settings(max_examples=600)
+@given(requests(), st.booleans())
+def test_the_same_offer_or_the_same_refusal(head: bytes, compression: bool) -> None:
+    policy = Policy((V1,), frozenset({ORIGIN}), 1000, compression)
+    event("plain" if read_plain_request(head) else "left to the library")
+    assert _read(read_offer, head, policy) == _read(handshake._read_unusual, head, policy)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        # What clients really send: websockets, a browser, ESP-IDF, Node's ws behind a load balancer.
+        [
+            "Host: h",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {KEY}",
+            "Sec-WebSocket-Version: 13",
+        ],
+        [
+            "Host: h",
+            "Connection: keep-alive, Upgrade",
+            "Pragma: no-cache",
+            "Upgrade: websocket",
+            "Origin: https://app.test",
+            "Sec-WebSocket-Version: 13",
+            "Accept-Encoding: gzip, deflate, br",
+            f"Sec-WebSocket-Key: {KEY}",
+            "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+            f"Sec-WebSocket-Protocol: {V1}, heiwa.bearer.a.b.c",
+        ],
+        [
+            "User-Agent: ESP32 Websocket Client",
+            "Host: h:443",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {KEY}",
+        ],
+        [
+            "X-Forwarded-For: 192.0.2.1",
+            "X-Forwarded-Proto: https",
+            "Host: h",
+            "sec-websocket-version: 13",
+            f"sec-websocket-key: {KEY}",
+            "connection: upgrade",
+            "upgrade: websocket",
+        ],
+    ],
+)
+def test_what_clients_really_send_is_read_directly(lines: list[str]) -> None:
+    head = "\r\n".join(["GET /ws HTTP/1.1", *lines, "", ""]).encode()
+    assert read_plain_request(head) is not None
+    policy = Policy((V1,), frozenset({ORIGIN}), 1000)
+    assert _read(read_offer, head, policy) == _read(handshake._read_unusual, head, policy)
