@@ -28,6 +28,7 @@ class FakeTransport(asyncio.Transport):
         self.socket = FakeSocket()
         self.address = address
         self.written = bytearray()
+        self.writes = 0
         self.unsent = 0
         self.reading = True
         self.ended = False
@@ -57,6 +58,7 @@ class FakeTransport(asyncio.Transport):
         if self.closing:
             return
         self.written += data
+        self.writes += 1
         if not self._taking:
             self.unsent += len(data)
             if self.unsent > self._high and not self._writing_paused:
@@ -68,6 +70,7 @@ class FakeTransport(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
+        assert not self.ended, "a second write_eof"
         self.ended = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:

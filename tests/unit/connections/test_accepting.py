@@ -7,7 +7,8 @@ import dataclasses
 
 import pytest
 
-from tests.support.bench import ECHO, Bench, FakeAuthenticator, device
+from gateway.connections.connection import Connection
+from tests.support.bench import ECHO, Bench, FakeAuthenticator, Recording, device
 from tests.support.fake_transport import FakeTransport
 from tests.support.wire import (
     CLOSE,
@@ -46,6 +47,16 @@ def test_a_handshake_in_single_bytes() -> None:
     assert bench.session.messages == [b"hello"]
     assert bench.hub.admission.pending == 0
     assert bench.hub.admission.open == 1
+
+
+def test_the_answer_and_the_first_message_leave_in_one_write() -> None:
+    class Greeting(Recording):
+        def opened(self, connection: Connection) -> bytes:
+            return b"welcome"
+
+    transport, answer = _ask(Bench(session=Greeting()))
+    assert [frame.payload for frame in server_frames(answer.rest)] == [b"welcome"]
+    assert transport.writes == 1
 
 
 def test_a_close_glued_to_the_request_ends_the_connection() -> None:

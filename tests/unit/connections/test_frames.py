@@ -13,6 +13,7 @@ from gateway.connections.frames import (
     UNUSUAL,
     FrameEnd,
     PlainFrame,
+    close_frame,
     pong_frame,
     read_plain_frame,
     text_frame,
@@ -81,6 +82,20 @@ def test_masking_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(range(256)) * 4
     for size in (0, 1, 3, 4, 5, 1000):
         assert slow(data[:size], b"\x01\x02\xfe\xff") == frames.apply_mask(data[:size], b"\x01\x02\xfe\xff")
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"), [("", b""), ("x" * 123, b"x" * 123), ("x" * 200, b"x" * 123), ("é" * 62, "é".encode() * 61)]
+)
+def test_a_close_frame_holds_what_a_control_frame_may(reason: str, expected: bytes) -> None:
+    (frame,) = server_frames(close_frame(1012, reason))
+    assert (frame.opcode, frame.close_code, frame.payload[2:]) == (CLOSE, 1012, expected)
+
+
+def test_a_close_is_read_whole() -> None:
+    data = client_frame(CLOSE, b"\x03\xf4bye")
+    assert all(read_plain_frame(data[:cut], 0, MAX) is INCOMPLETE for cut in range(len(data)))
+    assert read_plain_frame(data, 0, MAX) == (CLOSE, b"\x03\xf4bye", len(data))
 
 
 ALL_KINDS = [

@@ -149,6 +149,42 @@ def test_a_close_in_the_middle_of_a_plain_frame() -> None:
     assert transport.ended
 
 
+def test_nothing_counts_after_both_close_frames() -> None:
+    bench = Bench()
+    connection, transport = bench.open()
+    connection.close(1012, "", "drain")
+    transport.feed(client_frame(CLOSE, close_payload(1012)) + client_frame(PING, b"?") + HELLO)
+    transport.feed(client_frame(CLOSE, close_payload(1012)) + client_frame(TEXT, b"x", final=False))
+    assert [frame.opcode for frame in server_frames(transport.take())] == [CLOSE]
+    assert transport.ended
+    assert connection._inflated is None
+
+
+@pytest.mark.parametrize(
+    "frame", [client_frame(TEXT, b"x", final=False), client_frame(TEXT, b"x" * 300, length_bytes=8)]
+)
+def test_what_is_not_plain_after_our_close_is_left_to_the_sans_io_layer(frame: bytes) -> None:
+    bench = Bench()
+    connection, transport = bench.open()
+    connection.close(1012, "", "drain")
+    transport.feed(frame)
+    assert not transport.ended
+    transport.feed(client_frame(CLOSE, close_payload(1012)))
+    assert _codes(transport.take()) == [1012]
+    assert transport.ended
+    assert bench.session.messages == []
+    transport.finish()
+    assert bench.hub.disconnects == {("drain", 1012, Fault.PLAN): 1}
+
+
+def test_a_frame_against_the_protocol_after_our_close_ends_it() -> None:
+    connection, transport = Bench().open()
+    connection.close(1012, "", "drain")
+    transport.feed(client_frame(TEXT, b"x", mask=None))
+    assert _codes(transport.take()) == [1012]
+    assert transport.ended
+
+
 def test_sending_after_the_peer_ended_its_side() -> None:
     bench = Bench()
     connection, transport = bench.open()

@@ -35,6 +35,7 @@ def test_goaway_then_the_close() -> None:
     goaway, close = server_frames(transport.take())
     assert msgspec.json.decode(goaway.payload) == {"type": "goaway", "reason": "drain", "reconnect_after_ms": 0}
     assert close.close_code == 1012
+    assert transport.writes == 2, "the answer to the handshake, then both at once"
 
 
 def test_a_code_of_the_reason_comes_before_the_code_of_the_class() -> None:
