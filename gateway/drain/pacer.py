@@ -15,8 +15,10 @@ BURST_S = 0.25
 # spread over what is left.
 CATCH_UP_S = 2.0
 _HURRY = 0.1
-# A tick that comes late does the work of so many seconds.
-LATE_S = 0.5
+# A tick that comes late does the work of so many seconds, or of as many as ticks took lately; so much of that is
+# remembered from one tick to the next.
+LATE_S = 0.2
+REMEMBERED = 0.9
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9
 
@@ -35,7 +37,7 @@ class Pacer:
         self.rate_per_s = 0.0
         self.overrun = 0
         self._last_s = begin_s
-        self._elapsed_s = TICK_S
+        self._usual_s = TICK_S
         self._behind_s = 0.0
         self._owed = phase
         self._room = 0.0
@@ -67,10 +69,10 @@ class Pacer:
 
     def _worked_s(self, elapsed_s: float) -> float:
         """Of so many seconds since the last tick, those whose work this one does."""
-        before_s, self._elapsed_s = self._elapsed_s, elapsed_s
+        usual_s, self._usual_s = self._usual_s, max(elapsed_s, REMEMBERED * self._usual_s)
         # Who is always late works for all the time that passes, or it would end with a rush.
-        worked_s = min(elapsed_s, max(LATE_S, before_s), CATCH_UP_S)
-        if before_s < CATCH_UP_S <= elapsed_s:
+        worked_s = min(elapsed_s, max(LATE_S, usual_s), CATCH_UP_S)
+        if usual_s < CATCH_UP_S <= elapsed_s:
             # Others may have stood still at the same time: no burst.
             worked_s = TICK_S
         back_s = min(self._behind_s, _HURRY * worked_s)

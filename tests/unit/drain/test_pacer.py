@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.drain.pacer import BURST_S, CATCH_UP_S, LATE_S, NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
+from gateway.drain.pacer import BURST_S, CATCH_UP_S, LATE_S, NO_BOUND_PER_S, REMEMBERED, TICK_S, Pacer, bound_per_s
 from gateway.drain.plan import play
 
 
@@ -74,6 +74,21 @@ def test_a_stall_is_made_up_for_gently() -> None:
     assert made_up <= (CATCH_UP_S + 1) * even
 
 
+def test_a_tick_that_is_half_a_second_late_once_is_no_burst() -> None:
+    pacer, left, now_s = Pacer(0, 600), 60_000, 0.0
+    while now_s < 10:
+        now_s += TICK_S
+        left -= close(pacer, now_s, left, NO_BOUND_PER_S)
+    now_s += 0.5
+    late = close(pacer, now_s, left, NO_BOUND_PER_S)
+    assert late <= 1.1 * LATE_S * 100 + 1
+    left -= late
+    while now_s < 20:
+        now_s += TICK_S
+        left -= close(pacer, now_s, left, NO_BOUND_PER_S)
+    assert abs(60_000 - left - 100 * now_s) <= 5, "it is made up for"
+
+
 def test_late_ticks_do_not_lead_to_a_rush_at_the_end() -> None:
     chance = Random(5)
     pacer, left, now_s, closes = Pacer(0, 300), 30_000, 0.0, [0] * 302
@@ -95,10 +110,10 @@ def test_every_second_tick_late_is_no_rush_either() -> None:
     pacer, left, now_s = Pacer(0, 300), 6000, 0.0
     while left:
         before = left
-        for wait_s in (TICK_S, 1.1 * LATE_S):
+        for wait_s in (TICK_S, 0.6):
             now_s += wait_s
             left -= close(pacer, now_s, left, NO_BOUND_PER_S)
-        assert before - left <= 1.1 * 20 * (TICK_S + 1.1 * LATE_S)
+        assert before - left <= 1.15 * 20 * (TICK_S + 0.6)
 
 
 def test_the_bound_holds_while_the_deadline_allows_it() -> None:
@@ -152,7 +167,7 @@ steps = st.lists(
 @given(st.integers(0, 5000), st.floats(0, 700), steps)
 def test_for_any_churn_stall_and_change_of_receivers(connections: int, window_s: float, chances: list) -> None:
     pacer, left, now_s = Pacer(0, window_s), connections, 0.0
-    before_s, last_s = TICK_S, 0.0
+    usual_s, last_s = TICK_S, 0.0
     for wait_s, churn, bound, back in chances:
         now_s += wait_s
         left = max(0, left + churn)
@@ -164,15 +179,15 @@ def test_for_any_churn_stall_and_change_of_receivers(connections: int, window_s:
         if left_s <= 0:
             assert count == left
         else:
-            # However long it stood still, a tick does the work of two, or of the one before; never a burst.
-            most_s = 1.1 * min(max(LATE_S, before_s), CATCH_UP_S)
+            # However long it stood still, a tick does the work of two, or of what was usual lately; never a burst.
+            most_s = 1.1 * min(max(LATE_S, usual_s), CATCH_UP_S)
             assert count <= 1 + most_s * left / left_s
             if left <= bound * left_s:
                 # The deadline forces nothing.
                 assert count <= max(1.0, bound * BURST_S)
                 assert pacer.overrun == overrun
         left -= count
-        before_s, last_s = max(0.0, seen_s - last_s), max(last_s, seen_s)
+        usual_s, last_s = max(seen_s - last_s, REMEMBERED * usual_s), max(last_s, seen_s)
     end_s = max(window_s, now_s)
     while left:
         now_s += TICK_S
