@@ -129,13 +129,14 @@ def read_offer(head: bytes, policy: Policy) -> Offer:
     """Judge exactly one request's head, and nothing behind it. Raises Rejected."""
     request = read_plain_request(head)
     if request is None or (policy.compression and request.get_all("Sec-WebSocket-Extensions")):
-        return _read_unusual(head, policy)
+        return read_unusual_offer(head, policy)
     _check_origin(request, policy)
     chosen = choose_subprotocol(request, policy.subprotocols)
     return Offer.of(request, chosen, request.switching_protocols(chosen))
 
 
-def _read_unusual(head: bytes, policy: Policy) -> Offer:
+def read_unusual_offer(head: bytes, policy: Policy) -> Offer:
+    """The same by websockets' Sans-I/O layer, which can judge any head. Raises Rejected."""
     # Fed more than the head, the library's generator would swallow the start of a glued frame and parse frames of a
     # peer that nobody has authenticated.
     protocol = _Protocol(

@@ -13,10 +13,11 @@ import atheris
 
 # Before anything imports them, so that coverage of these packages guides the search.
 with atheris.instrument_imports(include=["gateway.connections", "websockets"]):
-    from gateway.connections.handshake import Policy, Rejected, find_end, read_offer
+    from gateway.connections.handshake import Policy, Rejected, find_end, read_offer, read_unusual_offer
     from gateway.connections.token import verify_hs256
     from gateway.errors import TokenError
     from tests.support.bench import ECHO, Bench
+    from tests.support.offers import outcome
     from tests.support.oracle import Oracle
     from tests.support.wire import CLOSE, client_frame, read_answer, request, server_frames
 
@@ -77,7 +78,7 @@ def _comparable(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def handshake(data: bytes) -> None:
-    """Nothing but Rejected is raised, everybody is answered once, and the token is in no answer."""
+    """Nothing but Rejected is raised, the library agrees, everybody is answered once, the token is in no answer."""
     provider = atheris.FuzzedDataProvider(data)
     head = bytearray(request(TOKEN, protocols=[ECHO, f"heiwa.bearer.{TOKEN}"]))
     for _ in range(provider.ConsumeIntInRange(0, 4)):
@@ -99,6 +100,8 @@ def handshake(data: bytes) -> None:
     if TOKEN.encode() in written:
         raise AssertionError(f"the token is in the answer: {written!r}")
     answer = read_answer(written)
+    if not 400 <= answer.status < 600:
+        raise AssertionError(f"refused with {answer.status}")
     if answer.rest or bench.session.events:
         raise AssertionError("more than an answer for a peer without a good token")
 
@@ -106,11 +109,13 @@ def handshake(data: bytes) -> None:
 def _judge(stream: bytes) -> None:
     try:
         end = find_end(stream)
-        if end:
-            read_offer(stream[:end], Policy((ECHO,), frozenset(), 1000, compression=True)).accept()
-    except Rejected as rejected:
-        if not 400 <= read_answer(rejected.response()).status < 600:
-            raise AssertionError(f"refused with {rejected.status}") from rejected
+    except Rejected:
+        return
+    for compression in (False, True) if end else ():
+        policy = Policy((ECHO,), frozenset(), 1000, compression)
+        ours = outcome(read_offer, stream[:end], policy)
+        if ours != (theirs := outcome(read_unusual_offer, stream[:end], policy)):
+            raise AssertionError(f"offer: {ours} instead of {theirs}")
 
 
 def token(data: bytes) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from gateway.connections import handshake
-from gateway.connections.handshake import V1, Policy, Rejected, read_offer
+from gateway.connections.handshake import V1, Policy, read_offer, read_unusual_offer
 from gateway.connections.plain_request import read_plain_request
-from tests.support.wire import KEY, read_answer
+from tests.support.offers import outcome
+from tests.support.wire import KEY
 
 ORIGIN = "https://app.test"
 
@@ -57,23 +57,12 @@ def requests(draw: st.DrawFn) -> bytes:
     return head.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
-def _read(reader: object, head: bytes, policy: Policy) -> object:
-    try:
-        offer = reader(head, policy)  # type: ignore[operator]
-    except Rejected as rejected:
-        return rejected.status, rejected.reason, rejected.detail, rejected.headers
-    answer = read_answer(offer.answer)
-    # RFC 9110, 6.6.1: an answer of 1xx may have a date and need not.
-    answer.headers.pop("date", None)
-    return offer.token, offer.subprotocol, offer.forwarded_for, answer, offer.protocol is None
-
-
 @settings(max_examples=600)
 @given(requests(), st.booleans())
 def test_the_same_offer_or_the_same_refusal(head: bytes, compression: bool) -> None:
     policy = Policy((V1,), frozenset({ORIGIN}), 1000, compression)
     event("plain" if read_plain_request(head) else "left to the library")
-    assert _read(read_offer, head, policy) == _read(handshake._read_unusual, head, policy)
+    assert outcome(read_offer, head, policy) == outcome(read_unusual_offer, head, policy)
 
 
 @pytest.mark.parametrize(
@@ -122,4 +111,4 @@ def test_what_clients_really_send_is_read_directly(lines: list[str]) -> None:
     head = "\r\n".join(["GET /ws HTTP/1.1", *lines, "", ""]).encode()
     assert read_plain_request(head) is not None
     policy = Policy((V1,), frozenset({ORIGIN}), 1000)
-    assert _read(read_offer, head, policy) == _read(handshake._read_unusual, head, policy)
+    assert outcome(read_offer, head, policy) == outcome(read_unusual_offer, head, policy)
