@@ -20,7 +20,9 @@ def test_a_reversal_in_the_middle_keeps_the_rest(tmp_path: Path) -> None:
     assert played.happened("registered again")
     states = played.states()
     assert (states["gateway-1.1"], states["gateway-1.2"]) == ("serving", "serving")
-    moved = played.figures["connects"] - DEVICES
+    connects = played.figures["connects"]
+    assert connects is not None
+    moved = connects - DEVICES
     assert 0 < moved < DEVICES
     assert played.figures["abnormal_close"] == 0
 
@@ -30,7 +32,9 @@ def test_without_receivers_the_drain_waits_and_then_goes_on(tmp_path: Path) -> N
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
     # Who was sent away before there was anyone to take him was refused, and came again.
-    assert played.figures["refused"] > 0
+    refused = played.figures["refused"]
+    assert refused is not None
+    assert refused > 0
     assert played.figures["abnormal_close"] == 0
 
 

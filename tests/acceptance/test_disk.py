@@ -63,7 +63,7 @@ def test_full_disk(small_disk: Path) -> None:
 
             def works_again() -> bool:
                 send(connection, location("after"))
-                return receive(connection)["type"] == "ack"
+                return bool(receive(connection)["type"] == "ack")
 
             eventually(works_again, 30, "it did not recover when there was room again")
             acked.add("after")

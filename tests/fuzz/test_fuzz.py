@@ -37,8 +37,8 @@ def test_fuzz(target: str, tmp_path: Path) -> None:
     corpus, artifacts = tmp_path / "corpus", tmp_path / "artifacts"
     corpus.mkdir()
     artifacts.mkdir()
-    for number, seed in enumerate(SEEDS[target]):
-        (corpus / str(number)).write_bytes(seed)
+    for number, example in enumerate(SEEDS[target]):
+        (corpus / str(number)).write_bytes(example)
     seed = int(os.environ.get("HEIWA_FUZZ_SEED") or random.randrange(1, 2**31))
     print(f"HEIWA_FUZZ_SEED={seed}")
     options = [f"-seed={seed}", f"-atheris_runs={RUNS}", f"-max_total_time={MAX_S}", "-max_len=1000", "-timeout=20"]

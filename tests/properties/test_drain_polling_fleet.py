@@ -256,8 +256,8 @@ def test_all_start_at_once_into_an_empty_bucket() -> None:
         await asyncio.sleep(HOUR_S)
         assert fleet.elb.throttled == throttled
         assert fleet.per_s(STEADY_S, STEADY_S + HOUR_S) <= 2.1
-        for task in running:
-            task.cancel()
+        for polling in running:
+            polling.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     run(scenario())

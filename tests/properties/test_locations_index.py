@@ -16,6 +16,7 @@ from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from gateway.locations.geo import BoundingBox, Circle, Polygons, Shape
 from gateway.locations.query import Found, Position, Query
+from gateway.ports import LocationIndex
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, MemoryIndex
 
 # Few values, so that they meet: ties of time, copies of ids, points on the rims of shapes.
@@ -109,14 +110,15 @@ def test_pages_are_the_whole_without_gaps_or_copies_while_events_arrive(
             device = query.device if not oldest_first else query.device or "d1"
             shape = None if oldest_first else query.shape
             whole = Query(shape, query.from_ms, query.to_ms, device, 1000)
-            method = (lambda store: store.track) if oldest_first else (lambda store: store.search)
-            before, _ = await method(oracle)("a", whole)
+
+            async def ask(store: LocationIndex, query: Query) -> tuple[list[Found], bool]:
+                return await (store.track("a", query) if oldest_first else store.search("a", query))
+
+            before, _ = await ask(oracle, whole)
             walked: list[Found] = []
             after, more, late = None, True, list(arriving)
             while more:
-                page, more = await method(index)(
-                    "a", Query(shape, query.from_ms, query.to_ms, device, query.limit, after)
-                )
+                page, more = await ask(index, Query(shape, query.from_ms, query.to_ms, device, query.limit, after))
                 assert len(page) <= query.limit
                 assert page or not more
                 walked += page
@@ -129,7 +131,7 @@ def test_pages_are_the_whole_without_gaps_or_copies_while_events_arrive(
             sign = 1 if oldest_first else -1
             keys = [(sign * one.time, one.device, one.id) for one in walked]
             assert keys == sorted(set(keys))
-            everything, _ = await method(oracle)("a", whole)
+            everything, _ = await ask(oracle, whole)
             assert [one for one in before if one not in walked] == []
             assert [one for one in walked if one not in everything] == []
             await index.close()

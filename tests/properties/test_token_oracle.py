@@ -9,6 +9,7 @@ from typing import Any
 import jwt
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jwt.types import FullOptions, Options
 
 from gateway.connections.token import check_claims, mint, verify_hs256
 from gateway.errors import TokenError
@@ -35,21 +36,21 @@ claim_sets = st.fixed_dictionaries(
 class FixedTime(jwt.PyJWT):
     """PyJWT with the clock of the test."""
 
-    def _validate_claims(self, payload: dict[str, Any], options: Any, **others: Any) -> None:
+    def _validate_claims(self, payload: dict[str, Any], options: FullOptions, *args: Any, **others: Any) -> None:
         exp, nbf = payload["exp"], payload.get("nbf", 0)
         if exp <= NOW_S - LEEWAY_S:
             raise jwt.ExpiredSignatureError
         if nbf > NOW_S + LEEWAY_S:
             raise jwt.ImmatureSignatureError
         super()._validate_claims(
-            payload, {**options, "verify_exp": False, "verify_nbf": False, "verify_iat": False}, **others
+            payload, {**options, "verify_exp": False, "verify_nbf": False, "verify_iat": False}, *args, **others
         )
 
 
 def _oracle(text: str, issuer: str, audience: str) -> dict[str, Any] | None:
-    options = {"verify_aud": bool(audience), "verify_jti": False}
+    options: Options = {"verify_aud": bool(audience), "verify_jti": False}
     try:
-        return FixedTime().decode(  # type: ignore[no-any-return]
+        return FixedTime().decode(
             text, SECRET, algorithms=["HS256"], issuer=issuer or None, audience=audience or None, options=options
         )
     except jwt.PyJWTError:

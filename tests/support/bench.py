@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from websockets.typing import Subprotocol
+
 from gateway.connections.accepting import Accepting
 from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub, Session
@@ -20,7 +22,7 @@ from gateway.settings.model import Settings
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
 
-ECHO = "heiwa.echo"
+ECHO = Subprotocol("heiwa.echo")
 NO_RATES = ("connections.messages_per_s=0", "connections.bytes_per_s=0")
 FOREVER_S = 2e9
 
@@ -61,9 +63,10 @@ class Recording:
     def messages(self) -> list[bytes]:
         return [event for event in self.events if isinstance(event, bytes)]
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection) -> bytes | None:
         self.events.append("opened")
         self.connections.append(connection)
+        return None
 
     def text(self, connection: Connection, payload: bytes) -> None:
         self.events.append(payload)

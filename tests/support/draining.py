@@ -8,7 +8,7 @@ from gateway.connections.connection import Connection
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import TargetState
 from gateway.drain.signals import Peers
-from gateway.drain.states import Signal
+from gateway.drain.states import Signal, State
 from tests.support.bench import Bench, device
 from tests.support.fake_transport import FakeTransport
 
@@ -30,9 +30,11 @@ class Fleet:
     def join(self, name: str, device_class: str = "") -> tuple[Connection, FakeTransport]:
         return self.bench.open(device(name, device_class=device_class))
 
-    def hear(self, signal: Signal | None, good_ago_s: float = 0.0) -> None:
+    def hear(self, signal: Signal | None, good_ago_s: float = 0.0) -> State:
+        """Where it stands then."""
         now_s = self.drainer.now_s()
         self.drainer.hear(signal, now_s, now_s - good_ago_s)
+        return self.drainer.state
 
     def pass_time(self, seconds: float, step_s: float = 0.25) -> list[int]:
         """Move the clock in ticks; how many left in each. Peers answer the close at once."""

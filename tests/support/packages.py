@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -27,7 +27,7 @@ def need(package: str, find: Callable[[], T | None]) -> T:
     return found
 
 
-def missing(why: str) -> None:
+def missing(why: str) -> NoReturn:
     """Skip the test, or fail it where nothing may be skipped."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{why} (with CI=true nothing is skipped)")

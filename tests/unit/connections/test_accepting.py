@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_without_an_http_api_other_paths_are_not_found() -> None:
     ("change", "reason"),
     [({"draining": True}, "draining"), ({"memory_low": True}, "memory"), ({"maximum": 0}, "connections")],
 )
-def test_a_refusal_at_accept_is_told_when_the_request_is_there(change: dict[str, int], reason: str) -> None:
+def test_a_refusal_at_accept_is_told_when_the_request_is_there(change: dict[str, Any], reason: str) -> None:
     bench = Bench()
     bench.hub.admission = dataclasses.replace(bench.hub.admission, **change)
     transport = bench.accept()

@@ -78,10 +78,11 @@ def test_masking_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "websockets.speedups", None)
     # A second copy of the module; the one in use stays as it is.
     slow = runpy.run_path(frames.__file__)["apply_mask"]
-    assert slow is not frames.apply_mask
+    fast = vars(frames)["apply_mask"]
+    assert slow is not fast
     data = bytes(range(256)) * 4
     for size in (0, 1, 3, 4, 5, 1000):
-        assert slow(data[:size], b"\x01\x02\xfe\xff") == frames.apply_mask(data[:size], b"\x01\x02\xfe\xff")
+        assert slow(data[:size], b"\x01\x02\xfe\xff") == fast(data[:size], b"\x01\x02\xfe\xff")
 
 
 @pytest.mark.parametrize(

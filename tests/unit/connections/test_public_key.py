@@ -62,7 +62,7 @@ def test_other_algorithms_and_none(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", KEYS)
 def test_another_key_of_the_same_kind(algorithm: str) -> None:
-    others = {
+    others: dict[str, Any] = {
         "ES256": ec.generate_private_key(ec.SECP256R1()),
         "RS256": rsa.generate_private_key(65_537, 2048),
         "EdDSA": ed25519.Ed25519PrivateKey.generate(),

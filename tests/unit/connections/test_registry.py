@@ -90,7 +90,7 @@ def test_profiles_are_shared_and_gone_with_the_last() -> None:
     for connection in bench.hub.registry.all():
         connection.transport.finish()  # type: ignore[attr-defined]
     bench.session.connections.clear()
-    connection = None
+    del connection
     gc.collect()
     assert len(bench.hub.registry._accounts) == len(bench.hub.registry._profiles) == 0
 

@@ -146,9 +146,8 @@ def test_signed_nonsense() -> None:
 
 
 def test_an_identity() -> None:
-    assert _identity(**{"class": "esp-idf"}) == Identity(
-        "acme", "dev-1", frozenset({"location:write"}), NOW_S + 3600, "esp-idf"
-    )
+    changes: dict[str, Any] = {"class": "esp-idf"}
+    assert _identity(**changes) == Identity("acme", "dev-1", frozenset({"location:write"}), NOW_S + 3600, "esp-idf")
 
 
 def test_defaults() -> None:
@@ -201,6 +200,7 @@ def test_issuer() -> None:
 def test_audience() -> None:
     assert _identity(aud="gateway", audience="gateway")
     assert _identity(aud=["other", "gateway"], audience="gateway")
+    changes: dict[str, Any]
     for changes in ({"aud": "gatewa"}, {"aud": "gateway2"}, {"aud": []}, {"aud": ["x"]}, {}):
         assert "aud" in _refused(audience="gateway", **changes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +24,7 @@ def test_it_serves_once_it_is_listed() -> None:
 
 def test_draining_spreads_the_closes_over_the_delay() -> None:
     fleet = Fleet(600)
-    fleet.hear(Signal.WITHDRAWN, good_ago_s=5)
-    assert fleet.drainer.state is State.DRAIN_PENDING
+    assert fleet.hear(Signal.WITHDRAWN, good_ago_s=5) is State.DRAIN_PENDING
     assert fleet.drainer.refusing
     # D − M − 1.2 P = 300 − 15 − 6.
     left = fleet.pass_time(279)
@@ -64,8 +65,7 @@ def test_returned_cancels_what_target_health_began() -> None:
     fleet = Fleet(100)
     fleet.hear(Signal.WITHDRAWN)
     fleet.pass_time(100)
-    fleet.hear(Signal.REGISTERED)
-    assert fleet.drainer.state is State.DRAINING
+    assert fleet.hear(Signal.REGISTERED) is State.DRAINING
     fleet.hear(Signal.RETURNED)
     assert fleet.drainer.state is State.SERVING
     remaining = fleet.drainer.remaining
@@ -94,8 +94,7 @@ def test_a_person_cancels_for_good_what_target_health_began() -> None:
     fleet = Fleet(100)
     fleet.hear(Signal.WITHDRAWN)
     fleet.drainer.cancel()
-    fleet.hear(Signal.WITHDRAWN, good_ago_s=10)
-    assert fleet.drainer.state is State.SERVING
+    assert fleet.hear(Signal.WITHDRAWN, good_ago_s=10) is State.SERVING
     fleet.hear(Signal.REGISTERED)
     fleet.hear(Signal.WITHDRAWN)
     assert fleet.drainer.state is State.DRAIN_PENDING
@@ -304,7 +303,9 @@ wishes = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(wishes)
-def test_whatever_is_asked_counts_stay_right(asked: list) -> None:
+def test_whatever_is_asked_counts_stay_right(
+    asked: list[Signal | Literal["order", "cancel", "join"] | float | None],
+) -> None:
     fleet = Fleet(20)
     for number, wish in enumerate(asked):
         before = fleet.drainer.state

@@ -165,7 +165,9 @@ steps = st.lists(
 
 @settings(max_examples=300)
 @given(st.integers(0, 5000), st.floats(0, 700), steps)
-def test_for_any_churn_stall_and_change_of_receivers(connections: int, window_s: float, chances: list) -> None:
+def test_for_any_churn_stall_and_change_of_receivers(
+    connections: int, window_s: float, chances: list[tuple[float, int, float, bool]]
+) -> None:
     pacer, left, now_s = Pacer(0, window_s), connections, 0.0
     usual_s, last_s = TICK_S, 0.0
     for wait_s, churn, bound, back in chances:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 
 from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, TargetState
@@ -157,17 +155,14 @@ async def test_an_unknown_delay_does_not_stop_the_polls() -> None:
 @pytest.mark.parametrize("kind", [kind for kind in PollErrorKind if kind is not PollErrorKind.DENIED])
 async def test_a_delay_that_was_not_told_is_asked_for_again(kind: PollErrorKind) -> None:
     world = World()
-    known, world.health.attributes = world.health.attributes, failing(kind)  # type: ignore[method-assign]
+
+    async def fail(group: str) -> GroupAttributes:
+        raise PollError(kind, "no")
+
+    known, world.health.attributes = world.health.attributes, fail  # type: ignore[method-assign]
     world.health.attributes_of = {GROUP: GroupAttributes(60)}
     assert await world.sees(TargetState.HEALTHY) is State.SERVING
     assert world.drainer.standing.delay_s == 300
     world.health.attributes = known  # type: ignore[method-assign]
     await world.sees(TargetState.HEALTHY)
     assert world.drainer.standing.delay_s == 60
-
-
-def failing(kind: PollErrorKind) -> Callable[[str], Awaitable[GroupAttributes]]:
-    async def fail(group: str) -> GroupAttributes:
-        raise PollError(kind, "no")
-
-    return fail

@@ -1,5 +1,7 @@
 """The stand-in's target groups change their states as Elastic Load Balancing's do."""
 
+from collections.abc import Callable
+
 import pytest
 
 from gateway.drain.health import TargetState
@@ -154,7 +156,11 @@ def test_an_unknown_group_is_an_error() -> None:
 
 def test_all_describe_calls_share_forty_tokens_and_ten_more_a_second() -> None:
     cloud = Cloud()
-    calls = [cloud.told, lambda: cloud.elb.describe_attributes(cloud.arn), cloud.elb.describe_groups]
+    calls: list[Callable[[], object]] = [
+        cloud.told,
+        lambda: cloud.elb.describe_attributes(cloud.arn),
+        cloud.elb.describe_groups,
+    ]
     for number in range(int(BUCKET_TOKENS)):
         calls[number % 3]()
     with pytest.raises(ElbError) as caught:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.connections.messages import decode_event, decode_locations
+from gateway.connections.messages import Nack, decode_event, decode_locations
 from gateway.device.gpx import Fix
 from gateway.locations.event import check
 from loadtest.events import Events, size_of_each
@@ -43,9 +43,10 @@ def test_stored_events_are_the_same_events(index: int, given_numbers: list[int])
 @given(indices, st.integers(1, 500), st.integers(0, 200_000))
 def test_a_message_is_as_long_as_it_is_to_be(index: int, count: int, size: int) -> None:
     events, each = WALKS, size_of_each(size, count)
+    bad: list[Nack] = []
     if count == 1:
         payload = events.location(index, 1, NOW_MS, each)
-        found, bad = [decode_event(payload)], []
+        found = [decode_event(payload)]
     else:
         payload = events.locations(index, [(number, NOW_MS, each) for number in range(1, count + 1)])
         found, bad = decode_locations(payload, NOW_MS)

@@ -33,7 +33,7 @@ def check(ledger: Ledger, model: Model) -> None:
     for slot in range(DEVICES):
         assert ledger.flying[slot] == len(model.of(slot, "flying"))
         assert ledger.stored[slot] == len(model.of(slot, "stored"))
-        numbers = []
+        numbers: list[int] = []
         for part in filter(None, ledger.acked_ranges(slot).split(",")):
             first, _, last = part.partition("-")
             numbers += range(int(first), int(last or first) + 1)

@@ -208,11 +208,11 @@ class World:
 
         self.population = Population(
             self.options,
-            self.server,
+            self.server,  # type: ignore[arg-type]
             sender,
             tally,
             lambda: self.now_s,
-            lambda *_, **__: None,  # type: ignore[arg-type]
+            lambda *_, **__: None,
         )
         self.ledger = self.population.sender.ledger
         self.tally = tally

@@ -206,7 +206,7 @@ async def test_while_the_index_fails_it_is_left_alone_for_a_second(parts: Parts)
         raise StoreError("gone")
 
     parts.index.answer = failing
-    parts.spool.oldest = never  # type: ignore[assignment]
+    parts.spool.oldest = never  # type: ignore[method-assign]
     await parts.pipeline.start()
     for number in range(3):
         parts.submit(str(number))

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters import recording_file
 from gateway.adapters.recording_file import RecordingFile
 from gateway.errors import SettingsError
 from gateway.recording.format import Dropped, Line, Said, read
@@ -42,7 +41,7 @@ class Disk:
         self.awaited = b""
         self.room = 10**9
         self._write: Write = os.write
-        monkeypatch.setattr(recording_file.os, "write", self.write)
+        monkeypatch.setattr(os, "write", self.write)
 
     def write(self, descriptor: int, data: bytes) -> int:
         self.tried.set()
