@@ -34,7 +34,7 @@ from loadtest.sample import Sample
 from loadtest.scenario import Action, Scenario
 
 FLEET_START_S = 60.0
-# smaps_rollup and the list of files walk all of a process: not each second.
+# smaps_rollup walks all of a process, which can map no memory meanwhile: not each second, and not during a deploy.
 WHOLE_EVERY_S = 20
 GATEWAYS_AT_ONCE = 4
 
@@ -199,6 +199,7 @@ class Conductor:
         await self._tell("connect")
         if not await self._wait(self._all_connected, scenario.connect.within_s):
             self._note(f"not all were connected within {scenario.connect.within_s:g} s")
+        await self._read_processes(whole=True)
         self._phase("measure")
         if self._options.recorded is not None or not scenario.events.none:
             await self._tell("send")
@@ -361,7 +362,7 @@ class Conductor:
             due_s += 1
             seconds += 1
             await asyncio.sleep(due_s - loop.time())
-            await self._read_processes(whole=seconds % WHOLE_EVERY_S == 0)
+            await self._read_processes(whole=self._rollout is None and seconds % WHOLE_EVERY_S == 0)
             self._record(machine.kernel())
             self._journal.flush()
             self._view.show(self._recorder, self._devices)

@@ -18,7 +18,7 @@ from gateway.errors import IllegalTransitionError, QueryError
 # A plan is played close by close: bounded, and in a thread, so that asking for one does not hold up the loop.
 MAX_TASKS = 64
 _MAX_CLOSES = 500_000
-_MAX_PLAYED_S = 100_000
+_MAX_PLAYED_S = 40_000
 
 
 async def status(call: Call) -> web.StreamResponse:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.connections import close_codes
 from gateway.connections.close_codes import Fault, fault_of
+from gateway.connections.frames import text_frame
 from gateway.connections.heartbeat import Due, judge
 from gateway.connections.hub import Cause, Hub, Session
 from gateway.connections.inflated import Inflated
@@ -90,7 +91,7 @@ class Connection(Websocket):
         if waits:
             self.send(goaway)
         elif self._flags & PAUSED_WRITE:
-            self._check_slow(len(goaway))
+            self._check_slow(len(text_frame(goaway)))
         if self._flags & CLOSING:
             return
         self._flags |= LEAVING

@@ -7,6 +7,7 @@ messages. Lives until the frame that asked for it is dealt with, or to the end o
 from __future__ import annotations
 
 import codecs
+import re
 from typing import NamedTuple
 
 from websockets.frames import Opcode
@@ -15,6 +16,9 @@ from websockets.server import ServerProtocol
 
 from gateway.connections.close_codes import ABNORMAL, INVALID_DATA, UNSUPPORTED_DATA
 from gateway.connections.frames import FrameEnd
+
+# Python's decoder waits for the rest of a surrogate, for those who allow them; UTF-8 has none (RFC 3629, 3).
+_HALF_SURROGATE = re.compile(rb"\xed[\xa0-\xbf]").match
 
 
 class Step(NamedTuple):
@@ -132,6 +136,9 @@ class Inflated:
             decoder.decode(payload, final)
         except UnicodeDecodeError as error:
             self._protocol.fail(INVALID_DATA, error.reason[:100])
+            return None
+        if _HALF_SURROGATE(decoder.getstate()[0]):
+            self._protocol.fail(INVALID_DATA, "surrogates are not allowed")
             return None
         if payload:
             self._fragments.append(payload)

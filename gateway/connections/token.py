@@ -45,6 +45,7 @@ _decode_header = msgspec.json.Decoder(Header).decode
 _decode_claims = msgspec.json.Decoder(Claims).decode
 _scopes: dict[str, frozenset[str]] = {}
 _MAX_SCOPES = 1024
+_USUAL_HEADER_CHARS = 256
 
 
 def mint(claims: Mapping[str, Any], secret: bytes) -> str:
@@ -55,11 +56,10 @@ def mint(claims: Mapping[str, Any], secret: bytes) -> str:
 
 def header_algorithm(token: str) -> str:
     """The `alg` a token names. Raises TokenError: not a token, or one with critical headers (RFC 7515, 4.1.11)."""
-    return _algorithm(token.partition(".")[0])
+    encoded = token.partition(".")[0]
+    return _usual_algorithm(encoded) if len(encoded) <= _USUAL_HEADER_CHARS else _algorithm(encoded)
 
 
-# An issuer writes the same header into all of its tokens.
-@lru_cache(64)
 def _algorithm(encoded: str) -> str:
     try:
         header = _decode_header(_decode(encoded.encode()))
@@ -68,6 +68,10 @@ def _algorithm(encoded: str) -> str:
     if header.crit:
         raise TokenError("the token has critical headers that are not understood")
     return header.alg
+
+
+# An issuer writes the same header into all of its tokens. What is kept may be anybody's: the signature comes later.
+_usual_algorithm = lru_cache(64)(_algorithm)
 
 
 def verify_hs256(token: str, secret: bytes) -> Claims:

@@ -40,6 +40,8 @@ _IDLE_S = 3600.0
 # At SIGTERM: for the last ones to answer their close, and for the disk to take the receipt.
 _CUT_S = 2.0
 _RECEIPT_S = 1.0
+# uvloop takes less than half a millisecond for "at once", and would do nothing else.
+_SHORTEST_TICK_S = 1e-3
 
 
 class Origin(StrEnum):
@@ -91,6 +93,7 @@ class Drainer:
 
     def __init__(self, settings: Drain, hub: Hub, clock: Clock, chance: Random, receipts: Receipts) -> None:
         self._settings = settings
+        self._tick_s = max(TICK_S / settings.speed, _SHORTEST_TICK_S)
         self._hub = hub
         self._clock = clock
         self._chance = chance
@@ -235,7 +238,7 @@ class Drainer:
             self._tick(leaving, now_s := self.now_s())
             if now_s >= leaving.pacer.deadline_s:
                 break
-            await asyncio.sleep(TICK_S / self._settings.speed)
+            await asyncio.sleep(self._tick_s)
         # The stores need the rest of the time before SIGKILL.
         leaving.leftover = await self._cut(min(self._hub.settings.close_timeout_s, _CUT_S))
         self.leftover += leaving.leftover
@@ -248,7 +251,7 @@ class Drainer:
         """Pace whatever drain there is, until cancelled."""
         while True:
             self.turn()
-            timeout_s = TICK_S / self._settings.speed if is_leaving(self.state) else _IDLE_S
+            timeout_s = self._tick_s if is_leaving(self.state) else _IDLE_S
             # Not wait_for: before Python 3.12 it may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):

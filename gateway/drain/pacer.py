@@ -15,10 +15,10 @@ BURST_S = 0.25
 # spread over what is left.
 CATCH_UP_S = 2.0
 _HURRY = 0.1
-# A tick that comes late does the work of so many seconds, or of as many as ticks took lately; so much of that is
-# remembered from one tick to the next.
+# A tick that comes late does the work of so many seconds, or of as many as ticks took on average over the last ones;
+# after a stall that of one tick: others may have stood still at the same time, and all of it at once would be a burst.
 LATE_S = 0.2
-REMEMBERED = 0.9
+LATELY_S = 5.0
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9
 
@@ -69,12 +69,11 @@ class Pacer:
 
     def _worked_s(self, elapsed_s: float) -> float:
         """Of so many seconds since the last tick, those whose work this one does."""
-        usual_s, self._usual_s = self._usual_s, max(elapsed_s, REMEMBERED * self._usual_s)
         # Who is always late works for all the time that passes, or it would end with a rush.
-        worked_s = min(elapsed_s, max(LATE_S, usual_s), CATCH_UP_S)
-        if usual_s < CATCH_UP_S <= elapsed_s:
-            # Others may have stood still at the same time: no burst.
+        worked_s = min(elapsed_s, max(LATE_S, self._usual_s))
+        if elapsed_s >= CATCH_UP_S > 2 * self._usual_s:
             worked_s = TICK_S
+        self._usual_s = usual_s(self._usual_s, elapsed_s)
         back_s = min(self._behind_s, _HURRY * worked_s)
         self._behind_s = min(self._behind_s - back_s + elapsed_s - worked_s, CATCH_UP_S)
         return worked_s + back_s
@@ -86,6 +85,12 @@ class Pacer:
         self._owed = max(0.0, self._owed - count)
         self._room -= count - above
         return above
+
+
+def usual_s(before_s: float, elapsed_s: float) -> float:
+    """How long ticks take lately, now that one took `elapsed_s`: a mean by time, in which a stall counts little."""
+    counted_s = min(elapsed_s, CATCH_UP_S)
+    return before_s + (counted_s - before_s) * counted_s / LATELY_S
 
 
 def bound_per_s(receivers: int, draining: int, handshakes_per_s: float) -> float:

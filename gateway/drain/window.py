@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.drain.pacer import TICK_S
 from gateway.drain.states import Signal
 
 # The target is gone already, or SIGTERM came in a drain: the balancer cuts what is left in about 8 s.
@@ -13,6 +12,8 @@ QUICK_S = 1.0
 BEFORE_KILL_S = 10.0
 # Of the delay, a poll may be late by its period and its jitter.
 _POLL_SHARE = 1.2
+# Those who are reset leave with the hub's tick, all of it at once.
+_LEAST_SPREAD_S = 0.25
 # Longer than that nobody is kept away, whatever receivers there are.
 _MOST_SPREAD_S = 120.0
 _LEAST_BOUND_PER_S = 1e-3
@@ -56,7 +57,7 @@ def spread_s(connections: int, window_s: float, bound_per_s: float) -> float:
     In a paced drain the closes are even already, and only those of one tick have to be told apart. What the receivers
     (`bound_per_s`) cannot take within the window has to come after it.
     """
-    return min(max(TICK_S, connections / max(bound_per_s, _LEAST_BOUND_PER_S) - window_s), _MOST_SPREAD_S)
+    return min(max(_LEAST_SPREAD_S, connections / max(bound_per_s, _LEAST_BOUND_PER_S) - window_s), _MOST_SPREAD_S)
 
 
 def stop_window_s(connections: int, stop_timeout_s: float, registered: bool | None) -> float:

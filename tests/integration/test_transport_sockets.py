@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 import ssl
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from gateway.settings.model import Listen
 from tests.support.bench import ECHO
 from tests.support.certificate import make_certificate
 from tests.support.sockets import Served, on_uvloop, served
-from tests.support.wire import CLOSE, PING, TEXT, client_frame, read_answer, request, server_frames
+from tests.support.wire import CLOSE, PING, TEXT, client_frame, close_payload, read_answer, request, server_frames
 
 HEADERS = {"Authorization": "Bearer good"}
 FULL_BYTES = 4_000_000
@@ -199,3 +201,41 @@ def test_echo_over_tls(tmp_path: Path) -> None:
             assert _the_only_end(there) == ("closed_by_peer", 1000)
 
     echo()
+
+
+def _close_after_the_server(port: int, trust: ssl.SSLContext) -> bytes:
+    """Open a websocket over TLS, answer the server's close frame, and read to an end that TLS vouches for."""
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        # Without a closing alert (RFC 8446, 6.1) the end would be an SSLEOFError.
+        trust.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False) as secured,
+    ):
+        secured.sendall(request("good", protocols=[ECHO]))
+        data = b""
+        while not data.endswith(close_payload(1012)):
+            data += (more := secured.recv(4096))
+            assert more, data
+        secured.sendall(client_frame(CLOSE, close_payload(1012)))
+        assert secured.recv(4096) == b""
+        secured.unwrap()
+        return read_answer(data).rest
+
+
+def test_a_close_of_ours_ends_cleanly_over_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = tls_context(Listen(tls_certificate_file=str(certificate), tls_key_file=str(key)))
+    trust = ssl.create_default_context(cafile=str(certificate))
+
+    @on_uvloop
+    async def close() -> None:
+        async with served(tls=context) as there:
+            client = asyncio.create_task(asyncio.to_thread(_close_after_the_server, there.port, trust))
+            await there.session.opened_now.wait()
+            there.session.connections[0].close(1012, "", "drain")
+            (closed,) = server_frames(await client)
+            assert closed.close_code == 1012
+            await there.session.closed_now.wait()
+            assert _the_only_end(there) == ("drain", 1012)
+
+    close()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

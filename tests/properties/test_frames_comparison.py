@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.properties.frame_streams import MAX_BYTES, closes, illegal, legal, streams
@@ -63,6 +63,7 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(streams, st.lists(st.integers(0, 400), max_size=8))
+@example([client_frame(TEXT, b"\xed\xa0", final=False)], [])
 @settings(max_examples=400, deadline=None)
 def test_any_stream_in_any_pieces(stream: list[bytes], cuts: list[int]) -> None:
     comparison = Comparison()

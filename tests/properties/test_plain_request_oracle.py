@@ -13,13 +13,27 @@ from tests.support.wire import KEY
 
 ORIGIN = "https://app.test"
 
+
+def mostly(good: list[str], *bad: str) -> st.SearchStrategy[str]:
+    """Five times in six a value that is right: a request with many values is hardly ever right otherwise."""
+    return st.integers(0, 5).flatmap(lambda chance: st.sampled_from(good if chance else list(bad)))
+
+
 usual = st.fixed_dictionaries(
     {
         "Host": st.just("gateway.test"),
-        "Upgrade": st.sampled_from(["websocket", "WebSocket", "websocket, h2c", "h2c", ""]),
-        "Connection": st.sampled_from(["Upgrade", "keep-alive, Upgrade", "upgrade,close", "close", "a b", ""]),
-        "Sec-WebSocket-Key": st.sampled_from([KEY, KEY, KEY[:-1], "AAAAAAAAAAAAAAAAAAAAAB==", "=" * 24, ""]),
-        "Sec-WebSocket-Version": st.sampled_from(["13", "13", "13", "8", "13, 8", ""]),
+        "Upgrade": mostly(["websocket", "WebSocket"], "websocket, h2c", "h2c", ""),
+        "Connection": mostly(
+            ["Upgrade", "keep-alive, Upgrade", "upgrade,close"],
+            "close",
+            "Upgrader",
+            "a b",
+            "a b, upgrade",
+            "upgrade,",
+            "",
+        ),
+        "Sec-WebSocket-Key": mostly([KEY], KEY[:-1], "AAAAAAAAAAAAAAAAAAAAAB==", "=" * 24, ""),
+        "Sec-WebSocket-Version": mostly(["13"], "8", "13, 8", ""),
     },
     optional={
         "Authorization": st.sampled_from(["Bearer a.b.c", "bearer  a.b.c ", "Basic x", "Bearer"]),
@@ -49,10 +63,10 @@ def requests(draw: st.DrawFn) -> bytes:
     """A request that may be usual, odd or broken, and ends where a head ends."""
     lines = [f"{name}: {value}" for name, value in draw(usual).items()]
     lines = draw(st.permutations(lines)) if draw(st.booleans()) else lines
-    lines += draw(st.lists(st.sampled_from(lines), max_size=1))
-    first = draw(st.sampled_from(["GET /ws HTTP/1.1", "GET /ws?a=b HTTP/1.1", "GET /ws HTTP/1.0", "POST /ws HTTP/1.1"]))
+    lines += draw(st.one_of(st.just([]), st.just([]), st.sampled_from(lines).map(lambda line: [line])))
+    first = draw(mostly(["GET /ws HTTP/1.1", "GET /ws?a=b HTTP/1.1"], "GET /ws HTTP/1.0", "POST /ws HTTP/1.1"))
     head = "\r\n".join([first, *lines]).encode("latin-1")
-    for position, cut, put in draw(edits):
+    for position, cut, put in draw(st.one_of(st.just([]), edits)):
         head = head[:position] + put + head[position + cut :]
     return head.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
@@ -112,3 +126,25 @@ def test_what_clients_really_send_is_read_directly(lines: list[str]) -> None:
     assert read_plain_request(head) is not None
     policy = Policy((V1,), frozenset({ORIGIN}), 1000)
     assert outcome(read_offer, head, policy) == outcome(read_unusual_offer, head, policy)
+
+
+def test_what_is_wrong_is_left_to_the_library() -> None:
+    good = ["Host: h", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {KEY}"]
+    good.append("Sec-WebSocket-Version: 13")
+    for number, wrong in (
+        (0, "Host : h"),
+        (0, "Transfer-Encoding: chunked"),
+        (0, "Content-Length: 0"),
+        (0, "Upgrade: websocket"),
+        (0, "Host: h\r\n folded"),
+        (1, "Upgrade: h2c"),
+        (2, "Connection: close"),
+        (2, "Connection: Upgrader"),
+        (2, "Connection: a b, upgrade"),
+        (3, f"Sec-WebSocket-Key: {KEY[:-1]}"),
+        (4, "Sec-WebSocket-Version: 8"),
+    ):
+        head = "\r\n".join(["GET /ws HTTP/1.1", *good[:number], wrong, *good[number + 1 :], "", ""]).encode()
+        assert read_plain_request(head) is None, wrong
+        policy = Policy((V1,), frozenset(), 1000)
+        assert outcome(read_offer, head, policy) == outcome(read_unusual_offer, head, policy)

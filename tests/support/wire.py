@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -72,6 +73,12 @@ def server_frames(data: bytes) -> list[Frame]:
         frames.append(Frame(first & 0xF, payload, bool(first & 0x80), first >> 4 & 7))
         position += length
     return frames
+
+
+def decompressed(frame: Frame) -> bytes:
+    """The first message of a server that compresses, in one frame (RFC 7692, 7.2.2)."""
+    assert frame.reserved == 4, "the frame is not compressed"
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(frame.payload + b"\x00\x00\xff\xff")
 
 
 def request(

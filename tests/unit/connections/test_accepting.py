@@ -18,6 +18,7 @@ from tests.support.wire import (
     Answer,
     client_frame,
     close_payload,
+    decompressed,
     read_answer,
     request,
     server_frames,
@@ -50,14 +51,27 @@ def test_a_handshake_in_single_bytes() -> None:
     assert bench.hub.admission.open == 1
 
 
-def test_the_answer_and_the_first_message_leave_in_one_write() -> None:
-    class Greeting(Recording):
-        def opened(self, connection: Connection) -> bytes:
-            return b"welcome"
+class Greeting(Recording):
+    """Says something first."""
 
+    def opened(self, connection: Connection) -> bytes:
+        return b"welcome"
+
+
+def test_the_answer_and_the_first_message_leave_in_one_write() -> None:
     transport, answer = _ask(Bench(session=Greeting()))
     assert [frame.payload for frame in server_frames(answer.rest)] == [b"welcome"]
     assert transport.writes == 1
+
+
+def test_the_answer_comes_before_a_first_message_that_is_compressed() -> None:
+    transport = Bench("connections.compression=true", session=Greeting()).accept()
+    offer = [("Sec-WebSocket-Extensions", "permessage-deflate")]
+    transport.feed(request("good", protocols=[ECHO], headers=offer))
+    answer = read_answer(transport.take())
+    assert answer.status == 101
+    assert answer.headers["sec-websocket-extensions"].startswith("permessage-deflate")
+    assert [decompressed(frame) for frame in server_frames(answer.rest)] == [b"welcome"]
 
 
 def test_a_close_glued_to_the_request_ends_the_connection() -> None:

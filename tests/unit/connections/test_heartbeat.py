@@ -52,7 +52,8 @@ def test_the_next_look_is_ahead_and_not_behind_anything_due(
     if due in (Due.NOTHING, Due.PING):
         for moment in (planned_s, deadline_s):
             assert not moment or next_s <= moment
-        assert next_s <= heard_s + 2 * beat_s
+        # Rounded, it may be a hair more.
+        assert next_s <= (heard_s + 2 * beat_s) * (1 + 1e-12)
 
 
 def test_a_ping_may_go_out_a_moment_early_instead_of_a_second_look() -> None:

@@ -14,6 +14,7 @@ from gateway.connections.token import (
     MAX_TOKEN_BYTES,
     Claims,
     check_claims,
+    header_algorithm,
     mint,
     read_claims,
     scopes_of,
@@ -226,6 +227,25 @@ def test_the_memory_of_scopes_is_bounded() -> None:
         scopes_of(f"scope-{number}")
     assert len(module._scopes) <= module._MAX_SCOPES
     assert scopes_of("scope-never-seen") == {"scope-never-seen"}
+
+
+def test_a_long_header_is_read_and_not_kept() -> None:
+    from gateway.connections import token as module
+
+    module._usual_algorithm.cache_clear()
+    for number in range(200):
+        forged = token(header={"alg": "HS256", "kid": f"{number}-" + "x" * 300})
+        assert header_algorithm(forged) == "HS256"
+    assert module._usual_algorithm.cache_info().currsize == 0
+
+
+def test_the_header_that_an_issuer_writes_is_read_once() -> None:
+    from gateway.connections import token as module
+
+    module._usual_algorithm.cache_clear()
+    for number in range(3):
+        assert header_algorithm(token(CLAIMS | {"sub": f"dev-{number}"})) == "HS256"
+    assert module._usual_algorithm.cache_info()[:2] == (2, 1)
 
 
 def test_admin_may_everything() -> None:

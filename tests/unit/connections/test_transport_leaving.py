@@ -6,15 +6,21 @@ import random
 
 import msgspec
 import pytest
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from gateway.connections.close_codes import Fault
 from gateway.connections.connection import Connection
+from gateway.connections.frames import text_frame
+from gateway.connections.inflated import Inflated
 from gateway.connections.lifetime import token_lead_s
+from gateway.connections.messages import Goaway, encode
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
 from tests.support.bench import Bench, device
 from tests.support.fake_transport import FakeTransport
-from tests.support.wire import CLOSE, TEXT, client_frame, close_payload, server_frames
+from tests.support.wire import CLOSE, TEXT, client_frame, close_payload, decompressed, server_frames
 
 
 def _types(transport: FakeTransport) -> list[object]:
@@ -34,6 +40,25 @@ def test_goaway_then_the_close() -> None:
     connection.leave("drain", "drain", spread_s=0)
     goaway, close = server_frames(transport.take())
     assert msgspec.json.decode(goaway.payload) == {"type": "goaway", "reason": "drain", "reconnect_after_ms": 0}
+    assert close.close_code == 1012
+    assert transport.writes == 2, "the answer to the handshake, then both at once"
+
+
+def test_goaway_then_the_close_in_the_middle_of_a_fragmented_message() -> None:
+    connection, transport = Bench().open()
+    transport.feed(client_frame(TEXT, b"a", final=False))
+    connection.leave("drain", "drain")
+    assert _types(transport) == ["goaway", 1012]
+    assert transport.writes == 2, "the answer to the handshake, then both at once"
+
+
+def test_goaway_then_the_close_where_messages_are_compressed() -> None:
+    protocol = ServerProtocol(state=State.OPEN, max_size=1000)
+    protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
+    connection, transport = Bench().open(inflated=Inflated(1000, protocol))
+    connection.leave("drain", "drain", spread_s=0)
+    goaway, close = server_frames(transport.take())
+    assert decompressed(goaway) == encode(Goaway("drain", 0))
     assert close.close_code == 1012
     assert transport.writes == 2, "the answer to the handshake, then both at once"
 
@@ -130,6 +155,39 @@ def test_a_slow_consumer_is_not_asked_to_leave() -> None:
     connection.send(b"x" * 1000)
     connection.leave("drain", "drain")
     assert [frame.close_code for frame in server_frames(transport.take()) if frame.opcode == CLOSE] == [4503]
+
+
+def _leave_unread(free_bytes: int) -> tuple[Bench, FakeTransport]:
+    """A reset is due, and the peer does not read; so many bytes are free yet of those that may be unsent."""
+    bench = Bench("device_classes.lorry.close=abort", "connections.outbound_max_bytes=1024")
+    connection, transport = bench.open(device(device_class="lorry"))
+    transport.stop_taking()
+    transport.write(b"x" * (1024 - free_bytes))
+    assert not transport.reading
+    transport.take()
+    connection.leave("drain", "drain", spread_s=0)
+    return bench, transport
+
+
+def test_a_goaway_whose_frame_is_one_byte_too_many_is_a_slow_consumers_fault() -> None:
+    payload = encode(Goaway("drain", 0))
+    bench, transport = _leave_unread(len(payload) + 1)
+    assert _types(transport) == [4503]
+    assert transport.reading, "its answer would not be seen"
+    assert bench.hub.leaving == 0
+    transport.finish()
+    assert bench.hub.disconnects == {("slow_consumer", 4503, Fault.PEER): 1}
+
+
+def test_a_goaway_whose_frame_just_fits_is_part_of_the_plan() -> None:
+    goaway = text_frame(encode(Goaway("drain", 0)))
+    bench, transport = _leave_unread(len(goaway))
+    assert transport.take() == goaway
+    assert bench.hub.leaving == 1
+    bench.pass_time(0.5)
+    assert transport.aborted
+    transport.finish()
+    assert bench.hub.disconnects == {("drain", 1006, Fault.PLAN): 1}
 
 
 def test_an_age_is_announced() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from itertools import pairwise
 from typing import Literal
 
 import pytest
@@ -14,6 +17,7 @@ from gateway.drain.signals import Peers
 from gateway.drain.states import Signal, State
 from gateway.errors import IllegalTransitionError
 from tests.support.draining import Fleet
+from tests.support.virtual_time import run
 
 
 def test_it_serves_once_it_is_listed() -> None:
@@ -242,6 +246,34 @@ def test_a_rehearsal_is_faster_and_everything_with_it() -> None:
     assert fleet.drainer.last is not None
     assert fleet.drainer.last.highest_per_s <= 4
     assert max(fleet.told_to_wait_ms()) < 100
+
+
+@pytest.mark.parametrize("by_sigterm", [False, True])
+def test_the_fastest_rehearsal_ticks_once_a_millisecond(by_sigterm: bool) -> None:
+    fleet = Fleet(100, "drain.speed=1000", "drain.stop_timeout_s=310")
+    drainer = fleet.drainer
+    looked_s: list[float] = []
+
+    def now_s() -> float:
+        looked_s.append(asyncio.get_running_loop().time())
+        return looked_s[-1] * 1000
+
+    async def registered() -> bool:
+        return True
+
+    async def drain() -> None:
+        drainer.now_s = now_s  # type: ignore[method-assign]
+        if not by_sigterm:
+            drainer.order(Origin.API, 300)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.25):
+                await (drainer.terminate(registered) if by_sigterm else drainer.run())
+
+    run(drain())
+    assert 0 < drainer.remaining < 50
+    pauses_s = [after - before for before, after in pairwise(sorted(set(looked_s)))]
+    assert len(pauses_s) > 200
+    assert min(pauses_s) == pytest.approx(1e-3)
 
 
 def test_a_cancelled_wish_does_not_make_it_deaf() -> None:

@@ -60,7 +60,14 @@ def test_at_sigterm(connections: int, stop_timeout_s: float, registered: bool | 
 
 @pytest.mark.parametrize(
     ("connections", "window_s", "bound_per_s", "expected"),
-    [(15_000, 300, 200, 0.1), (15_000, 5, 200, 70), (100, 5, 0, 120), (100, 5, 1e9, 0.1), (0, 5, 0, 0.1)],
+    [
+        (15_000, 300, 200, 0.25),
+        (15_000, 74.9, 200, 0.25),
+        (15_000, 5, 200, 70),
+        (100, 5, 0, 120),
+        (100, 5, 1e9, 0.25),
+        (0, 5, 0, 0.25),
+    ],
 )
 def test_those_whom_the_receivers_cannot_take_come_back_later(
     connections: int, window_s: float, bound_per_s: float, expected: float
