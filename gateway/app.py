@@ -28,7 +28,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
 from gateway.adapters.elbv2 import ElbTargetHealth, to_be_watched
-from gateway.adapters.machine import memory, raise_file_limit
+from gateway.adapters.machine import make_room_for_files, memory, raise_file_limit
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.adapters.recording_file import RecordingFile
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
@@ -208,6 +208,7 @@ class Gateway:
                 f"{maximum} connections and file_reserve {settings.connections.file_reserve} do not fit the limit of "
                 f"{limit} open files; raise the limit (ulimit -n, nofile) or lower the setting",
             )
+        make_room_for_files(maximum + settings.connections.file_reserve)
         authenticator = Authenticator(settings.auth, self._folder.path, self._clock)
         session: Session = DeviceSession(self.pipeline)
         if self._recording is not None:

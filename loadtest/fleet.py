@@ -24,6 +24,7 @@ from typing import Any
 
 import uvloop
 
+from gateway.adapters.machine import make_room_for_files
 from gateway.errors import HeiwaError, SettingsError
 from loadtest import fleet_options, replay, sample
 from loadtest.acked import AckedFile
@@ -330,6 +331,7 @@ def raise_file_limit(devices: int) -> None:
             f"one at most {max(0, hard - FILE_RESERVE)} and start more of them, or raise the limit (ulimit -Hn)",
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    make_room_for_files(devices + FILE_RESERVE)
 
 
 async def run(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -132,3 +133,11 @@ def test_settings_are_shown_with_their_origin(tmp_path: Path) -> None:
     line = next(line for line in done.stdout.splitlines() if "connections.heartbeat_s" in line)
     assert "7" in line
     assert "HEIWA_CONNECTIONS__HEARTBEAT_S" in line
+
+
+def test_there_is_room_for_all_connections_from_the_start(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", "connections.maximum=5000") as program:
+        status = Path(f"/proc/{program.process.pid}/status").read_text()
+        slots = int(re.findall(r"FDSize:\s+(\d+)", status)[0])
+        assert slots >= 5000
+        assert program.open_files() < 100
