@@ -8,6 +8,7 @@ there is a report of what was.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -356,13 +357,10 @@ class Conductor:
         return True
 
     async def _sample(self) -> None:
-        loop = asyncio.get_running_loop()
-        due_s, seconds = loop.time(), 0
-        while True:
-            due_s += 1
-            seconds += 1
-            await asyncio.sleep(due_s - loop.time())
-            await self._read_processes(whole=self._rollout is None and seconds % WHOLE_EVERY_S == 0)
+        began_s = time.monotonic()
+        for second in itertools.count(1):
+            await asyncio.sleep(began_s + second - time.monotonic())
+            await self._read_processes(whole=self._rollout is None and second % WHOLE_EVERY_S == 0)
             self._record(machine.kernel())
             self._journal.flush()
             self._view.show(self._recorder, self._devices)

@@ -18,7 +18,7 @@ _HURRY = 0.1
 # A tick that comes late does the work of so many seconds, or of as many as ticks took on average over the last ones;
 # after a stall that of one tick: others may have stood still at the same time, and all of it at once would be a burst.
 LATE_S = 0.2
-LATELY_S = 5.0
+LATELY_S = 4.0
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.connections import token as tokens
 from gateway.connections.identity import Identity
 from gateway.connections.token import (
     MAX_EXPIRY_S,
@@ -221,31 +222,25 @@ def test_scopes_are_shared_and_split_at_spaces() -> None:
 
 
 def test_the_memory_of_scopes_is_bounded() -> None:
-    from gateway.connections import token as module
-
-    for number in range(module._MAX_SCOPES + 100):
+    for number in range(tokens._MAX_SCOPES + 100):
         scopes_of(f"scope-{number}")
-    assert len(module._scopes) <= module._MAX_SCOPES
+    assert len(tokens._scopes) <= tokens._MAX_SCOPES
     assert scopes_of("scope-never-seen") == {"scope-never-seen"}
 
 
 def test_a_long_header_is_read_and_not_kept() -> None:
-    from gateway.connections import token as module
-
-    module._usual_algorithm.cache_clear()
+    tokens._usual_algorithm.cache_clear()
     for number in range(200):
         forged = token(header={"alg": "HS256", "kid": f"{number}-" + "x" * 300})
         assert header_algorithm(forged) == "HS256"
-    assert module._usual_algorithm.cache_info().currsize == 0
+    assert tokens._usual_algorithm.cache_info().currsize == 0
 
 
 def test_the_header_that_an_issuer_writes_is_read_once() -> None:
-    from gateway.connections import token as module
-
-    module._usual_algorithm.cache_clear()
+    tokens._usual_algorithm.cache_clear()
     for number in range(3):
         assert header_algorithm(token(CLAIMS | {"sub": f"dev-{number}"})) == "HS256"
-    assert module._usual_algorithm.cache_info()[:2] == (2, 1)
+    assert tokens._usual_algorithm.cache_info()[:2] == (2, 1)
 
 
 def test_admin_may_everything() -> None:

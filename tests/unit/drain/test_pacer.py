@@ -128,7 +128,7 @@ def test_late_ticks_do_not_lead_to_a_rush_at_the_end() -> None:
 def test_who_is_always_late_does_not_end_with_a_rush() -> None:
     for tick_s in (0.6, 1.2, 1.9):
         counts = run(6000, 300, tick_s=tick_s)
-        assert max(counts) <= math.ceil(1.15 * 20 * tick_s)
+        assert max(counts) <= math.ceil(1.1 * 20 * tick_s)
 
 
 def test_every_second_tick_late_is_no_rush_either() -> None:
