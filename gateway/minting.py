@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.connections.auth import local_key
-from gateway.connections.identity import MAX_NAME_BYTES, SCOPES
-from gateway.connections.token import MIN_SECRET_BYTES, mint
+from gateway.connections.identity import SCOPES, name_problem
+from gateway.connections.token import MIN_SECRET_BYTES, mint, scopes_of
 from gateway.errors import SettingsError
 from gateway.settings.model import Settings
 
@@ -38,8 +38,8 @@ class Minter:
             if not value:
                 raise SettingsError(option, "must not be empty")
         for option, value in (("--sub", subject), ("--account", account), ("--class", device_class)):
-            if len(value.encode()) > MAX_NAME_BYTES:
-                raise SettingsError(option, f"longer than {MAX_NAME_BYTES} bytes")
+            if problem := name_problem(value):
+                raise SettingsError(option, problem)
         _check_scope(scope)
         expires_s = int(now_s + ttl_s)
         claims: dict[str, object] = {
@@ -65,7 +65,7 @@ def duration_s(text: str, option: str) -> float:
 
 
 def _check_scope(scope: str) -> None:
-    unknown = sorted(set(scope.split()) - SCOPES)
+    unknown = sorted(scopes_of(scope) - SCOPES)
     if unknown:
         raise SettingsError("--scope", f"no such scope: {', '.join(unknown)}; known are {', '.join(sorted(SCOPES))}")
 

@@ -12,10 +12,11 @@ from aiohttp import web
 from gateway.api.context import Api
 from gateway.api.problem import Problem, bad_field, forbidden, unauthorized
 from gateway.connections.identity import Identity
+from gateway.connections.token import MAX_TOKEN_BYTES
+from gateway.decoding import decoder
 from gateway.errors import QueryError
 
 MAX_QUERY_BYTES = 4096
-MAX_TOKEN_BYTES = 8192
 BODY_TIMEOUT_S = 30.0
 T = TypeVar("T")
 
@@ -65,10 +66,10 @@ def answer(value: Any, status: int = 200) -> web.Response:
 def decode(payload: bytes, kind: type[T]) -> T:
     """A JSON body as `kind`. Raises Problem: 400 when it is no JSON, 422 naming the field when it is the wrong one."""
     try:
-        return msgspec.json.decode(payload, type=kind)
+        return decoder(kind)(payload)
     except msgspec.ValidationError as error:
         raise invalid(error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         raise bad_field("$", f"not JSON that can be read: {error}") from error
 
 

@@ -119,6 +119,7 @@ class Hub:
         largest = connections.max_message_bytes + _FRAME_OVERHEAD_BYTES
         self.bytes_burst_s = max(1.0, largest * self.byte_s)
         self.age_s = _range_s(connections.max_age_h)
+        self.leeway_s = settings.auth.leeway_s
         self.http: Callable[[], asyncio.Protocol] | None = None
         self.refused: OrderedDict[int, Accepting] = OrderedDict()
         self.causes: dict[int, Cause] = {}
@@ -159,6 +160,8 @@ class Hub:
         """Settle when this connection will be asked to leave: by its age, or before its token ends."""
         table, now_ms = self.table, self.clock.time_ms()
         life_s = (table.expires_ms[slot] - now_ms) / 1000
+        if life_s <= 0:  # accepted all the same: it holds for what is left of the leeway
+            life_s += self.leeway_s
         left_s = min(life_s - token_lead_s(table.id_low[slot], life_s), self._age_left_s(slot, now_ms))
         table.planned_s[slot] = self.now_s + max(0.0, left_s)
         self.wheel.schedule(slot, table.planned_s[slot])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 MAX_NAME_BYTES = 128
+# C0, DEL and C1. They draw on terminals and end lines of logs; stores cut names at U+0000.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 SCOPES = frozenset(
     {
@@ -38,3 +41,12 @@ class Identity(NamedTuple):
     def may(self, scope: str) -> bool:
         """Whether the token allows what `scope` stands for."""
         return scope in self.scopes or "admin" in self.scopes
+
+
+def name_problem(name: str) -> str:
+    """What is wrong with a device, account or class of this name; "" when nothing is."""
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME_BYTES} bytes"
+    if _CONTROL.search(name):
+        return "holds a control character"
+    return ""

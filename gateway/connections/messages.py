@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from gateway.decoding import decoder
 from gateway.locations.event import LocationEvent, check
 
 MAX_EVENTS = 500
@@ -97,13 +98,13 @@ class Error(Struct, tag="error", frozen=True, omit_defaults=True):
 
 
 encode = msgspec.json.Encoder().encode
-decode_typed = msgspec.json.Decoder(Typed).decode
-decode_event = msgspec.json.Decoder(LocationEvent).decode
-decode_auth = msgspec.json.Decoder(AuthMessage).decode
-decode_ping = msgspec.json.Decoder(PingMessage).decode
-_decode_locations = msgspec.json.Decoder(Locations).decode
-_decode_raw_locations = msgspec.json.Decoder(RawLocations).decode
-_decode_identified = msgspec.json.Decoder(Identified).decode
+decode_typed = decoder(Typed)
+decode_event = decoder(LocationEvent)
+decode_auth = decoder(AuthMessage)
+decode_ping = decoder(PingMessage)
+_decode_locations = decoder(Locations)
+_decode_raw_locations = decoder(RawLocations)
+_decode_identified = decoder(Identified)
 
 
 def decode_locations(payload: bytes, now_ms: int) -> tuple[list[LocationEvent], list[Nack]]:
@@ -131,7 +132,7 @@ def identified(payload: bytes) -> str | None:
     """The `id` of a message that could not be decoded; None when there is none that could be named."""
     try:
         return _decode_identified(payload).id
-    except msgspec.MsgspecError:
+    except msgspec.DecodeError:
         return None
 
 

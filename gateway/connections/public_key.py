@@ -33,7 +33,7 @@ def public_key_verifier(pem: bytes) -> Callable[[str], Claims]:
             payload = signatures.decode(token, key, algorithms=[algorithm])
         except jwt.InvalidSignatureError as error:
             raise TokenError("the token's signature does not match the key") from error
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, RecursionError) as error:
             raise TokenError("not a JWT") from error
         return read_claims(payload)
 

@@ -63,7 +63,7 @@ def interpret(payload: bytes, may_write_locations: bool, now_ms: int) -> Action:
         return handler(payload, may_write_locations, now_ms)
     except msgspec.ValidationError as error:
         return Invalid(_error("invalid", str(error), identified(payload)))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
         return Invalid(_error("malformed", f"not a JSON object: {error}"))
 
 

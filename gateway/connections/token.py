@@ -15,11 +15,12 @@ from typing import Any
 
 import msgspec
 
-from gateway.connections.identity import MAX_NAME_BYTES, Identity
+from gateway.connections.identity import Identity, name_problem
+from gateway.decoding import decoder
 from gateway.errors import TokenError
 
 MAX_TOKEN_BYTES = 8192
-MAX_EXPIRY_S = 253_402_300_799.0  # the end of the year 9999: later is never
+MAX_TIME_S = 253_402_300_799.0  # the end of the year 9999: a later time is one in milliseconds
 MIN_SECRET_BYTES = 32  # RFC 7518, 3.2: a key of the size of the hash output or larger
 
 
@@ -38,11 +39,11 @@ class Claims(msgspec.Struct, frozen=True):
 
 class Header(msgspec.Struct, frozen=True):
     alg: str
-    crit: list[str] | None = None
+    crit: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
-_decode_header = msgspec.json.Decoder(Header).decode
-_decode_claims = msgspec.json.Decoder(Claims).decode
+_decode_header = decoder(Header)
+_decode_claims = decoder(Claims)
 _scopes: dict[str, frozenset[str]] = {}
 _MAX_SCOPES = 1024
 _USUAL_HEADER_CHARS = 256
@@ -63,9 +64,10 @@ def header_algorithm(token: str) -> str:
 def _algorithm(encoded: str) -> str:
     try:
         header = _decode_header(_decode(encoded.encode()))
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, msgspec.DecodeError) as error:
         raise TokenError("not a JWT") from error
-    if header.crit:
+    # RFC 7515, 4.1.11: whoever does not understand one refuses the token, and an empty list is not allowed.
+    if header.crit is not msgspec.UNSET:
         raise TokenError("the token has critical headers that are not understood")
     return header.alg
 
@@ -97,7 +99,7 @@ def read_claims(payload: bytes) -> Claims:
     """Decode the claims of a token whose signature was verified. Raises TokenError naming the claim."""
     try:
         return _decode_claims(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise TokenError(f"bad claims: {error}") from error
 
 
@@ -106,6 +108,9 @@ def check_claims(claims: Claims, now_s: float, leeway_s: float, issuer: str, aud
 
     `issuer` and `audience` "" are not checked. Raises TokenError naming the claim.
     """
+    for name, moment_s in (("exp", claims.exp), ("nbf", claims.nbf)):
+        if moment_s is not None and moment_s > MAX_TIME_S:
+            raise TokenError(f"{name} lies beyond the year 9999: it counts seconds, not milliseconds")
     # `not (a < b)` and not `a >= b`: a claim that is NaN must not pass.
     if not now_s < claims.exp + leeway_s:
         raise TokenError("the token has expired")
@@ -116,19 +121,21 @@ def check_claims(claims: Claims, now_s: float, leeway_s: float, issuer: str, aud
     if audience and audience not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud or []):
         raise TokenError("the token's audience (aud) does not name this service")
     for name, value in (("sub", claims.sub), ("account", claims.account), ("class", claims.device_class)):
-        if len(value.encode()) > MAX_NAME_BYTES:
-            raise TokenError(f"{name} is longer than {MAX_NAME_BYTES} bytes")
+        if problem := name_problem(value):
+            raise TokenError(f"{name} {problem}")
     if not claims.sub or not claims.account:
         raise TokenError("sub and account must not be empty")
-    expires_s = min(claims.exp, MAX_EXPIRY_S)
-    return Identity(claims.account, claims.sub, scopes_of(claims.scope), expires_s, claims.device_class)
+    return Identity(claims.account, claims.sub, scopes_of(claims.scope), claims.exp, claims.device_class)
 
 
 def scopes_of(scope: str) -> frozenset[str]:
-    """The scopes of a space-separated list; equal lists share one object, which thousands of connections hold."""
+    """The scopes of a list; equal lists share one object, which thousands of connections hold.
+
+    Only U+0020 separates (RFC 6749, 3.3): what other spaces surround is one scope that nothing asks for.
+    """
     found = _scopes.get(scope)
     if found is None:
-        found = frozenset(scope.split())
+        found = frozenset(filter(None, scope.split(" ")))
         if len(_scopes) < _MAX_SCOPES:
             _scopes[scope] = found
     return found

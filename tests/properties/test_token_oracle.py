@@ -18,7 +18,8 @@ from tests.support.jwts import NOW_S, SECRET, token
 LEEWAY_S = 30
 _CANONICAL = re.compile(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*")
 
-names = st.text(min_size=1, max_size=20)
+# The gateway refuses names with control characters, which PyJWT does not look at.
+names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
 around_now = st.one_of(st.integers(-100, 100), st.sampled_from([-(10**9), 10**9])).map(lambda offset: NOW_S + offset)
 claim_sets = st.fixed_dictionaries(
     {"sub": names, "exp": around_now},

@@ -27,7 +27,7 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 
 
 TABLE: list[tuple[str, Layer]] = [
-    *_in("", "errors settings.model", Layer.CORE),
+    *_in("", "decoding errors settings.model", Layer.CORE),
     *_in("", "ports log", Layer.PORTS),
     *_in("", "telemetry", Layer.SERVICES),
     *_in("", "settings.load adapters.*", Layer.ADAPTERS),

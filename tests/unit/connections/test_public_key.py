@@ -93,6 +93,24 @@ def test_tampering(algorithm: str) -> None:
             verify(text)
 
 
+@pytest.mark.parametrize("depth", [200, 900, 1500])
+def test_a_deeply_nested_header(depth: int) -> None:
+    header = b'{"alg":"ES256","x":' + b"[" * depth + b"]" * depth + b"}"
+    with pytest.raises(TokenError):
+        public_key_verifier(_pem(KEYS["ES256"]))(f"{encode(header)}.e30.AAAA")
+
+
+def test_both_halves_of_the_curve_are_signatures() -> None:
+    """ECDSA gives s above and below half the order alike (RFC 7518, 3.4 asks for neither): issuers send both."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    verify, high = public_key_verifier(_pem(KEYS["ES256"])), 0
+    for _ in range(40):
+        text = jwt.encode(CLAIMS, KEYS["ES256"], "ES256")
+        high += int.from_bytes(jwt.utils.base64url_decode(text.rpartition(".")[2])[32:]) > order // 2
+        assert verify(text).sub == "dev-1"
+    assert 0 < high < 40
+
+
 def test_an_unencoded_payload() -> None:
     text = jwt.encode(CLAIMS, KEYS["ES256"], "ES256", headers={"crit": ["b64"], "b64": False})
     with pytest.raises(TokenError):

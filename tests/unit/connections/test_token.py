@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from gateway.connections import token as tokens
 from gateway.connections.identity import Identity
 from gateway.connections.token import (
-    MAX_EXPIRY_S,
+    MAX_TIME_S,
     MAX_TOKEN_BYTES,
     Claims,
     check_claims,
@@ -81,8 +82,32 @@ def test_a_malformed_header(header: Any) -> None:
     assert _unverified(token(header=header)) == "not a JWT"
 
 
-def test_critical_headers() -> None:
-    assert "critical" in _unverified(token(header={"alg": "HS256", "crit": ["b64"], "b64": False}))
+@pytest.mark.parametrize("listed", [["b64"], ["exp"], []])
+def test_critical_headers(listed: list[str]) -> None:
+    assert "critical" in _unverified(token(header={"alg": "HS256", "crit": listed, "b64": False}))
+
+
+@pytest.mark.parametrize("listed", [None, "b64", [5], {}])
+def test_critical_headers_that_are_no_list_of_names(listed: Any) -> None:
+    assert _unverified(token(header={"alg": "HS256", "crit": listed})) == "not a JWT"
+
+
+@pytest.mark.parametrize("depth", [900, 1500, 2900])
+@pytest.mark.parametrize("brackets", [(b"[", b"]"), (b'{"x":', b"}")])
+def test_a_deeply_nested_header(depth: int, brackets: tuple[bytes, bytes]) -> None:
+    inner = brackets[0] * depth + b"1" + brackets[1] * depth
+    text = token(header=b'{"alg":"HS256","x":' + inner + b"}")
+    with pytest.raises(TokenError) as caught:
+        verify_hs256(text + "x", SECRET)
+    assert str(caught.value) in {"not a JWT", "the token's signature does not match the key"} or "longer" in str(caught)
+
+
+@pytest.mark.parametrize("depth", [900, 1500])
+def test_deeply_nested_claims(depth: int) -> None:
+    nested = b"[" * depth + b"]" * depth
+    for payload in (b'{"sub":"d","exp":1,"x":' + nested + b"}", b'{"sub":' + nested + b"}", nested):
+        with contextlib.suppress(TokenError):
+            verify_hs256(token(payload), SECRET)
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "...", "a", "a.b", "a.b.c", "🦋.b.c", "=.=.="])
@@ -171,10 +196,15 @@ def test_expiry_with_leeway() -> None:
     assert "expired" in _refused(exp=-1e300)
 
 
-@pytest.mark.parametrize("exp", [NOW_S * 1000, 2**63, 1e300, 10**40])
-def test_an_expiry_far_ahead_is_bounded(exp: float) -> None:
-    assert _identity(exp=exp).expires_s == MAX_EXPIRY_S
-    assert int(MAX_EXPIRY_S * 1000) < 2**63, "fits the column"
+@pytest.mark.parametrize("moment", [NOW_S * 1000, MAX_TIME_S + 1, 2**63, 1e300, 10**40])
+def test_milliseconds_are_named(moment: float) -> None:
+    assert _refused(exp=moment) == "exp lies beyond the year 9999: it counts seconds, not milliseconds"
+    assert _refused(nbf=moment) == "nbf lies beyond the year 9999: it counts seconds, not milliseconds"
+
+
+def test_the_last_expiry() -> None:
+    assert _identity(exp=MAX_TIME_S).expires_s == MAX_TIME_S
+    assert int(MAX_TIME_S * 1000) < 2**63, "fits the column"
 
 
 def test_numbers_that_are_none() -> None:
@@ -213,6 +243,24 @@ def test_names() -> None:
         assert name in _refused(**{name: "é" * 65})
     for name in ("sub", "account"):
         assert name in _refused(**{name: ""})
+
+
+@pytest.mark.parametrize("name", ["sub", "account", "class"])
+@pytest.mark.parametrize("letter", [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))])
+def test_names_without_control_characters(name: str, letter: str) -> None:
+    for value in (f"lamp{letter}", f"{letter}lamp", f"la{letter}mp", letter):
+        assert _refused(**{name: value}) == f"{name} holds a control character"
+
+
+@pytest.mark.parametrize("letter", [" ", "~", "\u00a0", "é", "\u2028", "\ufeff", "🦋"])
+def test_names_with_what_is_no_control_character(letter: str) -> None:
+    assert _identity(sub=f"la{letter}mp").device == f"la{letter}mp"
+
+
+@pytest.mark.parametrize("space", ["\t", "\n", "\u00a0", "\u2003", "\u3000", "\x1f"])
+def test_only_a_space_separates_scopes(space: str) -> None:
+    assert not _identity(scope=f"admin{space}x").may("admin")
+    assert scopes_of(f"admin{space}x") == {f"admin{space}x"}
 
 
 def test_scopes_are_shared_and_split_at_spaces() -> None:

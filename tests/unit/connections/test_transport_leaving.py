@@ -202,6 +202,15 @@ def test_an_age_is_announced() -> None:
     assert _types(transport) == ["goaway", 1012]
 
 
+def test_a_token_shown_within_the_leeway_holds_for_the_rest_of_it() -> None:
+    bench = Bench("auth.leeway_s=30")
+    connection, _ = bench.open()
+    bench.hub.table.expires_ms[connection.slot] = bench.clock.time_ms() - 20_000
+    bench.hub.plan_end(connection.slot)
+    left_s = bench.hub.table.planned_s[connection.slot] - bench.hub.now_s
+    assert 8 <= left_s <= 10
+
+
 def _expiring(bench: Bench, after_s: float) -> tuple[Connection, FakeTransport]:
     connection, transport = bench.open()
     hub, slot = bench.hub, connection.slot

@@ -1,0 +1,52 @@
+"""JSON of a peer: one kind of error, whatever is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.decoding import decoder
+
+
+class Thing(msgspec.Struct):
+    name: str = ""
+
+
+read = decoder(Thing)
+
+
+def test_what_is_right() -> None:
+    assert read(b'{"name":"a","x":[1]}') == read('{"name":"a"}') == Thing("a")
+
+
+def test_another_shape_is_told_apart() -> None:
+    with pytest.raises(msgspec.ValidationError, match="name"):
+        read(b'{"name":1}')
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{",
+        b'{"name":"\xff"}',
+        b'{"x":"\xff","name":1',
+        b'{"name":"\\ud800"}',
+        b"[" * 100_000,
+        b'{"x":' + b"[" * 1500 + b"]" * 1500 + b"}",
+        b'{"x":' * 1500 + b"1" + b"}" * 1500,
+    ],
+)
+def test_what_cannot_be_read(payload: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        read(payload)
+
+
+@given(st.binary())
+def test_nothing_else_is_ever_raised(payload: bytes) -> None:
+    with contextlib.suppress(msgspec.DecodeError):
+        read(payload)
