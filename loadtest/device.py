@@ -154,7 +154,7 @@ class Device(asyncio.Protocol):
         self.state = REFUSED
         assert self.transport is not None
         self.transport.close()
-        self.owner.on_refused(self, status if status != 101 else 0, retry_after_s(header(head, b"retry-after")))
+        self.owner.on_refused(self, status if status != 101 else 0, retry_after_s(fields(head, b"retry-after")))
         return False
 
     def _frames(self, data: bytes) -> None:
@@ -226,13 +226,10 @@ def masked_frame(payload: bytes, first: int = 0x81) -> bytes:
     return b"%c\xff%b\0\0\0\0%b" % (first, length.to_bytes(8, "big"), payload)
 
 
-def header(head: bytes, name: bytes) -> str | None:
-    """The value of a header (`name` in small letters) in an answer's head; None when it is not there."""
-    for line in head.split(b"\r\n")[1:]:
-        found, _, value = line.partition(b":")
-        if found.strip().lower() == name:
-            return value.strip().decode("latin-1")
-    return None
+def fields(head: bytes, name: bytes) -> list[str]:
+    """The values of a header field (`name` in small letters) in an answer's head, in order."""
+    lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    return [value.strip().decode("latin-1") for found, _, value in lines if found.strip().lower() == name]
 
 
 def request(path: str, host: str, token: str, subprotocol: str) -> bytes:

@@ -9,7 +9,7 @@ from random import Random
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
 from gateway.device.latency import Latency
@@ -33,6 +33,13 @@ class _Refusal(msgspec.Struct):
 
     title: str = ""
     detail: str = ""
+
+
+class _Connect(connect):
+    """Takes a redirect for the refusal that it is: following it at once would be a try without a wait."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 class Device:
@@ -99,7 +106,7 @@ class Device:
     async def _connect_once(self) -> Return | Stop:
         self._observer.state("connecting")
         try:
-            connection = await connect(
+            connection = await _Connect(
                 self._plan.url,
                 subprotocols=[SUBPROTOCOL],
                 additional_headers={"Authorization": f"Bearer {self._token.text}"},
@@ -112,7 +119,7 @@ class Device:
             return Stop(f"not a websocket address: {error}")
         except InvalidStatus as error:
             return self._refused(error)
-        except (OSError, TimeoutError, InvalidHandshake) as error:
+        except (OSError, TimeoutError, WebSocketException) as error:
             return self._unreachable(error)
         async with connection:
             return await self._converse(connection)
@@ -132,33 +139,38 @@ class Device:
         return self._ended(end)
 
     def _ended(self, end: End) -> Return | Stop:
+        failures = self._failures
+        self._failures += 1
         mints = self._plan.mint is not None
         if end.goaway is not None:
-            leaving = after_goaway(end.goaway.reason, end.goaway.reconnect_after_ms, mints=mints)
-            if isinstance(leaving, Return):
-                self._observer.note(f"asked to leave ({end.goaway.reason}); back in {leaving.wait_s:.1f} s")
-            return leaving
-        action = after_close(end.code, end.reason, mints=mints, failures=self._failures, random=self._random)
-        self._failures += 1
-        if isinstance(action, Return):
+            asked = end.goaway
+            action = after_goaway(
+                asked.reason, asked.reconnect_after_ms, mints=mints, failures=failures, random=self._random
+            )
+            how = f"was to end ({asked.reason})"
+        else:
+            action = after_close(end.code, end.reason, mints=mints, failures=failures, random=self._random)
             how = f"closed with {end.code} {end.reason}".rstrip() if end.code else "broke"
+        if isinstance(action, Return):
             self._observer.note(f"the connection {how}; back in {action.wait_s:.1f} s")
         return action
 
     def _refused(self, error: InvalidStatus) -> Return | Stop:
         response = error.response
         self.record.answered = True
+        detail = _detail(response.body)
         action = after_refusal(
             response.status_code,
-            _detail(response.body),
-            retry_after_s(response.headers.get("Retry-After")),
+            detail,
+            retry_after_s(response.headers.get_all("Retry-After")),
             mints=self._plan.mint is not None,
             failures=self._failures,
             random=self._random,
         )
         self._failures += 1
         if isinstance(action, Return):
-            self._observer.note(f"refused with HTTP {response.status_code}; again in {action.wait_s:.1f} s")
+            said = f"HTTP {response.status_code}{f' ({detail})' if detail else ''}"
+            self._observer.note(f"refused with {said}; again in {action.wait_s:.1f} s")
         return action
 
     def _unreachable(self, error: Exception) -> Return | Stop:

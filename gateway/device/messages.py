@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.device.track import Leg
 from gateway.locations.event import LocationEvent
 
 
+# The largest wait that still is a number of floating point after any arithmetic here.
+Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]
+
+
 class Welcome(Struct, frozen=True, tag="welcome"):
+    """Limits below these would have the device give up events that any gateway takes."""
+
     connection: str = ""
-    max_message_bytes: int = 131_072
-    max_events: int = 500
+    max_message_bytes: Annotated[int, Meta(ge=512)] = 131_072
+    max_events: Annotated[int, Meta(ge=1)] = 500
 
 
 class Ack(Struct, frozen=True, tag="ack"):
@@ -26,14 +34,14 @@ class Nack(Struct, frozen=True, tag="nack"):
     ids: list[str]
     code: str = ""
     message: str = ""
-    retry_after_ms: int | None = None
+    retry_after_ms: Milliseconds | None = None
 
 
 class Goaway(Struct, frozen=True, tag="goaway"):
     """`reconnect_after_ms` counts from the disconnect."""
 
     reason: str = ""
-    reconnect_after_ms: int = 0
+    reconnect_after_ms: Milliseconds = 0
 
 
 class Authenticated(Struct, frozen=True, tag="authenticated"):
@@ -58,9 +66,10 @@ _encode = msgspec.json.Encoder().encode
 
 def decode(frame: str | bytes) -> Incoming | None:
     """A frame of the server; None for a type that a device does not need. Raises msgspec.DecodeError for nonsense."""
-    if _type.decode(frame).type not in _KNOWN:
-        return None
-    return _incoming.decode(frame)
+    try:
+        return _incoming.decode(frame) if _type.decode(frame).type in _KNOWN else None
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def encode_event(id_: str, time_ms: int, leg: Leg) -> bytes:

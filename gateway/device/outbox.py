@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from gateway.device.reconnect import MAX_OBEYED_S
+
 _OPEN = b'{"type":"locations","events":['
 _CLOSE = b"]}"
 _SINGLE = b'{"type":"location",'
@@ -121,7 +123,7 @@ class Outbox:
             else:
                 self._in_flight -= entry.sent_s is not None
                 entry.sent_s = None
-                entry.not_before_s = now_s + max(0, retry_after_ms) / 1000
+                entry.not_before_s = now_s + min(retry_after_ms / 1000, MAX_OBEYED_S)
         return given_up
 
     def disconnected(self) -> int:

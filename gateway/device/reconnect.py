@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
 from gateway.connections.close_codes import CLOSE_CODES, REPLACED, Reconnect
 
-# Full jitter (every delay from 0 to the ceiling alike): a fleet that lost its server together must not return together.
+# No two tries without a wait, whatever the server says: it may be broken, and so may what stands before it.
+LEAST_WAIT_S = 0.1
+# Full jitter (every delay up to the ceiling alike): a fleet that lost its server together must not return together.
 FIRST_CEILING_S = 1.0
 LAST_CEILING_S = 30.0
 # A refusal that names no time is overload or a mistake: never hurry back.
 REFUSED_FLOOR_S = 1.0
+# A longer wait is somebody's mistake.
 MAX_OBEYED_S = 3600.0
 
 
@@ -34,8 +38,8 @@ def ceiling_s(failures: int) -> float:
 
 
 def backoff_s(failures: int, random: Random) -> float:
-    """A wait between 0 and the ceiling, every value alike."""
-    return random.uniform(0, ceiling_s(failures))
+    """A wait between the least and the ceiling, every value alike."""
+    return random.uniform(LEAST_WAIT_S, ceiling_s(failures))
 
 
 def after_close(code: int | None, reason: str, *, mints: bool, failures: int, random: Random) -> Return | Stop:
@@ -49,19 +53,23 @@ def after_close(code: int | None, reason: str, *, mints: bool, failures: int, ra
     if known is not None and known.reconnect is Reconnect.NEVER:
         return Stop(said.strip())
     if known is not None and known.reconnect is Reconnect.NEW_TOKEN:
-        if not mints:
-            return Stop(f"{said}: give a new one with --token")
-        return Return(0.0 if failures == 0 else backoff_s(failures, random), new_token=True)
+        return _with_a_new_token(said, mints=mints, failures=failures, random=random)
     return Return(backoff_s(failures, random))
 
 
-def after_goaway(reason: str, reconnect_after_ms: int, *, mints: bool) -> Return | Stop:
-    """What to do after the device left because the server asked it to; the wait counts from the disconnect."""
+def after_goaway(
+    reason: str, reconnect_after_ms: int, *, mints: bool, failures: int, random: Random
+) -> Return | Stop:
+    """What to do after the device left because the server asked it to; the wait counts from the disconnect.
+
+    After `failures` (a server that asks to leave each time is one) the wait is at least the back-off.
+    """
     if reason == "replaced":
         return Stop(f"{CLOSE_CODES[REPLACED].meaning}; use another --sub to run two")
     if reason == "token_expired" and not mints:
         return Stop("the token has expired; give a new one with --token")
-    return Return(_obeyed_s(reconnect_after_ms), new_token=reason == "token_expired")
+    least_s = LEAST_WAIT_S if failures == 0 else backoff_s(failures, random)
+    return Return(min(max(least_s, reconnect_after_ms / 1000), MAX_OBEYED_S), new_token=reason == "token_expired")
 
 
 def after_refusal(
@@ -69,27 +77,33 @@ def after_refusal(
 ) -> Return | Stop:
     """What to do after a handshake was answered with an HTTP status other than 101.
 
-    `detail` is the server's explanation. A refused token is replaced once when the device makes its own.
+    `detail` is the server's explanation. A refused token ends a device that cannot make another. Every other status
+    may be a proxy's, a deploy's or a mistake that somebody mends: the device comes back.
     """
-    said = f"HTTP {status}{f': {detail}' if detail else ''}"
     if status in (401, 403):
-        if mints and status == 401 and failures == 0:
-            return Return(0.0, new_token=True)
-        return Stop(f"the server refused the token ({said})")
-    if status == 409 or status == 429 or status >= 500:
-        wait_s = backoff_s(failures, random)
-        if retry_after_s is not None:
-            return Return(min(max(retry_after_s, wait_s), MAX_OBEYED_S))
-        return Return(max(REFUSED_FLOOR_S, wait_s))
-    return Stop(f"the server refused the connection ({said})")
+        said = f"the server refused the token (HTTP {status}{f': {detail}' if detail else ''})"
+        return _with_a_new_token(said, mints=mints, failures=failures, random=random)
+    wait_s = max(REFUSED_FLOOR_S, backoff_s(failures, random), retry_after_s or 0.0)
+    return Return(min(wait_s, MAX_OBEYED_S))
 
 
-def _obeyed_s(reconnect_after_ms: int) -> float:
-    return min(max(0, reconnect_after_ms) / 1000, MAX_OBEYED_S)
+def retry_after_s(values: Sequence[str]) -> float | None:
+    """The longest time that the `Retry-After` fields of an answer name, in seconds (RFC 9110, 10.2.3).
+
+    A date or nonsense counts as not given: clocks of devices are off, and there is back-off. None: no time was given.
+    """
+    times_s = [_whole_seconds(value.strip()) for value in values]
+    return max((time_s for time_s in times_s if time_s is not None), default=None)
 
 
-def retry_after_s(header: str | None) -> float | None:
-    """`Retry-After` in seconds (RFC 9110, 10.2.3); a date or nonsense counts as not given."""
-    if header is None or not header.strip().isascii() or not header.strip().isdigit():
+def _with_a_new_token(said: str, *, mints: bool, failures: int, random: Random) -> Return | Stop:
+    """The first time soon, for a token that expired while the device was away is no failure of the server."""
+    if not mints:
+        return Stop(f"{said}: give a new one with --token")
+    return Return(LEAST_WAIT_S if failures == 0 else backoff_s(failures, random), new_token=True)
+
+
+def _whole_seconds(text: str) -> float | None:
+    if not text.isascii() or not text.isdigit():
         return None
-    return float(min(int(header.strip()[:9]), int(MAX_OBEYED_S)))
+    return MAX_OBEYED_S if len(text.lstrip("0")) > len(f"{MAX_OBEYED_S:.0f}") else min(float(text), MAX_OBEYED_S)
