@@ -2,13 +2,23 @@
 //   HEIWA_TOKEN=… node docs/examples/device.mjs ws://127.0.0.1:8080/ws
 // A browser cannot set headers, so the token is offered as a subprotocol; the server never repeats it.
 
-const [url, token] = [process.argv[2], process.env.HEIWA_TOKEN];
-const NEVER_AGAIN = [1008, 4409];
-const NEW_TOKEN = [4401, 4403];
+const url = process.argv[2];
+const NEVER_AGAIN = [1008, 4409]; // by policy; a newer connection of this device took over
+const OPEN_MS = 15_000; // a handshake that takes longer has failed
+const SILENCE_MS = 60_000; // so long without a word from the server: nobody is there
+const STEADY_MS = 10_000; // a connection that lasted so long was a success
+const MAX_OBEYED_MS = 3_600_000; // a longer wait is somebody's mistake
 const stored = new Map(); // by id, oldest first: everything that is not acknowledged
 const notBefore = new Map(); // by id: when a refused event may be sent again
 const inFlight = new Set();
 let failures = 0;
+
+// Asked before each connection. The status of a refusal cannot be read here, so a device whose token may have expired
+// fetches a new one after a few failures in a row.
+const token = () => process.env.HEIWA_TOKEN;
+
+// How long the server asks to wait: 0 where that is no number, an hour at most.
+const wait = (ms) => (typeof ms === "number" && ms >= 0 ? Math.min(ms, MAX_OBEYED_MS) : 0);
 
 const measuring = setInterval(() => {
   const event = { id: crypto.randomUUID(), time: Date.now(), lat: 35.0116, lon: 135.7681 };
@@ -31,47 +41,81 @@ function answered(message) {
       stored.delete(id);
       notBefore.delete(id);
     } else {
-      notBefore.set(id, performance.now() + message.retry_after_ms);
+      notBefore.set(id, performance.now() + wait(message.retry_after_ms));
     }
   }
   console.log(message.type, message.ids.length, message.durability ?? message.code);
 }
 
 function connect() {
-  const socket = new WebSocket(url, ["heiwa.v1.json", `heiwa.bearer.${token}`]);
-  let open = true;
-  let sending;
-  let waitMs;
-  socket.onmessage = ({ data }) => {
-    const message = JSON.parse(data);
+  const socket = new WebSocket(url, ["heiwa.v1.json", `heiwa.bearer.${token()}`]);
+  const began = performance.now();
+  let maxEvents = 50; // one may send before `welcome`, which tells how much at once
+  let [opened, heard, asked] = [Infinity, began, began];
+  let [open, replaced, told] = [true, false, undefined];
+
+  function receive(message) {
+    heard = performance.now();
     if (message.type === "welcome") {
       console.log("connected as", message.connection);
-      failures = 0;
-      sending = setInterval(send, 200, socket, message.max_events);
+      maxEvents = Math.max(1, message.max_events);
     } else if (message.type === "ack" || message.type === "nack") {
       answered(message);
     } else if (message.type === "goaway") {
-      clearInterval(sending); // answers to what is on its way still come; then the server closes
-      waitMs = message.reconnect_after_ms;
+      told = wait(message.reconnect_after_ms); // answers to what is on its way still come; then the server closes
+      replaced = message.reason === "replaced";
     } else if (message.type === "error") {
       console.log("the server says", message.code, message.message);
     }
-  };
-  const ended = ({ code }) => {
+  }
+
+  function ended({ code, why }) {
     if (!open) return;
     open = false;
-    clearInterval(sending);
+    clearInterval(ticking);
     inFlight.clear(); // not answered: all of it is sent again
-    if (NEVER_AGAIN.includes(code) || NEW_TOKEN.includes(code)) {
-      clearInterval(measuring); // a device that can get a new token does so after 4401 and 4403
+    if (replaced || NEVER_AGAIN.includes(code)) {
+      clearInterval(measuring);
       return;
     }
-    // A refused handshake looks like a broken connection here (1006): the status cannot be read from a browser.
-    waitMs ??= Math.random() * Math.min(30_000, 1000 * 2 ** failures++);
-    console.log("closed with", code ?? "an error", "- back in", Math.round(waitMs), "ms");
+    if (performance.now() - opened >= STEADY_MS) failures = 0;
+    // Full jitter, never without a wait: a fleet that lost its server together must not return together.
+    const backOff = 100 + Math.random() * (Math.min(30_000, 1000 * 2 ** failures) - 100);
+    failures = Math.min(failures + 1, 5);
+    const waitMs = Math.max(backOff, told ?? 0);
+    console.log("ended:", why ?? code ?? "an error", "- back in", Math.round(waitMs), "ms");
     setTimeout(connect, waitMs);
+  }
+
+  function giveUp(why) {
+    ended({ why });
+    socket.close();
+  }
+
+  const ticking = setInterval(() => {
+    const now = performance.now();
+    if (opened === Infinity) {
+      if (now - began > OPEN_MS) giveUp("no answer");
+    } else if (now - heard > SILENCE_MS) {
+      giveUp("silence");
+    } else if (told === undefined && socket.readyState === WebSocket.OPEN) {
+      send(socket, maxEvents);
+      if (now - asked > SILENCE_MS / 3) {
+        asked = now;
+        socket.send('{"type":"ping"}'); // pings of the protocol cannot be seen here; this one is answered
+      }
+    }
+  }, 200);
+
+  socket.onopen = () => (opened = heard = performance.now());
+  socket.onmessage = ({ data }) => {
+    try {
+      receive(JSON.parse(data));
+    } catch (error) {
+      giveUp(`unreadable: ${error.message}`);
+    }
   };
-  socket.onclose = ended;
+  socket.onclose = ended; // 1006 for a refused handshake
   socket.onerror = ended; // some clients tell a failed connection this way only
 }
 

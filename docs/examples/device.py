@@ -7,6 +7,7 @@ Needs the package `websockets`. A real device writes `stored` to flash, so that 
 
 import asyncio
 import json
+import math
 import os
 import random
 import sys
@@ -17,10 +18,26 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 NEVER_AGAIN = {1008, 4409}  # by policy; a newer connection of this device took over
-NEW_TOKEN = {4401, 4403}
+SILENCE_S = 30  # an answer that is later than this does not come
+STEADY_S = 10  # a connection that lasted so long was a success
+MAX_OBEYED_S = 3600  # a longer wait is somebody's mistake
 stored: dict[str, dict] = {}  # by id, oldest first: everything that is not acknowledged
 not_before: dict[str, float] = {}  # by id: when a refused event may be sent again
-in_flight: set[str] = set()
+in_flight: dict[str, float] = {}  # by id: when it was sent
+
+
+def token() -> str:
+    """Asked before each connection: a real device fetches a new one when the old one was refused."""
+    return os.environ["HEIWA_TOKEN"]
+
+
+def seconds(value: object, unit_s: float = 1.0) -> float:
+    """How long the server asks to wait: 0 where that is no number (a date, nonsense), an hour at most."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = float(value[:400])
+    if not isinstance(value, int | float) or not value >= 0:
+        return 0.0
+    return min(value, MAX_OBEYED_S / unit_s) * unit_s
 
 
 async def measure() -> None:
@@ -32,80 +49,87 @@ async def measure() -> None:
 
 
 async def send(socket, max_events: int) -> None:
-    """Everything that is stored, due and not on its way."""
-    while True:
-        now = time.monotonic()
-        due = [e for e in stored.values() if e["id"] not in in_flight and not_before.get(e["id"], 0) <= now]
-        if due:
-            batch = due[:max_events]
-            in_flight.update(event["id"] for event in batch)
-            await socket.send(json.dumps({"type": "locations", "events": batch}))
-        await asyncio.sleep(0.2)
+    """What is stored, due and not on its way, as far as it fits into one message."""
+    now = time.monotonic()
+    due = [e for e in stored.values() if e["id"] not in in_flight and not_before.get(e["id"], 0) <= now]
+    if batch := due[:max_events]:
+        await socket.send(json.dumps({"type": "locations", "events": batch}))
+        in_flight.update((event["id"], now) for event in batch)
 
 
 def answered(message: dict) -> None:
     """`ack`: forget it. `nack`: send it again later, with the same id, or never."""
     for name in message["ids"]:
-        in_flight.discard(name)
+        in_flight.pop(name, None)
         if message["type"] == "ack" or "retry_after_ms" not in message:
             stored.pop(name, None)
             not_before.pop(name, None)
         else:
-            not_before[name] = time.monotonic() + message["retry_after_ms"] / 1000
+            not_before[name] = time.monotonic() + seconds(message["retry_after_ms"], 0.001)
 
 
-async def converse(socket) -> float | None:
-    """Until the connection ends; returns the seconds the server asked to stay away, if it asked."""
-    welcome = json.loads(await socket.recv())
-    print("connected as", welcome["connection"])
-    sending = asyncio.create_task(send(socket, welcome["max_events"]))
-    wait = None
+async def converse(socket) -> float:
+    """Until the connection ends; returns the seconds to stay away at least: 0: not told, infinite: never come back."""
+    max_events = 50  # one may send before `welcome`, which tells how much at once
+    leaving = None
     try:
-        async for frame in socket:
-            message = json.loads(frame)
-            if message["type"] in ("ack", "nack"):
+        while min(in_flight.values(), default=math.inf) > time.monotonic() - SILENCE_S:
+            if leaving is None:
+                await send(socket, max_events)
+            try:
+                async with asyncio.timeout(0.2):
+                    message = json.loads(await socket.recv())
+            except TimeoutError:
+                continue
+            if message["type"] == "welcome":
+                print("connected as", message["connection"])
+                max_events = max(1, message["max_events"])
+            elif message["type"] in ("ack", "nack"):
                 answered(message)
                 print(message["type"], len(message["ids"]), message.get("durability", message.get("code")))
-            elif message["type"] == "goaway":
-                sending.cancel()  # answers to what is on its way still come; then the server closes
-                wait = message["reconnect_after_ms"] / 1000
+            elif message["type"] == "goaway":  # answers to what is on its way still come; then the server closes
+                replaced = message["reason"] == "replaced"
+                leaving = math.inf if replaced else seconds(message["reconnect_after_ms"], 0.001)
             elif message["type"] == "error":
                 print("the server says", message["code"], message["message"])
     except ConnectionClosed:
         pass
     finally:
-        sending.cancel()
         in_flight.clear()  # not answered: all of it is sent again
-    return wait
+    return math.inf if socket.close_code in NEVER_AGAIN else leaving or 0.0
 
 
-async def main(url: str, token: str) -> None:
+class Connect(connect):
+    """Takes a redirect for a refusal: to follow it would be a try without a wait."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
+async def main(url: str) -> None:
     measuring = asyncio.create_task(measure())
-    failures = 0
-    while True:
-        wait = None
+    failures, told = 0, 0.0
+    while told < math.inf:
+        opened, told = math.inf, 0.0
         try:
-            headers = {"Authorization": f"Bearer {token}"}
-            async with connect(
+            headers = {"Authorization": f"Bearer {token()}"}
+            async with Connect(
                 url, subprotocols=["heiwa.v1.json"], additional_headers=headers, compression=None
             ) as socket:
-                failures = 0
-                wait = await converse(socket)
-            if socket.close_code in NEVER_AGAIN | NEW_TOKEN:
-                break  # a device that can get a new token does so after 4401 and 4403
+                opened = time.monotonic()
+                told = await converse(socket)
         except InvalidStatus as refused:
             print("refused with HTTP", refused.response.status_code)
-            if refused.response.status_code not in (408, 409, 429) and refused.response.status_code < 500:
-                break
-            wait = float(refused.response.headers.get("Retry-After", 10))
-        except (OSError, TimeoutError, ConnectionClosed) as error:
-            print("no connection:", error)
-        if wait is None:  # full jitter: a fleet that lost its server together must not return together
-            wait = random.uniform(0, min(30, 2**failures))
-            failures += 1
-        await asyncio.sleep(wait)
+            told = max(1.0, *map(seconds, refused.response.headers.get_all("Retry-After")), 0.0)
+        except Exception as error:  # whatever it was: a device that ends here needs a visit
+            print("no connection:", type(error).__name__, error)
+        if time.monotonic() - opened >= STEADY_S:
+            failures = 0
+        # Full jitter, never without a wait: a fleet that lost its server together must not return together.
+        await asyncio.sleep(max(told, random.uniform(0.1, min(30, 2**failures))) if told < math.inf else 0)
+        failures = min(failures + 1, 5)
     measuring.cancel()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], os.environ["HEIWA_TOKEN"]))
+    asyncio.run(main(sys.argv[1]))

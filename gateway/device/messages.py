@@ -10,7 +10,6 @@ from msgspec import Meta, Struct
 from gateway.device.track import Leg
 from gateway.locations.event import LocationEvent
 
-
 # The largest wait that still is a number of floating point after any arithmetic here.
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53)]
 

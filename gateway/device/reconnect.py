@@ -57,9 +57,7 @@ def after_close(code: int | None, reason: str, *, mints: bool, failures: int, ra
     return Return(backoff_s(failures, random))
 
 
-def after_goaway(
-    reason: str, reconnect_after_ms: int, *, mints: bool, failures: int, random: Random
-) -> Return | Stop:
+def after_goaway(reason: str, reconnect_after_ms: int, *, mints: bool, failures: int, random: Random) -> Return | Stop:
     """What to do after the device left because the server asked it to; the wait counts from the disconnect.
 
     After `failures` (a server that asks to leave each time is one) the wait is at least the back-off.

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from gateway.device.reconnect import (
     LAST_CEILING_S,
     LEAST_WAIT_S,
-    REFUSED_FLOOR_S,
     MAX_OBEYED_S,
+    REFUSED_FLOOR_S,
     Return,
     Stop,
     after_close,

@@ -1,0 +1,135 @@
+"""Whatever a server or a proxy answers, a device comes back after a wait: the examples and `heiwa device`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from random import Random
+
+import pytest
+
+from gateway.adapters.clock import SystemClock
+from gateway.device.client import Device
+from gateway.device.plan import Plan, Token
+from gateway.device.track import Leg
+from tests.support.odd_server import LONG_REFUSALS, ODD, ODD_TRIES, OddServer
+from tests.support.packages import missing
+from tests.support.process import ROOT
+
+WITHIN_S = 45.0
+UNSERVED_S = 3.0
+SHORTEST_WAIT_S = 0.09  # 0.1 less what clocks and timers differ
+AT_ONCE = 16
+# A browser and its like cannot read the status and the headers of a refusal.
+BLIND = {"javascript"}
+# A refused token ends `heiwa device` with a token that was given to it.
+FINAL = {"heiwa": {"403"}}
+EXAMPLES = ROOT / "docs/examples"
+
+Running = Callable[[str], AbstractAsyncContextManager[asyncio.Task[object]]]
+
+
+def program(*command: str) -> Running:
+    """An example as a subprocess; yields a task that is done once it has ended."""
+
+    @contextlib.asynccontextmanager
+    async def run(url: str) -> AsyncIterator[asyncio.Task[object]]:
+        process = await asyncio.create_subprocess_exec(
+            *command, url, env=os.environ | {"HEIWA_TOKEN": "given"}, stdout=subprocess.DEVNULL
+        )
+        ended = asyncio.create_task(process.wait())
+        try:
+            yield ended
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await ended
+
+    return run
+
+
+class Silent:
+    def note(self, text: str) -> None:
+        pass
+
+    def state(self, text: str) -> None:
+        pass
+
+
+class Hasty(Random):
+    """Draws the shortest back-off each time."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
+@contextlib.asynccontextmanager
+async def heiwa(url: str) -> AsyncIterator[asyncio.Task[object]]:
+    """`heiwa device` in this process."""
+    legs = (Leg(100, 35.0, 135.0, None, None) for _ in iter(int, 1))
+    device = Device(Plan(url, legs, "run", Token("given")), SystemClock(), Hasty(), Silent())
+    running: asyncio.Task[object] = asyncio.create_task(device.run())
+    try:
+        yield running
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+def node() -> Running:
+    found = shutil.which("node")
+    if found is None:
+        missing("needs Node.js 20 or newer")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=30).stdout
+    major = int(re.sub(r"v(\d+)\..*", r"\1", version.strip()))
+    flags = ["--experimental-websocket"] if major < 22 else []
+    return program(found, *flags, str(EXAMPLES / "device.mjs"))
+
+
+def client(name: str) -> Running:
+    if name == "heiwa":
+        return heiwa
+    if name == "python":
+        return program(sys.executable, str(EXAMPLES / "device.py"))
+    return node()
+
+
+async def outcome(name: str, run: Running, answer: str) -> str:
+    """What is wrong with a client after this answer, "" for nothing."""
+    server = OddServer(answer)
+    within_s = UNSERVED_S if answer in LONG_REFUSALS and name not in BLIND else WITHIN_S
+    async with server.open(), run(server.url) as ended:
+        served = asyncio.create_task(server.served.wait())
+        await asyncio.wait({ended, served}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        served.cancel()
+        tries, wait_s = len(server.tries_s), server.shortest_wait_s
+        if answer in FINAL.get(name, ()):
+            return "" if ended.done() and tries == 1 else f"{answer}: came back"
+        if ended.done():
+            return f"{answer}: ended after {tries} tries"
+        if wait_s < SHORTEST_WAIT_S:
+            return f"{answer}: came back after {wait_s:.3f} s"
+        if answer in LONG_REFUSALS and name not in BLIND:
+            return "" if tries <= ODD_TRIES else f"{answer}: {tries} tries"
+        return "" if server.served.is_set() else f"{answer}: {tries} tries and no event"
+
+
+@pytest.mark.parametrize("name", ["heiwa", "python", "javascript"])
+async def test_no_answer_ends_a_device_or_has_it_hurry(name: str) -> None:
+    run = client(name)
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def bounded(answer: str) -> str:
+        async with free:
+            return await outcome(name, run, answer)
+
+    found = await asyncio.gather(*(bounded(answer) for answer in ODD))
+    assert [wrong for wrong in found if wrong] == []
