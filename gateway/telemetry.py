@@ -11,45 +11,14 @@ import logging
 import queue
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
-import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.log import ROOT
-
-_encode = msgspec.json.Encoder(enc_hook=str).encode
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `part`, `event`, then the event's fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": _rfc3339(record.created),
-            "level": record.levelname.lower(),
-            "part": record.name.removeprefix(f"{ROOT}."),
-            "event": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return _encode(line).decode()
-
-
-class TextFormatter(logging.Formatter):
-    """For a person at a terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{name}={value}" for name, value in getattr(record, "fields", {}).items())
-        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        text = f"{moment} {record.levelname.lower():7} {record.name.removeprefix(f'{ROOT}.')}: {record.getMessage()}"
-        if fields:
-            text = f"{text}  {fields}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+from gateway.log_lines import JsonFormatter, TextFormatter
 
 
 class Background(logging.Handler):
@@ -89,7 +58,7 @@ class Background(logging.Handler):
         while (line := self._lines.get()) is not None:
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                line = f"{line}\n{_encode({'event': 'log_lines_dropped', 'lines': dropped}).decode()}"
+                line = f'{line}\n{{"event":"log_lines_dropped","lines":{dropped}}}'
             try:
                 sys.stderr.write(f"{line}\n")
                 sys.stderr.flush()
@@ -109,6 +78,8 @@ def logging_to_stderr(level: str, style: str) -> Iterator[None]:
     logging.getLogger(ROOT).setLevel(level.upper())
     # Its Sans-I/O layer says "connection closed" for every connection; our own line has the reason.
     logging.getLogger("websockets").setLevel(logging.ERROR)
+    # It quotes what peers send, as often as they like; api/http_protocol.py says what is wrong.
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     try:
         yield
     finally:
@@ -138,7 +109,3 @@ def gauge(name: str, text: str, value: float) -> Metric:
 def counter(name: str, text: str, value: float) -> Metric:
     """A counter without labels; `_total` is added to its name when it is shown."""
     return CounterMetricFamily(name, text, value=value)
-
-
-def _rfc3339(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

@@ -29,7 +29,7 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 TABLE: list[tuple[str, Layer]] = [
     *_in("", "decoding errors settings.model", Layer.CORE),
     *_in("", "ports log", Layer.PORTS),
-    *_in("", "telemetry", Layer.SERVICES),
+    *_in("", "log_lines telemetry", Layer.SERVICES),
     *_in("", "settings.load adapters.*", Layer.ADAPTERS),
     *_in("", "__main__ app check cli minting options device.command drain.command", Layer.APP),
     *_in(

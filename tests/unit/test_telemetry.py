@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from gateway.log import Log
-from gateway.telemetry import Background, TextFormatter, logging_to_stderr
+from gateway.telemetry import Background, logging_to_stderr
 
 
 def test_json_lines_have_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,9 +34,14 @@ def test_an_exception_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ValueError: why" in json.loads(written.getvalue())["exception"]
 
 
-def test_text_is_for_people() -> None:
-    record = logging.makeLogRecord({"name": "heiwa.app", "msg": "ready", "levelname": "INFO", "fields": {"port": 1}})
-    assert TextFormatter().format(record).endswith("info    app: ready  port=1")
+def test_what_libraries_say_about_requests_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    with logging_to_stderr("info", "json"):
+        logging.getLogger("aiohttp.server").error("Error handling request from %s", "peer")
+        logging.getLogger("asyncio").error("told %s", "Bearer 123.456")
+    (line,) = written.getvalue().splitlines()
+    assert json.loads(line)["event"] == "told Bearer [redacted]"
 
 
 class Stuck(io.StringIO):
