@@ -35,6 +35,7 @@ from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.adapters.sqlite_spool import SQLiteSpool
 from gateway.api.application import build_operations, build_public
 from gateway.api.context import Api
+from gateway.api.http_protocol import HttpListener, HttpMetrics
 from gateway.connections.accepting import Accepting
 from gateway.connections.auth import Authenticator
 from gateway.connections.device_session import DeviceSession
@@ -219,6 +220,7 @@ class Gateway:
         self._spawn("heartbeat", self.hub.run())
         self._spawn("housekeeping", self._housekeeping.run())
         self._start_drain()
+        self._http_metrics = HttpMetrics()
         self._api = Api(
             tokens=authenticator,
             devices=self.hub.registry,
@@ -226,7 +228,10 @@ class Gateway:
             search=SearchService(self._index),
             readiness=self.readiness,
             registry=new_registry(
-                ConnectionMetrics(self.hub, self._housekeeping), self.pipeline, DrainMetrics(self.drainer, self._watch)
+                ConnectionMetrics(self.hub, self._housekeeping),
+                self._http_metrics,
+                self.pipeline,
+                DrainMetrics(self.drainer, self._watch),
             ),
             drainer=self.drainer,
             watch=self._watch,
@@ -250,8 +255,9 @@ class Gateway:
 
     async def _listen(self, sockets: list[tuple[str, socket.socket, SocketOptions]]) -> None:
         tls = tls_context(self.settings.listen)
-        public = await self._http(build_public(self._api))
-        operations = await self._http(build_operations(self._api))
+        most = self.settings.listen.operations_maximum or self.settings.connections.file_reserve // 4
+        public = await self._http("public", build_public(self._api))
+        operations = await self._http("operations", build_operations(self._api), most)
         self.hub.http = public
         for name, bound, options in sockets:
             factory = operations if name == "operations" else lambda: Accepting(self.hub)
@@ -261,14 +267,16 @@ class Gateway:
             host, port = bound.getsockname()[:2]
             self.addresses[name].append(str(Address(host, port)))
 
-    async def _http(self, application: web.Application) -> web.Server:
+    async def _http(self, name: str, application: web.Application, maximum: int = 0) -> HttpListener:
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=HTTP_SHUTDOWN_S)
         await runner.setup()
         self._runners.append(runner)
         server = runner.server
         if server is None:
             raise TaskFailedError("the HTTP server was not made")
-        return server
+        listener = HttpListener(name, server, self._clock, maximum)
+        self._http_metrics.listeners.append(listener)
+        return listener
 
     def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine, name=name))

@@ -27,6 +27,14 @@ class Listen(Struct, frozen=True):
     operations: Annotated[
         str, Meta(description="HTTP API and metrics; the same form. Never expose it to the internet.")
     ] = "127.0.0.1:8081"
+    operations_maximum: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Connections of the operations listener; 0: a quarter of `connections.file_reserve`.",
+        ),
+    ] = 0
     reuse_port: Annotated[bool, Meta(description="SO_REUSEPORT: several gateways on one address.")] = False
     backlog: Annotated[
         int,
