@@ -28,7 +28,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
 from gateway.adapters.elbv2 import ElbTargetHealth, to_be_watched
-from gateway.adapters.machine import make_room_for_files, memory, raise_file_limit
+from gateway.adapters.machine import SpareFile, make_room_for_files, memory, raise_file_limit
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.adapters.recording_file import RecordingFile
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
@@ -84,6 +84,7 @@ class Gateway:
         self._servers: list[asyncio.AbstractServer] = []
         self._runners: list[web.AppRunner] = []
         self._ready = False
+        self._spare = SpareFile()
         self._target_health: TargetHealth | None = None
         self._watch: TargetHealthWatch | None = None
 
@@ -102,6 +103,7 @@ class Gateway:
                 self._recording.discard()
             for _, opened, _ in sockets:
                 opened.close()
+            self._spare.close()
             self._folder.close()
             raise
         self._housekeeping.settle()
@@ -150,6 +152,7 @@ class Gateway:
             await self._target_health.close()
         if self._recording is not None:
             await asyncio.to_thread(self._recording.close)
+        self._spare.close()
         self._folder.close()
 
     def readiness(self) -> list[tuple[str, bool, str]]:
@@ -216,7 +219,7 @@ class Gateway:
             session = RecordedSession(session, self._recording)
         sessions = {V1: session}
         self.hub = Hub(settings, self._clock, authenticator, sessions, maximum, self._chance)
-        self._housekeeping = Housekeeping(self.hub, lambda: memory(settings.connections.memory_limit_bytes).share)
+        self._housekeeping = Housekeeping(self.hub, self._memory_share)
         self._spawn("heartbeat", self.hub.run())
         self._spawn("housekeeping", self._housekeeping.run())
         self._start_drain()
@@ -238,6 +241,10 @@ class Gateway:
             clock=self._clock,
             max_message_bytes=settings.connections.max_message_bytes,
         )
+
+    def _memory_share(self) -> float:
+        with self._spare:
+            return memory(self.settings.connections.memory_limit_bytes).share
 
     def _start_drain(self) -> None:
         settings = self.settings.drain

@@ -49,6 +49,31 @@ def make_room_for_files(count: int) -> None:
         os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, min(count, _MOST_ROOM_FILES) - 1))
 
 
+class SpareFile:
+    """A descriptor that is kept for the moment in which none is left: whoever looks at the machine then borrows it."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+        self._take_back()
+
+    def __enter__(self) -> None:
+        self.close()
+
+    def __exit__(self, *_: object) -> None:
+        self._take_back()
+
+    def close(self) -> None:
+        """Give it up."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+    def _take_back(self) -> None:
+        # Somebody may have been faster; the next time there may be one again.
+        with contextlib.suppress(OSError):
+            self._descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def memory(limit_bytes: int = 0) -> Memory:
     """How much memory is in use. Blocking file reads.
 

@@ -21,6 +21,7 @@ class Housekeeping:
     def __init__(self, hub: Hub, used_share: Callable[[], float]) -> None:
         self._hub = hub
         self._used_share = used_share
+        self._blind = False
         self._frozen_at = 0
         self._pause_began_s = 0.0
         self.memory_share = 0.0
@@ -39,12 +40,25 @@ class Housekeeping:
         try:
             while True:
                 await asyncio.sleep(PERIOD_S)
-                self.memory_share = await asyncio.to_thread(self._used_share)
-                self._watch_memory()
-                self._freeze_growth()
+                await self.look()
         finally:
             if self._on_collection in gc.callbacks:
                 gc.callbacks.remove(self._on_collection)
+
+    async def look(self) -> None:
+        """Look once. What cannot be seen keeps its last value: looking must never end what is looked at."""
+        try:
+            self.memory_share = await asyncio.to_thread(self._used_share)
+        except Exception as error:
+            if not self._blind:
+                self._hub.log.warning("memory_unknown", error=str(error), share=round(self.memory_share, 3))
+            self._blind = True
+        else:
+            if self._blind:
+                self._hub.log.info("memory_known_again", share=round(self.memory_share, 3))
+            self._blind = False
+        self._watch_memory()
+        self._freeze_growth()
 
     def _on_collection(self, phase: str, _: dict[str, int]) -> None:
         """The interpreter stands still between the two calls; how long is what a metric shows."""

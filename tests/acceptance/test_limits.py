@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -55,6 +56,36 @@ def test_health_is_answered_at_the_maximum(tmp_path: Path) -> None:
     ):
         peer.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b" 200 " in peer.recv(65536).split(b"\r\n")[0]
+
+
+def test_no_file_left_for_a_while_ends_nothing(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", "log.format=json") as program, program.connect("dev") as connection:
+        still_works(connection, "before")
+        soft, hard = resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        eventually(lambda: any(line["event"] == "memory_unknown" for line in program.events()))
+        still_works(connection, "meanwhile")
+        resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        eventually(lambda: any(line["event"] == "memory_known_again" for line in program.events()))
+        still_works(connection, "after")
+        assert [line["event"] for line in program.events()].count("memory_unknown") == 1
+        assert program.process.poll() is None
+
+
+def test_peers_of_the_operations_listener_take_no_files(tmp_path: Path) -> None:
+    limited = ("sh", "-c", 'ulimit -n 200; exec "$@"', "sh")
+    with (
+        Program(tmp_path / "data", "log.format=json", prefix=limited) as program,
+        contextlib.ExitStack() as stack,
+        program.connect("dev") as connection,
+    ):
+        port = int(program.operations.rpartition(":")[2])
+        for _ in range(250):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+        eventually(lambda: program.metrics()['heiwa_http_connections{listener="operations"}'] <= 16)
+        still_works(connection, "still")
+        assert not [line for line in program.events() if line["level"] in ("error", "critical")]
+        assert program.process.poll() is None
 
 
 def test_out_of_files(tmp_path: Path) -> None:
