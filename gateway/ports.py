@@ -81,8 +81,14 @@ class Spool(Protocol):
     async def oldest(self, after: int = 0) -> SpoolRecord | None:
         """The record with the lowest number above `after`; None when there is none. Raises StoreError."""
 
+    async def keep(self, number: int, groups: Sequence[DeviceEvents]) -> None:
+        """Let a record hold `groups` only. Raises StoreError."""
+
     async def remove(self, number: int) -> None:
         """Forget one record. Raises StoreError."""
+
+    async def set_aside(self, number: int) -> None:
+        """Take a record out of the queue, but keep what it holds for a person to look at. Raises StoreError."""
 
     @property
     def events(self) -> int:

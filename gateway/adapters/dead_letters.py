@@ -13,6 +13,7 @@ from msgspec import json
 from gateway.adapters.sqlite_file import sync_folder
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
+from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Rejection
 from gateway.ports import Clock
 
@@ -32,17 +33,7 @@ class DeadLetterFile:
     def _append(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> None:
         now_ms = self._clock.time_ms()
         lines = [
-            json.encode(
-                {
-                    "time": now_ms,
-                    "account": group.account,
-                    "device": group.device,
-                    "reason": rejection.reason,
-                    "event": event,
-                }
-            )
-            for group, rejection in letters
-            for event in group.events
+            _line(now_ms, group, rejection.reason, event) for group, rejection in letters for event in group.events
         ]
         try:
             new = not self._path.exists()
@@ -59,6 +50,15 @@ class DeadLetterFile:
                 sync_folder(self._path.parent)
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
+
+
+def _line(now_ms: int, group: DeviceEvents, reason: str, event: LocationEvent) -> bytes:
+    """One letter. What JSON cannot hold, such as half of a surrogate pair, is written as Python shows it."""
+    letter = {"time": now_ms, "account": group.account, "device": group.device, "reason": reason, "event": event}
+    try:
+        return json.encode(letter)
+    except Exception:
+        return json.encode({"time": now_ms, **{name: ascii(value) for name, value in letter.items() if name != "time"}})
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

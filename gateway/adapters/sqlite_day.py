@@ -72,6 +72,34 @@ def _insert(rows: int) -> str:
     )
 
 
+@cache
+def _insert_devices(rows: int) -> str:
+    return f"INSERT OR IGNORE INTO device (account, name) SELECT column2, column3 FROM {_wanted_devices(rows)}"  # noqa: S608
+
+
+@cache
+def _find_devices(rows: int) -> str:
+    """One row with `position:number` of all devices: a row each would wait for the interpreter's lock once each."""
+    return (
+        f"SELECT group_concat(column1 || ':' || number) FROM (SELECT * FROM {_wanted_devices(rows)}) "  # noqa: S608
+        "CROSS JOIN device ON account = column2 AND name = column3"
+    )
+
+
+def _wanted_devices(rows: int) -> str:
+    """Position, number of the account, name of the device. Not through JSON: its functions cut text at U+0000."""
+    values = ",".join(["(?,?,?)"] * rows)
+    return f"(VALUES {values}) WHERE column1 IS NOT NULL"
+
+
+def _pad(values: list[object], columns: int) -> int:
+    """Fill up with NULLs to the next size of statements; how many rows that is."""
+    rows = len(values) // columns
+    size = next(size for size in _SIZES if size >= rows)
+    values += [None] * ((size - rows) * columns)
+    return size
+
+
 class DayWriter:
     """Writes to one day's file. Blocks; used by one thread."""
 
@@ -91,7 +119,7 @@ class DayWriter:
         self._connection.close()
 
     def write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
-        """Commit the events, all of this day, with fsync; returns the groups (by position) that cannot be stored.
+        """Commit the events, all of this day, with fsync; returns those (by position) that cannot be stored.
 
         Raises StoreError; then nothing of them is stored.
         """
@@ -139,28 +167,31 @@ class DayWriter:
             self._connection.execute("INSERT OR IGNORE INTO account (name) VALUES (?)", (account,))
             row = self._connection.execute("SELECT number FROM account WHERE name = ?", (account,)).fetchone()
             self._accounts[account] = row[0] - 1
-        pairs = list({(self._accounts[group.account], group.device): group for group in groups}.items())
-        wanted = json.encode([[number, device] for (number, device), _ in pairs]).decode()
-        columns = "json_extract(value, '$[0]') AS account, json_extract(value, '$[1]') AS name"
-        source = f"(SELECT {columns} FROM json_each(?) WHERE true)"  # noqa: S608
-        self._connection.execute(f"INSERT OR IGNORE INTO device (account, name) SELECT * FROM {source}", (wanted,))  # noqa: S608
-        found = self._connection.execute(
-            f"SELECT json_group_array(json_array(d.account, d.name, d.number)) FROM {source} JOIN device AS d "  # noqa: S608
-            "USING (account, name)",
-            (wanted,),
-        ).fetchone()[0]
-        numbers = {(account, name): number for account, name, number in json.decode(found)}
-        for key, group in pairs:
-            self._devices[group.account, group.device] = (key[0], numbers[key])
+        names = list({(group.account, group.device): None for group in groups})
+        for start in range(0, len(names), _SIZES[-1]):
+            part = names[start : start + _SIZES[-1]]
+            wanted: list[object] = []
+            for position, (account, device) in enumerate(part):
+                wanted += (position, self._accounts[account], device)
+            size = _pad(wanted, 3)
+            self._connection.execute(_insert_devices(size), wanted)
+            found: str = self._connection.execute(_find_devices(size), wanted).fetchone()[0]
+            for pair in found.split(","):
+                place, _, number = pair.partition(":")
+                account, device = part[int(place)]
+                self._devices[account, device] = (self._accounts[account], int(number))
 
     def _rows(self, groups: Sequence[DeviceEvents], refused: dict[int, Rejection]) -> list[object]:
         """The values of all rows, one after the other."""
         values: list[object] = []
         midnight_ms, sequence = self._midnight_ms, self._sequence
-        for position, group in enumerate(groups):
+        first = last = 0
+        for group in groups:
             account, device = self._devices[group.account, group.device]
+            first, last = last, last + len(group.events)
             if account >= MAX_ACCOUNTS:
-                refused[position] = Rejection(f"the embedded index holds {MAX_ACCOUNTS} accounts a day", poison=True)
+                rejection = Rejection(f"the embedded index holds {MAX_ACCOUNTS} accounts a day", poison=True)
+                refused |= dict.fromkeys(range(first, last), rejection)
                 continue
             account_cells = account << CELL_BITS
             account_key = account << ACCOUNT_SHIFT
@@ -176,8 +207,4 @@ class DayWriter:
         most = _SIZES[-1] * _COLUMNS
         for start in range(0, len(values), most):
             part = values[start : start + most] if len(values) > most else values
-            rows = len(part) // _COLUMNS
-            size = next(size for size in _SIZES if size >= rows)
-            if size > rows:
-                part += [None] * ((size - rows) * _COLUMNS)
-            self._connection.execute(_insert(size), part)
+            self._connection.execute(_insert(_pad(part, _COLUMNS)), part)

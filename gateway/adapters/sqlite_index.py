@@ -24,6 +24,7 @@ from gateway.adapters.sqlite_file import make_folder, remove_store, store_errors
 from gateway.adapters.sqlite_search import DayReader, bounds_ms
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents, count
+from gateway.locations.narrowing import write_narrowed
 from gateway.locations.outcome import Rejection
 from gateway.locations.query import Found, Query
 from gateway.ports import Clock
@@ -148,25 +149,17 @@ class SQLiteLocationIndex:
             raise StoreError(self._full)
         rejections: dict[int, Rejection] = {}
         for day, parts in _by_day(groups).items():
-            positions = [position for _, position in parts]
-            members = [part for part, _ in parts]
-            refused = self._write_day(day, members)
-            for member, rejection in refused.items():
-                first = positions[member]
-                rejections.update(dict.fromkeys(range(first, first + len(members[member].events)), rejection))
+            refused = self._write_day(day, [part for part, _ in parts])
+            if refused:
+                positions = [first + offset for part, first in parts for offset in range(len(part.events))]
+                rejections.update((positions[member], rejection) for member, rejection in refused.items())
         return rejections
 
     def _write_day(self, day: int, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
         try:
-            return self._writer(day).write(groups)
+            return write_narrowed(groups, lambda part: self._writer(day).write(part))
         except StoreError as error:
-            return dict.fromkeys(range(len(groups)), Rejection(str(error)))
-        except (UnicodeError, OverflowError) as error:
-            # One of them cannot be encoded; which one shows when they are written one by one.
-            if len(groups) == 1:
-                return {0: Rejection(f"cannot be encoded: {error}", poison=True)}
-            each = ((position, self._write_day(day, (group,))) for position, group in enumerate(groups))
-            return {position: refused[0] for position, refused in each if refused}
+            return dict.fromkeys(range(count(groups)), Rejection(str(error)))
 
     def _keep_retention(self, events: int) -> None:
         self._unchecked_events += events

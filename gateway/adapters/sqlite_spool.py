@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
-from msgspec import DecodeError, json
+from msgspec import json
 
 from gateway.adapters.sqlite_file import make_folder, open_store, store_errors
 from gateway.errors import SpoolFullError, StoreError
@@ -80,9 +80,17 @@ class SQLiteSpool:
         """See the port. A record whose checksum is wrong is set aside in a table of its own."""
         return await self._in_thread(lambda: self._oldest(after))
 
+    async def keep(self, number: int, groups: Sequence[DeviceEvents]) -> None:
+        """See the port."""
+        await self._in_thread(lambda: self._keep(number, groups))
+
     async def remove(self, number: int) -> None:
         """See the port."""
         await self._in_thread(lambda: self._remove(number))
+
+    async def set_aside(self, number: int) -> None:
+        """See the port: the record goes to a table of its own."""
+        await self._in_thread(lambda: self._set_aside(number))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         try:
@@ -146,11 +154,12 @@ class SQLiteSpool:
             if row is None:
                 return None
             number, checksum, body = row
-            if crc32(body) == checksum:
-                try:
+            try:
+                if crc32(body) == checksum:
                     return SpoolRecord(number, _decode(body))
-                except DecodeError:
-                    pass
+            except Exception as error:
+                _log.debug("record_unreadable", number=number, problem=str(error))
+            _log.error("record_damaged", file=str(self._path), number=number, kept="in the table damaged")
             self._set_aside(number)
 
     def _next(self, after: int) -> tuple[int, int, bytes] | None:
@@ -161,12 +170,23 @@ class SQLiteSpool:
         return row
 
     def _set_aside(self, number: int) -> None:
-        _log.error("record_damaged", file=str(self._path), kept="in the table damaged")
         with store_errors(self._path):
             self._db.execute(
                 "INSERT OR REPLACE INTO damaged SELECT number, events, body FROM record WHERE number = ?", (number,)
             )
         self._remove(number)
+
+    def _keep(self, number: int, groups: Sequence[DeviceEvents]) -> None:
+        body, events = _encode(groups), count(groups)
+        with store_errors(self._path):
+            before = self._db.execute("SELECT events, length(body) FROM record WHERE number = ?", (number,)).fetchone()
+            self._db.execute(
+                "UPDATE record SET events = ?, checksum = ?, body = ? WHERE number = ?",
+                (events, crc32(body), body, number),
+            )
+        if before is not None:
+            self._events += events - before[0]
+            self._bytes += len(body) - before[1]
 
     def _remove(self, number: int) -> None:
         with store_errors(self._path):

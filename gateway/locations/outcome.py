@@ -45,7 +45,7 @@ class Sender(Protocol):
 
 
 class Rejection(Struct, frozen=True, gc=False):
-    """Why an index did not take one item. `poison`: it never will, so the item belongs in the dead letters."""
+    """Why a store did not take one item. `poison`: it never will, so the item belongs in the dead letters."""
 
     reason: str
     poison: bool = False

@@ -23,9 +23,10 @@ from gateway.locations.batch import DeviceEvents, count, size_bytes
 from gateway.locations.buffer import Buffer, Caller, Limits, Submission
 from gateway.locations.counters import Counters
 from gateway.locations.event import LocationEvent
+from gateway.locations.narrowing import write_narrowed_async
 from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
 from gateway.locations.replay import Replay
-from gateway.locations.settlement import MESSAGES, Part, Verdict, merge, sort_out
+from gateway.locations.settlement import MESSAGES, Part, Poison, Verdict, merge, sort_out
 from gateway.log import Log
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool
 from gateway.telemetry import gauge
@@ -115,14 +116,13 @@ class LocationPipeline:
 
     async def _give_up(self, left: list[Submission], timeout_s: float) -> None:
         parts = [(submission.caller, submission.group) for submission in left]
-        spooled = False
         try:
             async with asyncio.timeout(timeout_s):
-                spooled = await self._to_spool(parts) is None
+                verdicts = await self._to_spool(parts, "shutting_down")
         except TimeoutError:
             _log.error("spool_too_slow", problem="it did not take the last location events in time")
-        verdict = Verdict(parts, Durability.SPOOLED) if spooled else Verdict(parts, code="shutting_down")
-        self._settle(left, [verdict])
+            verdicts = [Verdict(parts, code="shutting_down")]
+        self._settle(left, verdicts)
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or self.failed.done():
@@ -223,11 +223,12 @@ class LocationPipeline:
     async def _flush(self) -> None:
         began_s = self._flush_began_s = self._clock.monotonic_s()
         batch = self._in_flight = self._buffer.take()
-        rejections = await self._write([submission.group for submission in batch])
+        parts: list[Part] = [(submission.caller, submission.group) for submission in batch]
+        rejections = await self._write([group for _, group in parts])
         if not rejections:
-            self._settle(batch, [Verdict([(s.caller, s.group) for s in batch], Durability.INDEXED)])
+            self._settle(batch, [Verdict(parts, Durability.INDEXED)])
         else:
-            await self._settle_each(batch, rejections)
+            self._settle(batch, await self._verdicts(parts, rejections))
         self._counters.flushed(self._clock.monotonic_s() - began_s)
         self._typical_events = count(submission.group for submission in batch) // len(batch)
         self._idle_rounds = 0
@@ -241,7 +242,7 @@ class LocationPipeline:
             rejections = dict.fromkeys(everything, Rejection("the index failed a moment ago"))
         else:
             try:
-                rejections = await self._index.write(groups)
+                rejections = await write_narrowed_async(groups, self._index.write)
             except StoreError as error:
                 self._replay.index_failed(error)
                 rejections = dict.fromkeys(everything, Rejection(str(error)))
@@ -250,34 +251,51 @@ class LocationPipeline:
             self._replay.index_refused(rejections)
         return rejections
 
-    async def _settle_each(self, batch: list[Submission], rejections: Mapping[int, Rejection]) -> None:
-        stored, refused, poison = sort_out(batch, rejections)
-        why_not_spooled = await self._to_spool(refused) if refused else None
-        letters_kept = await self._replay.bury(poison) if poison else True
-        dead = [(caller, group) for caller, group, _ in poison]
+    async def _verdicts(self, parts: list[Part], rejections: Mapping[int, Rejection]) -> list[Verdict]:
+        """What becomes of a batch of which the index took not all."""
+        stored, refused, poison = sort_out(parts, rejections)
         verdicts = [Verdict(stored, Durability.INDEXED)]
-        if why_not_spooled is None:
-            verdicts.append(Verdict(refused, Durability.SPOOLED))
-        else:
-            verdicts.append(Verdict(refused, code=why_not_spooled, retry_after_ms=self._later_ms()))
-        if letters_kept:
-            verdicts.append(Verdict(dead, Durability.DEAD_LETTER))
-        else:
-            verdicts.append(Verdict(dead, code="storage_failed", retry_after_ms=self._later_ms()))
-        self._settle(batch, verdicts)
+        if refused:
+            verdicts += await self._to_spool(refused)
+        if poison:
+            verdicts.append(await self._bury(poison))
+        return verdicts
 
-    async def _to_spool(self, parts: list[Part]) -> str | None:
-        """Store the events in the spool; None when they are durable there, else the code of the refusal."""
+    async def _to_spool(self, parts: list[Part], refusal: str = "") -> list[Verdict]:
+        """Store the events in the spool, and refuse or bury what it does not take.
+
+        `refusal` is the code of the refusals; empty: the one that tells why.
+        """
         if not self._may_spool:
-            return "index_unavailable"
+            return [self._refusal(parts, refusal or "index_unavailable")]
         try:
-            await self._spool.append([group for _, group in parts])
+            rejections = await write_narrowed_async([group for _, group in parts], self._append)
         except StoreError as error:
             self._counters.spool_failures += 1
             _log.critical("spool_failed", problem=str(error))
-            return "spool_full" if isinstance(error, SpoolFullError) else "storage_failed"
+            why = "spool_full" if isinstance(error, SpoolFullError) else "storage_failed"
+            return [self._refusal(parts, refusal or why)]
         self._replay.wake()
-        return None
+        kept, refused, poison = sort_out(parts, rejections) if rejections else (parts, [], [])
+        verdicts = [Verdict(kept, Durability.SPOOLED)]
+        if refused:
+            verdicts.append(self._refusal(refused, refusal or "storage_failed"))
+        if poison:
+            verdicts.append(await self._bury(poison))
+        return verdicts
+
+    async def _append(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        await self._spool.append(groups)
+        return {}
+
+    async def _bury(self, poison: list[Poison]) -> Verdict:
+        dead = [(caller, group) for caller, group, _ in poison]
+        if await self._replay.bury([(group, rejection) for _, group, rejection in poison]):
+            return Verdict(dead, Durability.DEAD_LETTER)
+        return self._refusal(dead, "storage_failed")
+
+    def _refusal(self, parts: list[Part], code: str) -> Verdict:
+        return Verdict(parts, code=code, retry_after_ms=self._later_ms())
 
     def _later_ms(self) -> int:
         return self._random.randint(5000, 15_000)

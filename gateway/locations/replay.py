@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from gateway.errors import StoreError
-from gateway.locations.batch import DeviceEvents, items
-from gateway.locations.buffer import Caller
+from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.counters import Counters
+from gateway.locations.narrowing import write_narrowed_async
 from gateway.locations.outcome import Rejection
 from gateway.log import Log
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool, SpoolRecord
 
 INDEX_RETRY_S = 1.0
+# How long the spool rests after a round that moved nothing: twice as long each time, up to this.
+MAX_REST_S = 16.0
 # While live events wait, replay takes a quarter of the index's time.
 _REST_PER_WORK = 3.0
 
@@ -64,14 +66,11 @@ class Replay:
         """Something was spooled."""
         self._spooled.set()
 
-    async def bury(self, poison: Sequence[tuple[Caller, DeviceEvents, Rejection]]) -> bool:
+    async def bury(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> bool:
         """Write dead letters; whether they are durable."""
-        return await self._bury([(group, rejection) for _, group, rejection in poison])
-
-    async def _bury(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> bool:
         try:
             await self._dead_letters.append(letters)
-        except StoreError as error:
+        except Exception as error:
             _log.critical("dead_letters_failed", problem=str(error))
             return False
         _log.error("dead_letters", events=len(letters), problem=letters[0][1].reason)
@@ -79,38 +78,71 @@ class Replay:
 
     async def run(self) -> None:
         """Replay for ever. Cancellation at any point loses nothing: a record is removed after its events are stored."""
-        last = 0
+        rest_s = INDEX_RETRY_S
         while True:
             try:
-                record = await self._spool.oldest(last)
-                if record is not None:
-                    # A record that is not taken stays; the ones behind it may be for another index.
-                    last = record.number
-                    await self._replay(record)
-                    continue
+                moved = await self._round()
+                rest_s = INDEX_RETRY_S if moved else min(2 * rest_s, MAX_REST_S)
             except StoreError as error:
+                rest_s = INDEX_RETRY_S
                 _log.error("replay_failed", problem=str(error))
-            last = 0
             if self._spool.events == 0:
                 self._spooled.clear()
                 await self._spooled.wait()
             else:
-                await asyncio.sleep(INDEX_RETRY_S)
+                await asyncio.sleep(rest_s)
 
-    async def _replay(self, record: SpoolRecord) -> None:
-        began_s = self._clock.monotonic_s()
+    async def _round(self) -> int:
+        """Try every record once; how many events left the spool. Raises StoreError when a store fails as a whole."""
+        moved = last = 0
+        while (record := await self._spool.oldest(last)) is not None:
+            # A record that is not taken stays; the ones behind it may be for another index.
+            last = record.number
+            began_s = self._clock.monotonic_s()
+            try:
+                moved += await self._replay(record)
+            except StoreError:
+                raise
+            except Exception as error:
+                # It would raise again at each turn and after each restart.
+                _log.error("record_set_aside", exc_info=error, number=record.number, events=count(record.groups))
+                await self._spool.set_aside(record.number)
+            if self._busy():
+                await asyncio.sleep((self._clock.monotonic_s() - began_s) * _REST_PER_WORK)
+        return moved
+
+    async def _replay(self, record: SpoolRecord) -> int:
+        """Store what the index takes, bury poison and keep the rest in the spool; how many events left it."""
         try:
-            rejections = await self._index.write(record.groups)
+            rejections = await write_narrowed_async(record.groups, self._index.write)
         except StoreError as error:
             self.index_failed(error)
             raise
-        letters = [
-            (DeviceEvents(group.account, group.device, (event,)), rejections[position])
-            for position, (group, event) in enumerate(items(record.groups))
-            if position in rejections and rejections[position].poison
-        ]
-        if len(letters) == len(rejections) and (not letters or await self._bury(letters)):
+        letters, kept = _left(record.groups, rejections)
+        if letters and not await self.bury(letters):
+            kept = _members(record.groups, rejections)
+        moved = count(record.groups) - count(kept)
+        if not kept:
             await self._spool.remove(record.number)
-            self._counters.replayed += sum(len(group.events) for group in record.groups)
-        if self._busy():
-            await asyncio.sleep((self._clock.monotonic_s() - began_s) * _REST_PER_WORK)
+        elif moved:
+            await self._spool.keep(record.number, kept)
+        self._counters.replayed += moved
+        return moved
+
+
+def _left(
+    groups: Sequence[DeviceEvents], rejections: Mapping[int, Rejection]
+) -> tuple[list[tuple[DeviceEvents, Rejection]], list[DeviceEvents]]:
+    """What the index never takes, with the reason, and what it may take later."""
+    poison = {position: rejection for position, rejection in rejections.items() if rejection.poison}
+    letters = list(zip(_members(groups, poison), (poison[position] for position in sorted(poison)), strict=True))
+    return letters, _members(groups, rejections.keys() - poison.keys())
+
+
+def _members(groups: Sequence[DeviceEvents], positions: Container[int]) -> list[DeviceEvents]:
+    """The events at these positions of the flattened groups, each a group of its own."""
+    return [
+        DeviceEvents(group.account, group.device, (event,))
+        for position, (group, event) in enumerate(items(groups))
+        if position in positions
+    ]

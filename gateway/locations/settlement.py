@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.locations.batch import DeviceEvents
-from gateway.locations.buffer import Caller, Submission
+from gateway.locations.buffer import Caller
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Rejection
 
 Part = tuple[Caller, DeviceEvents]
+Poison = tuple[Caller, DeviceEvents, Rejection]
 MESSAGES = {
     "overloaded": "too many location events are waiting; slow down",
     "shutting_down": "the gateway does not take location events now; send them again",
@@ -38,16 +39,13 @@ def merge(parts: list[Part]) -> Iterator[tuple[Caller, Sequence[LocationEvent]]]
         yield caller, lists[0] if len(lists) == 1 else [event for events in lists for event in events]
 
 
-def sort_out(
-    batch: list[Submission], rejections: Mapping[int, Rejection]
-) -> tuple[list[Part], list[Part], list[tuple[Caller, DeviceEvents, Rejection]]]:
-    """What is stored, what the index may take later, and what it never will."""
+def sort_out(parts: Sequence[Part], rejections: Mapping[int, Rejection]) -> tuple[list[Part], list[Part], list[Poison]]:
+    """What a store took, what it may take later, and what it never will."""
     stored: list[Part] = []
     refused: list[Part] = []
-    poison: list[tuple[Caller, DeviceEvents, Rejection]] = []
+    poison: list[Poison] = []
     position = 0
-    for submission in batch:
-        caller, group = submission.caller, submission.group
+    for caller, group in parts:
         good: list[LocationEvent] = []
         later: list[LocationEvent] = []
         for event in group.events:

@@ -53,6 +53,34 @@ async def test_removing_one_leaves_the_others(spool: Spool) -> None:
     assert (spool.events, spool.size_bytes) == (0, 0)
 
 
+async def test_a_record_may_keep_a_part(spool: Spool) -> None:
+    await spool.append([group("1", "2"), group("3")])
+    await spool.append([group("4")])
+    first = await spool.oldest()
+    assert first is not None
+    await spool.keep(first.number, [group("2")])
+    again = await spool.oldest()
+    assert again is not None
+    assert (again.number, list(again.groups)) == (first.number, [group("2")])
+    assert spool.events == 2
+    size_bytes = spool.size_bytes
+    await spool.remove(first.number)
+    await spool.append([group("2")])
+    assert spool.size_bytes == size_bytes
+
+
+async def test_a_record_set_aside_is_out_of_the_queue(spool: Spool) -> None:
+    await spool.append([group("1")])
+    await spool.append([group("2")])
+    first = await spool.oldest()
+    assert first is not None
+    await spool.set_aside(first.number)
+    left = await spool.oldest()
+    assert left is not None
+    assert list(left.groups) == [group("2")]
+    assert spool.events == 1
+
+
 async def test_numbers_are_never_used_again(spool: Spool) -> None:
     await spool.append([group("1")])
     first = await spool.oldest()

@@ -122,6 +122,7 @@ class MemorySpool:
 
     def __init__(self, max_events: int = 1 << 30) -> None:
         self.records: dict[int, Sequence[DeviceEvents]] = {}
+        self.aside: list[Sequence[DeviceEvents]] = []
         self.max_events = max_events
         self.fails = False
         self._last = 0
@@ -146,8 +147,16 @@ class MemorySpool:
         number = min((number for number in self.records if number > after), default=None)
         return None if number is None else SpoolRecord(number, self.records[number])
 
+    async def keep(self, number: int, groups: Sequence[DeviceEvents]) -> None:
+        self.records[number] = groups
+        self.changes.tell()
+
     async def remove(self, number: int) -> None:
         self.records.pop(number, None)
+        self.changes.tell()
+
+    async def set_aside(self, number: int) -> None:
+        self.aside.append(self.records.pop(number))
         self.changes.tell()
 
     @property

@@ -39,7 +39,7 @@ TABLE: list[tuple[str, Layer]] = [
         Layer.CORE,
     ),
     *_in("connections.", "*", Layer.SERVICES),
-    *_in("locations.", "batch buffer cells event geo outcome query settlement", Layer.CORE),
+    *_in("locations.", "batch buffer cells event geo narrowing outcome query settlement", Layer.CORE),
     *_in("locations.", "*", Layer.SERVICES),
     *_in("drain.", "curve health pacer plan polling receipt signals states window", Layer.CORE),
     *_in("drain.", "*", Layer.SERVICES),

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.errors import StoreError, TaskFailedError
-from gateway.locations.batch import DeviceEvents, count
+from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.buffer import Limits
 from gateway.locations.outcome import Durability, Pressure, Rejection
 from gateway.locations.pipeline import LocationPipeline
@@ -312,10 +312,10 @@ async def test_a_sender_that_raises_harms_nobody_else(parts: Parts) -> None:
 
 
 async def test_an_unexpected_error_is_the_pipelines_failure_and_stop_saves_the_events(parts: Parts) -> None:
-    def bug(groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+    def bug() -> float:
         raise ZeroDivisionError("a bug")
 
-    parts.index.answer = bug
+    parts.clock.monotonic_s = bug  # type: ignore[method-assign]
     await parts.pipeline.start()
     parts.submit("1")
     with pytest.raises(TaskFailedError, match="locations-flush") as caught:
@@ -325,6 +325,66 @@ async def test_an_unexpected_error_is_the_pipelines_failure_and_stop_saves_the_e
     assert parts.sender.refused[0][:2] == ("2", "shutting_down")
     await parts.pipeline.stop(5)
     assert parts.sender.acknowledged == [("1", Durability.SPOOLED)]
+
+
+async def test_whatever_the_index_raises_costs_only_the_event_at_fault(parts: Parts) -> None:
+    def choke(groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        if any(one.id == "bad" for _, one in items(groups)):
+            raise KeyError((1, "lamp"))
+        return {}
+
+    parts.index.answer = choke
+    await parts.pipeline.start()
+    neighbour = RecordingSender()
+    parts.submit("0", sender=neighbour, device="other")
+    parts.submit("1", "bad", "2")
+    await parts.told(3)
+    await neighbour.wait_for(lambda: neighbour.decided == 1)
+    assert neighbour.acknowledged == [("0", Durability.INDEXED)]
+    assert dict(parts.sender.acknowledged) == {
+        "1": Durability.INDEXED,
+        "2": Durability.INDEXED,
+        "bad": Durability.DEAD_LETTER,
+    }
+    ((group, rejection),) = parts.letters.letters
+    assert group.events[0].id == "bad"
+    assert "KeyError" in rejection.reason
+    assert not parts.pipeline.failed.done()
+    assert parts.spool.events == 0
+
+
+async def test_whatever_the_spool_raises_costs_only_the_event_at_fault(parts: Parts) -> None:
+    keep = parts.spool.append
+
+    async def choke(groups: Sequence[DeviceEvents]) -> None:
+        if any(one.id == "bad" for _, one in items(groups)):
+            raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+        await keep(groups)
+
+    parts.index.answer = fail
+    parts.spool.append = choke  # type: ignore[method-assign]
+    await parts.pipeline.start()
+    parts.submit("1", "bad", "2")
+    await parts.told(3)
+    assert dict(parts.sender.acknowledged) == {
+        "1": Durability.SPOOLED,
+        "2": Durability.SPOOLED,
+        "bad": Durability.DEAD_LETTER,
+    }
+    assert not parts.pipeline.failed.done()
+
+
+async def test_letters_that_raise_are_refused_and_nothing_ends(parts: Parts) -> None:
+    async def choke(letters: object) -> None:
+        raise ValueError("a bug")
+
+    parts.letters.append = choke  # type: ignore[method-assign]
+    parts.index.answer = lambda groups: {0: Rejection("bad", poison=True)}
+    await parts.pipeline.start()
+    parts.submit("1")
+    await parts.told(1)
+    assert [(name, code) for name, code, _ in parts.sender.refused] == [("1", "storage_failed")]
+    assert not parts.pipeline.failed.done()
 
 
 async def test_stop_flushes_everything(parts: Parts) -> None:

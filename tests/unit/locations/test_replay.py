@@ -1,7 +1,8 @@
 import asyncio
+from collections.abc import Mapping, Sequence
 
 from gateway.errors import StoreError
-from gateway.locations.batch import DeviceEvents
+from gateway.locations.batch import DeviceEvents, items
 from gateway.locations.counters import Counters
 from gateway.locations.outcome import Rejection
 from gateway.locations.replay import INDEX_RETRY_S, Replay
@@ -70,6 +71,53 @@ async def test_poison_that_cannot_be_buried_stays_in_the_spool() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert parts.spool.events == 1
+
+
+async def test_what_the_index_chokes_on_becomes_a_dead_letter_and_the_record_goes() -> None:
+    parts = Parts()
+
+    def choke(groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        if any(one.id == "2" for _, one in items(groups)):
+            raise KeyError("bad")
+        return {}
+
+    parts.index.answer = choke
+    await parts.spooled("1", "2", "3")
+    await parts.spooled("4")
+    await parts.run_until_empty()
+    assert [group.events[0].id for group, _ in parts.letters.letters] == ["2"]
+    assert sorted(key[2] for key in parts.index.stored) == ["1", "3", "4"]
+
+
+async def test_a_record_that_raises_is_set_aside_and_the_ones_behind_it_go_on() -> None:
+    parts = Parts()
+    remove = parts.spool.remove
+
+    async def choke(number: int) -> None:
+        if number == 1:
+            raise OverflowError("a bug")
+        await remove(number)
+
+    parts.spool.remove = choke  # type: ignore[method-assign]
+    await parts.spooled("1")
+    await parts.spooled("2")
+    await parts.run_until_empty()
+    assert [[one.id for _, one in items(groups)] for groups in parts.spool.aside] == [["1"]]
+    assert [key[2] for key in parts.index.stored] == ["1", "2"]
+
+
+async def test_a_record_is_split_what_is_taken_goes_and_the_rest_stays() -> None:
+    parts = Parts()
+    parts.index.answer = lambda groups: {
+        position: Rejection("busy") for position, (_, one) in enumerate(items(groups)) if one.id == "2"
+    }
+    await parts.spooled("1", "2", "3")
+    task = asyncio.create_task(parts.replay.run())
+    await parts.spool.changes.wait_for(lambda: parts.spool.events == 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [one.id for _, one in items(parts.spool.records[1])] == ["2"]
+    assert parts.counters.replayed == 2
 
 
 def test_after_a_failure_the_index_rests() -> None:
