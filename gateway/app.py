@@ -36,6 +36,7 @@ from gateway.adapters.sqlite_spool import SQLiteSpool
 from gateway.api.application import build_operations, build_public
 from gateway.api.context import Api
 from gateway.api.http_protocol import HttpListener, HttpMetrics
+from gateway.api.http_rates import HttpRates
 from gateway.connections.accepting import Accepting
 from gateway.connections.auth import Authenticator
 from gateway.connections.device_session import DeviceSession
@@ -223,7 +224,11 @@ class Gateway:
         self._spawn("heartbeat", self.hub.run())
         self._spawn("housekeeping", self._housekeeping.run())
         self._start_drain()
-        self._http_metrics = HttpMetrics()
+        limits = settings.connections
+        rates = HttpRates(
+            limits.messages_per_s, limits.messages_burst, limits.bytes_per_s, float(limits.max_message_bytes)
+        )
+        self._http_metrics = HttpMetrics(rates)
         self._api = Api(
             tokens=authenticator,
             devices=self.hub.registry,
@@ -237,6 +242,7 @@ class Gateway:
                 DrainMetrics(self.drainer, self._watch),
             ),
             drainer=self.drainer,
+            rates=rates,
             watch=self._watch,
             clock=self._clock,
             max_message_bytes=settings.connections.max_message_bytes,

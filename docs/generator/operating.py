@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from gateway import errors
 from gateway.adapters.clock import SystemClock
 from gateway.api.http_protocol import HttpMetrics
+from gateway.api.http_rates import HttpRates
 from gateway.cli import app
 from gateway.connections.auth import Authenticator
 from gateway.connections.housekeeping import Housekeeping
@@ -102,7 +103,7 @@ async def _families() -> list[Metric]:
     watch.polled_s = 0.0
     return [
         *ConnectionMetrics(hub, Housekeeping(hub, lambda: 0.0)).collect(),
-        *HttpMetrics().collect(),
+        *HttpMetrics(HttpRates(0, 0, 0, 0)).collect(),
         *pipeline.collect(),
         *DrainMetrics(drainer, watch).collect(),
     ]

@@ -67,14 +67,14 @@ def decode(payload: bytes, kind: type[T]) -> T:
     """A JSON body as `kind`. Raises Problem: 400 when it is no JSON, 422 naming the field when it is the wrong one."""
     try:
         return decoder(kind)(payload)
-    except msgspec.ValidationError as error:
-        raise invalid(error) from error
     except msgspec.DecodeError as error:
-        raise bad_field("$", f"not JSON that can be read: {error}") from error
+        raise invalid(error) from error
 
 
-def invalid(error: msgspec.ValidationError) -> Problem:
-    """A problem with the path that msgspec puts at the end of its message."""
+def invalid(error: msgspec.DecodeError) -> Problem:
+    """400 for what is no JSON; else 422 with the path that msgspec puts at the end of its message."""
+    if not isinstance(error, msgspec.ValidationError):
+        return bad_field("$", f"not JSON that can be read: {error}")
     problem, separator, path = str(error).rpartition(" - at ")
     return bad_field(path.strip("`") if separator else "$", problem if separator else str(error), status=422)
 

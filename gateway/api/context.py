@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
+from gateway.api.http_rates import HttpRates
 from gateway.connections.identity import Identity
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.drain.drainer import Drainer
@@ -86,6 +87,7 @@ class Api:
     registry: CollectorRegistry
     clock: Clock
     drainer: Drainer
+    rates: HttpRates
     watch: TargetHealthWatch | None = None
     max_message_bytes: int = 131_072
     open_metrics: bool = True

@@ -17,11 +17,13 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gateway.api.http_rates import HttpRates
 from gateway.api.problem import HEADERS, RETRY_AFTER_S, Handler, Problem, problems
 from gateway.connections.handshake import Rejected
 from gateway.connections.rate import TokenBucket
 from gateway.log import Log
 from gateway.ports import Clock
+from gateway.telemetry import counter
 
 # Longer than the 60 s for which load balancers keep connections: who closes first must not be the server.
 KEEPALIVE_S = 75.0
@@ -185,10 +187,11 @@ class _Refusing(asyncio.Protocol):
 
 
 class HttpMetrics:
-    """A collector over listeners."""
+    """A collector over listeners, which are added when they are there, and the rates of who sends over HTTP."""
 
-    def __init__(self, *listeners: HttpListener) -> None:
-        self.listeners = list(listeners)
+    def __init__(self, rates: HttpRates) -> None:
+        self.listeners: list[HttpListener] = []
+        self._rates = rates
 
     def collect(self) -> Iterator[Metric]:
         held = GaugeMetricFamily("heiwa_http_connections", "HTTP connections open now.", labels=["listener"])
@@ -204,3 +207,4 @@ class HttpMetrics:
             for kind, count in sorted(listener.malformed.items()):
                 malformed.add_metric([listener.name, kind], count)
         yield from (held, refused, malformed)
+        yield counter("heiwa_http_requests_limited", "Requests of devices that send too fast.", self._rates.limited)

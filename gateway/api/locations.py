@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.api.call import Call, answer, decode, invalid
-from gateway.api.problem import bad_field, unavailable
+from gateway.api.problem import Problem, bad_field, unavailable
 from gateway.api.records import LocationsAnswer, Refused, Stored
 from gateway.connections.messages import Nack, decode_locations
 from gateway.locations.event import LocationEvent
@@ -51,13 +51,18 @@ class Receipt:
 
 async def store(call: Call) -> web.StreamResponse:
     """Hand the events to the pipeline and wait until each of them is settled, or 503: it is safe to send all again."""
+    _may_send(call)
     payload = await call.body()
+    _may_send(call)
+    key, now_s = _sender(call), call.api.clock.monotonic_s()
+    call.api.rates.spend(key, now_s, 1, len(payload))
     if decode(payload, _Typed).type != "locations":
         raise bad_field("$.type", "must be locations or be left out", status=422)
     try:
         good, bad = decode_locations(payload, call.api.clock.time_ms())
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise invalid(error) from error
+    call.api.rates.spend(key, now_s, len(good) + len(bad) - 1, 0)
     receipt = await _settle(call, good) if good else Receipt(set())
     refused = [_refused(nack) for nack in bad] + receipt.nacks
     return answer(LocationsAnswer(receipt.acks, refused))
@@ -85,6 +90,17 @@ async def find(call: Call, query: Query, *, track: bool = False) -> web.StreamRe
             return answer(await ask(call.identity.account, query))
     except TimeoutError as error:
         raise unavailable(f"the search took longer than {call.api.deadline_s:g} s; narrow it") from error
+
+
+def _sender(call: Call) -> tuple[str, str]:
+    return call.identity.account, call.identity.device
+
+
+def _may_send(call: Call) -> None:
+    """Asked before the body is read, and again when it is there: others of the same device may have been faster."""
+    wait_s = call.api.rates.wait_s(_sender(call), call.api.clock.monotonic_s())
+    if wait_s:
+        raise Problem(429, "this device sends more than it may", headers={"Retry-After": str(wait_s)})
 
 
 async def _settle(call: Call, events: list[LocationEvent]) -> Receipt:

@@ -103,7 +103,7 @@ ROUTES: tuple[Route, ...] = (
             _PUBLIC,
             LocationsAnswer,
             body=LocationsBody,
-            errors=(422, 503),
+            errors=(422, 429, 503),
         ),
         locations.store,
     ),

@@ -119,10 +119,17 @@ class Connections(Struct, frozen=True):
         Literal["replace", "reject", "allow"],
         Meta(description="A second connection of one device: the newer wins, is refused (409), or both stay."),
     ] = "replace"
-    messages_per_s: Annotated[float, Meta(ge=0, description="Messages a second of one connection; 0: no limit.")] = 50
+    messages_per_s: Annotated[
+        float,
+        Meta(ge=0, description="Messages a second of one connection, and events of one device over HTTP; 0: no limit."),
+    ] = 50
     messages_burst: Annotated[int, Meta(ge=1, description="Messages at once above that rate.")] = 500
     bytes_per_s: Annotated[
-        float, Meta(ge=0, description="Bytes a second of one connection; above it reading slows down; 0: no limit.")
+        float,
+        Meta(
+            ge=0,
+            description="Bytes a second of one connection, or of one device over HTTP; 0: no limit.",
+        ),
     ] = 262_144
     outbound_max_bytes: Annotated[
         int, Meta(ge=1024, description="Unsent bytes of one connection; above it the consumer is too slow: 4503.")

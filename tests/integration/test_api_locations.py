@@ -1,5 +1,6 @@
 """Storing and searching locations through real HTTP, on fakes of what stands behind."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -40,6 +41,40 @@ async def test_only_bad_events_never_reach_the_pipeline(world: World, public: Cl
     response = await public.post("/api/v1/locations", json=body, headers=bearer("location:write"))
     assert [nack["ids"] for nack in (await response.json())["nacks"]] == [["a"]]
     assert world.pipeline.forgotten == 0
+
+
+async def test_a_device_that_is_too_fast_waits_and_others_do_not(world: World, public: Client) -> None:
+    async def post(device: str, events: int) -> Any:
+        body = {"events": [event(f"{device}-{number}") for number in range(events)]}
+        return await public.post("/api/v1/locations", json=body, headers=bearer("location:write", device=device))
+
+    statuses = [(await post("fast", 20)).status for _ in range(30)]
+    assert statuses[:25] == [200] * 25
+    assert statuses[26:] == [429] * 4
+    refused = await post("fast", 1)
+    assert "sends more" in (await problem(refused, 429))["detail"]
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert (await post("other", 1)).status == 200
+    assert len(world.pipeline.stored) < 30 * 20
+
+
+async def test_many_connections_of_a_device_have_one_rate(world: World, public: Client) -> None:
+    body = {"events": [event(f"e-{number}") for number in range(30)]}
+
+    async def post() -> int:
+        return (await public.post("/api/v1/locations", json=body, headers=bearer("location:write"))).status
+
+    statuses = await asyncio.gather(*(post() for _ in range(40)))
+    assert statuses.count(200) <= 500 // 30 + 2
+    assert statuses.count(200) + statuses.count(429) == 40
+
+
+async def test_bad_events_are_work_as_well(world: World, public: Client) -> None:
+    body: dict[str, Any] = {"events": [{}] * 500}
+    statuses = [
+        (await public.post("/api/v1/locations", json=body, headers=bearer("location:write"))).status for _ in range(3)
+    ]
+    assert statuses == [200, 200, 429]
 
 
 async def test_what_is_not_settled_in_time_is_503_and_may_be_sent_again(world: World, public: Client) -> None:

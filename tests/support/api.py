@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from yarl import URL
 
 from gateway.api.context import Api
+from gateway.api.http_rates import HttpRates
 from gateway.connections.identity import Identity
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.errors import TokenError
@@ -136,6 +137,7 @@ class World:
             registry=self.registry,
             clock=FakeClock(),
             drainer=Bench().drainer,
+            rates=HttpRates(50, 500, 262_144, 131_072),
             max_message_bytes=4096,
             deadline_s=0.3,
         )
