@@ -115,6 +115,8 @@ class Conductor:
         plan.check_memory(self._devices, len(self._parts), self._count, machine.memory_available_bytes())
         if hurried := plan.too_fast(self._scenario, self._devices, machine.cores()):
             self._view.note(hurried)
+        for said in await asyncio.to_thread(preflight.check_tracks, self._scenario.fleet.tracks):
+            self._view.note(said)
         for url in self._options.targets:
             await asyncio.to_thread(preflight.check_target, url, self._options.secret, self._scenario.fleet.account)
 

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.connections.token import MIN_SECRET_BYTES
-from gateway.device.gpx import Fix, GpxError, parse
+from gateway.device import track_file
+from gateway.device.gpx import Fix
 from gateway.errors import SettingsError
 from loadtest.arrivals import Arrival
 from loadtest.kernels import KERNELS
@@ -183,24 +184,19 @@ def loopback(number: int) -> str:
     return f"127.0.{block}.{2 + last}"
 
 
+def track_paths(given: str | list[str]) -> list[Path]:
+    """The GPX files that `tracks` means; none: synthetic walks. Raises SettingsError for a folder without any."""
+    if isinstance(given, list):
+        return [Path(name) for name in given]
+    if not given:
+        return []
+    path = RECORDED if given == "recorded" else Path(given)
+    paths = sorted(path.glob("*.gpx")) if path.is_dir() else [path]
+    if not paths:
+        raise SettingsError("tracks", f"there is no .gpx file in {path}")
+    return paths
+
+
 def tracks(given: str | list[str]) -> list[list[Fix]]:
     """The points of each GPX file; none: synthetic walks. Raises SettingsError naming the file."""
-    if isinstance(given, list):
-        paths = [Path(name) for name in given]
-    elif not given:
-        return []
-    else:
-        path = RECORDED if given == "recorded" else Path(given)
-        paths = sorted(path.glob("*.gpx")) if path.is_dir() else [path]
-        if not paths:
-            raise SettingsError("tracks", f"there is no .gpx file in {path}")
-    found = []
-    for path in paths:
-        try:
-            points = parse(path.read_bytes())
-        except (OSError, GpxError) as error:
-            raise SettingsError("tracks", f"{path}: {error}") from error
-        if not points:
-            raise SettingsError("tracks", f"{path} has no track points")
-        found.append(points)
-    return found
+    return [track_file.read(path, "tracks").fixes for path in track_paths(given)]

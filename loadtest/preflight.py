@@ -12,7 +12,9 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from gateway.connections.token import mint
+from gateway.device import track_file
 from gateway.errors import SettingsError, UnreachableError
+from loadtest import fleet_options
 
 TIMEOUT_S = 10.0
 DEVICE = "preflight"
@@ -46,6 +48,13 @@ def check_target(url: str, secret: str, account: str) -> None:
         raise UnreachableError(f"{url} does not speak websocket: {error}") from error
     except (OSError, TimeoutError) as error:
         raise UnreachableError(f"{url} cannot be reached: {error}") from error
+
+
+def check_tracks(given: str | list[str]) -> list[str]:
+    """Read the GPX files of a fleet; returns what a person should know of them. Raises SettingsError naming one."""
+    paths = fleet_options.track_paths(given)
+    said = [track_file.note(path, track_file.read(path, "fleet.tracks")) for path in paths]
+    return [line for line in said if line]
 
 
 def is_local(url: str) -> bool:

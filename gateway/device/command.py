@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from websockets.uri import parse_uri
 
 from gateway.adapters.clock import SystemClock
 from gateway.connections.listener import local_address
-from gateway.device import display, gpx
+from gateway.device import display, track_file
 from gateway.device.client import Device
 from gateway.device.display import Display, Summary
 from gateway.device.plan import Plan, Token
@@ -30,7 +31,6 @@ from gateway.settings.model import Listen
 
 # Its own tokens are short, so that renewal on an open connection is used and not only documented.
 TOKEN_LIFE_S = 3600.0
-MAX_TRACK_BYTES = 64 * 2**20
 KYOTO = (35.0116, 135.7681)
 
 
@@ -164,14 +164,7 @@ def _legs(options: Options, random: Random) -> Iterator[Leg]:
 
 
 def _recorded(path: Path) -> list[Leg]:
-    try:
-        if path.stat().st_size > MAX_TRACK_BYTES:
-            raise SettingsError("--track", f"{path} is larger than {MAX_TRACK_BYTES // 2**20} MiB")
-        fixes = gpx.parse(path.read_bytes())
-    except OSError as error:
-        raise SettingsError("--track", f"cannot read {path}: {error.strerror}") from error
-    except gpx.GpxError as error:
-        raise SettingsError("--track", f"{path}: {error}") from error
-    if not fixes:
-        raise SettingsError("--track", f"{path} has no track points")
-    return legs(fixes)
+    found = track_file.read(path, "--track")
+    if said := track_file.note(path, found):
+        print(said, file=sys.stderr)  # noqa: T201
+    return legs(found.fixes)

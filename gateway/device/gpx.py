@@ -1,19 +1,33 @@
 """Read the track points of a GPX file (1.0 or 1.1), as recorders really write them.
 
 Only `trkpt` inside `trk` counts; waypoints, routes and extensions are skipped. A document type declaration is refused:
-without one there are no entities of the document's own, so nothing can expand or reach for other files.
+without one there are no entities of the document's own, so nothing can expand or reach for other files. Prefixes are
+resolved here and not by expat, which refuses a whole file for one prefix that nobody declared.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from xml.parsers import expat
 
+from gateway.device.gpx_encoding import EncodingError, as_utf8
+
 NAMESPACES = ("http://www.topografix.com/GPX/1/0", "http://www.topografix.com/GPX/1/1", "")
 MAX_TEXT_LENGTH = 100
-_FRACTION = re.compile(r"\.(\d+)")
+MAX_DEPTH = 100
+# How many of the points that were left out are named.
+MAX_NAMED = 3
+# xsd:decimal and xsd:double; Python's float() would also take 1_0 and the digits of other scripts.
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_TIME = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[t ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,30}))?)?\s*(?:z|([+-])(\d\d):?(\d\d))?",
+    re.ASCII | re.IGNORECASE,
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class GpxError(ValueError):
@@ -29,19 +43,29 @@ class Fix(NamedTuple):
     time_ms: int | None
 
 
-def parse(payload: bytes) -> list[Fix]:
-    """All track points of all tracks and segments, in the order of the file; empty segments vanish.
+class Recording(NamedTuple):
+    """The points of a file in its order, and how many were left out; `why` names the first few of those by line."""
 
-    A point whose position is missing or off the globe is left out. Raises GpxError for what is no GPX at all.
+    fixes: list[Fix]
+    left_out: int
+    why: list[str]
+
+
+def parse(payload: bytes) -> Recording:
+    """All track points of all tracks and segments; empty segments vanish.
+
+    A point whose position is missing, unreadable or off the globe is left out. Raises GpxError for what is no GPX.
     """
     reader = _Reader()
     try:
-        reader.parser.Parse(payload, True)
+        reader.parser.Parse(as_utf8(payload), True)
     except expat.ExpatError as error:
         raise GpxError(f"not well-formed XML: {error}") from error
+    except EncodingError as error:
+        raise GpxError(str(error)) from error
     if not reader.seen_root:
         raise GpxError("not a GPX file")
-    return reader.fixes
+    return Recording(reader.fixes, reader.left_out, reader.why)
 
 
 class _Reader:
@@ -49,11 +73,16 @@ class _Reader:
 
     def __init__(self) -> None:
         self.fixes: list[Fix] = []
+        self.left_out = 0
+        self.why: list[str] = []
         self.seen_root = False
         self._path: list[str] = []
+        self._scopes: list[Mapping[str, str]] = [{"xml": "http://www.w3.org/XML/1998/namespace"}]
         self._position: tuple[float, float] | None = None
         self._values: dict[str, str] = {}
-        self.parser = expat.ParserCreate(namespace_separator=" ")
+        self._reading = ""  # the child of a point whose text counts
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
         self.parser.CharacterDataHandler = self._text
@@ -63,60 +92,116 @@ class _Reader:
         raise GpxError("a document type declaration is not accepted")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        tag = _local(name)
+        scope = _scope(self._scopes[-1], attributes)
+        namespace, tag = _resolve(name, scope)
         if not self._path:
-            if tag != "gpx":
-                raise GpxError(f"the root element is {name.rpartition(' ')[2]}, not gpx")
+            _check_root(name, namespace, tag)
             self.seen_root = True
-        self._path.append(tag)
-        if tag == "trkpt" and self._path[:2] == ["gpx", "trk"]:
-            self._position = _position(attributes)
-            self._values = {}
+        if len(self._path) == MAX_DEPTH:
+            raise GpxError(f"line {self.parser.CurrentLineNumber}: more than {MAX_DEPTH} elements within each other")
+        self._scopes.append(scope)
+        self._path.append(tag if namespace in NAMESPACES else "")
+        if self._path[-1] == "trkpt" and self._path[:2] == ["gpx", "trk"]:
+            self._point(attributes)
+        elif len(self._path) > 1 and self._path[-2] == "trkpt" and self._path[-1] not in self._values:
+            # The first of two counts, as the schema knows one only.
+            self._reading = self._path[-1]
+
+    def _point(self, attributes: dict[str, str]) -> None:
+        self._values = {}
+        self._position, problem = _position(attributes)
+        if problem:
+            self.left_out += 1
+            if len(self.why) < MAX_NAMED:
+                self.why.append(f"line {self.parser.CurrentLineNumber}: {problem}")
 
     def _text(self, text: str) -> None:
-        if len(self._path) >= 2 and self._path[-2] == "trkpt":
-            so_far = self._values.get(self._path[-1], "")
-            self._values[self._path[-1]] = (so_far + text)[:MAX_TEXT_LENGTH]
+        if self._reading and self._path[-1] == self._reading and self._path[-2] == "trkpt":
+            so_far = self._values.get(self._reading, "")
+            self._values[self._reading] = (so_far + text).lstrip()[:MAX_TEXT_LENGTH]
 
     def _end(self, name: str) -> None:
-        self._path.pop()
-        if _local(name) == "trkpt" and self._position is not None:
+        self._scopes.pop()
+        ended = self._path.pop()
+        if self._path and self._path[-1] == "trkpt":
+            self._reading = ""
+        if ended == "trkpt" and self._position is not None:
             lat, lon = self._position
             altitude_m = _number(self._values.get("ele", ""))
             self.fixes.append(Fix(lat, lon, altitude_m, time_ms(self._values.get("time", ""))))
             self._position = None
 
 
-def _local(name: str) -> str:
-    """The tag of a GPX element; "" for an element of somebody else's namespace."""
-    namespace, _, tag = name.rpartition(" ")
-    return tag if namespace in NAMESPACES else ""
+def _scope(outer: Mapping[str, str], attributes: dict[str, str]) -> Mapping[str, str]:
+    """The namespaces by prefix ("" for the default) within an element (Namespaces in XML 1.0, 6)."""
+    own = {
+        name[len("xmlns:") :]: value
+        for name, value in attributes.items()
+        if name == "xmlns" or name.startswith("xmlns:")
+    }
+    return {**outer, **own} if own else outer
 
 
-def _position(attributes: dict[str, str]) -> tuple[float, float] | None:
-    lat, lon = _number(attributes.get("lat", "")), _number(attributes.get("lon", ""))
-    if lat is None or lon is None or not (-90 <= lat <= 90 and -180 <= lon <= 180):
-        return None
-    return lat, lon
+def _resolve(name: str, scope: Mapping[str, str]) -> tuple[str | None, str]:
+    """Namespace and tag of an element; a namespace of None: its prefix was never declared."""
+    prefix, _, tag = name.rpartition(":")
+    return scope.get(prefix, None if prefix else ""), tag
+
+
+def _check_root(name: str, namespace: str | None, tag: str) -> None:
+    if namespace is None:
+        raise GpxError(f"the root element is {name[:MAX_TEXT_LENGTH]}, whose prefix is not declared")
+    if tag != "gpx":
+        raise GpxError(f"the root element is {name[:MAX_TEXT_LENGTH]}, not gpx")
+    if namespace not in NAMESPACES:
+        raise GpxError(
+            f"the root element is gpx of the namespace {namespace[:MAX_TEXT_LENGTH]}, not of "
+            f"{NAMESPACES[0]} or {NAMESPACES[1]}"
+        )
+
+
+def _position(attributes: dict[str, str]) -> tuple[tuple[float, float] | None, str]:
+    """Latitude and longitude, or None and what is wrong with them."""
+    found = []
+    for name, most in (("lat", 90), ("lon", 180)):
+        text = attributes.get(name)
+        value = None if text is None else _number(text)
+        if text is None:
+            return None, f"{name} is missing"
+        if value is None:
+            return None, f"{name} is {text[:20]!r}, not a number"
+        if not -most <= value <= most:
+            return None, f"{name} is {text[:20]!r}, not within ±{most}"
+        found.append(value)
+    return (found[0], found[1]), ""
 
 
 def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
+    text = text.strip()
+    if _NUMBER.fullmatch(text) is None:
         return None
-    return value if abs(value) < 1e9 else None  # also drops nan and infinities
+    value = float(text)
+    return value if abs(value) < 1e9 else None
 
 
 def time_ms(text: str) -> int | None:
-    """An `xsd:dateTime` as ms since the Unix epoch, rounded down; one without a zone is UTC. None: unreadable."""
-    # Recorders write more digits than a microsecond has ("52.2073437Z").
-    text = _FRACTION.sub(lambda match: f".{match[1][:6]:0<6}", text.strip())
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    except (ValueError, OverflowError):
+    """An `xsd:dateTime` as ms since the Unix epoch, rounded down; one without a zone is UTC. None: unreadable.
+
+    24:00:00 is the first moment of the next day (XML Schema 2, 3.2.7.1), 23:59:60 a leap second that counts as it.
+    Recorders write more digits than a microsecond has, small letters, and no seconds.
+    """
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
         return None
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    year, month, day, hour, minute, second = (int(group or 0) for group in match.groups()[:6])
+    if minute > 59 or second > 60 or hour > 24 or (hour == 24 and (minute or second or int(match[7] or 0))):
+        return None
+    if int(match[9] or 0) > 23 or int(match[10] or 0) > 59:
+        return None
+    passed = timedelta(hours=hour, minutes=minute, seconds=second, milliseconds=int(f"{match[7] or '0':0<3}"[:3]))
+    offset = timedelta(hours=int(match[9] or 0), minutes=int(match[10] or 0))
+    try:
+        day_began = datetime(year, month, day, tzinfo=UTC)
+    except ValueError:
+        return None
+    return (day_began - _EPOCH + passed + (offset if match[8] == "-" else -offset)) // _MILLISECOND

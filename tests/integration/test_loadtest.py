@@ -140,11 +140,13 @@ def test_what_is_wrong_is_said_before_the_first_connection(tmp_path: Path) -> No
         (("run", "steady", "--gateways", "2", "--target", "ws://127.0.0.1:9/ws"), "give one"),
         (("run", "steady", "--target", "http://127.0.0.1:9/ws", "--secret-file", "secret"), "not a websocket address"),
         (("run", "steady", "--devices", "40000", "--gateways", "1"), "use at least --gateways"),
+        (("run", "steady", "--set", "fleet.tracks=odd.gpx"), "odd.gpx: the encoding hex is not read"),
         (("run",), "Missing argument"),
     ],
 )
 def test_wrong_usage_is_exit_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     (tmp_path / "secret").write_text("x" * 40)
+    (tmp_path / "odd.gpx").write_text('<?xml version="1.0" encoding="hex"?><gpx/>')
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr

@@ -85,6 +85,14 @@ def test_usage_errors_are_told_and_end_with_2(heiwa: Run, arguments: tuple[str, 
     assert err.strip()
 
 
+def test_a_track_that_cannot_be_used_is_named_with_its_encoding(heiwa: Run, tmp_path: Path) -> None:
+    track = tmp_path / "kyoto.gpx"
+    track.write_bytes('<?xml version="1.0" encoding="EUC-JP"?>\n<gpx><name>鴨川</name></gpx>'.encode("cp932"))
+    code, _, err = heiwa("device", "--track", str(track))
+    assert code == 2
+    assert "kyoto.gpx: line 2: the bytes are not EUC-JP" in err
+
+
 def test_an_error_is_one_clean_line(heiwa: Run) -> None:
     _, _, err = heiwa("token", "--sub", "x", "--ttl", "a\x1b[31m\nb")
     assert err.count("\n") == 1

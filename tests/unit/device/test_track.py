@@ -64,5 +64,5 @@ def test_any_times(times_ms: list[int | None]) -> None:
 
 
 def test_a_real_track_from_1901_walks_at_a_second_a_point() -> None:
-    made = legs(parse((TRACKS / "Mojstrovka.gpx").read_bytes()))
+    made = legs(parse((TRACKS / "Mojstrovka.gpx").read_bytes()).fixes)
     assert {leg.pause_ms for leg in made[1:]} == {SPACING_MS}
