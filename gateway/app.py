@@ -43,6 +43,7 @@ from gateway.connections.device_session import DeviceSession
 from gateway.connections.handshake import V1
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub, Session
+from gateway.connections.key_files import KEY_NAME, readable_by_others
 from gateway.connections.listener import Address, SocketOptions, listen, open_socket, parse_addresses, tls_context
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.drain.drainer import Drainer, Origin
@@ -215,6 +216,7 @@ class Gateway:
             )
         make_room_for_files(maximum + settings.connections.file_reserve)
         authenticator = Authenticator(settings.auth, self._folder.path, self._clock)
+        _warn_of_open_key(settings, self._folder.path)
         session: Session = DeviceSession(self.pipeline)
         if self._recording is not None:
             session = RecordedSession(session, self._recording)
@@ -293,6 +295,13 @@ class Gateway:
 
     def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine, name=name))
+
+
+def _warn_of_open_key(settings: Settings, folder: Path) -> None:
+    """A secret that others can read lets them make tokens; it may be meant, as with a group of a container."""
+    path = Path(settings.auth.secret_file) if settings.auth.secret_file else folder / KEY_NAME
+    if not settings.auth.public_key_file and readable_by_others(path):
+        log.warning("key_readable_by_others", path=str(path))
 
 
 def target_health(settings: Settings) -> TargetHealth | None:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.machine import memory
-from gateway.connections.auth import KEY_NAME, Authenticator
+from gateway.connections.auth import Authenticator
+from gateway.connections.key_files import KEY_NAME, readable_by_others
 from gateway.connections.listener import Address, SocketOptions, open_socket, parse_addresses
 from gateway.drain.health import GroupAttributes, Membership, PollErrorKind
 from gateway.errors import HeiwaError, PollError, SettingsError
@@ -163,20 +164,20 @@ def _tls(settings: Settings) -> Iterator[Result]:
 
 def _keys(settings: Settings) -> Iterator[Result]:
     auth = settings.auth
-    if not auth.secret_file and not auth.public_key_file:
-        path = Path(settings.data.folder) / KEY_NAME
-        if not path.exists():
-            yield Result("auth", GOOD, f"no key is set: {path} will be made at first start")
-            return
-        if path.stat().st_mode & 0o077:
-            yield Result("auth", WARN, f"{path} can be read by others", f"chmod 600 {path}")
-            return
+    named = auth.public_key_file or auth.secret_file
+    path = Path(named) if named else Path(settings.data.folder) / KEY_NAME
+    if not named and not path.exists():
+        yield Result("auth", GOOD, f"no key is set: {path} will be made at first start")
+        return
     try:
         Authenticator(auth, Path(settings.data.folder), SystemClock())
     except SettingsError as error:
         yield Result(error.key, BAD, str(error), "tokens cannot be checked without a good key")
-    else:
-        yield Result("auth", GOOD, f"tokens are checked with {auth.public_key_file or auth.secret_file or path}")
+        return
+    if not auth.public_key_file and readable_by_others(path):
+        yield Result("auth", WARN, f"{path} can be read by others", f"chmod 600 {path}")
+        return
+    yield Result("auth", GOOD, f"tokens are checked with {path}")
 
 
 def _memory(settings: Settings) -> Iterator[Result]:

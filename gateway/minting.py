@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.connections.auth import local_key
 from gateway.connections.identity import SCOPES, name_problem
-from gateway.connections.token import MIN_SECRET_BYTES, mint, scopes_of
+from gateway.connections.key_files import shared_secret
+from gateway.connections.token import mint, scopes_of
 from gateway.errors import SettingsError
 from gateway.settings.model import Settings
 
@@ -71,18 +71,9 @@ def _check_scope(scope: str) -> None:
 
 
 def _secret(settings: Settings) -> bytes:
-    auth = settings.auth
-    if auth.public_key_file:
+    if settings.auth.public_key_file:
         raise SettingsError(
             "auth.public_key_file",
             "tokens are checked with a public key; only the holder of its private key can make one (use --token)",
         )
-    if not auth.secret_file:
-        return local_key(Path(settings.data.folder))
-    try:
-        secret = Path(auth.secret_file).read_bytes().strip()
-    except OSError as error:
-        raise SettingsError("auth.secret_file", f"cannot read {auth.secret_file}: {error.strerror}") from error
-    if len(secret) < MIN_SECRET_BYTES:
-        raise SettingsError("auth.secret_file", f"{len(secret)} bytes; at least {MIN_SECRET_BYTES} are needed")
-    return secret
+    return shared_secret(settings.auth, Path(settings.data.folder))

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from gateway.connections.key_files import one_public_key
 from gateway.connections.token import MAX_TOKEN_BYTES, Claims, header_algorithm, read_claims
 from gateway.errors import SettingsError, TokenError
 
@@ -42,7 +43,7 @@ def public_key_verifier(pem: bytes) -> Callable[[str], Claims]:
 
 def _load(pem: bytes) -> tuple[PublicKey, str]:
     try:
-        key = load_pem_public_key(pem)
+        key = load_pem_public_key(one_public_key(_KEY, pem))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SettingsError(_KEY, "not a PEM public key (it begins with -----BEGIN PUBLIC KEY-----)") from error
     if isinstance(key, RSAPublicKey):

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.connections.auth import local_key
+from gateway.connections.key_files import local_key
 from gateway.connections.token import mint
 from loadtest.bench.process import LoadProcess, Server
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.connections.auth import local_key
 from gateway.connections.handshake import BEARER
+from gateway.connections.key_files import local_key
 from gateway.connections.token import mint
 from tests.conformance.install import CACHE, MissingError, install
 from tests.conformance.suite import (

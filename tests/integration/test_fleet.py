@@ -291,7 +291,7 @@ def test_a_silent_path_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
 
 def test_tokens_may_come_from_a_command(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from gateway.connections.auth import local_key\n"
+        "import sys, time; from pathlib import Path; from gateway.connections.key_files import local_key\n"
         "from gateway.connections.token import mint\n"
         f"key = local_key(Path({str(tmp_path / 'data')!r}))\n"
         "for name in sys.stdin.read().split():\n"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gateway.connections.auth import local_key
+from gateway.connections.key_files import local_key
 from loadtest import sample
 from loadtest.sample import Sample
 from tests.support.program import Program

@@ -18,7 +18,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.connections.auth import local_key
+from gateway.connections.key_files import local_key
 from gateway.connections.token import mint
 
 READY_S = 30.0

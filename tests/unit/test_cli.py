@@ -12,7 +12,7 @@ import pytest
 
 from gateway import __version__
 from gateway.cli import main
-from gateway.connections.auth import local_key
+from gateway.connections.key_files import local_key
 from gateway.connections.token import verify_hs256
 
 Run = Callable[..., tuple[int, str, str]]

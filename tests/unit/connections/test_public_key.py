@@ -137,8 +137,11 @@ def test_signed_claims_that_are_wrong() -> None:
         (lambda: b"", "PEM"),
         (
             lambda: KEYS["ES256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-            "PEM public key",
+            "private key",
         ),
+        (lambda: _pem(KEYS["ES256"]) * 2, "2 keys"),
+        (lambda: _pem(KEYS["ES256"]) + _pem(KEYS["RS256"]), "2 keys"),
+        (lambda: b"# comment\n" + _pem(KEYS["EdDSA"]) + b"\n" + _pem(KEYS["EdDSA"]).strip(), "2 keys"),
     ],
 )
 def test_keys_that_are_not_taken(make: Any, told: str) -> None:
