@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from gateway.cli import main
+import sys
+from typing import NoReturn
 
-__all__ = ["main"]
+from gateway import early_signals
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    if "serve" in sys.argv[1:2]:
+        early_signals.prepare()
+    from gateway.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,6 @@ import asyncio
 import os
 import random
 import re
-import signal
 import socket
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-from gateway import __version__
+from gateway import __version__, early_signals
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
@@ -340,13 +339,19 @@ async def _serve(settings: Settings, record: Path | None) -> int:
     gateway = Gateway(settings, record)
     stop, at_once = asyncio.Event(), asyncio.Event()
 
-    def on_signal() -> None:
-        (at_once if stop.is_set() else stop).set()
+    def on_signal(number: int) -> None:
+        if not stop.is_set():
+            stop.set()
+        elif number in early_signals.HURRYING:
+            at_once.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGUSR1, gateway.drain_ordered)
+    for number in early_signals.ENDING:
+        if early_signals.heeded(number):
+            loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(early_signals.DRAINING, gateway.drain_ordered)
+    for received in early_signals.received():
+        on_signal(received)
     await gateway.start()
     _announce(gateway, time.perf_counter() - began_s)
     try:

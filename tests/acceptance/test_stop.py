@@ -88,6 +88,66 @@ def test_twice_is_at_once(tmp_path: Path) -> None:
         assert program.process.wait(15) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+def test_whatever_asks_for_an_end_is_obeyed_calmly(tmp_path: Path, number: signal.Signals) -> None:
+    with Program(tmp_path / "data") as program, program.connect("dev") as connection:
+        program.process.send_signal(number)
+        kinds = []
+        with pytest.raises(ConnectionClosed):
+            while True:
+                kinds.append(json.loads(connection.recv(10))["type"])
+        assert "goaway" in kinds
+        assert program.process.wait(30) == 0
+
+
+def test_a_terminal_that_closes_twice_is_no_hurry(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", "connections.close_timeout_s=2") as program, silent_peer(program):
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGQUIT):
+            program.process.send_signal(number)
+            eventually(lambda: any(event["event"] == "stopping" for event in program.events()))
+        assert program.process.wait(30) == 0
+        assert not [event for event in program.events() if event["event"] == "stopping_at_once"]
+
+
+@pytest.mark.parametrize("name", ["SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR"])
+def test_what_means_nothing_ends_nothing(tmp_path: Path, name: str) -> None:
+    with Program(tmp_path / "data") as program, program.connect("dev") as connection:
+        program.process.send_signal(getattr(signal, name))
+        send(connection, location("still"))
+        assert json.loads(connection.recv(10))["ids"] == ["still"]
+
+
+def caught(program: Program) -> bool:
+    """Whether SIGTERM has a handler of the program's own by now."""
+    status = Path(f"/proc/{program.process.pid}/status").read_text()
+    mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+    return bool(mask >> (signal.SIGTERM - 1) & 1)
+
+
+def test_a_drain_that_is_ordered_too_early_ends_nothing(tmp_path: Path) -> None:
+    program = Program(tmp_path / "data")
+    eventually(lambda: caught(program))
+    program.process.send_signal(signal.SIGUSR1)
+    with program:
+        assert program.terminate() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_end_while_it_starts_is_a_calm_end(tmp_path: Path, number: signal.Signals) -> None:
+    program = Program(tmp_path / "data")
+    eventually(lambda: caught(program))
+    program.process.send_signal(number)
+    assert program.process.wait(30) == 0
+    program.__exit__()
+
+
+def test_nohup_is_respected(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", prefix=("nohup",)) as program, program.connect("dev") as connection:
+        program.process.send_signal(signal.SIGHUP)
+        send(connection, location("still"))
+        assert json.loads(connection.recv(10))["ids"] == ["still"]
+
+
 def ready(program: Program) -> bool:
     with socket.create_connection(("127.0.0.1", program.public_port), 5) as peer:
         peer.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
