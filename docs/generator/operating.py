@@ -86,8 +86,9 @@ def metrics() -> str:
     rows = [(f"`{_exposed(one)}`", one.type, _labels(one), one.documentation) for one in found]
     return join(
         "# Metrics",
-        "`GET /metrics` on the operations listener, in the Prometheus text format or OpenMetrics. From this machine it "
-        "needs no token, from elsewhere one with the scope `metrics:read`. No label ever holds a device or an account.",
+        "`GET /metrics` on the operations listener, in the Prometheus text format or OpenMetrics 1.0.0. From this "
+        "machine it needs no token (with `localhost` or a loopback address as `Host`), from elsewhere one with the "
+        "scope `metrics:read`. No label ever holds a device or an account.",
         table(("metric", "type", "labels", "meaning"), rows),
     )
 

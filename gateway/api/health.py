@@ -6,13 +6,14 @@ from ipaddress import ip_address
 from typing import Any
 
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
 
 from gateway.api.call import Call, answer, authorize
+from gateway.api.exposition import exposition
 from gateway.api.problem import unavailable
 from gateway.api.records import Health
 
 METRICS_SCOPE = "metrics:read"
+_OF_PROXIES = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
 
 
 async def livez(call: Call) -> web.StreamResponse:
@@ -35,16 +36,32 @@ async def metrics(call: Call) -> web.StreamResponse:
     """In the text format that the scraper asked for."""
     if not (call.api.open_metrics and _is_local(call.request)):
         authorize(call.api, call.request, METRICS_SCOPE)
-    encode, media_type = choose_encoder(call.request.headers.get("Accept", ""))
-    return web.Response(body=encode(call.api.registry), headers={"Content-Type": media_type})
+    text, media_type = await exposition(call.api.registry, call.request.headers.get("Accept", ""))
+    return web.Response(body=text, headers={"Content-Type": media_type})
 
 
 def _is_local(request: web.Request) -> bool:
-    """Whether the asker sits on this machine; one that came through a proxy on this machine does not."""
-    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+    """Whether the asker sits on this machine and means it.
+
+    One that came through a proxy on this machine does not, nor does a browser whose page had its own name resolve to
+    this machine: both say so in headers.
+    """
+    if any(name.lower() in _OF_PROXIES or name.lower().startswith("x-forwarded-") for name in request.headers):
         return False
+    return _is_loopback(request.remote or "") and _is_loopback(_host(request.headers.get("Host", "")))
+
+
+def _host(text: str) -> str:
+    """The host of a Host header, without its port; "" becomes loopback: HTTP/1.0 has none."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    host = text.rpartition(":")[0] if text.count(":") == 1 else text
+    return "127.0.0.1" if host.lower() in ("", "localhost") else host
+
+
+def _is_loopback(text: str) -> bool:
     try:
-        address = ip_address((request.remote or "").partition("%")[0])
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)

@@ -63,12 +63,56 @@ async def test_metrics_are_open_to_this_machine_only(world: World, operations: C
     response = await operations.get("/metrics")
     assert "heiwa_things_total 1.0" in await response.text()
     assert response.content_type == "text/plain"
-    proxied = await operations.get("/metrics", headers={"X-Forwarded-For": "203.0.113.7"})
-    await problem(proxied, 401)
+    for name in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP", "x-real-ip"):
+        proxied = await operations.get("/metrics", headers={name: "203.0.113.7"})
+        await problem(proxied, 401)
+    for host in (
+        "evil.example",
+        "evil.example:8081",
+        "10.0.0.1",
+        "127.0.0.1.evil.example",
+        "[2001:db8::1]:1",
+        "0",
+        "::",
+    ):
+        await problem(await operations.get("/metrics", headers={"Host": host}), 401)
+    for host in ("localhost", "LocalHost:8081", "127.0.0.1", "127.1.2.3:1", "[::1]:8081", "[::ffff:127.0.0.1]"):
+        assert (await operations.get("/metrics", headers={"Host": host})).status == 200
     closed = await world.client(build_operations, open_metrics=False)
     await problem(await closed.get("/metrics"), 401)
     await problem(await closed.get("/metrics", headers=bearer("device:read")), 403)
     assert (await closed.get("/metrics", headers=bearer("metrics:read"))).status == 200
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/openmetrics-text;version=x;escaping",
+        "application/openmetrics-text;version=1.0.0;q=0",
+        "application/openmetrics-text;version=2.0.0",
+        "text/plain;version=1.0.0\t;escaping=allow-utf-8",
+        ";=;;,,=,\t;",
+        "*/*;q=nonsense",
+        "application/json",
+        "",
+        "," * 4000,
+    ],
+)
+async def test_an_accept_header_that_is_odd_gets_text(operations: Client, accept: str) -> None:
+    response = await operations.get("/metrics", headers={"Accept": accept})
+    assert response.status == 200
+    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def test_open_metrics_for_who_asks(operations: Client) -> None:
+    prometheus = (
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+        "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,*/*;q=0.1"
+    )
+    for accept in (prometheus, "application/openmetrics-text", "Application/OpenMetrics-Text; version=1.0.0"):
+        response = await operations.get("/metrics", headers={"Accept": accept})
+        assert response.headers["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        assert (await response.text()).endswith("# EOF\n")
 
 
 async def test_paths_and_methods_that_do_not_exist(public: Client, operations: Client) -> None:
