@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from loadtest import bounded
+
 _PR_SET_PDEATHSIG = 1
 # One sample of a fleet may hold three histograms.
 LINE_LIMIT_BYTES = 1 << 20
@@ -67,7 +69,7 @@ def send_signal(process: asyncio.subprocess.Process, number: int) -> None:
 def last_lines(log: Path, count: int = 5) -> str:
     """The end of a log, for a message; empty when there is none."""
     try:
-        return "\n".join(log.read_text("utf-8", "replace").splitlines()[-count:])
+        return "\n".join(bounded.tail(log, LINE_LIMIT_BYTES).splitlines()[-count:])
     except OSError:
         return ""
 

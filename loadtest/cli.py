@@ -15,6 +15,7 @@ import typer
 
 from gateway import __version__
 from gateway.errors import HeiwaError, SettingsError
+from loadtest import bounded
 
 if TYPE_CHECKING:
     from loadtest.conductor import Options
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from loadtest.scenario import Scenario
 
 THRESHOLDS_MISSED = 99
+MAX_AHEAD_S = 30 * 86_400
 MIN_SECRET_BYTES = 32
 
 app = typer.Typer(
@@ -236,6 +238,8 @@ def _moment_ms(text: str) -> int:
         moment_s = float(text) if text.replace(".", "", 1).isdigit() else datetime.fromisoformat(text).timestamp()
     except ValueError as error:
         raise SettingsError("--start-at", f"{text!r} is not a time; write 2026-01-31T12:00:00Z") from error
+    if moment_s > time.time() + MAX_AHEAD_S:
+        raise SettingsError("--start-at", f"{text[:40]} is more than {MAX_AHEAD_S // 86_400} days ahead")
     if moment_s < time.time():
         raise SettingsError("--start-at", f"{text} is past; machines need time to start their processes, give a minute")
     return int(moment_s * 1000)
@@ -251,8 +255,8 @@ def _secret(path: Path | None, needed: bool) -> str:
             )
         return ""
     try:
-        secret = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        secret = bounded.text(path).strip()
+    except (OSError, ValueError) as error:
         raise SettingsError("--secret-file", f"cannot read {path}: {error}") from error
     if len(secret) < MIN_SECRET_BYTES:
         raise SettingsError("--secret-file", f"{len(secret)} bytes; at least {MIN_SECRET_BYTES} are needed")

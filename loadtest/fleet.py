@@ -15,7 +15,6 @@ import os
 import resource
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from gateway.adapters.machine import make_room_for_files
 from gateway.errors import HeiwaError, SettingsError
 from loadtest import fleet_options, replay, sample
 from loadtest.acked import AckedFile
+from loadtest.commands import Lines
 from loadtest.connector import Connector
 from loadtest.events import Events
 from loadtest.fleet_options import Options
@@ -297,30 +297,6 @@ def write_line(line: bytes) -> None:
         line = line[os.write(1, line) :]
 
 
-def read_commands(on_line: Callable[[bytes], None], loop: asyncio.AbstractEventLoop) -> None:
-    """Call `on_line` in the loop with each line of standard input, and b"" at its end.
-
-    A thread, since a file or a terminal cannot be waited for as a pipe can; unbuffered, so that it holds no lock of
-    Python's when the process ends.
-    """
-
-    def read() -> None:
-        buffer = b""
-        while True:
-            data = os.read(0, 65_536)
-            *lines, buffer = (buffer + data).split(b"\n")
-            try:
-                for line in lines:
-                    loop.call_soon_threadsafe(on_line, line + b"\n")
-                if not data:
-                    loop.call_soon_threadsafe(on_line, b"")
-                    return
-            except RuntimeError:  # the loop is closed
-                return
-
-    threading.Thread(target=read, name="commands", daemon=True).start()
-
-
 def raise_file_limit(devices: int) -> None:
     """Raises SettingsError when even the hard limit is too low for so many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -334,9 +310,10 @@ def raise_file_limit(devices: int) -> None:
     make_room_for_files(devices + FILE_RESERVE)
 
 
-async def run(text: str) -> None:
+async def run() -> None:
     """The whole life of the process. Raises HeiwaError for what is wrong before the first connection."""
-    options = fleet_options.load(text)
+    lines = Lines()
+    options = fleet_options.load(lines.next())
     raise_file_limit(options.devices)
     fleet_options.tracks(options.tracks)
     recorded = replay.scan(Path(options.replay)) if options.replay else None
@@ -352,7 +329,7 @@ async def run(text: str) -> None:
         elif line.strip():
             try:
                 fleet.do(json.loads(line))
-            except (HeiwaError, ValueError, TypeError, AttributeError) as error:
+            except (HeiwaError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 fleet.tell("bad_command", command=line.decode(errors="replace")[:200], error=str(error))
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -360,7 +337,7 @@ async def run(text: str) -> None:
     gc.collect()
     gc.freeze()
     fleet.tell("ready", devices=options.devices)
-    read_commands(on_line, loop)
+    lines.follow(on_line, loop)
     await fleet.run()
 
 
@@ -368,7 +345,7 @@ def main() -> None:
     # Objects of a connection live long and have no cycles: look for garbage rarely.
     gc.set_threshold(50_000, 50, 100)
     try:
-        uvloop.run(run(sys.argv[1] if len(sys.argv) > 1 else ""))
+        uvloop.run(run())
     except HeiwaError as error:
         print(json.dumps({"event": "error", "message": str(error)}), flush=True)
         print(f"heiwa fleet: {error}", file=sys.stderr)

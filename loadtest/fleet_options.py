@@ -14,10 +14,11 @@ from gateway.device import track_file
 from gateway.device.gpx import Fix
 from gateway.errors import SettingsError
 from loadtest.arrivals import Arrival
-from loadtest.kernels import KERNELS
+from loadtest.kernels import shares_problem
 from loadtest.spread import fraction
 
 Share = Annotated[float, Meta(ge=0, le=1)]
+MAX_S = 1e9
 RECORDED = Path(__file__).parent / "tracks"
 # What is wrong with a device.
 SLOW, HALF_OPEN = 1, 2
@@ -62,13 +63,13 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     urls: Annotated[list[str], Meta(min_length=1)]
     devices: Annotated[int, Meta(ge=1, le=1_000_000)]
     share: str = "fleet"
-    first: Annotated[int, Meta(ge=0)] = 0
+    first: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     prefix: Annotated[str, Meta(min_length=1, max_length=100)] = "device-"
     account: Annotated[str, Meta(min_length=1, max_length=128)] = "loadtest"
     scope: str = "location:write"
     secret: str = ""
     token_command: list[str] = []
-    token_ttl_s: Annotated[float, Meta(gt=0)] = 7 * 86_400
+    token_ttl_s: Annotated[float, Meta(gt=0, le=MAX_S)] = 7 * 86_400
     subprotocol: str = "heiwa.v1.json"
     tls_ca_file: str = ""
     sources: list[str] | Annotated[int, Meta(ge=0, le=10_000)] = 0
@@ -78,17 +79,20 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     tracks: str | list[str] = ""
     seed: int = 1
     run: Annotated[str, Meta(max_length=40, pattern=r"^[!-~]*$")] = ""
-    start_at_ms: int = 0
+    start_at_ms: Annotated[int, Meta(ge=0, le=2**53)] = 0
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     store: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     slow_readers: Share = 0.0
     half_open: Share = 0.0
-    half_open_s: Annotated[float, Meta(gt=0)] = 120.0
-    half_open_within_s: tuple[Annotated[float, Meta(ge=0)], Annotated[float, Meta(ge=0)]] = (5.0, 60.0)
-    churn_period_s: Annotated[float, Meta(ge=0)] = 0.0
+    half_open_s: Annotated[float, Meta(gt=0, le=MAX_S)] = 120.0
+    half_open_within_s: tuple[Annotated[float, Meta(ge=0, le=MAX_S)], Annotated[float, Meta(ge=0, le=MAX_S)]] = (
+        5.0,
+        60.0,
+    )
+    churn_period_s: Annotated[float, Meta(ge=0, le=MAX_S)] = 0.0
     connects_at_once: Annotated[int, Meta(ge=1, le=100_000)] = 1000
-    connect_timeout_s: Annotated[float, Meta(gt=0)] = 30.0
-    finish_s: Annotated[float, Meta(ge=0)] = 15.0
+    connect_timeout_s: Annotated[float, Meta(gt=0, le=MAX_S)] = 30.0
+    finish_s: Annotated[float, Meta(ge=0, le=MAX_S)] = 15.0
     acked_file: str = ""
     probe: bool = True
     routing: Literal["fixed", "round_robin", "least_outstanding"] = "fixed"
@@ -138,22 +142,18 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
         return self.churn_period_s * (0.5 + fraction(self.seed, self.first + slot, _CHURN_SALT))
 
 
-def load(text: str) -> Options:
+def load(text: str | bytes) -> Options:
     """Read and check them. Raises SettingsError with the path of the field, what is wrong and what is allowed."""
     try:
         options = msgspec.json.decode(text, type=Options)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError("options", str(error)) from error
     for arrival, events in ((options.connect, False), (options.events, True)):
         problem = arrival.problem(events)
         if problem:
             raise SettingsError("events" if events else "connect", problem)
-    for name in options.kernels:
-        if name not in KERNELS:
-            raise SettingsError("kernels", f"there is no kernel {name!r}; known are {', '.join(KERNELS)}")
-    total = sum(options.kernels.values())
-    if abs(total - 1) > 1e-6:
-        raise SettingsError("kernels", f"the shares add up to {total:g}, not to 1")
+    if problem := shares_problem(options.kernels):
+        raise SettingsError("kernels", problem)
     if bool(options.secret) == bool(options.token_command):
         raise SettingsError("secret", "give either secret (HS256) or token_command")
     if options.secret and len(options.secret.encode()) < MIN_SECRET_BYTES:

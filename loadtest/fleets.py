@@ -58,16 +58,20 @@ class FleetProcess:
         self, options: dict[str, Any], on_sample: OnSample, on_event: OnEvent, command: Sequence[str] = COMMAND
     ) -> None:
         """Start it; `on_sample` and `on_event` are called with what it says."""
-        self._process = await children.start([*command, json.dumps(options)], self.log, stdin=True)
+        self._process = await children.start(command, self.log, stdin=True)
         self._reader = asyncio.create_task(self._read(on_sample, on_event), name=self.part.name)
+        await self._write(options)
 
     async def tell(self, do: str, **arguments: object) -> None:
         """A command; harmless when the process was told to stop, or has ended."""
+        await self._write({"do": do, **arguments})
+
+    async def _write(self, message: dict[str, Any]) -> None:
         # What is written after the end of its input is a warning each on a person's terminal.
         if self._process.stdin is None or self._process.stdin.is_closing():
             return
         try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
             await self._process.stdin.drain()
         except (ConnectionError, RuntimeError):
             return
@@ -92,8 +96,11 @@ class FleetProcess:
 
     async def _read(self, on_sample: OnSample, on_event: OnEvent) -> None:
         assert self._process.stdout is not None
-        async for text in self._process.stdout:
+        while True:
             try:
+                text = await self._process.stdout.readline()
+                if not text:
+                    break
                 if text.startswith(b'{"event"'):
                     on_event(self.part.name, json.loads(text))
                 elif text.strip():

@@ -9,7 +9,7 @@ from types import TracebackType
 import msgspec
 
 from gateway.errors import HeiwaError, SettingsError
-from loadtest import prometheus, records
+from loadtest import bounded, prometheus, records
 from loadtest.recorder import Recorder
 from loadtest.records import Begin, Line
 from loadtest.report import report
@@ -65,7 +65,7 @@ def begins(folder: Path) -> Begin:
     """The first record of a run. Raises HeiwaError."""
     try:
         with (folder / SAMPLES).open("rb") as file:
-            first = next(records.read(file), None)
+            first = next(records.read(bounded.lines(file)), None)
     except (OSError, ValueError) as error:
         raise HeiwaError(f"there is no run in {folder}: {error}") from error
     if not isinstance(first, Begin):
@@ -83,7 +83,7 @@ def replay(folders: Sequence[Path]) -> Recorder:
                 opened.append((folder / SAMPLES).open("rb"))
             except OSError as error:
                 raise HeiwaError(f"there is no run in {folder}: {error.strerror}") from error
-        for line in records.merge(records.read(file) for file in opened):
+        for line in records.merge(records.read(bounded.lines(file)) for file in opened):
             recorder.add(line)
     except ValueError as error:
         raise HeiwaError(f"{SAMPLES} is damaged: {error}") from error

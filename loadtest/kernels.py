@@ -7,13 +7,15 @@ runs (what a client draws once at its start).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import NamedTuple
 
 from gateway.connections.close_codes import CLOSE_CODES, Reconnect
 
 MAX_RETRIES = 60_000
+# Shares that are thirds are written with as many digits as this asks for.
+SHARES_TOLERANCE = 1e-6
 
 
 class Ended(NamedTuple):
@@ -140,6 +142,17 @@ KERNELS: dict[str, Kernel] = {
     "naive": Kernel(naive),
     "deaf": Kernel(arduino, answers_close=False),
 }
+
+
+def shares_problem(shares: Mapping[str, float]) -> str | None:
+    """What is wrong with the shares of a fleet that follow each kernel; None: nothing."""
+    unknown = [name for name in shares if name not in KERNELS]
+    if unknown:
+        return f"there is no kernel {unknown[0]!r}; known are {', '.join(KERNELS)}"
+    total = sum(shares.values())
+    if abs(total - 1) > SHARES_TOLERANCE:
+        return f"the shares add up to {total:.10g}, not to 1; give the last digit to one of them"
+    return None
 
 
 def _more(retries: int) -> int:

@@ -30,6 +30,7 @@ SOURCES_EACH = 4
 RECONNECTS_A_CORE_S = 200.0
 # What a device of a recording keeps at most while it is not connected.
 STORE = 1_000_000
+MAX_PROCESSES = 1000
 
 
 class Share(NamedTuple):
@@ -73,6 +74,10 @@ def parts(scenario: Scenario, mine: Share, recorded: Summary | None = None) -> l
     if begin == end:
         raise SettingsError("--share", f"{devices} devices leave none for share {mine}")
     count = -(-(end - begin) // scenario.fleet.devices_each)
+    if count > MAX_PROCESSES:
+        raise SettingsError(
+            "fleet.devices_each", f"{count} fleet processes are more than {MAX_PROCESSES}; give it more"
+        )
     cuts = [begin + (end - begin) * number // count for number in range(count + 1)]
 
     def part(number: int, first: int, devices: int) -> Part:

@@ -280,7 +280,7 @@ class Population:
     def on_text(self, device: Device, payload: bytes) -> None:
         try:
             message = _decode(payload)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return  # a type that is not for devices
         now_s, slot = self._clock(), device.slot
         if isinstance(message, Ack):

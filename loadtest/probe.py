@@ -62,7 +62,7 @@ async def _ask(connector: Connector, options: Options, index: int, one: Target) 
     try:
         # A made token may be another's than a device's, which would count as its connection.
         writer.write(connector.request(0, index, name="" if options.token_command else f"{options.prefix}probe"))
-        with contextlib.suppress(asyncio.IncompleteReadError):
+        with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             answer = await reader.readuntil(b"\r\n\r\n")
             if not answer.startswith(b"HTTP/1.1 101"):
                 answer += await reader.read(MAX_ANSWER_BYTES)
@@ -79,7 +79,7 @@ def _judge(one: Target, answer: bytes) -> None:
     status = head[9:12].decode(errors="replace") if head.startswith(b"HTTP/1.") else ""
     try:
         detail = msgspec.json.decode(body, type=_Problem).detail
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         detail = ""
     said = f"HTTP {status}{f', {detail}' if detail else ''}" if status else "no answer in HTTP"
     if status in ("401", "403"):

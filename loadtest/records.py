@@ -140,7 +140,7 @@ _decode = msgspec.json.Decoder(Line).decode
 
 def read(lines: Iterable[bytes]) -> Iterator[Line]:
     """The records of a file. A last line that was cut off by a crash is left out; any other raises ValueError."""
-    broken: msgspec.MsgspecError | None = None
+    broken: Exception | None = None
     for number, text in enumerate(lines, 1):
         if broken is not None:
             raise ValueError(f"line {number - 1}: {broken}") from broken
@@ -148,7 +148,7 @@ def read(lines: Iterable[bytes]) -> Iterator[Line]:
             continue
         try:
             yield _decode(text)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             broken = error
 
 

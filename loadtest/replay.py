@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from msgspec.structs import replace
 
 from gateway.errors import RecordingError, SettingsError
 from gateway.recording.format import Connected, Disconnected, Dropped, Line, Said, read
+from loadtest import bounded
 from loadtest.scenario import Events, Scenario, check_actions
 
 CONNECT, DISCONNECT, EVENTS, PING, AUTH = range(5)
@@ -106,9 +107,16 @@ def lines(path: Path) -> Iterator[Line]:
     """The lines of a file. Raises RecordingError."""
     try:
         with path.open("rb") as file:
-            yield from read(file, str(path))
+            yield from read(_lines(file, path), str(path))
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    try:
+        yield from bounded.lines(file)
+    except ValueError as error:
+        raise RecordingError(f"{path}: {error}") from error
 
 
 def moments(found: Iterable[Line], numbers: Mapping[str, int], here: Collection[int]) -> Iterator[Moment]:

@@ -19,21 +19,32 @@ from gateway.errors import SettingsError
 from loadtest import shipped, thresholds
 from loadtest.arrivals import Arrival
 from loadtest.cloud.options import Deploy
+from loadtest.kernels import KERNELS, shares_problem
 
 Share = Annotated[float, Meta(ge=0, le=1)]
-Kernel = Literal["patient", "esp-idf", "arduino", "browser", "naive", "deaf"]
 How = Literal["reset", "fin", "silent"]
+MAX_DEVICES = 10_000_000
+MAX_S = 1e7  # 115 days
 
 
 class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
-    devices: Annotated[int, Meta(ge=1, description="Devices in all, over all machines.")] = 1000
+    devices: Annotated[int, Meta(ge=1, le=MAX_DEVICES, description="Devices in all, over all machines.")] = 1000
     devices_each: Annotated[
-        int, Meta(ge=1, description="Devices of one fleet process; each device is one file of at most 20,000 or so.")
+        int,
+        Meta(
+            ge=1,
+            le=MAX_DEVICES,
+            description="Devices of one fleet process; each device is one file of at most 20,000 or so.",
+        ),
     ] = 18_000
     account: Annotated[str, Meta(min_length=1, description="The tenant of all devices.")] = "loadtest"
     prefix: Annotated[str, Meta(min_length=1, description="Device ids are this and a number.")] = "device-"
     kernels: Annotated[
-        dict[Kernel, Share], Meta(description="Share of the devices that reconnect like each real client.")
+        dict[str, Share],
+        Meta(
+            description="Share of the devices that reconnect like each real client.",
+            extra_json_schema={"propertyNames": {"enum": list(KERNELS)}},
+        ),
     ] = field(default_factory=lambda: {"patient": 1.0})
     tracks: Annotated[
         str, Meta(description='GPX files to follow: "recorded" (those that ship), a folder; empty: synthetic walks.')
@@ -42,13 +53,13 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
         Share, Meta(description="Share of the devices that stop reading once they are connected.")
     ] = 0
     half_open: Annotated[Share, Meta(description="Share of the devices that fall silent once without closing.")] = 0
-    half_open_s: Annotated[float, Meta(gt=0, description="How long these are silent.")] = 120
+    half_open_s: Annotated[float, Meta(gt=0, le=MAX_S, description="How long these are silent.")] = 120
     half_open_after_s: Annotated[
-        float, Meta(ge=0, description="From its welcome to the silence of such a device, at least.")
+        float, Meta(ge=0, le=MAX_S, description="From its welcome to the silence of such a device, at least.")
     ] = 5
-    half_open_within_s: Annotated[float, Meta(ge=0, description="The same, at most.")] = 60
+    half_open_within_s: Annotated[float, Meta(ge=0, le=MAX_S, description="The same, at most.")] = 60
     churn_period_s: Annotated[
-        float, Meta(ge=0, description="A device leaves and comes back once in so long; 0: it stays.")
+        float, Meta(ge=0, le=MAX_S, description="A device leaves and comes back once in so long; 0: it stays.")
     ] = 0
 
 
@@ -59,7 +70,9 @@ class Connect(Arrival, frozen=True, forbid_unknown_fields=True):
         Literal["at_once", "constant", "poisson", "ramp", "daily"], Meta(description="The law of arrivals.")
     ] = "constant"
     rate_per_s: Annotated[float, Meta(ge=0, le=1e9, description="Connects a second.")] = 2000
-    within_s: Annotated[float, Meta(gt=0, description="Go on when not all are connected after so long.")] = 600
+    within_s: Annotated[float, Meta(gt=0, le=MAX_S, description="Go on when not all are connected after so long.")] = (
+        600
+    )
     at_a_time: Annotated[
         int,
         Meta(
@@ -83,8 +96,10 @@ class Events(Arrival, frozen=True, forbid_unknown_fields=True):
 
 
 class Run(Struct, frozen=True, forbid_unknown_fields=True):
-    duration_s: Annotated[float, Meta(gt=0, description="From when all are connected to the last new event.")] = 300
-    settle_s: Annotated[float, Meta(ge=0, description="Longest wait for acks of what was sent.")] = 60
+    duration_s: Annotated[
+        float, Meta(gt=0, le=MAX_S, description="From when all are connected to the last new event.")
+    ] = 300
+    settle_s: Annotated[float, Meta(ge=0, le=MAX_S, description="Longest wait for acks of what was sent.")] = 60
 
 
 class Replay(Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,16 +114,16 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Gateways(Struct, frozen=True, forbid_unknown_fields=True):
-    connections_each: Annotated[int, Meta(ge=1, description="Devices a gateway, when their number is not given.")] = (
-        18_000
-    )
+    connections_each: Annotated[
+        int, Meta(ge=1, le=MAX_DEVICES, description="Devices a gateway, when their number is not given.")
+    ] = 18_000
     settings: Annotated[
         dict[str, str | int | float | bool], Meta(description='Settings of each gateway: "section.key" = value.')
     ] = field(default_factory=dict)
 
 
 class Action(Struct, frozen=True, forbid_unknown_fields=True):
-    at_s: Annotated[float, Meta(ge=0, description="Seconds after all were connected.")]
+    at_s: Annotated[float, Meta(ge=0, le=MAX_S, description="Seconds after all were connected.")]
     do: Annotated[
         Literal["cut", "kill_gateway"],
         Meta(description="cut: the path of a share of all connections breaks at once; kill_gateway: SIGKILL of one."),
@@ -117,7 +132,7 @@ class Action(Struct, frozen=True, forbid_unknown_fields=True):
     how: Annotated[
         How, Meta(description="With cut: a TCP reset, an orderly end without a close frame, or nothing at all.")
     ] = "reset"
-    gateway: Annotated[int, Meta(ge=1, description="With kill_gateway: which one.")] = 1
+    gateway: Annotated[int, Meta(ge=1, le=10_000, description="With kill_gateway: which one.")] = 1
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
@@ -238,7 +253,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
             raise SettingsError(key, "only keys of tables can be set; actions are changed in a file of your own")
     try:
         node[parts[-1]] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except shipped.NOT_TOML:
         node[parts[-1]] = text
 
 
@@ -251,9 +266,9 @@ def _check(scenario: Scenario, origin: str) -> None:
         problem = arrival(law, 1.0).problem(section == "events")
         if problem is not None:
             raise SettingsError(section, f"{problem} (set in {origin})")
-    total = sum(scenario.fleet.kernels.values())
-    if abs(total - 1) > 0.001:
-        raise SettingsError("fleet.kernels", f"the shares add up to {total:g}, not to 1 (set in {origin})")
+    problem = shares_problem(scenario.fleet.kernels)
+    if problem is not None:
+        raise SettingsError("fleet.kernels", f"{problem} (set in {origin})")
     if scenario.fleet.half_open_after_s > scenario.fleet.half_open_within_s:
         raise SettingsError("fleet.half_open_after_s", f"is more than fleet.half_open_within_s (set in {origin})")
     if scenario.deploy is not None:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import SettingsError
+from loadtest import bounded
 
 FOLDER = Path(__file__).parent / "scenarios"
 # Its shares add up to one: half a table of someone else is no use.
 WHOLE = "kernels"
+# An integer of 5,000 digits and 3,000 brackets are errors of their own.
+NOT_TOML = (ValueError, RecursionError)
 
 
 def names() -> list[str]:
@@ -32,8 +35,8 @@ def path_of(given: str) -> Path:
 def read(path: Path) -> str:
     """What a scenario's file says. Raises SettingsError."""
     try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return bounded.text(path)
+    except (OSError, ValueError) as error:
         raise SettingsError("SCENARIO", f"cannot read {path}: {error}") from error
 
 
@@ -44,7 +47,7 @@ def whole(text: str, origin: str) -> dict[str, Any]:
     """
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except NOT_TOML as error:
         raise SettingsError("", f"{origin} is not valid TOML: {error}") from error
     base = tree.get("based_on", "")
     if not base:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,8 @@ def parse(text: str) -> Threshold:
     name, comparison, limit = match.groups()
     check_known(name, text)
     if _NUMBER.fullmatch(limit):
+        if not math.isfinite(float(limit)):
+            raise SettingsError("thresholds", f"{text[:80]!r}: the limit is no number that can be reached")
         return Threshold(name, comparison, float(limit))
     check_known(limit, text)
     return Threshold(name, comparison, limit)

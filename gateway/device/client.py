@@ -201,7 +201,7 @@ class Device:
 def _detail(body: bytes | bytearray | None) -> str:
     try:
         refusal = msgspec.json.decode(body or b"", type=_Refusal)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     return (refusal.detail or refusal.title)[:MAX_DETAIL_LENGTH]
 

@@ -31,6 +31,7 @@ from gateway.settings.model import Listen
 
 # Its own tokens are short, so that renewal on an open connection is used and not only documented.
 TOKEN_LIFE_S = 3600.0
+MAX_SPEED = 1e6
 KYOTO = (35.0116, 135.7681)
 
 
@@ -64,8 +65,8 @@ def run(options: Options, minter: Callable[[], Minter]) -> int:
     0: everything measured was acknowledged; 1: something was not, or the server sent the device away for good;
     3: the server was never reached. Raises SettingsError for a track or token that cannot be used.
     """
-    if not options.speed >= 0:
-        raise SettingsError("--speed", "must be a number, 0 or more")
+    if not 0 <= options.speed <= MAX_SPEED:
+        raise SettingsError("--speed", f"must be a number from 0 (no pauses) to {MAX_SPEED:g}")
     try:
         parse_uri(options.url)
     except InvalidURI as error:
@@ -148,7 +149,7 @@ def _claims(token: str) -> _Claims:
     try:
         payload = token.split(".")[1].encode("ascii")
         return msgspec.json.decode(urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)), type=_Claims)
-    except (IndexError, ValueError, msgspec.MsgspecError) as error:
+    except (IndexError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise SettingsError("--token", "this is not a JWT") from error
 
 

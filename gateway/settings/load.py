@@ -68,7 +68,7 @@ def _from_file(config: Path | None) -> dict[str, Given]:
         tree = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError("", f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also an integer of 5,000 digits and 3,000 brackets
         raise SettingsError("", f"{path} is not valid TOML: {error}") from error
     return {key: Given(value, str(path), text=False) for key, value in _leaves(tree, "")}
 

@@ -106,7 +106,7 @@ class IngestLoad(Load):
 async def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    load = IngestLoad(json.loads(sys.argv[1]))
+    load = IngestLoad(json.loads(sys.stdin.readline()))
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         command = json.loads(line)

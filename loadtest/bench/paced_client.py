@@ -85,7 +85,7 @@ class PacedLoad(Load):
 async def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    load = PacedLoad(json.loads(sys.argv[1]))
+    load = PacedLoad(json.loads(sys.stdin.readline()))
     loop = asyncio.get_running_loop()
     running: set[asyncio.Task[None]] = set()
 

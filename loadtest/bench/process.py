@@ -53,20 +53,16 @@ class Server:
 
 
 class LoadProcess:
-    """A load in its own process (client.py)."""
+    """A load in its own process (client.py). Its options, with a secret, are the first line that it is told."""
 
     def __init__(self, module: str = "loadtest.bench.client", **options: object) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(options)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._write(options)
 
     def tell(self, do: str, **arguments: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
+        self._write({"do": do, **arguments})
 
     def answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -80,7 +76,14 @@ class LoadProcess:
         self.tell(do, **arguments)
         return self.answer()
 
+    def _write(self, message: dict[str, object]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
     def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()

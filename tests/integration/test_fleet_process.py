@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loadtest.bench.process import LoadProcess
 from loadtest.fleets import FleetProcess
 from loadtest.plan import Part
 
@@ -42,3 +44,35 @@ async def test_who_had_to_be_killed_died(fleet: FleetProcess) -> None:
     assert fleet.died
     assert fleet.code == -signal.SIGKILL
     await fleet.tell("send")
+
+
+async def test_a_secret_is_neither_in_arguments_nor_in_the_environment(tmp_path: Path) -> None:
+    fleet = FleetProcess(Part("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
+    secret = "s" * 40
+    await fleet.start({"urls": ["ws://127.0.0.1:1/ws"], "secret": secret}, lambda _: None, lambda *_: None)
+    told = [await asyncio.to_thread(Path(f"/proc/{fleet.pid}/{name}").read_text) for name in ("cmdline", "environ")]
+    assert "loadtest.fleet" in told[0]
+    assert not any(secret in text for text in told)
+    await fleet.stop()
+    assert "missing required field `devices`" in fleet.why()
+
+
+async def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path) -> None:
+    heard: list[Any] = []
+    fleet = FleetProcess(Part("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
+    script = """head -c 3000000 /dev/zero; echo; echo '{"event":"ready"}'; cat > /dev/null"""
+    await fleet.start({}, lambda _: None, lambda _, event: heard.append(event["event"]), ("sh", "-c", script))
+    async with asyncio.timeout(20):
+        await fleet.stop()
+    assert heard[0] == "unreadable"
+    assert heard[-1] == "ready"
+    assert fleet.ended.is_set()
+
+
+def test_a_load_of_the_benchmarks_is_told_its_secret_in_its_input() -> None:
+    load = LoadProcess("loadtest.bench.client", port=1, secret="s" * 40)
+    try:
+        assert "s" * 40 not in Path(f"/proc/{load._process.pid}/cmdline").read_text()
+        assert load.do("idle", seconds=0)["open"] == 0
+    finally:
+        load.stop()

@@ -1,7 +1,7 @@
 """A fleet process without sockets: speaks the protocol of `loadtest.fleet`, and pretends that all goes well.
 
-`python tests/support/fake_fleet.py [--die-after N [--dies SHARE]] [--acked N] OPTIONS`: ends with exit code 7 after N
-samples that tell of connections; claims that N events were acknowledged, of which no gateway has ever heard.
+`fake_fleet.py [--die-after N [--dies SHARE]] [--acked N]`, options in the first line of its input: ends with exit code
+7 after N samples that tell of connections; claims that N events were acknowledged, of which no gateway has ever heard.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ def main() -> int:
     parser.add_argument("--die-after", type=int, default=0)
     parser.add_argument("--dies", default="")
     parser.add_argument("--acked", type=int, default=0)
-    parser.add_argument("options")
     arguments = parser.parse_args()
-    options = json.loads(arguments.options)
+    options = json.loads(sys.stdin.readline())
     commands: queue.Queue[str] = queue.Queue()
     threading.Thread(target=read, args=(commands,), daemon=True).start()
     connected = connects = samples = 0

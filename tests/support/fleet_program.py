@@ -35,12 +35,15 @@ class FleetProgram:
 
     def __init__(self, **options: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.fleet", json.dumps(options)],
+            [sys.executable, "-m", "loadtest.fleet"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(options) + "\n")
+        self.process.stdin.flush()
         self.samples: list[Sample] = []
         self.events: list[dict[str, Any]] = []
         self._lines: queue.Queue[str] = queue.Queue()

@@ -52,6 +52,7 @@ REFUSALS = {
     "426": refusal("426 Upgrade Required", "Upgrade: websocket"),
     "429": refusal("429 Too Many Requests"),
     "500": refusal("500 Internal Server Error"),
+    "503-deep": refusal("503 Service Unavailable", "Content-Type: application/problem+json", body="[" * 5000),
     "502": refusal("502 Bad Gateway", "Content-Type: text/html", body="<h1>502</h1>" * 100),
     "retry-0": busy("0"),
     "retry-1": busy("1"),

@@ -64,6 +64,8 @@ def test_every_command_has_help_with_an_example_and_no_colour(heiwa: Run, comman
         ("device", "--duration", "soon"),
         ("device", "--track", "missing.gpx"),
         ("device", "--token", "abc"),
+        ("device", "--token", f"a.{'W1tb' * 3000}.c"),
+        ("device", "--speed", "inf"),
         ("device", "--url", "nonsense"),
         ("device", "--url", "http://127.0.0.1/ws"),
         ("device", "--set", "listen.public=127.0.0.1:0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -81,7 +82,16 @@ def test_what_is_not_said_is_as_in_the_base() -> None:
         ("[fleet]\nperiod_s = 3", "fleet.period_s", "did you mean"),
         ("[[actions]]\nat_s = 1\ndoo = 'cut'", "actions.doo", "did you mean actions.do?"),
         ("[fleet]\ndevices = 0", "", ">= 1"),
-        ("[fleet.kernels]\npatent = 1", "", "patent"),
+        ("[fleet.kernels]\npatent = 1", "fleet.kernels", "no kernel 'patent'; known are patient"),
+        ("[fleet.kernels]\npatient = 0.3333\nesp-idf = 0.3333\nnaive = 0.3333", "fleet.kernels", "add up to 0.9999"),
+        ("[fleet]\ndevices = 1_000_000_000_000", "", "<= 10000000"),
+        (f"[fleet]\ndevices = {'9' * 5000}", "", "not valid TOML"),
+        (f"[fleet]\ndevices = {'[' * 3000}", "", "not valid TOML"),
+        ("[run]\nduration_s = inf", "", "run.duration_s"),
+        ("[run]\nduration_s = nan", "", "run.duration_s"),
+        ("[fleet]\nhalf_open_s = inf", "", "fleet.half_open_s"),
+        ("[[actions]]\nat_s = inf\ndo = 'cut'", "", "at_s"),
+        (f"thresholds = ['ack_p99_ms < {'9' * 400}']", "thresholds", "no number that can be reached"),
         ("[connect]\nat_a_time = 0", "", "connect.at_a_time"),
         ("[fleet]\nhalf_open_after_s = 61", "fleet.half_open_after_s", "more than fleet.half_open_within_s"),
         ("[fleet.kernels]\npatient = 0.5", "fleet.kernels", "add up to 0.5"),
@@ -243,3 +253,30 @@ def test_every_key_is_described_in_the_schema() -> None:
     kinds = json_schema()["$defs"]
     for kind, keys in (("Fleet", ("half_open_after_s", "half_open_within_s")), ("Connect", ("at_a_time",))):
         assert all(kinds[kind]["properties"][key]["description"] for key in keys)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 3000, "{a=" * 3000, "inf", "nan", "1e400"])
+def test_an_absurd_value_of_an_option_is_refused_by_its_key(value: str) -> None:
+    with pytest.raises(SettingsError, match="devices"):
+        parse("", "steady.toml", [f"fleet.devices={value}"])
+    with pytest.raises(SettingsError, match="duration_s"):
+        parse("", "steady.toml", [f"run.duration_s={value}"])
+
+
+def test_shares_of_kernels_have_one_tolerance() -> None:
+    thirds = {"patient": 0.333333, "esp-idf": 0.333333, "naive": 0.333334}
+    text = "[fleet.kernels]\n" + "\n".join(f"{name} = {share}" for name, share in thirds.items())
+    assert parse(text, "my.toml").fleet.kernels == thirds
+    secret = "x" * 40
+    load_fleet_options(json.dumps({"urls": ["ws://127.0.0.1/ws"], "devices": 3, "secret": secret, "kernels": thirds}))
+    for shares in ({}, {"patient": 0.999}, {"patient": 0.3333, "esp-idf": 0.3333, "naive": 0.3333}):
+        with pytest.raises(SettingsError, match="kernels: the shares add up"):
+            load_fleet_options(
+                json.dumps({"urls": ["ws://127.0.0.1/ws"], "devices": 3, "secret": secret, "kernels": shares})
+            )
+
+
+def test_more_fleet_processes_than_a_machine_takes() -> None:
+    scenario = parse("[fleet]\ndevices = 10_000_000\ndevices_each = 1", "my.toml")
+    with pytest.raises(SettingsError, match=r"fleet\.devices_each: 10000000 fleet processes"):
+        plan.parts(scenario, Share())
