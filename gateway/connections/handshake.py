@@ -20,6 +20,7 @@ from websockets.typing import Subprotocol
 
 from gateway.connections.admission import Refusal
 from gateway.connections.inflated import release
+from gateway.connections.origin import normal
 from gateway.connections.plain_request import read_plain_request
 
 MAX_REQUEST_BYTES = 16_384
@@ -171,7 +172,7 @@ def _judge(protocol: _Protocol, head: bytes, policy: Policy) -> Offer:
 
 def _check_origin(headers: Headers, policy: Policy) -> None:
     origin = headers.get_all("Origin")
-    if origin and (len(origin) > 1 or origin[0] not in policy.allowed_origins):
+    if origin and (len(origin) > 1 or normal(origin[0]) not in policy.allowed_origins):
         raise Rejected(403, "origin", "this Origin is not in listen.allowed_origins")
 
 

@@ -13,6 +13,7 @@ from gateway.connections.admission import Admission, FlapGuard
 from gateway.connections.auth import Authenticator
 from gateway.connections.handshake import Policy
 from gateway.connections.lifetime import age_s, token_lead_s
+from gateway.connections.origin import allowed_origins
 from gateway.connections.proxy import Networks, parse_networks
 from gateway.connections.rate import TokenBucket
 from gateway.connections.registry import Registry
@@ -103,7 +104,7 @@ class Hub:
         )
         self.policy = Policy(
             tuple(sessions),
-            _names(settings.listen.allowed_origins),
+            allowed_origins("listen.allowed_origins", settings.listen.allowed_origins),
             connections.max_message_bytes,
             connections.compression,
         )
@@ -211,10 +212,6 @@ class Hub:
 
 
 _NO_CLASS = DeviceClass()
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(part.strip() for part in text.split(",") if part.strip())
 
 
 def _range_s(text: str) -> tuple[float, float] | None:
