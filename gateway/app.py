@@ -9,10 +9,7 @@ an ack is sent only after the event is on disk.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import re
-import socket
 import sys
 import time
 from collections.abc import Coroutine
@@ -26,7 +23,6 @@ from gateway import __version__, early_signals
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
-from gateway.adapters.elbv2 import ElbTargetHealth, to_be_watched
 from gateway.adapters.machine import SpareFile, make_room_for_files, memory, raise_file_limit
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.adapters.recording_file import RecordingFile
@@ -43,16 +39,17 @@ from gateway.connections.handshake import V1
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub, Session
 from gateway.connections.key_files import KEY_NAME, readable_by_others
-from gateway.connections.listener import Address, SocketOptions, listen, open_socket, parse_addresses, tls_context
+from gateway.connections.listener import Address, listen, tls_context
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.drain.drainer import Drainer, Origin
 from gateway.drain.metrics import DrainMetrics
 from gateway.drain.target_health import TargetHealthWatch
-from gateway.errors import IllegalTransitionError, SettingsError, TaskFailedError
+from gateway.errors import IllegalTransitionError, TaskFailedError
 from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
 from gateway.log import Log
+from gateway.parts import Bound, bind, connections_maximum, consistent, listenings, target_health
 from gateway.ports import TargetHealth
 from gateway.recording.session import RecordedSession
 from gateway.settings.load import Loaded
@@ -65,7 +62,6 @@ FLUSH_TIMEOUT_S = 5.0
 HTTP_SHUTDOWN_S = 1.0
 # asyncio hands a signal over between two callbacks only; this is how long the stores may take to close after that.
 CLOSE_TIMEOUT_S = 5.0
-_TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:\d+:targetgroup/[^/\s]+/[^/\s]+")
 
 
 class Gateway:
@@ -91,19 +87,19 @@ class Gateway:
 
     async def start(self) -> None:
         """Start everything; on failure what was started is stopped again. Raises HeiwaError naming the cause."""
-        sockets = self._bind()
+        bound = self._bind()
         self._folder = DataFolder.open(self.settings.data.folder)
         try:
             if self._record is not None:
                 self._recording = RecordingFile(self._record, self._clock)
             await self._start_stores()
             self._start_connections()
-            await self._listen(sockets)
+            await self._listen(bound)
         except BaseException:
             if self._recording is not None:
                 self._recording.discard()
-            for _, opened, _ in sockets:
-                opened.close()
+            for one in bound:
+                one.socket.close()
             self._spare.close()
             self._folder.close()
             raise
@@ -164,27 +160,16 @@ class Gateway:
             ("serving", not leaving, self.drainer.state.value if leaving else ""),
         ]
 
-    def _bind(self) -> list[tuple[str, socket.socket, SocketOptions]]:
+    def _bind(self) -> list[Bound]:
         """Bound before anything else: a taken port is the commonest failure, and nothing is left behind by it."""
-        settings = self.settings.listen
-        options = SocketOptions(
-            settings.backlog,
-            settings.reuse_port,
-            self.settings.connections.send_buffer_bytes,
-            int(self.settings.connections.heartbeat_s * 2000),
-        )
-        plain = SocketOptions(128)
-        wanted = [("public", address, options) for address in parse_addresses("listen.public", settings.public)]
-        wanted += [
-            ("operations", address, plain) for address in parse_addresses("listen.operations", settings.operations)
-        ]
-        bound: list[tuple[str, socket.socket, SocketOptions]] = []
+        consistent(self.settings)
+        bound: list[Bound] = []
         try:
-            for name, address, socket_options in wanted:
-                bound.append((name, open_socket(f"listen.{name}", address, socket_options), socket_options))
+            for listening in listenings(self.settings):
+                bound.append(bind(listening, bound))
         except BaseException:
-            for _, opened, _ in bound:
-                opened.close()
+            for one in bound:
+                one.socket.close()
             raise
         return bound
 
@@ -205,14 +190,7 @@ class Gateway:
 
     def _start_connections(self) -> None:
         settings = self.settings
-        limit = raise_file_limit()
-        maximum = settings.connections.maximum or limit - settings.connections.file_reserve
-        if maximum < 1 or maximum > limit - settings.connections.file_reserve:
-            raise SettingsError(
-                "connections.maximum",
-                f"{maximum} connections and file_reserve {settings.connections.file_reserve} do not fit the limit of "
-                f"{limit} open files; raise the limit (ulimit -n, nofile) or lower the setting",
-            )
+        maximum = connections_maximum(settings, raise_file_limit())
         make_room_for_files(maximum + settings.connections.file_reserve)
         authenticator = Authenticator(settings.auth, self._folder.path, self._clock)
         _warn_of_open_key(settings, self._folder.path)
@@ -267,16 +245,17 @@ class Gateway:
         self._spawn("drain", self.drainer.run())
         self._spawn("drain receipts", self.drainer.keeper.run())
 
-    async def _listen(self, sockets: list[tuple[str, socket.socket, SocketOptions]]) -> None:
+    async def _listen(self, sockets: list[Bound]) -> None:
         tls = tls_context(self.settings.listen)
         most = self.settings.listen.operations_maximum or self.settings.connections.file_reserve // 4
         public = await self._http("public", build_public(self._api))
         operations = await self._http("operations", build_operations(self._api), most)
         self.hub.http = public
-        for name, bound, options in sockets:
+        for listening, bound in sockets:
+            name = listening.name
             factory = operations if name == "operations" else lambda: Accepting(self.hub)
             secured = tls if name == "public" else None
-            server = await listen(bound, factory, options, secured, self.settings.listen.handshake_timeout_s)
+            server = await listen(bound, factory, listening.options, secured, self.settings.listen.handshake_timeout_s)
             self._servers.append(server)
             host, port = bound.getsockname()[:2]
             self.addresses[name].append(str(Address(host, port)))
@@ -301,28 +280,6 @@ def _warn_of_open_key(settings: Settings, folder: Path) -> None:
     path = Path(settings.auth.secret_file) if settings.auth.secret_file else folder / KEY_NAME
     if not settings.auth.public_key_file and readable_by_others(path):
         log.warning("key_readable_by_others", path=str(path))
-
-
-def target_health(settings: Settings) -> TargetHealth | None:
-    """What to ask about our place behind a load balancer; None: there is none, and no SDK is loaded."""
-    drain = settings.drain
-    groups = [arn.strip() for arn in drain.target_group_arns.split(",") if arn.strip()]
-    if drain.target and not groups:
-        raise SettingsError("drain.target", "needs drain.target_group_arns: nobody else says which groups it is in")
-    if not drain.enabled or not to_be_watched(groups, os.environ):
-        return None
-    for arn in groups:
-        if not _TARGET_GROUP.fullmatch(arn):
-            raise SettingsError(
-                "drain.target_group_arns",
-                f"{arn!r} is not the ARN of a target group; one is arn:aws:elasticloadbalancing:REGION:ACCOUNT:"
-                "targetgroup/NAME/ID",
-            )
-    target, _, port = drain.target.rpartition(":")
-    if port and not 1 <= int(port) <= 65_535:
-        raise SettingsError("drain.target", f"{drain.target!r}: a port is 1 to 65535")
-    own_port = int(port) if port else parse_addresses("listen.public", settings.listen.public)[0].port
-    return ElbTargetHealth(groups, target, own_port)
 
 
 def serve(loaded: Loaded, record: Path | None = None) -> int:

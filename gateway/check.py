@@ -7,21 +7,26 @@ import fcntl
 import os
 import resource
 import shutil
-import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from random import Random
+from typing import NamedTuple, cast
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.machine import memory
 from gateway.connections.auth import Authenticator
+from gateway.connections.handshake import V1
+from gateway.connections.hub import Hub, Session
 from gateway.connections.key_files import KEY_NAME, readable_by_others
-from gateway.connections.listener import Address, SocketOptions, open_socket, parse_addresses
+from gateway.connections.listener import tls_context
+from gateway.connections.origin import unusual
+from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupAttributes, Membership, PollErrorKind
 from gateway.errors import HeiwaError, PollError, SettingsError
-from gateway.ports import TargetHealth
+from gateway.parts import Bound, Listening, bind, connections_maximum, consistent, listenings, target_health
+from gateway.ports import Receipts, TargetHealth
 from gateway.settings.model import Drain, Settings
 
 GOOD, WARN, BAD = "ok", "warning", "wrong"
@@ -56,6 +61,7 @@ def run(settings: Settings) -> list[Result]:
     parts: tuple[tuple[str, Callable[[Settings], Iterator[Result]]], ...] = (
         ("data.folder", _folder),
         ("listen", _listen),
+        ("connections", _connections),
         ("listen.tls", _tls),
         ("auth", _keys),
         ("memory", _memory),
@@ -66,6 +72,8 @@ def run(settings: Settings) -> list[Result]:
     for name, part in parts:
         try:
             results.extend(part(settings))
+        except SettingsError as error:
+            results.append(Result(error.key or name, BAD, str(error), "correct the setting; `heiwa serve` refuses it"))
         except (HeiwaError, OSError) as error:
             results.append(Result(name, BAD, str(error)))
     return results
@@ -124,22 +132,40 @@ def _lock(folder: Path) -> Result:
 
 
 def _listen(settings: Settings) -> Iterator[Result]:
-    for key, text in (("public", settings.listen.public), ("operations", settings.listen.operations)):
-        for address in parse_addresses(f"listen.{key}", text):
-            yield _port(f"listen.{key}", address, settings.listen.reuse_port and key == "public")
-
-
-def _port(key: str, address: Address, reuse_port: bool) -> Result:
+    bound: list[Bound] = []
     try:
-        trial = open_socket(key, address, SocketOptions(1, reuse_port))
+        for listening in listenings(settings):
+            yield _port(listening, bound)
+    finally:
+        for one in bound:
+            one.socket.close()
+    consistent(settings)
+
+
+def _port(listening: Listening, bound: list[Bound]) -> Result:
+    key = listening.key
+    try:
+        bound.append(bind(listening, bound))
     except HeiwaError as error:
         mend = f"stop what listens there, or set {key} to another address of this machine (port 0 picks a free port)"
         return Result(key, BAD, str(error), mend)
-    host = str(trial.getsockname()[0])
-    trial.close()
+    host = str(bound[-1].socket.getsockname()[0])
     if key == "listen.operations" and not ip_address(host.partition("%")[0]).is_loopback:
-        return Result(key, WARN, f"{address} is free, but not only this machine can reach it", "keep it internal")
-    return Result(key, GOOD, f"{address} is free")
+        found = f"{listening.address} is free, but not only this machine can reach it"
+        return Result(key, WARN, found, "keep it internal")
+    return Result(key, GOOD, f"{listening.address} is free")
+
+
+def _connections(settings: Settings) -> Iterator[Result]:
+    """What all connections share is made, as `serve` does: whatever it does not take is wrong."""
+    hub = Hub(settings, SystemClock(), cast(Authenticator, None), {V1: cast(Session, None)}, 1, Random(0))  # noqa: S311
+    Drainer(settings.drain, hub, hub.clock, hub.chance, cast(Receipts, None))
+    odd = unusual(hub.policy.allowed_origins)
+    if odd:
+        found = f"no browser sends {', '.join(odd)}; only a client that writes just this is let in"
+        yield Result("listen.allowed_origins", WARN, found, "keep what device libraries send; pages are https://host")
+    else:
+        yield Result("connections", GOOD, "the settings of connections, proxies, origins and drains fit together")
 
 
 def _tls(settings: Settings) -> Iterator[Result]:
@@ -150,14 +176,12 @@ def _tls(settings: Settings) -> Iterator[Result]:
         yield Result("listen.tls", BAD, no_certificate, mend) if key else Result("listen.tls", GOOD, found)
         return
     try:
-        # With a password callback OpenSSL does not ask on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key or None, password=lambda: "")
-    except FileNotFoundError:
-        missing = next((path for path in (certificate, key) if path and not Path(path).exists()), certificate)
-        yield Result("listen.tls", BAD, f"{missing} does not exist", "correct the path")
-    except (OSError, ValueError) as error:
+        tls_context(settings.listen)
+    except SettingsError as error:
+        missing = next((path for path in (certificate, key) if path and not Path(path).exists()), None)
         mend = "the key must belong to the first certificate, both PEM, without a password"
-        yield Result("listen.tls", BAD, f"{certificate} with {key or 'its own key'}: {error}", mend)
+        found = f"{missing} does not exist" if missing else f"{certificate} with {key or 'its own key'}: {error}"
+        yield Result("listen.tls", BAD, found, "correct the path" if missing else mend)
     else:
         yield Result("listen.tls", GOOD, f"{certificate} and its key belong together")
 
@@ -192,11 +216,14 @@ def _files(settings: Settings) -> Iterator[Result]:
     # The gateway raises its own soft limit to the hard one.
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     reserve, wanted = settings.connections.file_reserve, settings.connections.maximum
-    room = max(0, limit - reserve)
-    if wanted > room or room == 0:
+    room = limit - reserve
+    try:
+        connections_maximum(settings, limit)
+    except SettingsError as error:
         mend = f"raise it (ulimit -Hn {wanted + reserve}, LimitNOFILE, nofile) or lower connections.maximum"
-        yield Result("files", BAD, f"a limit of {limit} leaves {room} connections, {wanted or 'some'} are wanted", mend)
-    elif limit < FEW_FILES:
+        yield Result("files", BAD, str(error), mend)
+        return
+    if limit < FEW_FILES:
         mend = "raise it: ulimit -Hn 65536, LimitNOFILE=65536, or nofile in the task definition"
         yield Result("files", WARN, f"a limit of {limit} allows {room} connections", mend)
     else:
@@ -204,8 +231,6 @@ def _files(settings: Settings) -> Iterator[Result]:
 
 
 def _balancer(settings: Settings) -> Iterator[Result]:
-    from gateway.app import target_health
-
     health = target_health(settings)
     if health is None:
         yield Result("drain", GOOD, "no load balancer is followed: SIGTERM, SIGUSR1 and the API begin a drain")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def parse_addresses(key: str, text: str) -> list[Address]:
     addresses = []
     for part in (part.strip() for part in text.split(",") if part.strip()):
         host, separator, port = part.rpartition(":")
-        if not separator or not port.isdecimal() or int(port) > 65_535:
+        if not separator or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65_535:
             raise SettingsError(key, f"{part!r} is not host:port with a port from 0 to 65535")
         addresses.append(Address(host.strip("[]") or "0.0.0.0", int(port)))  # noqa: S104 - ":8080" asks for it
     if not addresses:
@@ -91,7 +92,15 @@ async def listen(
     tls: ssl.SSLContext | None = None,
     tls_handshake_timeout_s: float = 10,
 ) -> asyncio.AbstractServer:
-    """Accept connections on a bound socket. With TLS the factory is called when its handshake is over."""
+    """Accept connections on a bound socket. With TLS the factory is called when its handshake is over.
+
+    Raises ListenError: another program was faster.
+    """
+    try:
+        listener.listen(options.backlog)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise ListenError(f"cannot listen on {Address(host, port)}: {os.strerror(error.errno or 0)}") from error
     return await asyncio.get_running_loop().create_server(
         factory,
         sock=listener,

@@ -58,7 +58,8 @@ class Listen(Struct, frozen=True):
     allowed_origins: Annotated[
         str,
         Meta(
-            description="Origins (commas) from which browsers may connect; a handshake with any other Origin gets 403."
+            description="Origins (commas, no wildcard) from which browsers may connect, as `https://app.example.com`; "
+            "any other gets 403."
         ),
     ] = ""
     handshake_timeout_s: Annotated[Seconds, Meta(description="From accept to the end of the request.")] = 10
@@ -99,7 +100,7 @@ class Connections(Struct, frozen=True):
     max_age_h: Annotated[
         str,
         Meta(
-            pattern=r"^(0|\d+(\.\d+)?-\d+(\.\d+)?)$",
+            pattern=r"^(0|[0-9]+(\.[0-9]+)?-[0-9]+(\.[0-9]+)?)$",
             description="Age at which a connection is asked to reconnect, drawn from this range for each; 0: never.",
         ),
     ] = "24-36"
@@ -151,7 +152,7 @@ class DeviceClass(Struct, frozen=True):
     close: Annotated[
         str,
         Meta(
-            pattern=r"^(abort|frame:(1000|1001|1008|1011|1012|1013|4\d{3}))$",
+            pattern=r"^(abort|frame:(1000|1001|1008|1011|1012|1013|4[0-9]{3}))$",
             description="How planned closes look: `frame:CODE` or `abort` (TCP reset).",
         ),
     ] = "frame:1012"
@@ -175,7 +176,7 @@ class Drain(Struct, frozen=True):
     target: Annotated[
         str,
         Meta(
-            pattern=r"^([^:\s]+:\d{1,5})?$",
+            pattern=r"^([^:\s]+:[0-9]{1,5})?$",
             description="Where the groups list this process, `10.0.1.7:8080` or `i-0abc:32768`; empty: as ECS says.",
         ),
     ] = ""

@@ -31,7 +31,7 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("", "ports log", Layer.PORTS),
     *_in("", "log_lines telemetry", Layer.SERVICES),
     *_in("", "settings.load adapters.*", Layer.ADAPTERS),
-    *_in("", "__main__ early_signals app check cli minting options device.command drain.command", Layer.APP),
+    *_in("", "__main__ early_signals app parts check cli minting options device.command drain.command", Layer.APP),
     *_in(
         "connections.",
         "admission close_codes frames handshake heartbeat identity inflated info lifetime messages origin "

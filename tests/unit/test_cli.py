@@ -181,6 +181,73 @@ def test_check_names_what_is_wrong_and_how_to_mend_it(heiwa: Run, folder: Path) 
     assert all(result["mend"] for name, result in found.items() if name in wrong | warned)
 
 
+FREE = ("--set=listen.public=127.0.0.1:0", "--set=listen.operations=127.0.0.1:0")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _together(*settings: str) -> tuple[str, ...]:
+    port = _free_port()
+    return tuple(f"--set={setting}".replace("PORT", str(port)) for setting in settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "settings"),
+    [
+        ("listen.public", ("listen.public=127.0.0.1:PORT,127.0.0.1:PORT",)),
+        ("listen.operations", ("listen.public=127.0.0.1:PORT", "listen.operations=127.0.0.1:PORT")),
+        ("listen.operations", ("listen.public=0.0.0.0:PORT", "listen.operations=127.0.0.1:PORT")),
+        ("listen.operations", ("listen.public=127.0.0.1:PORT", "listen.operations=:PORT")),
+        ("listen.operations", ("listen.public=127.0.0.1:PORT", "listen.operations=localhost:PORT")),
+        ("listen.operations", ("listen.public=[::1]:PORT", "listen.operations=[0:0::1]:PORT")),
+        ("listen.public", ("listen.public=127.0.0.1:PORT,127.0.0.1:PORT", "listen.reuse_port=true")),
+        ("listen.public", ("listen.public=127.0.0.1",)),
+        ("listen.public", ("listen.public=127.0.0.1:１８",)),
+        ("listen.public", ("listen.public=",)),
+        ("listen.trusted_proxies", ("listen.trusted_proxies=10.0.0.0/33",)),
+        ("listen.trusted_proxies", ("listen.trusted_proxies=10.0.0.0/8;192.168.0.0/16",)),
+        ("listen.proxy_protocol", ("listen.proxy_protocol=true",)),
+        ("listen.allowed_origins", ("listen.allowed_origins=*",)),
+        ("listen.allowed_origins", ("listen.allowed_origins=app.example.com",)),
+        ("connections.max_age_h", ("connections.max_age_h=36-24",)),
+        ("connections.maximum", ("connections.maximum=100000000",)),
+        ("listen.tls", ("listen.tls_key_file=key.pem",)),
+        ("listen.tls", ("listen.tls_certificate_file=nothing.pem",)),
+        ("auth.public_key_file", ("auth.public_key_file=nothing.pem",)),
+        ("auth.public_key_file", ("auth.public_key_file=a", "auth.secret_file=b")),
+        ("drain.target", ("drain.target=10.0.0.1:80",)),
+        ("drain.target_group_arns", ("drain.target_group_arns=web",)),
+    ],
+)
+def test_what_serve_refuses_check_calls_wrong(heiwa: Run, folder: Path, key: str, settings: tuple[str, ...]) -> None:
+    given = (*FREE, *_together(*settings))
+    code, out, _ = heiwa("check", "--json", *given)
+    wrong = [result for result in json.loads(out) if result["verdict"] == "wrong"]
+    assert code == 1
+    assert key in {"files": "connections.maximum"}.get(wrong[0]["name"], wrong[0]["name"])
+    assert wrong[0]["mend"]
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve", *given], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+    assert key.partition(".")[0] in done.stderr
+
+
+def test_check_warns_of_origins_that_no_browser_sends(heiwa: Run, folder: Path) -> None:
+    given = "--set=listen.allowed_origins=https://App.example.com:443/,file://,http://10.0.0.7/"
+    code, out, _ = heiwa("check", "--json", *FREE, given)
+    assert code == 0
+    (warning,) = [result for result in json.loads(out) if result["name"] == "listen.allowed_origins"]
+    assert warning["verdict"] == "warning"
+    assert "file://" in warning["found"]
+    assert "example.com" not in warning["found"]
+
+
 def test_a_device_without_a_server_ends_with_3(heiwa: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         url = f"ws://127.0.0.1:{gone.getsockname()[1]}/ws"
