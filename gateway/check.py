@@ -23,7 +23,7 @@ from gateway.connections.key_files import KEY_NAME, readable_by_others
 from gateway.connections.listener import tls_context
 from gateway.connections.origin import unusual
 from gateway.drain.drainer import Drainer
-from gateway.drain.health import GroupAttributes, Membership, PollErrorKind
+from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, place
 from gateway.errors import HeiwaError, PollError, SettingsError
 from gateway.parts import Bound, Listening, bind, connections_maximum, consistent, listenings, target_health
 from gateway.ports import Receipts, TargetHealth
@@ -270,16 +270,16 @@ async def _group(health: TargetHealth, group: str, found: Membership) -> list[Re
     except PollError as error:
         results.append(_poll_failed(name, error))
     try:
-        seen = await health.health(group, found.target, port)
+        seen = await health.health(group, found.target, port, found.also)
     except PollError as error:
         return [*results, _poll_failed(name, error)]
     if seen.own is None:
-        missing = f"{found.target}:{port} is not among its {len(seen.targets)} targets"
+        missing = f"{place(found.target, port)} is not among its {len(seen.targets)} targets"
         mend = "nothing to do before the task is registered; else correct drain.target"
         return [*results, Result(name, WARN, missing, mend)]
     return [
         *results,
-        Result(name, GOOD, f"{found.target}:{port} is {seen.own.value}, one of {len(seen.targets)} targets"),
+        Result(name, GOOD, f"{place(found.target, port)} is {seen.own.value}, one of {len(seen.targets)} targets"),
     ]
 
 

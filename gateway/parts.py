@@ -19,6 +19,8 @@ from gateway.settings.model import Settings
 _OPERATIONS_BACKLOG = 128
 _TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]+:targetgroup/[^/\s]+/[^/\s]+")
 
+_TARGET = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\s\[\]]+)):(?P<port>[0-9]{1,5})")
+
 
 class Listening(NamedTuple):
     """An address to listen on. `name` is that of its listener: public or operations."""
@@ -108,6 +110,8 @@ def target_health(settings: Settings) -> TargetHealth | None:
     groups = [arn.strip() for arn in drain.target_group_arns.split(",") if arn.strip()]
     if drain.target and not groups:
         raise SettingsError("drain.target", "needs drain.target_group_arns: nobody else says which groups it is in")
+    if drain.target:
+        _own_target(drain.target)
     if not drain.enabled or not to_be_watched(groups, os.environ):
         return None
     for arn in groups:
@@ -117,8 +121,18 @@ def target_health(settings: Settings) -> TargetHealth | None:
                 f"{arn!r} is not the ARN of a target group; one is arn:aws:elasticloadbalancing:REGION:ACCOUNT:"
                 "targetgroup/NAME/ID",
             )
-    target, _, port = drain.target.rpartition(":")
-    if port and not 1 <= int(port) <= 65_535:
-        raise SettingsError("drain.target", f"{drain.target!r}: a port is 1 to 65535")
-    own_port = int(port) if port else parse_addresses("listen.public", settings.listen.public)[0].port
-    return ElbTargetHealth(groups, target, own_port)
+    if drain.target:
+        return ElbTargetHealth(groups, *_own_target(drain.target))
+    return ElbTargetHealth(groups, "", parse_addresses("listen.public", settings.listen.public)[0].port)
+
+
+def _own_target(text: str) -> tuple[str, int]:
+    """Address or instance id, and port. Raises SettingsError."""
+    found = _TARGET.fullmatch(text)
+    if found is None or not 1 <= int(found["port"]) <= 65_535:
+        raise SettingsError(
+            "drain.target",
+            f"{text!r} is not a target; write 10.0.1.7:8080, [2001:db8::7]:8080 or i-0abc:32768, with a port from 1 to "
+            "65535",
+        )
+    return found["v6"] or found["host"], int(found["port"])

@@ -135,8 +135,9 @@ class TargetHealth(Protocol):
     async def attributes(self, group: str) -> GroupAttributes:
         """The settings of a target group (ARN)."""
 
-    async def health(self, group: str, target: str, port: int) -> GroupHealth:
-        """The state of all targets of a group, by one unfiltered call; `target` and `port` are the own one."""
+    async def health(self, group: str, target: str, port: int, also: Sequence[str] = ()) -> GroupHealth:
+        """The state of all targets of a group, by one unfiltered call; `target` and `port` are the own one, `also` its
+        other addresses."""
 
     async def close(self) -> None:
         """Release connections."""

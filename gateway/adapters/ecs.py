@@ -89,10 +89,10 @@ class EcsService:
         found = await self._entries(own, own.service or service_of(task), fallback)
         ports = self._ports(found, own, task, fallback)
         try:
-            return Membership(target, ports, await self._stop_timeout_s(own))
+            return Membership(target, ports, await self._stop_timeout_s(own), also=own.also)
         except PollError as error:
             # Nothing else depends on it, and there is a default.
-            return Membership(target, ports, unread=error.kind)
+            return Membership(target, ports, unread=error.kind, also=own.also)
 
     def _ports(self, found: Iterable[Entry], own: Identity, task: Mapping[str, Any], fallback: int) -> dict[str, int]:
         as_is = bool(own.address) or own.network_mode == ecs_metadata.HOST

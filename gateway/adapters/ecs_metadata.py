@@ -50,7 +50,7 @@ class Identity(Struct, frozen=True):
     """The task this process is in.
 
     `address`: the task's own one with network mode `awsvpc`; "" with `bridge` and `host`, where the target is the
-    instance. `service` is "" when the endpoint does not say.
+    instance. `also`: its other ones, for a task may have two stacks. `service` is "" when the endpoint does not say.
     """
 
     task: str
@@ -60,6 +60,7 @@ class Identity(Struct, frozen=True):
     service: str
     address: str
     network_mode: str
+    also: tuple[str, ...] = ()
 
 
 def present(environment: Mapping[str, str]) -> bool:
@@ -71,14 +72,23 @@ def identity(task: bytes, container: bytes) -> Identity:
     """What the two JSON answers say. Raises PollError when they do not say enough."""
     whole, own = _decoded(task, TaskRecord), _decoded(container, ContainerRecord)
     network = next(iter(own.networks), Network())
-    address = ""
+    addresses: list[str] = []
     if network.network_mode == AWSVPC:
-        address = next(iter(network.ipv4_addresses + network.ipv6_addresses), "")
-        if not address:
+        addresses = [one for each in own.networks for one in each.ipv4_addresses]
+        addresses += [one for each in own.networks for one in each.ipv6_addresses]
+        if not addresses:
             raise PollError(PollErrorKind.OTHER, "the task metadata endpoint names no address of the task yet")
     definition = f"{whole.family}:{whole.revision}" if whole.family and whole.revision else ""
+    address = addresses[0] if addresses else ""
     return Identity(
-        whole.task_arn, whole.cluster, definition, own.name, whole.service_name, address, network.network_mode
+        task=whole.task_arn,
+        cluster=whole.cluster,
+        definition=definition,
+        container=own.name,
+        service=whole.service_name,
+        address=address,
+        network_mode=network.network_mode,
+        also=tuple(addresses[1:]),
     )
 
 

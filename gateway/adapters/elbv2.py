@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.adapters import ecs_metadata
 from gateway.adapters.aws import CALL_TIMEOUT_S, AwsClients
 from gateway.adapters.ecs import EcsService
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState, place
 from gateway.errors import PollError
 
 NOT_REGISTERED = "Target.NotRegistered"
@@ -28,7 +28,7 @@ def to_be_watched(groups: Sequence[str], environment: Mapping[str, str]) -> bool
     return bool(groups) or ecs_metadata.present(environment)
 
 
-def health_of(answer: Mapping[str, Any], target: str, port: int) -> GroupHealth:
+def health_of(answer: Mapping[str, Any], target: str, port: int, also: Iterable[str] = ()) -> GroupHealth:
     """An answer of DescribeTargetHealth. Only the state counts: zonal shifts and anomalies are other fields."""
     targets: dict[str, TargetState] = {}
     for line in answer.get("TargetHealthDescriptions", ()):
@@ -36,11 +36,12 @@ def health_of(answer: Mapping[str, Any], target: str, port: int) -> GroupHealth:
         state = _state(str(said.get("State", "")))
         if state is TargetState.UNUSED and said.get("Reason") == NOT_REGISTERED:
             continue
-        key = f"{line['Target']['Id']}:{line['Target'].get('Port', 0)}"
+        key = place(str(line["Target"]["Id"]), line["Target"].get("Port", 0))
         # Should an address that drains be listed again as a new target, the new one counts.
         if key not in targets or targets[key] is TargetState.DRAINING:
             targets[key] = state
-    return GroupHealth(targets.get(f"{target}:{port}"), targets)
+    own = (targets.get(place(address, port)) for address in (target, *also))
+    return GroupHealth(next((state for state in own if state is not None), None), targets)
 
 
 def attributes_of(answer: Mapping[str, Any]) -> GroupAttributes:
@@ -98,13 +99,13 @@ class ElbTargetHealth:
             await self._clients.call("elbv2", "describe_target_group_attributes", group, TargetGroupArn=group)
         )
 
-    async def health(self, group: str, target: str, port: int) -> GroupHealth:
+    async def health(self, group: str, target: str, port: int, also: Sequence[str] = ()) -> GroupHealth:
         """See the port. Unfiltered, so that one call also tells who else drains and who is there to receive."""
         answer = await self._clients.call(
             "elbv2", "describe_target_health", group, absent=INVALID_TARGET, TargetGroupArn=group
         )
         # InvalidTarget: none of what was asked for is registered.
-        return GroupHealth(None) if answer is None else health_of(answer, target, port)
+        return GroupHealth(None) if answer is None else health_of(answer, target, port, also)
 
     async def close(self) -> None:
         """See the port."""

@@ -5,8 +5,9 @@ Elastic Load Balancing API reference, DescribeTargetHealth and TargetHealth; sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
 
 from msgspec import Struct, field
 
@@ -35,10 +36,24 @@ class PollErrorKind(StrEnum):
     OTHER = "other"
 
 
+def place(target: str, port: int) -> str:
+    """A target in the one way in which it is written here: `10.0.0.1:8080`, `[2001:db8::1]:8080`, `i-0abc:32768`.
+
+    Addresses are parsed: the same one has many spellings, and services differ in which they use.
+    """
+    try:
+        address = ip_address(target.strip("[]"))
+    except ValueError:
+        return f"{target}:{port}"
+    if isinstance(address, IPv6Address):
+        return f"{address.ipv4_mapped}:{port}" if address.ipv4_mapped else f"[{address}]:{port}"
+    return f"{address}:{port}"
+
+
 class GroupHealth(Struct, frozen=True):
     """One poll of one target group.
 
-    `own` is None when this process's target is not registered. `targets` are all that the group lists, by `id:port`.
+    `own` is None when this process's target is not registered. `targets` are all that it lists, by their `place`.
     """
 
     own: TargetState | None
@@ -56,6 +71,7 @@ class GroupAttributes(Struct, frozen=True):
 class Membership(Struct, frozen=True):
     """Where this process stands: `target` is an IP address or an instance id, `ports` by target group ARN.
 
+    `also` are its other addresses: a task with two stacks may be registered by either.
     `stop_timeout_s` is the task definition's; None: it says nothing, or could not be read: `unread` is why.
     """
 
@@ -63,3 +79,10 @@ class Membership(Struct, frozen=True):
     ports: Mapping[str, int]
     stop_timeout_s: float | None = None
     unread: PollErrorKind | None = None
+    also: tuple[str, ...] = ()
+
+    def places(self) -> Iterator[str]:
+        """Every way in which a group may list this process."""
+        for port in set(self.ports.values()):
+            for target in (self.target, *self.also):
+                yield place(target, port)

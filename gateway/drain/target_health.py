@@ -101,8 +101,7 @@ class TargetHealthWatch:
         asked_s = self._drainer.now_s()
         await self._ask(membership)
         standing = self._drainer.standing
-        own = {f"{membership.target}:{port}" for port in membership.ports.values()}
-        standing.peers = peers(self._groups.values(), own)
+        standing.peers = peers(self._groups.values(), set(membership.places()))
         standing.period_s = polling.period_s(standing.peers.total + 1, len(membership.ports))
         self._count_received()
         standing.grouped = True
@@ -209,7 +208,7 @@ class TargetHealthWatch:
 
     async def _ask(self, membership: Membership) -> None:
         for group, port in membership.ports.items():
-            self._groups[group] = await self._health.health(group, membership.target, port)
+            self._groups[group] = await self._health.health(group, membership.target, port, membership.also)
 
     def _count_received(self) -> None:
         """What came in since the last poll counts when peers are draining now: they began some time before."""

@@ -176,8 +176,8 @@ class Drain(Struct, frozen=True):
     target: Annotated[
         str,
         Meta(
-            pattern=r"^([^:\s]+:[0-9]{1,5})?$",
-            description="Where the groups list this process, `10.0.1.7:8080` or `i-0abc:32768`; empty: as ECS says.",
+            description="Where the groups list this process: `10.0.1.7:8080`, `[2001:db8::7]:8080` or `i-0abc:32768`; "
+            "empty: as ECS says.",
         ),
     ] = ""
     window_s: Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import pytest
@@ -118,7 +118,7 @@ class Task:
     async def attributes(self, group: str) -> GroupAttributes:
         return GroupAttributes(self._call(self._fleet.elb.describe_attributes).delay_s)
 
-    async def health(self, group: str, target: str, port: int) -> GroupHealth:
+    async def health(self, group: str, target: str, port: int, also: Sequence[str] = ()) -> GroupHealth:
         listed = self._call(self._fleet.elb.describe_target_health)
         targets = {f"{one.id}:{one.port}": one.state for one in listed}
         return GroupHealth(targets.get(f"{target}:{port}"), targets)

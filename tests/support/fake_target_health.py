@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState, place
 from gateway.errors import PollError
 
 GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef"
@@ -30,7 +30,7 @@ class FakeTargetHealth:
 
     def set(self, state: TargetState | None, group: str = GROUP, target: str = TARGET, port: int = PORT) -> None:
         """What the group says of a target; None: it is not registered."""
-        key = f"{target}:{port}"
+        key = place(target, port)
         if state is None:
             self.groups[group].pop(key, None)
         else:
@@ -48,7 +48,7 @@ class FakeTargetHealth:
         self._ask()
         return self.attributes_of.get(group, GroupAttributes())
 
-    async def health(self, group: str, target: str, port: int) -> GroupHealth:
+    async def health(self, group: str, target: str, port: int, also: Sequence[str] = ()) -> GroupHealth:
         self.polls += 1
         self._ask()
         if self.script:
@@ -59,7 +59,8 @@ class FakeTargetHealth:
         if group not in self.groups:
             raise PollError(PollErrorKind.NOT_FOUND, f"no target group {group}")
         targets = dict(self.groups[group])
-        return GroupHealth(targets.get(f"{target}:{port}"), targets)
+        own = [targets[name] for name in (place(one, port) for one in (target, *also)) if name in targets]
+        return GroupHealth(own[0] if own else None, targets)
 
     async def close(self) -> None:
         self.closed = True

@@ -66,6 +66,16 @@ def test_an_address_of_ipv6_only() -> None:
     assert read(container={"Name": "curl", "Networks": [network]}).address == "2001:db8::7"
 
 
+def test_all_addresses_of_a_task_are_its_own() -> None:
+    networks = [
+        {"NetworkMode": "awsvpc", "IPv4Addresses": ["10.0.2.100"], "IPv6Addresses": ["2001:db8::7", "2001:db8::8"]},
+        {"NetworkMode": "awsvpc", "IPv4Addresses": ["10.0.3.100"]},
+    ]
+    found = read(container={"Name": "curl", "Networks": networks})
+    assert found.address == "10.0.2.100"
+    assert found.also == ("10.0.3.100", "2001:db8::7", "2001:db8::8")
+
+
 def test_a_task_without_a_service_name() -> None:
     task = {key: value for key, value in TASK.items() if key not in ("ServiceName", "Revision")}
     assert (read(task).service, read(task).definition) == ("", "")

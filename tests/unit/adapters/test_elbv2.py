@@ -54,6 +54,30 @@ def test_an_address_that_is_listed_twice_is_the_new_target(order: tuple[int, int
     assert health(*(lines[place] for place in order)).own is TargetState.INITIAL
 
 
+@pytest.mark.parametrize(
+    ("own", "listed"),
+    [
+        ("2001:db8::7", "2001:0db8:0000:0000:0000:0000:0000:0007"),
+        ("2001:db8::7", "2001:DB8::7"),
+        ("2001:DB8:0:0::7", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("::1.2.3.4", "::102:304"),
+    ],
+)
+def test_an_address_is_the_same_in_any_spelling(own: str, listed: str) -> None:
+    answer = {"TargetHealthDescriptions": [line("draining", id=listed), line("healthy", id="2001:db8::70")]}
+    assert health_of(answer, own, 8080).own is TargetState.DRAINING
+    assert health_of(answer, "10.0.0.9", 8080, (own,)).own is TargetState.DRAINING
+    assert health_of(answer, own, 808).own is None
+
+
+def test_the_address_of_either_stack_is_the_own_one() -> None:
+    answer = {"TargetHealthDescriptions": [line("healthy", id="2001:db8::7"), line("draining", id="10.0.0.2")]}
+    assert health_of(answer, "10.0.0.1", 8080).own is None
+    assert health_of(answer, "10.0.0.1", 8080, ("2001:DB8::7",)).own is TargetState.HEALTHY
+
+
 def test_a_target_without_a_port_is_listed() -> None:
     assert health(line("healthy", port=None)).targets == {"10.0.0.1:0": TargetState.HEALTHY}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,6 +13,7 @@ from gateway.drain.pacer import NO_BOUND_PER_S
 from gateway.drain.states import State
 from gateway.errors import PollError
 from tests.support.bench import device
+from tests.support.fake_target_health import GROUP, PORT
 from tests.support.watched import World
 
 
@@ -25,6 +27,20 @@ async def test_from_registration_to_a_drain() -> None:
     assert world.drainer.leaving is not None
     # The poll before found it unhealthy, which is registered: W fits whole into 300 − 15 − 5.
     assert world.drainer.leaving.pacer.deadline_s - world.drainer.now_s() == 279
+
+
+async def test_a_task_with_two_stacks_is_never_its_own_peer() -> None:
+    world = World()
+    world.health.member = Membership("10.0.0.1", {GROUP: PORT}, also=("2001:DB8::7",))
+    for state in (TargetState.HEALTHY, TargetState.DRAINING):
+        world.health.groups[GROUP] = {
+            "[2001:db8::7]:8080": state,
+            "[2001:db8::8]:8080": TargetState.HEALTHY,
+            "10.0.0.2:8080": TargetState.HEALTHY,
+        }
+        await world.watch.poll()
+        assert world.drainer.standing.peers.total == 2
+    assert world.drainer.state is State.DRAIN_PENDING
 
 
 async def test_who_was_unhealthy_for_long_has_all_of_the_delay() -> None:
@@ -116,7 +132,7 @@ async def test_what_nobody_foresaw_ends_nothing() -> None:
     await world.sees(TargetState.HEALTHY)
     failed = asyncio.Event()
 
-    async def strange(group: str, target: str, port: int) -> GroupHealth:
+    async def strange(group: str, target: str, port: int, also: Sequence[str] = ()) -> GroupHealth:
         failed.set()
         raise KeyError("TargetHealthDescriptions")
 
