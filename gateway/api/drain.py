@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import re
 
 from aiohttp import web
 
@@ -17,6 +17,8 @@ from gateway.errors import IllegalTransitionError, QueryError
 
 # A plan is played close by close: bounded, and in a thread, so that asking for one does not hold up the loop.
 MAX_TASKS = 64
+MAX_WINDOW_S = 86_400
+_DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _MAX_CLOSES = 500_000
 _MAX_PLAYED_S = 40_000
 
@@ -30,7 +32,7 @@ async def plan(call: Call) -> web.StreamResponse:
     """What a drain would do now."""
     query = _known(call, ("window_s", "tasks"))
     drainer = call.api.drainer
-    window_s = _number(query, "window_s", 1, 86_400) if "window_s" in query else drainer.window_s()
+    window_s = _number(query, "window_s", 1, MAX_WINDOW_S) if "window_s" in query else drainer.window_s()
     tasks = _whole(query, "tasks", 1, MAX_TASKS) if "tasks" in query else 1
     if tasks * drainer.remaining > _MAX_CLOSES:
         most = max(1, _MAX_CLOSES // drainer.remaining)
@@ -114,10 +116,7 @@ def _whole(query: dict[str, str], name: str, least: int, most: int) -> int:
 
 
 def _number(query: dict[str, str], name: str, least: float, most: float) -> float:
-    try:
-        value = float(query[name])
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most:
+    # float() also reads 1_0, inf and the digits of other scripts.
+    if not (_DECIMAL.fullmatch(query[name]) and least <= float(query[name]) <= most):
         raise QueryError(name, f"must be a number from {least:g} to {most:g}")
-    return value
+    return float(query[name])

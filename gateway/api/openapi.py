@@ -17,6 +17,10 @@ DOCUMENT = Operation(
     "GET", PATH, "openapi", "This document.", None, Listener.OPERATIONS, {"type": "object", "required": ["openapi"]}
 )
 _REFERENCE = "#/components/schemas/{name}"
+_SERVERS = {
+    Listener.PUBLIC: ("The public listener.", "8080"),
+    Listener.OPERATIONS: ("The operations listener.", "8081"),
+}
 _PROBLEM = "application/problem+json"
 
 
@@ -37,12 +41,37 @@ def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
             "description": "The account is always the token's: what belongs to another is not found.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "servers": _servers(Listener.OPERATIONS),
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": in_json_words(components),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
+
+
+def in_json_words(node: Any) -> Any:
+    """A schema in which descriptions say null where docstrings say None."""
+    if isinstance(node, dict):
+        return {
+            key: re.sub(r"\bNone\b", "null", value)
+            if key == "description" and isinstance(value, str)
+            else in_json_words(value)
+            for key, value in node.items()
+        }
+    return [in_json_words(item) for item in node] if isinstance(node, list | tuple) else node
+
+
+def _servers(listener: Listener) -> list[dict[str, Any]]:
+    """Where a listener is reached, with the default addresses of the settings."""
+    return [
+        {
+            "url": "http://{host}:{port}",
+            "description": _SERVERS[part][0],
+            "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": _SERVERS[part][1]}},
+        }
+        for part in listener
+    ]
 
 
 def _operation(item: Operation, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:
@@ -50,6 +79,7 @@ def _operation(item: Operation, by_kind: dict[type, dict[str, Any]]) -> dict[str
         "operationId": item.name,
         "summary": item.summary,
         "x-listener": [part.name.lower() for part in item.listener if part.name],
+        "servers": _servers(item.listener),
         "security": [{"token": [item.scope]}] if item.scope else [],
         "responses": {str(status): _response(item, status, by_kind) for status in item.statuses},
     }

@@ -55,6 +55,8 @@ class Operation:
             found |= {401, 403}
         if self.parameters or self.body is not None:
             found.add(400)
+        if self.parameters:
+            found.add(414)
         if self.body is not None:
             found |= {408, 413, 415}
         return sorted(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -22,22 +23,45 @@ from gateway.api.records import (
     LocationsBody,
 )
 from gateway.drain.plan import Plan
-from gateway.locations.query import MAX_LIMIT, Page
+from gateway.locations.query import MAX_LIMIT, MAX_RADIUS_M, Page
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 _TIME = "ms since the Unix epoch, or RFC 3339 with an offset"
+_NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
+
+
+def _text(pattern: str, most: int, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": most, "pattern": f"^{pattern}$", **more}
+
+
+def _numbers(count: int) -> dict[str, Any]:
+    return _text(",".join([_NUMBER] * count), 200)
+
+
+_MOMENT = {
+    "anyOf": [
+        {"type": "integer", "minimum": -62_135_596_800_000, "maximum": 253_402_300_799_999},
+        {"type": "string", "format": "date-time", "minLength": 20, "maxLength": 40},
+    ]
+}
 _LIMIT = Parameter(
     "limit", "Most results in one answer.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}
 )
-_CURSOR = Parameter("cursor", "`next` of the answer before, to continue after it.")
-_FROM = Parameter("from", f"Not before: {_TIME}.")
-_TO = Parameter("to", f"Before: {_TIME}.")
-_DEVICE = Parameter("device", "Only this device.", {"type": "string", "minLength": 1, "maxLength": 128})
+_CURSOR = Parameter("cursor", "`next` of the answer before, to continue after it.", _text("[A-Za-z0-9_-]+", 1024))
+_FROM = Parameter("from", f"Not before: {_TIME}.", _MOMENT)
+_TO = Parameter("to", f"Before: {_TIME}.", _MOMENT)
+_DEVICE = Parameter(
+    "device", "Only this device; its name has at most 128 bytes.", {"type": "string", "minLength": 1, "maxLength": 128}
+)
 _PLACE = (
-    Parameter("bbox", "`west,south,east,north` in degrees; west > east crosses the antimeridian."),
-    Parameter("near", "`lat,lon` in degrees; needs `radius_m`."),
-    Parameter("radius_m", "Metres on a sphere of 6,371,008.8 m.", {"type": "number", "minimum": 0}),
+    Parameter("bbox", "`west,south,east,north` in degrees; west > east crosses the antimeridian.", _numbers(4)),
+    Parameter("near", "`lat,lon` in degrees; needs `radius_m`.", _numbers(2)),
+    Parameter(
+        "radius_m",
+        "Metres on a sphere of 6,371,008.8 m.",
+        {"type": "number", "minimum": 0, "maximum": math.floor(MAX_RADIUS_M)},
+    ),
 )
 _POLYGON: dict[str, Any] = {
     "type": "object",
@@ -47,7 +71,10 @@ _POLYGON: dict[str, Any] = {
             "type": "object",
             "description": "A GeoJSON geometry; its edges are straight in degrees.",
             "required": ["type", "coordinates"],
-            "properties": {"type": {"enum": ["Polygon", "MultiPolygon"]}, "coordinates": {"type": "array"}},
+            "properties": {
+                "type": {"enum": ["Polygon", "MultiPolygon"]},
+                "coordinates": {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": {}}},
+            },
         }
     },
 }
@@ -75,7 +102,7 @@ ROUTES: tuple[Route, ...] = (
             None,
             _BOTH,
             Health,
-            parameters=(Parameter("verbose", "Say what is at fault."),),
+            parameters=(Parameter("verbose", "Say what is at fault; its value does not matter."),),
             errors=(503,),
         ),
         health.readyz,
@@ -215,7 +242,9 @@ ROUTES: tuple[Route, ...] = (
             Plan,
             parameters=(
                 Parameter(
-                    "window_s", "Over how long; as the settings say without it.", {"type": "number", "minimum": 1}
+                    "window_s",
+                    "Over how long; as the settings say without it.",
+                    {"type": "number", "minimum": 1, "maximum": drain.MAX_WINDOW_S},
                 ),
                 Parameter(
                     "tasks",

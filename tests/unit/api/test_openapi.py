@@ -10,7 +10,7 @@ import pytest
 from gateway.api.application import all_routes, build_operations, build_public
 from gateway.api.context import Api
 from gateway.api.openapi import document
-from gateway.api.operation import Listener, Operation
+from gateway.api.operation import Listener, Operation, Parameter
 from gateway.connections.identity import SCOPES
 
 METHODS = {"get", "put", "post", "delete", "patch"}
@@ -91,6 +91,49 @@ def test_every_error_is_a_problem() -> None:
             assert expected is None or list(response["content"]) == [expected]
 
 
+def test_every_array_says_what_it_holds() -> None:
+    assert not [node for node in nodes(DOCUMENT) if node.get("type") == "array" and "items" not in node]
+
+
+def test_every_parameter_is_bounded() -> None:
+    bounds = {"string": {"minLength", "maxLength"}, "integer": {"minimum", "maximum"}, "number": {"minimum", "maximum"}}
+    for path, _, operation in operations():
+        for item in operation.get("parameters", []):
+            if (path, item["name"]) != ("/readyz", "verbose"):
+                for schema in item["schema"].get("anyOf", [item["schema"]]):
+                    assert bounds[schema["type"]] <= set(schema), (path, item)
+
+
+def test_no_word_of_python_is_told() -> None:
+    words = re.compile(r"\b(None|True|False|dict|tuple|Struct|msgspec|self)\b")
+    for node in nodes(DOCUMENT):
+        for key in ("description", "summary"):
+            assert not isinstance(node.get(key), str) or not words.search(node[key]), node[key]
+
+
+def test_every_operation_says_where_it_is_served() -> None:
+    ports = {"public": "8080", "operations": "8081"}
+    assert DOCUMENT["servers"]
+    for _, _, operation in operations():
+        found = [server["variables"]["port"]["default"] for server in operation["servers"]]
+        assert found == [ports[listener] for listener in operation["x-listener"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("bbox", ["-180,-90,180,90", "1.5,2,-3e1,.5", "+1,1.,1,1"], ["", "1,2,3", "1,2,3,4,5", "1_0,2,3,4", "a,b,c,d"]),
+        ("near", ["35.68,139.76"], ["", "1", "1,2,3", "１,2", "nan,1"]),
+        ("cursor", ["W10", "a-_9"], ["", "a b", "a=", "é"]),
+    ],
+)
+def test_patterns_say_what_is_taken(name: str, good: list[str], bad: list[str]) -> None:
+    parameters = DOCUMENT["paths"]["/api/v1/locations/search"]["get"]["parameters"]
+    pattern = re.compile(next(item["schema"]["pattern"] for item in parameters if item["name"] == name))
+    assert all(pattern.search(text) for text in good)
+    assert not any(pattern.search(text) for text in bad)
+
+
 def test_every_scope_exists() -> None:
     for _, _, operation in operations():
         for requirement in operation["security"]:
@@ -108,6 +151,10 @@ def test_the_event_carries_its_bounds() -> None:
     [
         (Operation("GET", "/", "a", "A.", None, Listener.BOTH, None), [200, 500]),
         (Operation("GET", "/", "a", "A.", "admin", Listener.BOTH, None, errors=(404,)), [200, 401, 403, 404, 500]),
+        (
+            Operation("GET", "/", "a", "A.", None, Listener.BOTH, None, parameters=(Parameter("x", "X."),)),
+            [200, 400, 414, 500],
+        ),
         (Operation("PUT", "/", "a", "A.", None, Listener.BOTH, None, 202, body={}), [202, 400, 408, 413, 415, 500]),
     ],
 )
