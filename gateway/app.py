@@ -32,7 +32,6 @@ from gateway.api.application import build_operations, build_public
 from gateway.api.context import Api
 from gateway.api.http_protocol import HttpListener, HttpMetrics
 from gateway.api.http_rates import HttpRates
-from gateway.connections.accepting import Accepting
 from gateway.connections.auth import Authenticator
 from gateway.connections.device_session import DeviceSession
 from gateway.connections.handshake import V1
@@ -41,6 +40,7 @@ from gateway.connections.hub import Hub, Session
 from gateway.connections.key_files import KEY_NAME, readable_by_others
 from gateway.connections.listener import Address, listen, tls_context
 from gateway.connections.metrics import ConnectionMetrics
+from gateway.connections.securing import accepting
 from gateway.drain.drainer import Drainer, Origin
 from gateway.drain.metrics import DrainMetrics
 from gateway.drain.target_health import TargetHealthWatch
@@ -139,9 +139,10 @@ class Gateway:
         for server in self._servers:
             server.close()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
-        for task in self._tasks:
+        tasks = [*self._tasks, *self.hub.securing]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.pipeline.stop(FLUSH_TIMEOUT_S)
         await self._index.close()
         await self._spool.close()
@@ -246,19 +247,17 @@ class Gateway:
         self._spawn("drain receipts", self.drainer.keeper.run())
 
     async def _listen(self, sockets: list[Bound]) -> None:
-        tls = tls_context(self.settings.listen)
+        accept = accepting(self.hub, tls_context(self.settings.listen))
         most = self.settings.listen.operations_maximum or self.settings.connections.file_reserve // 4
         public = await self._http("public", build_public(self._api))
         operations = await self._http("operations", build_operations(self._api), most)
         self.hub.http = public
         for listening, bound in sockets:
-            name = listening.name
-            factory = operations if name == "operations" else lambda: Accepting(self.hub)
-            secured = tls if name == "public" else None
-            server = await listen(bound, factory, listening.options, secured, self.settings.listen.handshake_timeout_s)
+            factory = operations if listening.name == "operations" else accept
+            server = await listen(bound, factory, listening.options)
             self._servers.append(server)
             host, port = bound.getsockname()[:2]
-            self.addresses[name].append(str(Address(host, port)))
+            self.addresses[listening.name].append(str(Address(host, port)))
 
     async def _http(self, name: str, application: web.Application, maximum: int = 0) -> HttpListener:
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=HTTP_SHUTDOWN_S)

@@ -14,6 +14,7 @@ from gateway.api.context import Api
 from gateway.api.operation import Listener
 from gateway.api.problem import Problem, problems
 from gateway.api.routes import ROUTES, Handler, Route
+from gateway.api.websocket import websocket
 from gateway.connections.identity import Identity
 
 # A polygon of 10,000 positions of 40 digits fits; see query.py.
@@ -23,7 +24,9 @@ _NOBODY = Identity("", "", frozenset(), 0.0)
 
 def build_public(api: Api) -> web.Application:
     """What the public listener serves besides `/ws`."""
-    return _build(api, Listener.PUBLIC, api.max_message_bytes)
+    application = _build(api, Listener.PUBLIC, api.max_message_bytes)
+    application.router.add_route("*", "/ws", websocket)
+    return application
 
 
 def build_operations(api: Api) -> web.Application:

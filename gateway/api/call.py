@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.api.context import Api
 from gateway.api.problem import Problem, bad_field, forbidden, unauthorized
+from gateway.connections.handed import AUTHORIZED
 from gateway.connections.identity import Identity
 from gateway.connections.token import MAX_TOKEN_BYTES
 from gateway.decoding import decoder
@@ -89,6 +90,9 @@ def authorize(api: Api, request: web.Request, scope: str) -> Identity:
     if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_BYTES:
         raise unauthorized("the Authorization header must be: Bearer, a space, and a token", given=True)
     identity = api.tokens.verify(token)
+    authorized = request.transport.get_extra_info(AUTHORIZED) if request.transport is not None else None
+    if authorized is not None:
+        authorized()
     if not identity.may(scope):
         raise forbidden(scope)
     return identity

@@ -77,7 +77,7 @@ class DeviceDetail(Struct, frozen=True):
 class DisconnectBody(Struct, frozen=True, forbid_unknown_fields=True):
     """How to end a connection: the close code of RFC 6455, 7.4, and a word for the logs."""
 
-    code: Literal[1000, 1001, 1008, 1012, 1013] = 1012
+    code: Literal[1000, 1001, 1008, 1012, 1013] = 1001
     reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_LENGTH, pattern="^[ -~]*$")] = "operator"
 
 

@@ -7,15 +7,25 @@ only the token tells: account, device, duplicates. Nobody is closed without an a
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Hashable
 from ipaddress import IPv4Address, IPv6Address
 from typing import cast
 
 from gateway.connections import admission
-from gateway.connections.admission import Refusal, retry_after_s
+from gateway.connections.admission import HOLD_S, Refusal, retry_after_s
 from gateway.connections.close_codes import REPLACED
 from gateway.connections.connection import Connection
 from gateway.connections.handed import Handed
-from gateway.connections.handshake import Offer, Rejected, find_end, is_websocket_path, read_offer
+from gateway.connections.handshake import (
+    Offer,
+    Rejected,
+    find_end,
+    is_websocket_path,
+    not_served,
+    path_of,
+    read_offer,
+)
 from gateway.connections.hub import Hub
 from gateway.connections.identity import Identity
 from gateway.connections.inflated import Inflated
@@ -25,13 +35,26 @@ from gateway.connections.uuid7 import uuid7
 from gateway.errors import TokenError
 
 _NO_ADDRESS = IPv4Address(0)
+_HEALTH = (b"/livez", b"/readyz")
 WEBSOCKET_SCOPES = frozenset({"location:write", "progress:read", "command:receive", "admin"})
 
 
 class Accepting(asyncio.Protocol):
     """Replaced by a Connection (or handed over to the HTTP API) as soon as the request is known."""
 
-    __slots__ = ("_address", "_buffer", "_hub", "_over", "_proxied", "_refusal", "_slot", "_transport")
+    __slots__ = (
+        "_address",
+        "_buffer",
+        "_hub",
+        "_identity",
+        "_over",
+        "_proxied",
+        "_refusal",
+        "_rejected",
+        "_slot",
+        "_told",
+        "_transport",
+    )
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -40,18 +63,27 @@ class Accepting(asyncio.Protocol):
         self._proxied = not hub.proxy_protocol
         self._over = False
         self._address: IPv4Address | IPv6Address = _NO_ADDRESS
+        # A trusted proxy has told the address. Else it may be a balancer's, and thus that of the whole fleet.
+        self._told = False
+        self._identity: Identity | None = None
+        self._rejected: Rejected | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        counts = self._hub.admission
+        counts.open += 1
+        counts.pending += 1
+        self.take_over(cast(asyncio.Transport, transport), counts.at_accept(self._hub.clock.monotonic_s()))
+
+    def take_over(self, transport: asyncio.Transport, refusal: Refusal | None) -> None:
+        """Begin with a connection that is counted already; `refusal` is what admission said."""
         hub = self._hub
-        self._transport = cast(asyncio.Transport, transport)
-        hub.admission.open += 1
-        hub.admission.pending += 1
+        self._transport = transport
+        self._refusal = refusal
         self._slot = hub.take_slot(self)
         hub.set_deadline(self._slot, hub.handshake_timeout_s)
-        peer = self._transport.get_extra_info("peername")
+        peer = transport.get_extra_info("peername")
         self._address = parse_address(peer[0] if peer else "")
-        self._refusal = hub.admission.at_accept(hub.clock.monotonic_s())
-        if self._refusal is not None:
+        if refusal is not None:
             self._queue()
 
     def data_received(self, data: bytes) -> None:
@@ -67,18 +99,22 @@ class Accepting(asyncio.Protocol):
             head, rest = self._buffer[:end], self._buffer[end:]
             if is_websocket_path(head):
                 self._websocket(head, rest)
-            elif self._refusal is None or self._refusal is not admission.AT_MAXIMUM or self._has_reserve():
-                self._hand_over(head + rest)
             else:
-                raise Rejected.of(self._refusal, retry_after_s(self._hub.chance))
+                self._hand_over(head, rest)
         except Rejected as rejected:
             self._reject(rejected)
+        except Exception as error:
+            self.failed(error)
 
     def eof_received(self) -> bool | None:
         return None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._over:
+        if self._rejected is not None:
+            self._hub.admission.held -= 1
+            self._hub.held.discard(self)
+            self._leave_pending()
+        elif not self._over:
             self._hub.refusals[0, "gone"] += 1
             self._leave_pending()
         self._hub.admission.open -= 1
@@ -89,6 +125,8 @@ class Accepting(asyncio.Protocol):
         deadline_s = self._hub.table.deadline_s[self._slot]
         if now_s < deadline_s:
             self._hub.wheel.schedule(self._slot, deadline_s)
+        elif self._rejected is not None:
+            self.answer_held()
         elif self._over:
             self._transport.abort()
         elif self._refusal is not None:
@@ -96,10 +134,24 @@ class Accepting(asyncio.Protocol):
         else:
             self._reject(Rejected(408, "timeout", f"no request within {self._hub.handshake_timeout_s:g} s"))
 
+    def failed(self, error: Exception) -> None:
+        """This program failed with this connection: it ends, and no other does."""
+        if self._hub.error_logs.take(self._hub.now_s):
+            self._hub.log.error("connection_failed", exc_info=error)
+        self._transport.abort()
+
     def answer_refusal(self, linger: bool = True) -> None:
         """Refuse without having seen the whole request: its time is over, or (`linger` false) files are short."""
         if self._refusal is not None and not self._over:
-            self._reject(Rejected.of(self._refusal, retry_after_s(self._hub.chance)), linger)
+            self._answer(Rejected.of(self._refusal, retry_after_s(self._hub.chance)), linger)
+
+    def answer_held(self) -> None:
+        """Answer a refusal that had to wait."""
+        rejected, self._rejected = self._rejected, None
+        if rejected is not None:
+            self._hub.admission.held -= 1
+            self._hub.held.discard(self)
+            self._answer(rejected)
 
     # The steps
 
@@ -111,12 +163,12 @@ class Accepting(asyncio.Protocol):
             _, oldest = waiting.popitem(last=False)
             oldest.answer_refusal(linger=False)
 
-    def _has_reserve(self) -> bool:
-        counts, settings = self._hub.admission, self._hub.settings
-        return counts.open <= counts.maximum + settings.file_reserve // 2
-
     def _read_proxy_header(self) -> bool:
         hub = self._hub
+        if self._address == _NO_ADDRESS:
+            # Gone before it could be asked for its address, as a balancer's bare check is.
+            self._transport.abort()
+            return False
         if not trusted(self._address, hub.proxies):
             raise Rejected(400, "proxy", "a PROXY protocol header is expected, from a trusted proxy only")
         try:
@@ -126,6 +178,7 @@ class Accepting(asyncio.Protocol):
         if found is None:
             return False
         address, length = found
+        self._told = address is not None
         self._address = address or self._address
         self._buffer = self._buffer[length:]
         self._proxied = True
@@ -134,15 +187,33 @@ class Accepting(asyncio.Protocol):
     def _websocket(self, head: bytes, rest: bytes) -> None:
         hub = self._hub
         if self._refusal is not None:
+            self._recognize(head)
             raise Rejected.of(self._refusal, retry_after_s(hub.chance))
         offer = read_offer(head, hub.policy)
+        self._locate(offer)
         try:
-            identity = self._identify(offer)
-            self._limits(identity)
+            identity = self._identity = self._identify(offer)
+            self._limits(identity, offer)
         except Rejected:
             offer.decline()
             raise
         self._become_websocket(offer, identity, rest)
+
+    def _recognize(self, head: bytes) -> None:
+        """Find out who is refused, to hold one who comes again and again; as far as the budget for that goes."""
+        with contextlib.suppress(Rejected, TokenError):
+            offer = read_offer(head, self._hub.policy)
+            offer.decline()
+            self._locate(offer)
+            if offer.token is not None and self._hub.recognitions.take(self._hub.clock.monotonic_s()):
+                self._identity = self._hub.authenticator.verify(offer.token)
+
+    def _locate(self, offer: Offer) -> None:
+        """The address of the client behind a trusted proxy."""
+        proxies = self._hub.proxies
+        if offer.forwarded_for and trusted(self._address, proxies):
+            self._address = forwarded_address(self._address, offer.forwarded_for, proxies)
+            self._told = True
 
     def _identify(self, offer: Offer) -> Identity:
         challenge = {"WWW-Authenticate": 'Bearer realm="heiwa"'}
@@ -156,11 +227,15 @@ class Accepting(asyncio.Protocol):
         if WEBSOCKET_SCOPES.isdisjoint(identity.scopes):
             needed = ", ".join(sorted(WEBSOCKET_SCOPES - {"admin"}))
             raise Rejected(403, "scope", f"the token needs one of the scopes {needed}")
+        if not identity.device_class:
+            identity = identity._replace(device_class=self._hub.class_of_agent(offer.user_agent))
         return identity
 
-    def _limits(self, identity: Identity) -> None:
+    def _limits(self, identity: Identity, offer: Offer) -> None:
         """What depends on who it is, and on what happened since it was accepted; raises Rejected."""
         hub = self._hub
+        if offer.unasked and not hub.tolerates(identity.device_class, offer.unasked):
+            raise not_served(hub.policy)
         if hub.admission.draining:
             raise Rejected.of(admission.DRAINING, retry_after_s(hub.chance))
         most = hub.settings.maximum_per_account
@@ -176,11 +251,9 @@ class Accepting(asyncio.Protocol):
 
     def _become_websocket(self, offer: Offer, identity: Identity, rest: bytes) -> None:
         hub, slot = self._hub, self._slot
+        self._over = True
         self._leave_pending()
         table = hub.table
-        forwarded = offer.forwarded_for
-        if forwarded and hub.proxies:
-            self._address = forwarded_address(self._address, forwarded, hub.proxies)
         table.set_address(slot, self._address)
         table.id_high[slot], table.id_low[slot] = uuid7(hub.clock.time_ms(), hub.chance.getrandbits(74))
         table.expires_ms[slot] = int(identity.expires_s * 1000)
@@ -193,23 +266,65 @@ class Accepting(asyncio.Protocol):
                 rival.leave("replaced", "replaced", REPLACED)
         hub.registry.add(connection)
         hub.opened += 1
-        # The first ping comes at a phase of its own: after a mass reconnect they do not go out together.
-        hub.set_deadline(slot, hub.chance.uniform(0, hub.settings.heartbeat_s))
         inflated = None if offer.protocol is None else Inflated(hub.max_message_bytes, offer.protocol)
         connection.open(self._transport, inflated, offer.answer, rest)
 
-    def _hand_over(self, data: bytes) -> None:
-        """Any other path is the HTTP API's, which reads the request anew."""
-        if self._hub.http is None:
+    def _hand_over(self, head: bytes, rest: bytes) -> None:
+        """Any other path is the HTTP API's, which reads the request anew. Short of room, it answers health checks."""
+        hub = self._hub
+        if hub.http is None:
             raise Rejected(404, "path", "nothing is served here; websockets are at /ws")
-        self._leave_pending()
-        Handed(self._hub, self._slot, self._transport, self._hub.http()).take_over(data)
+        refusal = self._refusal if self._refusal in admission.SHORT_OF_ROOM else None
+        if refusal is None and hub.admission.http >= hub.settings.http_maximum:
+            refusal = admission.HTTP_AT_MAXIMUM
+        if refusal is not None:
+            if path_of(head) not in _HEALTH or not hub.admission.has_reserve(hub.settings.file_reserve):
+                raise Rejected.of(refusal, retry_after_s(hub.chance))
+            line, _, headers = head.partition(b"\r\n")
+            head = line + b"\r\nConnection: close\r\n" + headers
+        self._over = True
+        hub.refused.pop(self._slot, None)
+        Handed(hub, self._slot, self._transport, hub.http(), self._again).take_over(head + rest)
+
+    def _again(self, data: bytes) -> None:
+        """The HTTP API gives the connection back: `data` begins with a request for a websocket."""
+        hub = self._hub
+        self._over = False
+        self._buffer = b""
+        hub.admission.pending += 1
+        hub.holders[self._slot] = self
+        hub.set_deadline(self._slot, hub.handshake_timeout_s)
+        self._refusal = hub.admission.at_accept(hub.clock.monotonic_s())
+        self._transport.set_protocol(self)
+        self.data_received(data)
 
     def _leave_pending(self) -> None:
         self._hub.admission.pending -= 1
         self._hub.refused.pop(self._slot, None)
 
-    def _reject(self, rejected: Rejected, linger: bool = True) -> None:
+    # Refusals
+
+    def _reject(self, rejected: Rejected) -> None:
+        """Answer; one who was refused a moment ago has to wait for it."""
+        hub, name = self._hub, self._name()
+        self._over = True
+        repeats = name is not None and hub.repeats.again(name, hub.clock.monotonic_s())
+        if repeats and hub.admission.may_hold():
+            hub.refused.pop(self._slot, None)
+            self._rejected = rejected
+            hub.held.add(self)
+            hub.admission.held += 1
+            hub.set_deadline(self._slot, hub.chance.uniform(*HOLD_S))
+        else:
+            self._answer(rejected)
+
+    def _name(self) -> Hashable | None:
+        """By which the peer is known to come again; None: by nothing that is its own."""
+        if self._identity is not None:
+            return (self._identity.account, self._identity.device)
+        return self._address if self._told else None
+
+    def _answer(self, rejected: Rejected, linger: bool = True) -> None:
         hub = self._hub
         self._over = True
         self._leave_pending()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from gateway.connections.rate import TokenBucket
@@ -13,6 +14,7 @@ from gateway.connections.rate import TokenBucket
 RETRY_AFTER_S = (2.0, 20.0)
 _FLAP_WINDOW_S = 60.0
 _MAX_FLAPPING = 65_536
+_HELD_OFF = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +31,27 @@ AT_MAXIMUM = Refusal(503, "connections", "the server holds as many connections a
 TOO_MANY_PENDING = Refusal(503, "pending", "too many handshakes at once")
 TOO_FAST = Refusal(503, "handshakes", "more handshakes a second than the server takes")
 OUT_OF_MEMORY = Refusal(503, "memory", "the server's memory is nearly used up")
+HTTP_AT_MAXIMUM = Refusal(503, "http", "the server holds as many HTTP connections as it may")
 ACCOUNT_AT_MAXIMUM = Refusal(429, "account", "the account holds as many connections as it may")
-FLAPPING = Refusal(429, "flapping", "this device connects too often; it is held off for a while")
+FLAPPING = Refusal(
+    429, "flapping", "this device connects too often, or sends what is not understood; it is held off for a while"
+)
 DUPLICATE = Refusal(409, "duplicate", "this device is connected already")
+
+# Nothing is left for these but the answer to a health check.
+SHORT_OF_ROOM = (AT_MAXIMUM, OUT_OF_MEMORY, TOO_MANY_PENDING)
+# A refused client that comes again at once is answered only after a while: many clients know no other pause.
+HOLD_S = (1.0, 3.0)
+_REPEAT_WITHIN_S = 10.0
+_MAX_REFUSED = 16_384
 
 
 @dataclass(slots=True)
 class Admission:
     """The state of the whole process that decides about a new connection.
 
-    `open` counts connections from accept to end, `pending` those whose handshake is not finished.
+    `open` counts connections from accept to end, `pending` those whose handshake is not finished, `http` those that
+    asked for something else than a websocket, `held` those whose refusal waits. `ending`: nothing may wait any more.
     """
 
     maximum: int
@@ -46,6 +59,9 @@ class Admission:
     handshakes: TokenBucket
     open: int = 0
     pending: int = 0
+    http: int = 0
+    held: int = 0
+    ending: bool = False
     draining: bool = False
     memory_low: bool = False
 
@@ -63,14 +79,38 @@ class Admission:
             return TOO_FAST
         return None
 
+    def has_reserve(self, file_reserve: int) -> bool:
+        """Whether a connection above the maximum can still be answered: half of the reserve is for that."""
+        return self.open <= self.maximum + file_reserve // 2
+
+    def may_hold(self) -> bool:
+        """Whether one more refusal may wait: never with a file of the reserve, and not for many."""
+        return not self.ending and self.open <= self.maximum and self.held < self.max_pending // 8
+
 
 def retry_after_s(chance: random.Random, least_s: float = 0.0) -> int:
     """Whole seconds for a Retry-After header (RFC 9110, 10.2.3), jittered, on top of `least_s`."""
     return round(least_s + chance.uniform(*RETRY_AFTER_S))
 
 
+class Repeats:
+    """Tells who is refused again and again. Keeps one entry a name, the oldest dropped above 16,384."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[Hashable, float] = OrderedDict()
+
+    def again(self, name: Hashable, now_s: float) -> bool:
+        """Count a refusal; whether the same name was refused within the last ten seconds."""
+        last_s = self._seen.pop(name, None)
+        self._seen[name] = now_s
+        if len(self._seen) > _MAX_REFUSED:
+            self._seen.popitem(last=False)
+        return last_s is not None and now_s - last_s <= _REPEAT_WITHIN_S
+
+
 class FlapGuard:
-    """Holds off a device that connects more than `limit` times a minute. Limit 0 never does.
+    """Holds off a device that connects more than `limit` times a minute, and any that `hold_off` names. Limit 0: only
+    those.
 
     Keeps one entry a device that connected within the last minute, the oldest dropped above 65,536.
     """
@@ -78,25 +118,33 @@ class FlapGuard:
     def __init__(self, limit: int, holdoff_s: float) -> None:
         self._limit = limit
         self._holdoff_s = holdoff_s
+        # Since when, and how many connects; or until when, and that it is held off.
         self._seen: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+
+    def hold_off(self, account: str, device: str, now_s: float) -> None:
+        """Let this device stay away for as long as one that flaps."""
+        key = (account, device)
+        self._seen.pop(key, None)
+        self._forget(now_s)
+        self._seen[key] = (now_s + self._holdoff_s, _HELD_OFF)
 
     def admit(self, account: str, device: str, now_s: float) -> float:
         """Count one connect; 0: come in, else the seconds it has to stay away."""
-        if self._limit == 0:
-            return 0.0
         key = (account, device)
         since_s, count = self._seen.pop(key, (now_s, 0))
         self._forget(now_s)
-        if count > self._limit:  # held off: `since_s` is when that ends
+        if count == _HELD_OFF:
             if now_s < since_s:
                 self._seen[key] = (since_s, count)
                 return since_s - now_s
             since_s, count = now_s, 0
         elif now_s - since_s > _FLAP_WINDOW_S:
             since_s, count = now_s, 0
+        if self._limit == 0:
+            return 0.0
         count += 1
         if count > self._limit:
-            self._seen[key] = (now_s + self._holdoff_s, count)
+            self._seen[key] = (now_s + self._holdoff_s, _HELD_OFF)
             return self._holdoff_s
         self._seen[key] = (since_s, count)
         return 0.0

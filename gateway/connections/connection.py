@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.connections import close_codes
 from gateway.connections.close_codes import Fault, fault_of
-from gateway.connections.frames import text_frame
+from gateway.connections.frames import payload_bytes, text_frame
 from gateway.connections.heartbeat import Due, judge
 from gateway.connections.hub import Cause, Hub, Session
 from gateway.connections.inflated import Inflated
-from gateway.connections.messages import Ack, Goaway, Nack, encode
-from gateway.connections.registry import Profile
-from gateway.connections.transport import (
+from gateway.connections.messages import Ack, Goaway, Nack, encode, split
+from gateway.connections.outgoing import (
     CLOSING,
     LEAVING,
     PAUSED,
@@ -22,9 +21,12 @@ from gateway.connections.transport import (
     PAUSED_RATE,
     PAUSED_WRITE,
     RESETTING,
-    Websocket,
+    UNGREETED,
 )
+from gateway.connections.registry import Profile
+from gateway.connections.transport import Websocket
 from gateway.locations.event import LocationEvent
+from gateway.settings.model import DeviceClass
 
 if TYPE_CHECKING:
     from gateway.locations.outcome import Durability
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 # With a tick of the wheel less than the two seconds after which a gateway that ends cuts what is left.
 LEAVE_GRACE_S: Final = 1.5
 RECONNECT_SPREAD_S: Final = 1.0
+# Many firmware clients lose what comes in the packet of the 101, or read it as the end. A tick of the wheel comes on
+# top.
+GREETING_S: Final = 0.3
 
 
 class Connection(Websocket):
@@ -50,30 +55,56 @@ class Connection(Websocket):
         """Take over from the handshake; `answer` ends it, `rest` are bytes that came glued to it."""
         self.transport = transport
         self._inflated = inflated
+        self._flags = UNGREETED
         outbound = self.hub.settings.outbound_max_bytes
         if outbound < 131_072:
             transport.set_write_buffer_limits(outbound // 2)
         transport.set_protocol(self)
         self.hub.holders[self.slot] = self
-        self._send_first(answer, self.session.opened(self))
+        transport.write(answer)
+        self.hub.set_deadline(self.slot, min(GREETING_S, self.hub.settings.heartbeat_s))
+        self.session.opened(self)
         if rest:
             self.data_received(rest)
 
-    def on_message(self, payload: bytes) -> None:
-        self.session.text(self, payload)
+    def greet(self) -> None:
+        """The first message, with the first one of the peer or `GREETING_S` after the handshake."""
+        hub = self.hub
+        self._flags &= ~UNGREETED
+        # The first ping comes at a phase of its own: after a mass reconnect they do not go out together.
+        hub.set_deadline(self.slot, hub.chance.uniform(0, hub.settings.heartbeat_s))
+        greeting = self.session.greeting(self)
+        if greeting is not None:
+            self.send(greeting)
+        if self._flags & LEAVING:
+            self._announce()
+
+    def on_message(self, payload: bytes, binary: bool) -> None:
+        if binary:
+            self.session.binary(self, payload)
+        else:
+            self.session.text(self, payload)
+
+    @property
+    def device_class(self) -> DeviceClass:
+        """What the settings say about devices like this one."""
+        return self.hub.device_class(self.profile.device_class)
+
+    def resets(self, code: int) -> bool:
+        # A replaced device must learn that it is: after a reset it would come back and push out its successor.
+        return code != close_codes.REPLACED and self.device_class.close == "abort"
 
     # Leaving
 
     @property
     def stays(self) -> bool:
         """Whether nobody has asked it to leave, and it is not ending."""
-        return not self._flags & (CLOSING | LEAVING)
+        return not self._flags & (CLOSING | LEAVING | RESETTING)
 
     @property
     def busy(self) -> bool:
         """Whether events wait for their outcome, or part of a message is here."""
-        partly = self._buffer is not None or (self._inflated is not None and self._inflated.midway)
-        return partly or self._in_flight > 0
+        return self.message_began_s is not None or self._in_flight > 0
 
     def leave(
         self, announced: str, cause: str, code: int = 0, *, label: str = "", spread_s: float = RECONNECT_SPREAD_S
@@ -82,25 +113,36 @@ class Connection(Websocket):
 
         `code` 0 is the class's own. It is told to stay away for what its class asks and up to `spread_s` more, its own.
         """
-        if self._flags & (CLOSING | LEAVING):
+        if not self.stays:
             return
-        least_s = self.hub.device_class(self.profile.device_class).reconnect_after_s
-        reconnect_after_ms = int((least_s + self.hub.chance.uniform(0, spread_s)) * 1000 / self.hub.hurry)
-        goaway = encode(Goaway(announced, reconnect_after_ms))  # type: ignore[arg-type]
-        waits = self._in_flight > 0 or announced == "token_expired"
-        if waits:
-            self.send(goaway)
-        elif self._flags & PAUSED_WRITE:
-            self._check_slow(len(text_frame(goaway)))
-        if self._flags & CLOSING:
-            return
+        away_s = self.device_class.reconnect_after_s + self.hub.chance.uniform(0, spread_s)
+        goaway = encode(Goaway(announced, int(away_s * 1000 / self.hub.hurry)))  # type: ignore[arg-type]
         self._flags |= LEAVING
         self.hub.leaving += 1
-        self.hub.causes[self.slot] = Cause(cause, code, label)
-        if waits:
-            self.hub.set_deadline(self.slot, LEAVE_GRACE_S)
+        self.hub.causes[self.slot] = Cause(cause, code, label, goaway=goaway)
+        if not self._flags & UNGREETED:
+            self._announce()
+
+    def _announce(self) -> None:
+        """Send the goaway; close with it, unless something is still under way."""
+        cause = self.hub.causes[self.slot]
+        goaway, cause.goaway = cause.goaway, None
+        if goaway is None:
+            return
+        if self._in_flight == 0 and cause.code != close_codes.TOKEN:
+            if self._flags & PAUSED_WRITE:
+                self._check_slow(len(text_frame(goaway)))
+            if not self._flags & (CLOSING | RESETTING):
+                self._finish_leaving(goaway)
+                return
         else:
-            self._finish_leaving(goaway)
+            self.send(goaway)
+        if self._flags & (CLOSING | RESETTING):
+            # It did not even take the goaway: that is why it ends.
+            self._flags &= ~LEAVING
+            self.hub.leaving -= 1
+        else:
+            self.hub.set_deadline(self.slot, LEAVE_GRACE_S)
 
     def stay(self) -> None:
         """The reason to leave is gone: a new token came in time."""
@@ -113,33 +155,22 @@ class Connection(Websocket):
     def _finish_leaving(self, goaway: bytes | None = None) -> None:
         """Close in the class's style; `goaway` None: it is out already."""
         cause = self.hub.causes[self.slot]
-        style, _, code = self.hub.device_class(self.profile.device_class).close.partition(":")
-        # A replaced device must learn that it is: after a reset it would come back and push out its successor.
-        if style == "abort" and cause.code != close_codes.REPLACED:
-            cause.code = cause.code or close_codes.ABNORMAL
-            # A reset drops what is not sent yet: the goaway and the acks of this turn get a tick to leave. What comes
-            # in until then is not read: it would be stored without an ack, and again at the next gateway.
-            if self._flags & RESETTING:
-                self.reset()
-            else:
-                if goaway is not None:
-                    self.send(goaway)
-                self._pause(RESETTING)
-                self.hub.set_deadline(self.slot, self.hub.tick_s)
-        else:
-            self.close(cause.code or int(code), cause.reason, cause.reason, cause.label, last=goaway)
+        style, _, code = self.device_class.close.partition(":")
+        own_code = close_codes.ABNORMAL if style == "abort" else int(code)
+        self.close(cause.code or own_code, cause.reason, cause.reason, cause.label, last=goaway)
 
     def connection_lost(self, exc: Exception | None) -> None:
         hub = self.hub
-        self._flags |= CLOSING
-        if self._flags & LEAVING:
-            hub.leaving -= 1
         cause = hub.causes.get(self.slot) or Cause(_network_reason(exc), close_codes.ABNORMAL)
         code = cause.code or close_codes.ABNORMAL
-        if self._inflated is not None:
-            self._inflated.release()
-            self._inflated = None
-        fault = Fault.PLAN if self._flags & LEAVING else fault_of(code)
+        was_sent_away = bool(self._flags & LEAVING)
+        if was_sent_away:
+            hub.leaving -= 1
+        elif self._flags & RESETTING and code in close_codes.REPEATS:
+            hub.flaps.hold_off(self.profile.account.name, self.device, hub.clock.monotonic_s())
+        self._flags |= CLOSING
+        self._deflate()
+        fault = Fault.PLAN if was_sent_away else fault_of(code, by_peer=cause.by_peer)
         hub.registry.remove(self, hub.clock.time_ms(), code, cause.reason, fault)
         if hub.registry.total == 0:
             hub.emptied.set()
@@ -161,20 +192,28 @@ class Connection(Websocket):
     def look(self, now_s: float) -> None:
         """The wheel has come to this connection."""
         hub, slot = self.hub, self.slot
-        table = hub.table
+        table, heartbeat_s = hub.table, hub.settings.heartbeat_s
+        if self._flags & RESETTING:
+            self._go_on_resetting(now_s)
+            return
         if self._flags & PAUSED_RATE and table.bytes_s[slot] - now_s <= hub.bytes_burst_s:
             self._resume(PAUSED_RATE)
         if self._flags & PAUSED:
             table.heard_s[slot] = now_s
         planned_s = 0.0 if self._flags & (LEAVING | CLOSING) else table.planned_s[slot]
         due, next_s = judge(
-            now_s, table.heard_s[slot], hub.settings.heartbeat_s, planned_s, table.deadline_s[slot], hub.ping_early_s
+            now_s, table.heard_s[slot], heartbeat_s, planned_s, table.deadline_s[slot], hub.ping_early_s
         )
         if self._flags & PAUSED_RATE:
             next_s = min(next_s, table.bytes_s[slot] - hub.bytes_burst_s)
+        began_s = None if self._flags & (PAUSED | CLOSING) else self.message_began_s
+        if began_s is not None:
+            next_s = min(next_s, began_s + heartbeat_s)
         hub.wheel.schedule(slot, next_s)
-        if due is Due.PING:
-            self.ping()
+        if began_s is not None and now_s >= began_s + heartbeat_s:
+            self.fail(close_codes.HEARTBEAT_TIMEOUT, "a message did not end within a heartbeat")
+        elif due is Due.PING:
+            self.ping(bytes(self.device_class.ping_bytes))
         elif due is Due.DEAD:
             self._dead()
         elif due is Due.DEADLINE:
@@ -193,13 +232,15 @@ class Connection(Websocket):
     def _deadline(self) -> None:
         if self._flags & CLOSING:
             self.transport.abort()
+        elif self._flags & UNGREETED:
+            self.greet()
         elif self._flags & LEAVING:
             self._finish_leaving()
         elif self._flags & PAUSED_WRITE:
             self.fail(close_codes.SLOW_CONSUMER, "nothing was read for a heartbeat")
         else:
-            # Nothing is under way but the phase of the first ping (Accepting draws it).
-            self.ping()
+            # Nothing is under way but the phase of the first ping.
+            self.ping(bytes(self.device_class.ping_bytes))
 
     def _planned(self) -> None:
         """The age is reached, or the token is about to end."""
@@ -227,14 +268,18 @@ class Connection(Websocket):
         """These events are durable."""
         self._in_flight -= len(events)
         self._remember(events)
-        self.send(encode(Ack([event.id for event in events], durability.value)))
+        self._tell(Ack([event.id for event in events], durability.value))
         self._settled()
 
     def refuse(self, ids: Sequence[str], code: str, message: str, retry_after_ms: int | None) -> None:
         """These events were not taken."""
         self._in_flight -= len(ids)
-        self.send(encode(Nack(ids, code, message, retry_after_ms)))
+        self._tell(Nack(ids, code, message, retry_after_ms))
         self._settled()
+
+    def _tell(self, outcome: Ack | Nack) -> None:
+        """In as many frames as it takes for none to be larger than this class of devices can read."""
+        self.send_all(split(outcome, payload_bytes(self.device_class.max_frame_bytes)))
 
     def resume_reading(self) -> None:
         """The pipeline has room again."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # So many invalid messages on one connection, and it is closed with 4400: what it sends will not get better.
 MAX_STRIKES = 20
+# A UUID with its quotes and comma, and the frame that is large enough for no batch to be made smaller for it.
+_BYTES_OF_AN_ID = 40
+_FRAME_OF_ALL_BYTES = 16_384
 
 
 class DeviceSession:
@@ -25,7 +28,9 @@ class DeviceSession:
     def __init__(self, pipeline: LocationPipeline) -> None:
         self._pipeline = pipeline
 
-    def opened(self, connection: Connection) -> bytes:
+    def opened(self, connection: Connection) -> None: ...
+
+    def greeting(self, connection: Connection) -> bytes:
         hub, slot = connection.hub, connection.slot
         return encode(
             Welcome(
@@ -33,7 +38,7 @@ class DeviceSession:
                 time=hub.clock.time_ms(),
                 heartbeat_s=hub.settings.heartbeat_s,
                 max_message_bytes=hub.max_message_bytes,
-                max_events=MAX_EVENTS,
+                max_events=_max_events(connection.device_class.max_frame_bytes),
             )
         )
 
@@ -52,6 +57,9 @@ class DeviceSession:
             self._renew(connection, action.token)
         else:
             self._invalid(connection, action)
+
+    def binary(self, connection: Connection, payload: bytes) -> None:
+        connection.fail(close_codes.UNSUPPORTED_DATA, "only text frames are understood")
 
     def closed(self, connection: Connection) -> None:
         self._pipeline.forget(connection)
@@ -73,11 +81,26 @@ class DeviceSession:
         if (identity.account, identity.device) != (connection.profile.account.name, connection.device):
             connection.close(close_codes.FORBIDDEN, "the token is of another device or account", "forbidden")
             return
-        connection.profile = hub.registry.profile(identity)
+        # A class that follows from the User-Agent is not in the token.
+        identity = identity._replace(device_class=identity.device_class or connection.profile.device_class)
+        profile = hub.registry.profile(identity)
+        if profile.exclusive and not connection.profile.exclusive and not self._displace_rivals(connection):
+            connection.close(close_codes.FORBIDDEN, "this device has another connection that may send", "duplicate")
+            return
+        connection.profile = profile
         hub.table.expires_ms[connection.slot] = int(identity.expires_s * 1000)
         connection.stay()
         hub.plan_end(connection.slot)
         connection.send(encode(Authenticated(int(identity.expires_s * 1000))))
+
+    def _displace_rivals(self, connection: Connection) -> bool:
+        """The new token makes this the connection of its device that sends; false: another one is, and stays."""
+        hub = connection.hub
+        rivals = hub.registry.rivals(connection.profile.account.name, connection.device)
+        if hub.settings.duplicates == "replace":
+            for rival in rivals:
+                rival.leave("replaced", "replaced", close_codes.REPLACED)
+        return hub.settings.duplicates != "reject" or not rivals
 
     def _invalid(self, connection: Connection, action: Invalid) -> None:
         connection.send(action.message)
@@ -85,3 +108,8 @@ class DeviceSession:
         count = strikes[connection.slot] = strikes.get(connection.slot, 0) + 1
         if count >= MAX_STRIKES:
             connection.fail(close_codes.INVALID_MESSAGES, "repeated invalid messages")
+
+
+def _max_events(max_frame_bytes: int) -> int:
+    """Events in one message whose ids fit one ack, for devices that can take small frames only."""
+    return MAX_EVENTS if max_frame_bytes >= _FRAME_OF_ALL_BYTES else max(1, max_frame_bytes // _BYTES_OF_AN_ID)

@@ -24,9 +24,8 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
-PING_FRAME: Final = b"\x89\x00"
-
 _FIN_TEXT = 0x81
+_FIN_BINARY = 0x82
 _FIN_CLOSE = 0x88
 _FIN_PING = 0x89
 _FIN_PONG = 0x8A
@@ -58,7 +57,7 @@ INCOMPLETE: Final = Incomplete()
 UNUSUAL: Final = Unusual()
 
 
-def read_plain_frame(data: bytes, position: int, max_bytes: int) -> PlainFrame | Incomplete | Unusual:
+def read_plain_frame(data: bytes | bytearray, position: int, max_bytes: int) -> PlainFrame | Incomplete | Unusual:
     """Read one final, masked text or control frame of at most `max_bytes` (and 65,535) that begins at `position`.
 
     Decides as soon as the header allows it, so that a peer's error is answered no later than the Sans-I/O layer would.
@@ -89,6 +88,23 @@ def read_plain_frame(data: bytes, position: int, max_bytes: int) -> PlainFrame |
 def text_frame(payload: bytes) -> bytes:
     """A whole, final, unmasked text frame; `payload` is UTF-8."""
     return _frame(_FIN_TEXT, payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """A whole, final, unmasked binary frame."""
+    return _frame(_FIN_BINARY, payload)
+
+
+def ping_frame(payload: bytes) -> bytes:
+    """A ping; `payload` is at most 125 bytes (RFC 6455, 5.5)."""
+    return _frame(_FIN_PING, payload)
+
+
+def payload_bytes(max_frame_bytes: int) -> int:
+    """The longest payload of an unmasked frame of at most `max_frame_bytes`, header included."""
+    if max_frame_bytes <= 2 + _MAX_SHORT_BYTES:
+        return max_frame_bytes - 2
+    return max_frame_bytes - (4 if max_frame_bytes <= 4 + _MAX_MEDIUM_BYTES else 10)
 
 
 def pong_frame(payload: bytes) -> bytes:

@@ -26,6 +26,7 @@ from gateway.connections.plain_request import read_plain_request
 MAX_REQUEST_BYTES = 16_384
 PATH = b"/ws"
 END_OF_REQUEST = b"\r\n\r\n"
+_SCHEMES = (b"http", b"https", b"ws", b"wss")
 V1 = "heiwa.v1.json"
 BEARER = "heiwa.bearer."
 
@@ -72,12 +73,16 @@ class _Protocol(ServerProtocol):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What this listener serves. `subprotocols` in order of preference; the first is for clients that offer none."""
+    """What this listener serves. `subprotocols` in order of preference; the first is for clients that offer none.
+
+    `tolerated` are those that some class of devices offers unasked.
+    """
 
     subprotocols: Sequence[str]
     allowed_origins: Collection[str]
     max_message_bytes: int
     compression: bool = False
+    tolerated: Collection[str] = frozenset()
 
 
 class Headers(Protocol):
@@ -89,20 +94,27 @@ class Headers(Protocol):
 class Offer(NamedTuple):
     """A valid websocket handshake that waits for its token to be verified.
 
-    `token` None: there is none. `answer` is the whole 101. `protocol` is kept for an extension that was agreed; None:
-    none was.
+    `token` None: there is none. `subprotocol` is the one to be spoken; `unasked` the only one that was offered where
+    that is a tolerated one, else "". `answer` is the whole 101. `protocol` is kept for an extension that was agreed;
+    None: none was.
     """
 
     token: str | None
     subprotocol: str
+    unasked: str
     forwarded_for: str
+    user_agent: str
     answer: bytes
     protocol: ServerProtocol | None
 
     @staticmethod
-    def of(headers: Headers, chosen: str | None, answer: bytes, protocol: ServerProtocol | None = None) -> Offer:
+    def of(
+        headers: Headers, chosen: Chosen, token: str | None, answer: bytes, protocol: ServerProtocol | None = None
+    ) -> Offer:
         """The offer that these headers make."""
-        return Offer(_token(headers), chosen or V1, ",".join(headers.get_all("X-Forwarded-For")), answer, protocol)
+        forwarded_for = ",".join(headers.get_all("X-Forwarded-For"))
+        user_agent = ",".join(headers.get_all("User-Agent"))
+        return Offer(token, chosen.name or V1, chosen.unasked, forwarded_for, user_agent, answer, protocol)
 
     def decline(self) -> None:
         """The handshake is refused after all: free the protocol at once."""
@@ -120,10 +132,21 @@ def find_end(data: bytes | bytearray) -> int:
     return 0
 
 
+def path_of(head: bytes) -> bytes:
+    """The path that a request's head asks for, without its query; b"" when there is none."""
+    parts = head[: head.find(b"\r\n")].split(b" ")
+    target = parts[1] if len(parts) > 1 else b""
+    # RFC 9112, 3.2.2: "a server MUST accept the absolute-form in requests".
+    if not target.startswith(b"/"):
+        scheme, separator, rest = target.partition(b"://")
+        if separator and scheme.lower() in _SCHEMES:
+            target = b"/" + rest.partition(b"/")[2]
+    return target.partition(b"?")[0]
+
+
 def is_websocket_path(head: bytes) -> bool:
     """Whether the request is for `/ws`; all other paths belong to the HTTP API."""
-    parts = head[: head.find(b"\r\n")].split(b" ")
-    return len(parts) > 1 and parts[1].partition(b"?")[0] == PATH
+    return path_of(head) == PATH
 
 
 def read_offer(head: bytes, policy: Policy) -> Offer:
@@ -131,9 +154,9 @@ def read_offer(head: bytes, policy: Policy) -> Offer:
     request = read_plain_request(head)
     if request is None or (policy.compression and request.get_all("Sec-WebSocket-Extensions")):
         return read_unusual_offer(head, policy)
-    _check_origin(request, policy)
-    chosen = choose_subprotocol(request, policy.subprotocols)
-    return Offer.of(request, chosen, request.switching_protocols(chosen))
+    token = _credential(request, policy)
+    chosen = choose_subprotocol(request, policy)
+    return Offer.of(request, chosen, token, request.switching_protocols(chosen.name))
 
 
 def read_unusual_offer(head: bytes, policy: Policy) -> Offer:
@@ -159,52 +182,85 @@ def _judge(protocol: _Protocol, head: bytes, policy: Policy) -> Offer:
     request = next(iter(protocol.events_received()), None)
     if not isinstance(request, Request):
         raise _malformed(protocol)
-    _check_origin(request.headers, policy)
-    chosen = choose_subprotocol(request.headers, policy.subprotocols)
-    protocol.chosen = None if chosen is None else Subprotocol(chosen)
+    # RFC 9112, 3.2: a request without a Host header, or with several, is answered with 400.
+    if len(request.headers.get_all("Host")) != 1:
+        raise Rejected(400, "host", "exactly one Host header is needed")
+    token = _credential(request.headers, policy)
+    chosen = choose_subprotocol(request.headers, policy)
+    protocol.chosen = None if chosen.name is None else Subprotocol(chosen.name)
     response = protocol.accept(request)
     if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
         raise _judged(protocol, response)
     protocol.send_response(response)
     answer = b"".join(protocol.data_to_send())
-    return Offer.of(request.headers, chosen, answer, protocol if protocol.extensions else None)
+    return Offer.of(request.headers, chosen, token, answer, protocol if protocol.extensions else None)
 
 
-def _check_origin(headers: Headers, policy: Policy) -> None:
-    origin = headers.get_all("Origin")
-    if origin and (len(origin) > 1 or normal(origin[0]) not in policy.allowed_origins):
-        raise Rejected(403, "origin", "this Origin is not in listen.allowed_origins")
+class Chosen(NamedTuple):
+    """`name` None: the client gets the default without being told. `unasked` as in Offer."""
+
+    name: str | None
+    unasked: str = ""
 
 
-def choose_subprotocol(headers: Headers, served: Sequence[str]) -> str | None:
-    """The first served subprotocol that is offered; None when the client offers none at all and gets the default.
+def choose_subprotocol(headers: Headers, policy: Policy) -> Chosen:
+    """The first served subprotocol that is offered; no name when the client offers none at all.
 
+    A tolerated one that is offered alone is like none: RFC 6455, 4.2.2 lets the server agree to no subprotocol.
     Raises Rejected when it offers only unknown ones, or only a token.
     """
-    offered = [name.strip() for header in headers.get_all("Sec-WebSocket-Protocol") for name in header.split(",")]
+    offered = _offered(headers)
     if not offered:
-        return None
-    for name in served:
+        return Chosen(None)
+    for name in policy.subprotocols:
         if name in offered:
-            return name
-    raise Rejected(
-        400, "subprotocol", "none of the offered subprotocols is served", extra={"served": [*served, f"{BEARER}<JWT>"]}
+            return Chosen(name)
+    if len(offered) == 1 and offered[0] in policy.tolerated:
+        return Chosen(None, offered[0])
+    raise not_served(policy)
+
+
+def not_served(policy: Policy) -> Rejected:
+    """The answer to a client that offers only subprotocols that are not spoken here."""
+    return Rejected(
+        400,
+        "subprotocol",
+        "none of the offered subprotocols is served",
+        extra={"served": [*policy.subprotocols, f"{BEARER}<JWT>"]},
     )
 
 
-def _token(headers: Headers) -> str | None:
-    """RFC 6750, 2.1, or for browsers, which cannot set headers, an offered subprotocol."""
+def _offered(headers: Headers) -> list[str]:
+    return [name.strip() for header in headers.get_all("Sec-WebSocket-Protocol") for name in header.split(",")]
+
+
+def _credential(headers: Headers, policy: Policy) -> str | None:
+    """The token, from the Authorization header (RFC 6750, 2.1) or, for browsers, which cannot set headers on a
+    websocket, from an offered subprotocol. Raises Rejected for a browser's page of a foreign origin.
+    """
+    bearer = _bearer(headers)
+    offered = next((name.removeprefix(BEARER) for name in _offered(headers) if name.startswith(BEARER)), None)
+    if bearer is not None and offered is not None:
+        raise Rejected(400, "token", "the token is in the Authorization header and in a subprotocol; send it once")
+    # No page can set the header, and many device libraries send an Origin that nobody can change.
+    if bearer is None:
+        origin = headers.get_all("Origin")
+        if origin and (len(origin) > 1 or normal(origin[0]) not in policy.allowed_origins):
+            raise Rejected(
+                403,
+                "origin",
+                "this Origin is not in listen.allowed_origins; it is not looked at when the token comes as "
+                "Authorization: Bearer",
+            )
+    return bearer if bearer is not None else offered
+
+
+def _bearer(headers: Headers) -> str | None:
     authorizations = headers.get_all("Authorization")
-    if len(authorizations) > 1:
+    if len(authorizations) != 1:
         return None
-    if authorizations:
-        scheme, _, token = authorizations[0].partition(" ")
-        return token.strip() if scheme.lower() == "bearer" else None
-    for header in headers.get_all("Sec-WebSocket-Protocol"):
-        for name in header.split(","):
-            if name.strip().startswith(BEARER):
-                return name.strip().removeprefix(BEARER)
-    return None
+    scheme, _, token = authorizations[0].partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _malformed(protocol: ServerProtocol) -> Rejected:

@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.connections.admission import Admission, FlapGuard
+from gateway.connections.admission import Admission, FlapGuard, Repeats
 from gateway.connections.auth import Authenticator
 from gateway.connections.handshake import Policy
 from gateway.connections.lifetime import age_s, token_lead_s
@@ -27,8 +27,14 @@ from gateway.settings.model import DeviceClass, Settings
 if TYPE_CHECKING:
     from gateway.connections.accepting import Accepting
     from gateway.connections.connection import Connection
+    from gateway.connections.outgoing import Outgoing
 
 TICK_S = 0.25
+# Tokens of refused peers that are verified a second, to know who comes again and again.
+RECOGNITIONS_PER_S = 100.0
+# The work that a peer makes is counted in messages: so many other frames, or reads that end within a frame, are one.
+FRAMES_A_MESSAGE = 4
+READS_A_MESSAGE = 16
 # A burst of bytes is what one second allows, but at least one whole message with its header.
 _FRAME_OVERHEAD_BYTES = 14
 # A tick that comes so late was held up: the process was stopped, or its machine was.
@@ -38,33 +44,50 @@ _STALL_S = 1.0
 class Session(Protocol):
     """What a subprotocol does with its connections; one object serves all of them."""
 
-    def opened(self, connection: Connection) -> bytes | None:
-        """The first message it is sent; None: none. Nothing else may be sent here: the answer 101 is not out yet."""
+    def opened(self, connection: Connection) -> None:
+        """It is open. Nothing may be sent here: the answer 101 is not out yet."""
+        ...
+
+    def greeting(self, connection: Connection) -> bytes | None:
+        """The first message that it is sent; None: there is none."""
         ...
 
     def text(self, connection: Connection, payload: bytes) -> None: ...
+
+    def binary(self, connection: Connection, payload: bytes) -> None: ...
 
     def closed(self, connection: Connection) -> None: ...
 
 
 class Timed(Protocol):
-    """Whoever holds a slot: the wheel has come to it."""
+    """Whoever holds a slot."""
 
-    def look(self, now_s: float) -> None: ...
+    def look(self, now_s: float) -> None:
+        """The wheel has come to it."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """`look` raised this: end the connection."""
+        ...
 
 
 class Cause:
     """Why a connection is being closed, from the decision to its end.
 
-    `label` is the reason's name in metrics, where the reason itself is somebody's own words.
+    `label` is the reason's name in metrics, where the reason itself is somebody's own words. `by_peer`: the peer's
+    close frame began it. `goaway`: the announcement that is still to be sent.
     """
 
-    __slots__ = ("code", "label", "reason")
+    __slots__ = ("by_peer", "code", "goaway", "label", "reason")
 
-    def __init__(self, reason: str, code: int, label: str = "") -> None:
+    def __init__(
+        self, reason: str, code: int, label: str = "", *, by_peer: bool = False, goaway: bytes | None = None
+    ) -> None:
         self.reason = reason
         self.code = code
         self.label = label or reason
+        self.by_peer = by_peer
+        self.goaway = goaway
 
 
 class Hub:
@@ -107,14 +130,20 @@ class Hub:
             allowed_origins("listen.allowed_origins", settings.listen.allowed_origins),
             connections.max_message_bytes,
             connections.compression,
+            frozenset().union(*(_names(each.subprotocols) for each in settings.device_classes.values())),
         )
         self.handshake_timeout_s = settings.listen.handshake_timeout_s
         self.proxies: Networks = parse_networks("listen.trusted_proxies", settings.listen.trusted_proxies)
         self.proxy_protocol = settings.listen.proxy_protocol
         self.classes = settings.device_classes
+        self.agents = [
+            (prefix, name) for name, each in self.classes.items() for prefix in sorted(_names(each.user_agents))
+        ]
         self.ping_early_s = min(self.tick_s, connections.heartbeat_s / 10)
         self.max_message_bytes = connections.max_message_bytes
         self.message_s = 1 / connections.messages_per_s if connections.messages_per_s else 0.0
+        self.frame_s = self.message_s / FRAMES_A_MESSAGE
+        self.read_s = self.message_s / READS_A_MESSAGE
         self.messages_burst_s = connections.messages_burst * self.message_s
         self.byte_s = 1 / connections.bytes_per_s if connections.bytes_per_s else 0.0
         largest = connections.max_message_bytes + _FRAME_OVERHEAD_BYTES
@@ -123,6 +152,10 @@ class Hub:
         self.leeway_s = settings.auth.leeway_s
         self.http: Callable[[], asyncio.Protocol] | None = None
         self.refused: OrderedDict[int, Accepting] = OrderedDict()
+        self.held: set[Accepting] = set()
+        self.repeats = Repeats()
+        self.recognitions = TokenBucket(RECOGNITIONS_PER_S, RECOGNITIONS_PER_S, self.now_s)
+        self.securing: set[asyncio.Task[None]] = set()
         self.causes: dict[int, Cause] = {}
         self.strikes: dict[int, int] = {}
         self.emptied = asyncio.Event()
@@ -134,6 +167,10 @@ class Hub:
         self.lag_s = 0.0
         self.longest_lag_s = 0.0
         self.refusal_logs = TokenBucket(10, 100, self.now_s)
+        self.error_logs = TokenBucket(1, 1, self.now_s)
+        # What one read leads to leaves in one write: whose read it is, and what was written so far.
+        self.joiner: Outgoing | None = None
+        self.joined: list[bytes] = []
 
     def take_slot(self, holder: Timed) -> int:
         """A slot for a new connection; `holder` is looked at when the wheel comes to it."""
@@ -186,7 +223,10 @@ class Hub:
         for slot in self.wheel.turn(self.now_s):
             holder = self.holders[slot]
             if holder is not None:
-                holder.look(self.now_s)
+                try:
+                    holder.look(self.now_s)
+                except Exception as error:
+                    holder.failed(error)
 
     def _forgive(self, stalled_s: float) -> None:
         """We heard nobody while we stood still; what they sent lies unread. Their time stands still as well."""
@@ -209,6 +249,20 @@ class Hub:
     def device_class(self, name: str) -> DeviceClass:
         """The settings of a class; an unknown one is treated like none."""
         return self.classes.get(name) or _NO_CLASS
+
+    def tolerates(self, name: str, subprotocol: str) -> bool:
+        """Whether this class of devices offers that subprotocol unasked."""
+        return subprotocol in _names(self.device_class(name).subprotocols)
+
+    def end(self) -> None:
+        """The process ends: whoever waits for the answer to a refusal gets it at once, and nobody waits any more."""
+        self.admission.ending = True
+        for accepting in list(self.held):
+            accepting.answer_held()
+
+    def class_of_agent(self, user_agent: str) -> str:
+        """The class that names this User-Agent; "" when none does."""
+        return next((name for prefix, name in self.agents if user_agent.startswith(prefix)), "")
 
 
 _NO_CLASS = DeviceClass()

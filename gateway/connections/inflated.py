@@ -1,7 +1,7 @@
 """A connection for as long as it needs the whole protocol: websockets' Sans-I/O layer fed with the bytes at hand.
 
-Adds what that layer leaves to its caller: UTF-8 checking over fragments (RFC 6455, 8.1) and the refusal of binary
-messages. Lives until the frame that asked for it is dealt with, or to the end once a closing handshake began.
+Adds what that layer leaves to its caller: UTF-8 checking over fragments (RFC 6455, 8.1), and a bound on the number of
+fragments. Lives until the frame that asked for it is dealt with, or to the end once a closing handshake began.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from websockets.frames import Opcode
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from gateway.connections.close_codes import ABNORMAL, INVALID_DATA, UNSUPPORTED_DATA
+from gateway.connections.close_codes import ABNORMAL, INVALID_DATA, MESSAGE_TOO_BIG
 from gateway.connections.frames import FrameEnd
+
+# Each fragment costs as much work as a whole message. Messages larger than the default may have more of them.
+MIN_FRAGMENTS = 1024
+FRAGMENT_BYTES = 128
 
 # Python's decoder waits for the rest of a surrogate, for those who allow them; UTF-8 has none (RFC 3629, 3).
 _HALF_SURROGATE = re.compile(rb"\xed[\xa0-\xbf]").match
@@ -24,38 +28,59 @@ _HALF_SURROGATE = re.compile(rb"\xed[\xa0-\xbf]").match
 class Step(NamedTuple):
     """What one frame, or the part of it at hand, led to.
 
-    `position`: the bytes up to here are used. `message`: a whole text message, None: none ended here. `whole`: the
-    frame ended here.
+    `position`: the bytes up to here are used. `message`: a whole message, None: none ended here; `binary` tells its
+    kind. `whole`: the frame ended here. `empty`: it is part of a message, not its end, and has no payload.
     """
 
     position: int
     message: bytes | None
     whole: bool
+    binary: bool = False
+    empty: bool = False
 
 
 class Inflated:
     """One connection's Sans-I/O protocol in state OPEN or later."""
 
-    __slots__ = ("_decoder", "_end", "_fragments", "_protocol")
+    __slots__ = (
+        "_binary",
+        "_decoder",
+        "_end",
+        "_failed",
+        "_fragments",
+        "_message",
+        "_most_fragments",
+        "_protocol",
+        "began_s",
+    )
 
-    def __init__(self, max_message_bytes: int, protocol: ServerProtocol | None = None) -> None:
-        """`protocol` is the one of the handshake where extensions were agreed; None makes a plain one."""
+    def __init__(self, max_message_bytes: int, protocol: ServerProtocol | None = None, began_s: float = 0.0) -> None:
+        """`protocol` is the one of the handshake where extensions were agreed; None makes a plain one. `began_s` is
+        when the message under way began, by the caller's clock."""
         self._protocol = protocol or ServerProtocol(state=State.OPEN, max_size=max_message_bytes)
         self._end = FrameEnd()
-        self._fragments: list[bytes] = []
+        self._message: bytearray | None = None
+        self._fragments = 0
+        self._most_fragments = max(MIN_FRAGMENTS, max_message_bytes // FRAGMENT_BYTES)
+        self._binary = False
         self._decoder: codecs.IncrementalDecoder | None = None
+        self._failed = False
+        self.began_s = began_s
 
     def receive(self, data: bytes, position: int) -> Step:
         """Feed bytes up to the end of one frame at most, so that what they lead to happens in the order of frames."""
+        if self._discards:
+            return Step(len(data), None, whole=False)
         end, whole = self._end.advance(data, position)
         self._protocol.receive_data(data if end - position == len(data) else data[position:end])
-        message = None
+        message, empty = None, False
         for frame in self._protocol.events_received():
             if self._protocol.state is State.OPEN:
                 message = self._data(frame.opcode, bytes(frame.data), frame.fin)  # type: ignore[union-attr]
+                empty = not frame.fin and not frame.data  # type: ignore[union-attr]
         if not whole and self._protocol.state is not State.OPEN:
             end = len(data)
-        return Step(end, message, whole)
+        return Step(end, message, whole, self._binary, empty)
 
     def receive_eof(self) -> None:
         """The peer will send nothing more."""
@@ -65,9 +90,13 @@ class Inflated:
         """A text message; needed here only with an extension."""
         self._protocol.send_text(payload)
 
-    def send_ping(self) -> None:
-        """An empty ping."""
-        self._protocol.send_ping(b"")
+    def send_binary(self, payload: bytes) -> None:
+        """A binary message."""
+        self._protocol.send_binary(payload)
+
+    def send_ping(self, payload: bytes) -> None:
+        """A ping."""
+        self._protocol.send_ping(payload)
 
     def send_close(self, code: int, reason: str) -> None:
         """Begin the closing handshake (RFC 6455, 7.1.2); nothing happens when it has begun."""
@@ -78,6 +107,14 @@ class Inflated:
         """Fail the connection (RFC 6455, 7.1.7): close frame, then no more reading."""
         if self._protocol.state is State.OPEN:
             self._protocol.fail(code, reason)
+            self._failed = True
+
+    @property
+    def _discards(self) -> bool:
+        """Whether nothing that comes is looked at: the connection has failed (RFC 6455, 7.1.7), or the peer's close
+        frame is here (5.5.1)."""
+        protocol = self._protocol
+        return self._failed or protocol.parser_exc is not None or protocol.close_rcvd is not None
 
     def output(self) -> tuple[bytes, bool]:
         """What is to be written now, and whether our side of the connection ends after it."""
@@ -100,7 +137,7 @@ class Inflated:
     @property
     def midway(self) -> bool:
         """Whether part of a message is here."""
-        return self._decoder is not None or self._end.midway
+        return self._message is not None or self._end.midway
 
     @property
     def close_code(self) -> int:
@@ -120,35 +157,46 @@ class Inflated:
         release(self._protocol)
 
     def _data(self, opcode: Opcode, payload: bytes, final: bool) -> bytes | None:
-        if opcode is Opcode.BINARY:
-            self._protocol.fail(UNSUPPORTED_DATA, "only text frames are understood")
+        if opcode is Opcode.CONT:
+            return self._fragment(payload, final)
+        if opcode is not Opcode.TEXT and opcode is not Opcode.BINARY:
             return None
-        if opcode is not Opcode.TEXT and opcode is not Opcode.CONT:
-            return None
-        if opcode is Opcode.TEXT and final and payload.isascii():
+        self._binary = opcode is Opcode.BINARY
+        if final and (self._binary or payload.isascii()):
             return payload
-        return self._text(payload, final)
+        self._message, self._fragments = bytearray(), 0
+        self._decoder = None if self._binary else codecs.getincrementaldecoder("utf-8")()
+        return self._fragment(payload, final)
 
-    def _text(self, payload: bytes, final: bool) -> bytes | None:
+    def _fragment(self, payload: bytes, final: bool) -> bytes | None:
+        """One more piece of the message under way; the whole of it at its end."""
+        self._fragments += 1
+        if self._fragments > self._most_fragments:
+            self.fail(MESSAGE_TOO_BIG, f"a message of more than {self._most_fragments} fragments")
+            return None
+        if self._message is None or not self._is_text_so_far(payload, final):
+            return None
+        self._message += payload
+        if not final:
+            return None
+        message = bytes(self._message)
+        self._message = self._decoder = None
+        return message
+
+    def _is_text_so_far(self, payload: bytes, final: bool) -> bool:
         """RFC 6455, 8.1: text that is not UTF-8 fails the connection, in whichever fragment it shows."""
-        decoder = self._decoder or codecs.getincrementaldecoder("utf-8")()
+        decoder = self._decoder
+        if decoder is None:
+            return True
         try:
             decoder.decode(payload, final)
         except UnicodeDecodeError as error:
-            self._protocol.fail(INVALID_DATA, error.reason[:100])
-            return None
+            self.fail(INVALID_DATA, error.reason[:100])
+            return False
         if _HALF_SURROGATE(decoder.getstate()[0]):
-            self._protocol.fail(INVALID_DATA, "surrogates are not allowed")
-            return None
-        if payload:
-            self._fragments.append(payload)
-        if not final:
-            self._decoder = decoder
-            return None
-        message = b"".join(self._fragments)
-        self._fragments.clear()
-        self._decoder = None
-        return message
+            self.fail(INVALID_DATA, "surrogates are not allowed")
+            return False
+        return True
 
 
 def release(protocol: ServerProtocol) -> None:

@@ -86,28 +86,15 @@ def open_socket(key: str, address: Address, options: SocketOptions) -> socket.so
 
 
 async def listen(
-    listener: socket.socket,
-    factory: Callable[[], asyncio.BaseProtocol],
-    options: SocketOptions,
-    tls: ssl.SSLContext | None = None,
-    tls_handshake_timeout_s: float = 10,
+    listener: socket.socket, factory: Callable[[], asyncio.BaseProtocol], options: SocketOptions
 ) -> asyncio.AbstractServer:
-    """Accept connections on a bound socket. With TLS the factory is called when its handshake is over.
-
-    Raises ListenError: another program was faster.
-    """
+    """Accept connections on a bound socket. Raises ListenError: another program was faster."""
     try:
         listener.listen(options.backlog)
     except OSError as error:
         host, port = listener.getsockname()[:2]
         raise ListenError(f"cannot listen on {Address(host, port)}: {os.strerror(error.errno or 0)}") from error
-    return await asyncio.get_running_loop().create_server(
-        factory,
-        sock=listener,
-        backlog=options.backlog,
-        ssl=tls,
-        ssl_handshake_timeout=tls_handshake_timeout_s if tls else None,
-    )
+    return await asyncio.get_running_loop().create_server(factory, sock=listener, backlog=options.backlog)
 
 
 def tls_context(settings: Listen) -> ssl.SSLContext | None:

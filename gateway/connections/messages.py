@@ -12,6 +12,8 @@ from gateway.decoding import decoder
 from gateway.locations.event import LocationEvent, check
 
 MAX_EVENTS = 500
+# Of an id that is named in an answer although it is not a legal one.
+MAX_NAME_BYTES = 128
 
 
 class Typed(Struct, frozen=True, gc=False):
@@ -75,7 +77,7 @@ class Nack(Struct, tag="nack", frozen=True, omit_defaults=True):
 class Goaway(Struct, tag="goaway", frozen=True):
     """The server will close; `reconnect_after_ms` counts from the disconnect."""
 
-    reason: Literal["drain", "max_age", "token_expired", "replaced", "shutdown"]
+    reason: Literal["drain", "max_age", "token_expired", "replaced", "disconnected", "shutdown"]
     reconnect_after_ms: int
 
 
@@ -128,12 +130,39 @@ def decode_locations(payload: bytes, now_ms: int) -> tuple[list[LocationEvent], 
     return good, bad
 
 
+def split(outcome: Ack | Nack, max_bytes: int) -> list[bytes]:
+    """The outcome as messages of at most `max_bytes` each, and all of its ids in their order.
+
+    A message names one id at least, and one of an event is never longer than its limits allow.
+    """
+    whole = encode(outcome)
+    if len(whole) <= max_bytes or len(outcome.ids) < 2:
+        return [whole]
+    empty_bytes = len(encode(msgspec.structs.replace(outcome, ids=())))
+    messages: list[bytes] = []
+    part: list[str] = []
+    size = empty_bytes
+    for name in outcome.ids:
+        added = len(encode(name)) + 1
+        if part and size + added > max_bytes:
+            messages.append(encode(msgspec.structs.replace(outcome, ids=part)))
+            part, size = [], empty_bytes
+        part.append(name)
+        size += added
+    messages.append(encode(msgspec.structs.replace(outcome, ids=part)))
+    return messages
+
+
 def identified(payload: bytes) -> str | None:
-    """The `id` of a message that could not be decoded; None when there is none that could be named."""
+    """The `id` of a message that could not be decoded; None when there is none that could be named.
+
+    One that is far too long names nothing: the answer must not grow with what a peer sends.
+    """
     try:
-        return _decode_identified(payload).id
+        name = _decode_identified(payload).id
     except msgspec.DecodeError:
         return None
+    return name if name is not None and len(name.encode()) <= MAX_NAME_BYTES else None
 
 
 def _one_by_one(payload: bytes, now_ms: int) -> tuple[list[LocationEvent], list[Nack]]:

@@ -66,7 +66,8 @@ def _is_plain_handshake(headers: dict[str, str]) -> bool:
     connection = headers.get("connection", "")
     offered = headers.get("sec-websocket-protocol")
     return (
-        headers.get("upgrade", "").lower() == "websocket"
+        headers.get("host", "") != ""
+        and headers.get("upgrade", "").lower() == "websocket"
         and _LIST.fullmatch(connection) is not None
         and "upgrade" in (option.strip("\t ") for option in connection.lower().split(","))
         and _KEY.fullmatch(headers.get("sec-websocket-key", "")) is not None

@@ -17,18 +17,43 @@ _V1_MAX_BYTES = 107
 _V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_HEADER_BYTES = 16
 _V2_MAX_BYTES = 4096
+# AF_INET and AF_INET6: bytes of one address, and of both with their ports.
+_V2_FAMILIES = {1: (4, 12), 2: (16, 36)}
 
 
 class ProxyHeaderError(ValueError):
     """The bytes are not a PROXY protocol header."""
 
 
+# RFC 4291, 2.5.5.2: IPv4 as a dual-stack socket writes it.
+_MAPPED = IPv6Network("::ffff:0:0/96")
+
+
 def parse_networks(key: str, text: str) -> Networks:
     """Networks separated by commas. Raises SettingsError for `key`."""
     try:
-        return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+        return tuple(
+            _unmapped_network(ip_network(part.strip(), strict=False)) for part in text.split(",") if part.strip()
+        )
     except ValueError as error:
         raise SettingsError(key, f"{error}; write networks such as 10.0.0.0/8, separated by commas") from error
+
+
+def _unmapped_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """A network of mapped addresses as the IPv4 network that it stands for."""
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def read_address(text: str) -> Address:
+    """An address without its zone (`%eth0`); a mapped one is the IPv4 address. Raises ValueError."""
+    return unmapped(ip_address(text.partition("%")[0]))
+
+
+def unmapped(address: Address) -> Address:
+    """The IPv4 address that a mapped one stands for; any other as it is."""
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def trusted(address: Address, networks: Networks) -> bool:
@@ -46,7 +71,7 @@ def forwarded_address(peer: Address, header: str, networks: Networks) -> Address
         if not trusted(address, networks):
             return address
         try:
-            address = ip_address(_without_port(part.strip()))
+            address = read_address(_without_port(part.strip()))
         except ValueError:
             return address
     return address
@@ -87,7 +112,7 @@ def _read_v1(data: bytes) -> tuple[Address | None, int] | None:
         raise ProxyHeaderError("a malformed header") from error
     if family != (b"TCP4" if address.version == 4 else b"TCP6"):
         raise ProxyHeaderError("family and address differ")
-    return address, end + 2
+    return unmapped(address), end + 2
 
 
 def _read_v2(data: bytes) -> tuple[Address | None, int] | None:
@@ -102,8 +127,7 @@ def _read_v2(data: bytes) -> tuple[Address | None, int] | None:
     body = data[_V2_HEADER_BYTES:end]
     if version_command & 0xF == 0:  # LOCAL: the proxy speaks for itself
         return None, end
-    if family >> 4 == 1 and len(body) >= 12:
-        return IPv4Address(body[:4]), end
-    if family >> 4 == 2 and len(body) >= 36:
-        return IPv6Address(body[:16]), end
-    return None, end
+    address_bytes, addresses_bytes = _V2_FAMILIES.get(family >> 4, (0, 0))
+    if len(body) < addresses_bytes:
+        raise ProxyHeaderError("the header is too short for its addresses")
+    return (unmapped(ip_address(body[:address_bytes])) if address_bytes else None), end

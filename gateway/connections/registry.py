@@ -143,7 +143,7 @@ class Registry:
         found = self._accounts.get(account)
         connections = found.of(device) if found else []
         for connection in list(connections):
-            connection.leave("drain", reason, code, label="operator")
+            connection.leave("disconnected", reason, code, label="operator")
         return bool(connections)
 
     def all(self) -> list[Connection]:

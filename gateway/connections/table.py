@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from array import array
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
+
+from gateway.connections.proxy import read_address
 
 _V4_MAPPED = 0xFFFF << 32
 _LOW = (1 << 64) - 1
@@ -88,8 +90,8 @@ class Table:
 # Behind a load balancer all peers have the addresses of its nodes.
 @lru_cache(1024)
 def parse_address(text: str) -> IPv4Address | IPv6Address:
-    """An address of the socket layer, its scope cut off; 0.0.0.0 for a Unix socket's."""
+    """An address of the socket layer; 0.0.0.0 for that of a peer that is gone already."""
     try:
-        return ip_address(text.partition("%")[0])
+        return read_address(text)
     except ValueError:
         return IPv4Address(0)

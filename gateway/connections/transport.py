@@ -1,67 +1,49 @@
 """The websocket protocol of one connection: one small object on the event loop's transport, no task, timer or queue.
 
-What nearly every frame is, is read and written here (frames.py), and so is the close that we begin; for anything else
-the websocket inflates to the Sans-I/O layer (inflated.py) and deflates when that is dealt with.
+What nearly every frame is, is read here (frames.py); for anything else the websocket inflates to the Sans-I/O layer
+(inflated.py) and deflates when that is dealt with. What leaves, and how it ends, is in outgoing.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from abc import abstractmethod
 from typing import Final
 
 from gateway.connections import close_codes
-from gateway.connections.frames import (
-    CLOSE,
-    INCOMPLETE,
-    PING,
-    PING_FRAME,
-    TEXT,
-    PlainFrame,
-    close_frame,
-    pong_frame,
-    read_plain_frame,
-    text_frame,
-)
-from gateway.connections.hub import Cause, Hub
+from gateway.connections.frames import CLOSE, INCOMPLETE, PING, TEXT, PlainFrame, pong_frame, read_plain_frame
 from gateway.connections.inflated import Inflated
+from gateway.connections.outgoing import (
+    CLOSING,
+    ENDED,
+    PAUSED_RATE,
+    PAUSED_TURN,
+    RESETTING,
+    UNGREETED,
+    Outgoing,
+    Partial,
+)
 from gateway.connections.rate import next_arrival
-
-# Flags of a websocket.
-CLOSING: Final = 1  # a close frame of ours is out, or the transport is ending: nothing more is sent or understood
-LEAVING: Final = 2  # goaway is out; closes when the acks in flight are
-RESETTING: Final = 4  # what was written has a moment to get out before the reset, and nothing more is read
-PAUSED_PRESSURE: Final = 8  # the pipeline is full
-PAUSED_RATE: Final = 16  # above bytes_per_s
-PAUSED_WRITE: Final = 32  # the peer does not read what we send
-ENDED: Final = 64  # the close frames of both sides were plain and are out: only the end of the transport is missing
-PAUSED: Final = PAUSED_PRESSURE | PAUSED_RATE | PAUSED_WRITE | RESETTING
 
 # FIN and pong, masked and without a payload; then the mask (RFC 6455, 5.2).
 _EMPTY_PONG: Final = b"\x8a\x80"
 _EMPTY_PONG_BYTES: Final = 6
-_RESET: Final = struct.pack("ii", 1, 0)
+# One read of 256 KB can hold 43,000 frames: the other connections get a turn in between.
+MAX_FRAMES_A_TURN: Final = 1000
 
 
-class Websocket(asyncio.Protocol):
-    """An open websocket: frames in both directions, pauses, limits of rate and size, and the closing handshake."""
+class Websocket(Outgoing):
+    """An open websocket: frames in both directions, limits of rate and size."""
 
-    __slots__ = ("_buffer", "_flags", "_inflated", "hub", "slot", "transport")
-
-    transport: asyncio.Transport
-
-    def __init__(self, hub: Hub, slot: int) -> None:
-        self.hub = hub
-        self.slot = slot
-        self._flags = 0
-        self._buffer: bytes | None = None
-        self._inflated: Inflated | None = None
+    __slots__ = ()
 
     @abstractmethod
-    def on_message(self, payload: bytes) -> None:
-        """A whole text message, valid UTF-8, within the rate."""
+    def on_message(self, payload: bytes, binary: bool) -> None:
+        """A whole message within the rate; text is valid UTF-8."""
+
+    @abstractmethod
+    def greet(self) -> None:
+        """Send the first message, and whatever had to wait for it."""
 
     # Reading
 
@@ -70,50 +52,107 @@ class Websocket(asyncio.Protocol):
         table, now_s = hub.table, hub.now_s
         table.heard_s[slot] = now_s
         # All that most devices send for hours: the answer to an empty ping.
-        if len(data) == _EMPTY_PONG_BYTES and data.startswith(_EMPTY_PONG) and self._buffer is None is self._inflated:
+        if (
+            len(data) == _EMPTY_PONG_BYTES
+            and data.startswith(_EMPTY_PONG)
+            and self._partial is None is self._inflated
+            and not self._flags
+        ):
+            self._spend(hub.frame_s)
             return
         if hub.byte_s:
             arrival_s = table.bytes_s[slot] = next_arrival(table.bytes_s[slot], now_s, len(data) * hub.byte_s)
             if arrival_s - now_s > hub.bytes_burst_s:
                 self._pause(PAUSED_RATE)
                 hub.wheel.schedule(slot, now_s)
-        if self._buffer is not None:
-            data, self._buffer = self._buffer + data, None
-        position, size = 0, len(data)
-        while position < size:
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        """Deal with these bytes; what they lead to leaves in one write. An error of ours ends this connection only."""
+        joins = self._begin_join()
+        try:
+            if self._flags & UNGREETED:
+                self.greet()
+            whole = self._completed(data)
+            if whole is not None:
+                self._read(whole)
+        except Exception as error:
+            self.failed(error)
+        finally:
+            if joins:
+                self._end_join()
+
+    def _completed(self, data: bytes) -> bytes | None:
+        """These bytes with the partial frame before them; None while that is not whole."""
+        partial = self._partial
+        if partial is None:
+            return data
+        # Grown in place: a frame that comes byte by byte must not be copied for each of them.
+        partial.data += data
+        if read_plain_frame(partial.data, 0, self.hub.max_message_bytes) is INCOMPLETE:
+            self._spend(self.hub.read_s)
+            return None
+        self._partial = None
+        return bytes(partial.data)
+
+    def _read(self, data: bytes) -> None:
+        position, size, frames = 0, len(data), 0
+        while position < size and not self._flags & (ENDED | RESETTING):
+            frames += 1
+            if frames > MAX_FRAMES_A_TURN:
+                self._go_on_later(data[position:])
+                return
             if self._inflated is not None:
                 position = self._read_inflated(self._inflated, data, position)
                 continue
-            if self._flags & ENDED:
-                return
-            frame = read_plain_frame(data, position, hub.max_message_bytes)
+            frame = read_plain_frame(data, position, self.hub.max_message_bytes)
             if isinstance(frame, PlainFrame):
                 if frame.opcode == TEXT:
                     self._text(frame.payload)
-                elif frame.opcode == PING:
-                    self.transport.write(pong_frame(frame.payload))
                 elif frame.opcode == CLOSE:
                     if not self._flags & CLOSING:
                         self._inflate()
                         continue
                     self._flags |= ENDED
                     self._end_writing()
+                elif self._spend(self.hub.frame_s) and frame.opcode == PING:
+                    self._write(pong_frame(frame.payload))
                 position = frame.end
             elif frame is INCOMPLETE:
-                self._buffer = data[position:] if position else data
+                self._partial = Partial(data[position:] if position else data, self.hub.now_s)
+                self._watch_message()
                 return
             else:
                 self._inflate()
 
+    def _go_on_later(self, rest: bytes) -> None:
+        """Other connections get their turn; nothing more is read of this one until then."""
+        self._pause(PAUSED_TURN)
+        asyncio.get_running_loop().call_soon(self._go_on, rest)
+
+    def _go_on(self, rest: bytes) -> None:
+        # The slot of a connection that has ended may be another one's by now.
+        if not self.transport.is_closing():
+            self._resume(PAUSED_TURN)
+            self._receive(rest)
+
     def _read_inflated(self, inflated: Inflated, data: bytes, position: int) -> int:
-        end, message, whole = inflated.receive(data, position)
-        self._flush(inflated)
-        if message is not None:
-            self._message(message)
-        if whole and self._inflated is inflated and inflated.at_rest:
-            self._inflated = None
-            inflated.release()
-        return end
+        begins = not inflated.midway
+        step = inflated.receive(data, position)
+        if begins and inflated.midway:
+            inflated.began_s = self.hub.now_s
+            self._watch_message()
+        if not step.whole:
+            self._spend(self.hub.read_s)
+        elif step.message is None:
+            self._spend(self.hub.frame_s * (2 if step.empty else 1))
+        if self._inflated is inflated:
+            self._flush(inflated)
+        if step.message is not None:
+            self._message(step.message, step.binary)
+        if self._inflated is inflated and step.whole and inflated.at_rest:
+            self._deflate()
+        return step.position
 
     def _text(self, payload: bytes) -> None:
         # RFC 6455, 8.1: text that is not UTF-8 fails the connection with 1007.
@@ -123,20 +162,39 @@ class Websocket(asyncio.Protocol):
             except UnicodeDecodeError as error:
                 self.fail(close_codes.INVALID_DATA, error.reason)
                 return
-        self._message(payload)
+        self._message(payload, binary=False)
 
-    def _message(self, payload: bytes) -> None:
-        if self._flags & CLOSING:
-            return
+    def _message(self, payload: bytes, binary: bool) -> None:
+        if self._spend(self.hub.message_s) and not self._flags & (CLOSING | RESETTING):
+            self.hub.messages_in += 1
+            self.on_message(payload, binary)
+
+    def _spend(self, cost_s: float) -> bool:
+        """Count a message, a frame or a read against the rate of messages; above it the connection fails."""
         hub = self.hub
-        hub.messages_in += 1
-        if hub.message_s:
-            arrivals = hub.table.messages_s
-            arrival_s = arrivals[self.slot] = next_arrival(arrivals[self.slot], hub.now_s, hub.message_s)
-            if arrival_s - hub.now_s > hub.messages_burst_s:
-                self.fail(close_codes.RATE, "more messages a second than allowed")
-                return
-        self.on_message(payload)
+        arrivals = hub.table.messages_s
+        arrival_s = arrivals[self.slot] = next_arrival(arrivals[self.slot], hub.now_s, cost_s)
+        if arrival_s - hub.now_s <= hub.messages_burst_s:
+            return True
+        if self._flags & CLOSING:
+            # It was told already, and makes work all the same.
+            self.transport.abort()
+        else:
+            self.fail(close_codes.RATE, "more messages or frames than allowed")
+        return False
+
+    def _watch_message(self) -> None:
+        """A message has one heartbeat from its first byte to its last."""
+        self.hub.wheel.schedule(self.slot, self.hub.now_s + self.hub.settings.heartbeat_s)
+
+    @property
+    def message_began_s(self) -> float | None:
+        """When the message began of which only a part is here; None: there is none."""
+        if self._partial is not None:
+            return self._partial.began_s
+        if self._inflated is not None and self._inflated.midway:
+            return self._inflated.began_s
+        return None
 
     def eof_received(self) -> bool | None:
         """The peer will send nothing more, and the loop closes when it has sent what is left: that may take forever."""
@@ -145,156 +203,3 @@ class Websocket(asyncio.Protocol):
             self._inflated.receive_eof()
         self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)
         return None
-
-    # Writing
-
-    def send(self, payload: bytes) -> None:
-        """Send a text message."""
-        if self._flags & CLOSING:
-            return
-        if self._inflated is not None:
-            self._inflated.send_text(payload)
-            self._flush(self._inflated)
-        else:
-            self.transport.write(text_frame(payload))
-        if self._flags & PAUSED_WRITE:
-            self._check_slow()
-
-    def _send_first(self, answer: bytes, payload: bytes | None) -> None:
-        """End the opening handshake; it and the first message leave in one system call."""
-        if payload is None or self._inflated is not None:
-            self.transport.write(answer)
-            if payload is not None:
-                self.send(payload)
-        else:
-            self.transport.write(answer + text_frame(payload))
-
-    def ping(self) -> None:
-        """Send an empty ping."""
-        if self._flags & CLOSING or self.transport.is_closing():
-            return
-        if self._inflated is not None:
-            self._inflated.send_ping()
-            self._flush(self._inflated)
-        else:
-            self.transport.write(PING_FRAME)
-
-    def _check_slow(self, more_bytes: int = 0) -> None:
-        if self.transport.get_write_buffer_size() + more_bytes > self.hub.settings.outbound_max_bytes:
-            self.fail(close_codes.SLOW_CONSUMER, "too much unsent data")
-
-    def _flush(self, inflated: Inflated) -> None:
-        """Write what the Sans-I/O layer wants written; it may have begun to close."""
-        data, ends = inflated.output()
-        if data:
-            self.transport.write(data)
-        if not inflated.open and not self._flags & CLOSING:
-            self._flags |= CLOSING
-            cause = self.hub.causes.setdefault(
-                self.slot, Cause("closed_by_peer" if inflated.closed_by_peer else "protocol", inflated.close_code)
-            )
-            cause.code = cause.code or inflated.close_code
-            self._end_pause()
-            self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)
-        if ends:
-            self._end_writing()
-
-    def _end_writing(self) -> None:
-        """The peer reads our last frames and ends its side; a close() with unread bytes would reset them away."""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-
-    def pause_writing(self) -> None:
-        """The send buffer is above its mark: read no more, and give the peer one heartbeat to catch up."""
-        self._pause(PAUSED_WRITE)
-        if not self._flags & (CLOSING | LEAVING):
-            self.hub.set_deadline(self.slot, self.hub.settings.heartbeat_s)
-
-    def resume_writing(self) -> None:
-        if not self._flags & (CLOSING | LEAVING):
-            self.hub.table.deadline_s[self.slot] = 0
-        self._resume(PAUSED_WRITE)
-
-    # Pausing
-
-    def _pause(self, why: int) -> None:
-        if not self._flags & PAUSED and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self._flags |= why
-
-    def _resume(self, why: int) -> None:
-        if not self._flags & why:
-            return
-        self._flags &= ~why
-        if not self._flags & PAUSED:
-            # The silence was our doing: the peer gets a whole heartbeat from here.
-            self.hub.table.heard_s[self.slot] = self.hub.now_s
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
-
-    # Closing
-
-    def close(self, code: int, reason: str, cause: str, label: str = "", *, last: bytes | None = None) -> None:
-        """Begin the closing handshake; the connection ends when the peer answers, or after `close_timeout_s`.
-
-        `last` is a message that leaves before it, in the same system call.
-        """
-        if self._flags & CLOSING:
-            return
-        self._flags |= CLOSING
-        self.hub.causes[self.slot] = Cause(cause, code, label)
-        if self._inflated is not None:
-            if last is not None:
-                self._inflated.send_text(last)
-            self._inflated.send_close(code, reason)
-            self._flush(self._inflated)
-        else:
-            closing = close_frame(code, reason)
-            self.transport.write(closing if last is None else text_frame(last) + closing)
-        self._await_end()
-
-    def fail(self, code: int, reason: str) -> None:
-        """Fail the connection (RFC 6455, 7.1.7): the peer is at fault, nothing more from it is understood."""
-        if self._flags & CLOSING:
-            return
-        inflated = self._inflate()
-        self._flags |= CLOSING
-        self.hub.causes[self.slot] = Cause(close_codes.name_of(code), code)
-        inflated.fail(code, reason)
-        self._flush(inflated)
-        self._await_end()
-
-    def _await_end(self) -> None:
-        """Our close frame is written; the peer has its time to answer, and we have to read for that."""
-        self._end_pause()
-        self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)
-
-    def _inflate(self) -> Inflated:
-        if self._inflated is None:
-            self._inflated = Inflated(self.hub.max_message_bytes)
-            if self._flags & CLOSING:
-                # It has to know that a close frame is out already, whichever that was.
-                self._inflated.send_close(close_codes.NORMAL, "")
-                self._inflated.output()
-            if self._buffer is not None:
-                self._inflated.receive(self._buffer, 0)
-                self._buffer = None
-        return self._inflated
-
-    def _end_pause(self) -> None:
-        """A closing handshake needs the peer's answer, however little it deserves to be read."""
-        if self._flags & PAUSED:
-            self._flags &= ~PAUSED
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
-
-    def reset(self) -> None:
-        """End the connection with a TCP reset and no close frame; what is not sent yet is lost."""
-        self._flags |= CLOSING
-        # uvloop's abort() alone sends FIN.
-        pair = self.transport.get_extra_info("socket")
-        if pair is not None:
-            pair.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()

@@ -227,6 +227,7 @@ class Drainer:
             self._keep(self._receipt(self.leaving, "terminated"))
         self.leaving = None
         self._hub.admission.draining = True
+        self._hub.end()
         self._enter(after)
         listed = None if registered is None else await registered()
         window_s = window.stop_window_s(self.remaining, self.stop_timeout_s, listed)

@@ -25,7 +25,7 @@ class RecordedSession:
         self._count = 0
         self._open: dict[int, tuple[int, str]] = {}
 
-    def opened(self, connection: Connection) -> bytes | None:
+    def opened(self, connection: Connection) -> None:
         self._count += 1
         name = hashed(self._key, connection.profile.account.name, connection.device)
         self._open[connection.slot] = (self._count, name)
@@ -33,13 +33,19 @@ class RecordedSession:
         device_class = connection.profile.device_class
         known = device_class if device_class in connection.hub.classes else ""
         self._recording.put(Connected(self._recording.now_ms(), name, self._count, known))
-        return self._inner.opened(connection)
+        self._inner.opened(connection)
+
+    def greeting(self, connection: Connection) -> bytes | None:
+        return self._inner.greeting(connection)
 
     def text(self, connection: Connection, payload: bytes) -> None:
         number, name = self._open[connection.slot]
         kind, events = measure(payload)
         self._recording.put(Said(self._recording.now_ms(), name, number, kind, len(payload), events))
         self._inner.text(connection, payload)
+
+    def binary(self, connection: Connection, payload: bytes) -> None:
+        self._inner.binary(connection, payload)
 
     def closed(self, connection: Connection) -> None:
         number, name = self._open.pop(connection.slot)

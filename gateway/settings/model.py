@@ -91,7 +91,8 @@ class Connections(Struct, frozen=True):
         Meta(
             ge=0.1,
             le=3600,
-            description="Ping after so long a silence, dead after as long again; below the balancer's idle time.",
+            description="Silence after which a peer is pinged; after twice that it is taken for dead. Keep it below "
+            "the idle times of the balancer and of the clients.",
         ),
     ] = 45
     max_message_bytes: Annotated[
@@ -142,7 +143,18 @@ class Connections(Struct, frozen=True):
     flap_limit: Annotated[
         int, Meta(ge=0, description="Connects a minute of one device before it is held off; 0: no limit.")
     ] = 10
-    flap_holdoff_s: Annotated[Seconds, Meta(description="How long a flapping device is refused with 429.")] = 60
+    flap_holdoff_s: Annotated[
+        Seconds,
+        Meta(description="How long a device is refused with 429 that flaps, or was reset for what it sent."),
+    ] = 60
+    http_maximum: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="HTTP connections (all but websockets) of the public listener; above it only `/livez` and "
+            "`/readyz` are answered.",
+        ),
+    ] = 256
     compression: Annotated[
         bool, Meta(description="permessage-deflate: less traffic, much more memory a connection.")
     ] = False
@@ -153,16 +165,31 @@ class DeviceClass(Struct, frozen=True):
         str,
         Meta(
             pattern=r"^(abort|frame:(1000|1001|1008|1011|1012|1013|4[0-9]{3}))$",
-            description="How planned closes look: `frame:CODE` or `abort` (TCP reset).",
+            description="How closes that the gateway begins look. `frame:CODE`: planned ones have that code. "
+            "`abort`: a TCP reset instead of any close frame but 4409.",
         ),
-    ] = "frame:1012"
+    ] = "frame:1001"
     reconnect_after_s: Annotated[
         float,
         Meta(
             ge=0,
             le=86_400,
-            description="Least time that `goaway` asks them to stay away; some time more is drawn for each.",
+            description="Minimum time that `goaway` asks them to stay away; each adds a random time of its own.",
         ),
+    ] = 0
+    max_frame_bytes: Annotated[
+        int, Meta(ge=512, le=131_072, description="Largest frame sent to them; acks and nacks are split to fit.")
+    ] = 16_384
+    user_agents: Annotated[
+        str,
+        Meta(description="User-Agent prefixes (commas) that put a device whose token has no `class` in this class."),
+    ] = ""
+    subprotocols: Annotated[
+        str,
+        Meta(description="Subprotocols (commas) that they offer unasked: accepted without naming one in the answer."),
+    ] = ""
+    ping_bytes: Annotated[
+        int, Meta(ge=0, le=125, description="Payload of the gateway's pings; some clients overlook an empty one.")
     ] = 0
 
 
@@ -240,12 +267,31 @@ class Log(Struct, frozen=True):
     ] = "auto"
 
 
-# ESP-IDF's websocket client stops for good after a clean close and retries 10 s after a break; Arduino WebSockets
-# retries every 500 ms without jitter; browsers' reconnecting clients back off by themselves. See protocol.md.
+# What firmware clients do, by name and version, is in docs/how-to/write-a-device-client.md. In short:
+# - esp_websocket_client ends for good at any close frame (unless enable_close_reconnect is set, from 1.5) and comes
+#   back 10 to 15 s after a reset; it hands messages over in pieces of 1,024 bytes.
+# - arduinoWebSockets 2.7 closes above 15,360 bytes a frame (1,024 on small boards) and offers `arduino` by itself.
+# - ArduinoWebsockets 0.5 ("TinyWebsockets") knows no codes above 1011. Zephyr 4 leaves pings to the program.
 PRESETS: dict[str, DeviceClass] = {
-    "esp-idf": DeviceClass(close="abort", reconnect_after_s=10),
-    "arduino": DeviceClass(close="frame:1012", reconnect_after_s=0.5),
-    "browser": DeviceClass(close="frame:1012", reconnect_after_s=0),
+    "esp-idf": DeviceClass(
+        close="abort", reconnect_after_s=10, max_frame_bytes=1000, user_agents="ESP32 Websocket Client"
+    ),
+    "esp-idf-reconnect": DeviceClass(reconnect_after_s=10, max_frame_bytes=1000),
+    "arduino": DeviceClass(
+        reconnect_after_s=0.5,
+        max_frame_bytes=1000,
+        user_agents="arduino-WebSocket-Client",
+        subprotocols="arduino",
+    ),
+    "tiny": DeviceClass(max_frame_bytes=1000, user_agents="TinyWebsockets Client"),
+    "micropython": DeviceClass(reconnect_after_s=1),
+    "mongoose": DeviceClass(reconnect_after_s=3),
+    "zephyr": DeviceClass(max_frame_bytes=1000, ping_bytes=1),
+    "rust-embedded": DeviceClass(max_frame_bytes=1000),
+    "toit": DeviceClass(),
+    "apple": DeviceClass(),
+    "gun": DeviceClass(),
+    "browser": DeviceClass(),
 }
 
 

@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.connections.listener import tls_context
+from gateway.connections.socket_end import reset
 from gateway.settings.model import Listen
 from tests.support.bench import ECHO
 from tests.support.certificate import make_certificate
@@ -71,21 +72,21 @@ async def test_no_compression_by_default() -> None:
 async def test_abort_is_seen_as_a_reset() -> None:
     async with served() as there:
         peer, connection = await there.dial_open()
-        connection.reset()
+        reset(connection.transport)
         with pytest.raises(ConnectionResetError):
             await peer.reader.read()
         await there.session.closed_now.wait()
 
 
 @on_uvloop
-async def test_a_planned_close_is_seen_as_goaway_and_1012() -> None:
+async def test_a_planned_close_is_seen_as_goaway_and_1001() -> None:
     async with served() as there, connect(there.url(), additional_headers=HEADERS, subprotocols=[ECHO]) as client:
         there.hub.registry.disconnect("acme", "dev-1", 0, "drain")
         assert '"type":"goaway"' in str(await client.recv())
         with pytest.raises(ConnectionClosed) as closed:
             await client.recv()
         assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 1012
+        assert closed.value.rcvd.code == 1001
         await there.session.closed_now.wait()
 
 

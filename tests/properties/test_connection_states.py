@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.connections.connection import Connection
+from gateway.connections.socket_end import reset
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
 from tests.properties.frame_streams import closes, illegal, legal
@@ -38,17 +39,18 @@ class ConnectionStates(RuleBasedStateMachine):
     connection: Connection
     transport: FakeTransport
 
-    @initialize(device_class=st.sampled_from(["", "esp-idf", "unheard-of"]))
-    def open(self, device_class: str) -> None:
+    @initialize(device_class=st.sampled_from(["", "esp-idf", "unheard-of"]), greeted=st.booleans())
+    def open(self, device_class: str, greeted: bool) -> None:
         self.bench = Bench(*FLAGS)
-        self.connection, self.transport = self.bench.open(device(device_class=device_class))
-        self.out = b""
+        self.connection, self.transport = self.bench.open(device(device_class=device_class), greeted=greeted)
+        self.peer_closes = False
 
     # The peer
 
     @precondition(alive)
     @rule(frame=st.one_of(legal, legal, closes, illegal), cut=st.integers(0, 40))
     def says(self, frame: bytes, cut: int) -> None:
+        self.peer_closes = self.peer_closes or b"\x88" in frame
         for part in (frame[:cut], frame[cut:]):
             if part and self.transport.reading:
                 self.transport.feed(part)
@@ -62,6 +64,7 @@ class ConnectionStates(RuleBasedStateMachine):
     @precondition(lambda self: alive(self) and self.transport.reading)
     @rule(part=st.binary(min_size=1, max_size=8))
     def says_anything(self, part: bytes) -> None:
+        self.peer_closes = True  # for all that is known of these bytes
         self.transport.feed(part)
 
     @precondition(lambda self: alive(self) and self.transport.reading)
@@ -123,7 +126,7 @@ class ConnectionStates(RuleBasedStateMachine):
     @precondition(alive)
     @rule()
     def reset(self) -> None:
-        self.connection.reset()
+        reset(self.transport)
 
     @rule(seconds=st.sampled_from([0.25, 1.0, 4.0]))
     def time_passes(self, seconds: float) -> None:
@@ -143,6 +146,12 @@ class ConnectionStates(RuleBasedStateMachine):
         assert len(codes) <= 1, "two close frames"
         # Pings of a peer may still be answered; messages may not follow.
         assert all(frame.opcode > CLOSE for frame in frames[codes[0] + 1 :]) if codes else True
+
+    @invariant()
+    def a_device_that_is_reset_sees_no_close_frame(self) -> None:
+        if hasattr(self, "connection") and self.connection.resets(1001) and not self.peer_closes:
+            frames = server_frames(bytes(self.transport.written))
+            assert {frame.close_code for frame in frames if frame.opcode == CLOSE} <= {4409}
 
     def teardown(self) -> None:
         """A peer that does nothing more, and takes nothing, is gone in time."""

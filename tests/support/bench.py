@@ -63,10 +63,16 @@ class Recording:
     def messages(self) -> list[bytes]:
         return [event for event in self.events if isinstance(event, bytes)]
 
-    def opened(self, connection: Connection) -> bytes | None:
+    def opened(self, connection: Connection) -> None:
         self.events.append("opened")
         self.connections.append(connection)
-        return None
+
+    def greeting(self, connection: Connection) -> bytes | None: ...
+
+    def binary(self, connection: Connection, payload: bytes) -> None:
+        self.events.append(payload)
+        if self.echo:
+            connection.send_binary(payload)
 
     def text(self, connection: Connection, payload: bytes) -> None:
         self.events.append(payload)
@@ -114,9 +120,14 @@ class Bench:
         return transport
 
     def open(
-        self, identity: Identity | None = None, rest: bytes = b"", inflated: Inflated | None = None
+        self,
+        identity: Identity | None = None,
+        rest: bytes = b"",
+        inflated: Inflated | None = None,
+        *,
+        greeted: bool = True,
     ) -> tuple[Connection, FakeTransport]:
-        """An open websocket, past its handshake."""
+        """An open websocket past its handshake and its first message; its first ping is due after a heartbeat."""
         identity = identity or device()
         hub = self.hub
         transport = FakeTransport()
@@ -133,6 +144,9 @@ class Bench:
         hub.opened += 1
         hub.wheel.schedule(slot, hub.now_s)
         connection.open(transport, inflated, b"", rest)
+        if greeted and not rest:
+            connection.greet()
+            hub.table.deadline_s[slot] = 0
         return connection, transport
 
     def pass_time(self, seconds: float, step_s: float = 0.25) -> None:

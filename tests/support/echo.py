@@ -35,6 +35,11 @@ class Echo:
 
     def opened(self, connection: Connection) -> None: ...
 
+    def greeting(self, connection: Connection) -> bytes | None: ...
+
+    def binary(self, connection: Connection, payload: bytes) -> None:
+        connection.send_binary(payload)
+
     def text(self, connection: Connection, payload: bytes) -> None:
         connection.send(payload)
 

@@ -1,6 +1,6 @@
 """What a connection has to do, by the least clever means: websockets' Sans-I/O layer fed one byte at a time.
 
-To that layer it adds what it leaves to its caller: UTF-8 (1007), no binary messages (1003), and an echo.
+To that layer it adds what it leaves to its caller: UTF-8 (1007), and an echo.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ class Oracle:
     def __init__(self, max_bytes: int) -> None:
         self._protocol = ServerProtocol(state=State.OPEN, max_size=max_bytes)
         self._message: bytes | None = None
+        self._binary = False
         self.messages: list[bytes] = []
         self.out = b""
         self.ended = False
@@ -38,16 +39,18 @@ class Oracle:
         return None if sent is None else int(sent.code)
 
     def _frame(self, opcode: Opcode, payload: bytes, final: bool) -> None:
-        if opcode is Opcode.BINARY:
-            self._protocol.fail(1003)
-        elif opcode is Opcode.TEXT or opcode is Opcode.CONT:
-            message = (self._message or b"") + payload
-            self._message = None if final else message
-            if not may_become_text(message, final):
-                self._protocol.fail(1007)
-            elif final:
-                self.messages.append(message)
-                self._protocol.send_text(message)
+        if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            return
+        if opcode is not Opcode.CONT:
+            self._binary = opcode is Opcode.BINARY
+        message = (self._message or b"") + payload
+        self._message = None if final else message
+        if not self._binary and not may_become_text(message, final):
+            self._protocol.fail(1007)
+        elif final:
+            self.messages.append(message)
+            send = self._protocol.send_binary if self._binary else self._protocol.send_text
+            send(message)
 
     def _collect(self) -> None:
         writes = self._protocol.data_to_send()

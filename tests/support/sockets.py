@@ -13,10 +13,10 @@ import uvloop
 from blockbuster import blockbuster_ctx
 
 from gateway.adapters.clock import SystemClock
-from gateway.connections.accepting import Accepting
 from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub
 from gateway.connections.listener import Address, SocketOptions, listen, open_socket
+from gateway.connections.securing import accepting
 from tests.support.bench import ECHO, FakeAuthenticator, Recording, device, make_settings
 from tests.support.wire import read_answer, request
 
@@ -106,7 +106,7 @@ async def served(*flags: str, tls: ssl.SSLContext | None = None) -> AsyncIterato
     hub = Hub(settings, SystemClock(), authenticator, {ECHO: session}, 1000, random.Random(7))  # type: ignore[arg-type]
     options = SocketOptions(64, send_buffer_bytes=settings.connections.send_buffer_bytes)
     listener = open_socket("listen.public", Address("127.0.0.1", 0), options)
-    server = await listen(listener, lambda: Accepting(hub), options, tls)
+    server = await listen(listener, accepting(hub, tls), options)
     ticking = asyncio.create_task(hub.run(), name="heartbeat")
     try:
         yield Served(hub, session, listener.getsockname()[1])

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.connections.connection import Connection
@@ -54,24 +55,60 @@ def test_a_handshake_in_single_bytes() -> None:
 class Greeting(Recording):
     """Says something first."""
 
-    def opened(self, connection: Connection) -> bytes:
+    def greeting(self, connection: Connection) -> bytes:
         return b"welcome"
 
 
-def test_the_answer_and_the_first_message_leave_in_one_write() -> None:
-    transport, answer = _ask(Bench(session=Greeting()))
-    assert [frame.payload for frame in server_frames(answer.rest)] == [b"welcome"]
-    assert transport.writes == 1
+def _texts(transport: FakeTransport) -> list[bytes]:
+    return [frame.payload for frame in server_frames(transport.take())]
 
 
-def test_the_answer_comes_before_a_first_message_that_is_compressed() -> None:
-    transport = Bench("connections.compression=true", session=Greeting()).accept()
+def test_the_first_message_is_not_in_the_packet_of_the_answer() -> None:
+    bench = Bench(session=Greeting())
+    transport, answer = _ask(bench)
+    assert answer.rest == b""
+    bench.pass_time(0.25)
+    assert transport.take() == b""
+    bench.pass_time(0.5)
+    assert _texts(transport) == [b"welcome"]
+
+
+def test_the_first_message_comes_with_the_first_one_of_the_device() -> None:
+    bench = Bench(session=Greeting())
+    transport, _ = _ask(bench)
+    transport.feed(client_frame(TEXT, b"hello"))
+    assert _texts(transport) == [b"welcome", b"hello"]
+    assert transport.writes == 2, "the answer to the handshake, then both at once"
+    bench.pass_time(1)
+    assert transport.take() == b"", "it comes once"
+
+
+@pytest.mark.parametrize("heartbeat_s", ["0.25", "45"])
+def test_nothing_comes_before_the_first_message(heartbeat_s: str) -> None:
+    bench = Bench(f"connections.heartbeat_s={heartbeat_s}", session=Greeting())
+    transport, _ = _ask(bench)
+    (connection,) = bench.hub.registry.all()
+    connection.ping()
+    connection.leave("drain", "drain", spread_s=0)
+    assert transport.take() == b""
+    bench.pass_time(0.75)
+    welcome, goaway, close = server_frames(transport.take())
+    assert (welcome.payload, close.close_code) == (b"welcome", 1001)
+    assert msgspec.json.decode(goaway.payload)["type"] == "goaway"
+    transport.finish()
+    assert bench.hub.leaving == 0
+
+
+def test_the_first_message_is_compressed_where_that_was_agreed() -> None:
+    bench = Bench("connections.compression=true", session=Greeting())
+    transport = bench.accept()
     offer = [("Sec-WebSocket-Extensions", "permessage-deflate")]
     transport.feed(request("good", protocols=[ECHO], headers=offer))
     answer = read_answer(transport.take())
     assert answer.status == 101
     assert answer.headers["sec-websocket-extensions"].startswith("permessage-deflate")
-    assert [decompressed(frame) for frame in server_frames(answer.rest)] == [b"welcome"]
+    bench.pass_time(0.75)
+    assert [decompressed(frame) for frame in server_frames(transport.take())] == [b"welcome"]
 
 
 def test_a_close_glued_to_the_request_ends_the_connection() -> None:
@@ -143,7 +180,7 @@ def test_other_paths_go_to_the_http_api() -> None:
     transport.feed(first)
     transport.feed(second)
     assert api.received == first + second
-    assert bench.hub.admission.pending == 0
+    assert bench.hub.admission.http == bench.hub.admission.pending == 1, "nobody was authorised yet"
     assert bench.hub.admission.open == 1
     transport.finish()
     assert api.lost
@@ -275,6 +312,7 @@ def test_the_newer_connection_wins() -> None:
     bench = Bench()
     first, _ = _ask(bench)
     assert _ask(bench)[1].status == 101
+    bench.pass_time(0.75)
     assert _frames(first) == [TEXT, 4409]
     assert len(bench.hub.registry.rivals("acme", "dev-1")) == 2
     first.finish()

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.connections.handed import MAX_LIFE_S
-from tests.support.bench import Bench
+from gateway.connections.handed import AUTHORIZED, MAX_LIFE_S, UPGRADE
+from tests.support.bench import ECHO, Bench
 from tests.support.fake_transport import FakeTransport
+from tests.support.wire import TEXT, client_frame, read_answer, request, server_frames
 
 
 class Api(asyncio.Protocol):
     """Remembers what it is told."""
 
+    transport: asyncio.Transport
+
     def __init__(self) -> None:
         self.told: list[object] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         self.told.append(data)
@@ -50,15 +57,68 @@ def test_everything_is_passed_on() -> None:
     assert not transport.closing, "the inner protocol keeps a half-closed connection"
     transport.finish()
     assert api.told == [b"GET / HTTP/1.1\r\n\r\n", b"more", "pause", "resume", "eof", None]
-    assert bench.hub.admission.open == bench.hub.admission.pending == 0
+    counts = bench.hub.admission
+    assert counts.open == counts.pending == counts.http == 0
 
 
-def test_it_ends_in_time() -> None:
+def test_without_an_authorised_request_it_has_the_time_of_a_handshake() -> None:
     bench, _, transport = _handed()
-    bench.pass_time(MAX_LIFE_S - 1)
+    bench.pass_time(9.5)
+    assert not transport.closing
+    bench.pass_time(1)
+    assert transport.closing, "what was answered still leaves"
     assert not transport.aborted
-    bench.pass_time(2)
+    bench.pass_time(5.5)
     assert transport.aborted
+
+
+def test_an_authorised_one_ends_in_time() -> None:
+    bench, api, transport = _handed()
+    api.transport.get_extra_info(AUTHORIZED)()
+    assert bench.hub.admission.pending == 0
+    bench.pass_time(MAX_LIFE_S - 1)
+    assert not transport.closing
+    bench.pass_time(2)
+    assert transport.closing
+    transport.finish()
+    assert bench.hub.admission.pending == bench.hub.admission.http == 0
+
+
+def test_a_later_request_becomes_a_websocket() -> None:
+    async def ask() -> None:
+        bench, api, transport = _handed()
+        transport.pause_reading()
+        api.transport.get_extra_info(UPGRADE)(request("good", protocols=[ECHO]) + client_frame(TEXT, b"hello"))
+        answer = read_answer(transport.take())
+        assert answer.status == 101
+        assert [frame.payload for frame in server_frames(answer.rest)] == [b"hello"]
+        assert transport.reading, "the API had paused it"
+        assert bench.session.messages == [b"hello"]
+        counts = bench.hub.admission
+        assert (counts.open, counts.pending, counts.http) == (1, 0, 0)
+        api.transport.write(b"late")
+        api.transport.close()
+        assert api.transport.is_closing()
+        assert api.transport.get_extra_info(UPGRADE) is None
+        await asyncio.sleep(0)
+        assert api.told[-1] is None, "the API hears of the end"
+        assert transport.take() == b""
+        assert not transport.closing
+
+    asyncio.run(ask())
+
+
+def test_a_later_request_that_is_refused_is_answered() -> None:
+    async def ask() -> None:
+        bench, api, transport = _handed()
+        api.transport.get_extra_info(UPGRADE)(request("wrong", protocols=[ECHO]))
+        assert read_answer(transport.take()).status == 401
+        assert transport.closing
+        transport.finish()
+        counts = bench.hub.admission
+        assert counts.open == counts.pending == counts.http == 0
+
+    asyncio.run(ask())
 
 
 def test_its_slot_is_free_for_another() -> None:

@@ -156,7 +156,9 @@ def test_two_authorizations_are_none() -> None:
         request(path=f"/ws?{SECRET} x"),
         request(SECRET, without=["Upgrade"]),
         request(SECRET, method="POST"),
-        request(SECRET, headers=[("Origin", "https://evil.test")]),
+        request(protocols=[V1, f"heiwa.bearer.{SECRET}"], headers=[("Origin", "https://evil.test")]),
+        request(SECRET, protocols=[V1, f"heiwa.bearer.{SECRET}"]),
+        request(SECRET, without=["Host"]),
     ],
 )
 def test_a_refusal_never_repeats_the_token(data: bytes) -> None:

@@ -1,10 +1,10 @@
-"""The Sans-I/O layer with UTF-8 checked and binary refused."""
+"""The Sans-I/O layer with UTF-8 checked over fragments, and their number bounded."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.connections.inflated import Inflated, Step
+from gateway.connections.inflated import MIN_FRAGMENTS, Inflated, Step
 from tests.support.wire import (
     BINARY,
     CLOSE,
@@ -23,9 +23,10 @@ def _feed(inflated: Inflated, data: bytes) -> list[bytes]:
     """Feed everything; the messages that came out."""
     messages, position = [], 0
     while position < len(data):
-        position, message, _ = inflated.receive(data, position)
-        if message is not None:
-            messages.append(message)
+        step = inflated.receive(data, position)
+        position = step.position
+        if step.message is not None:
+            messages.append(step.message)
     return messages
 
 
@@ -77,12 +78,34 @@ def test_a_message_after_a_fragmented_one_starts_anew() -> None:
     assert _feed(inflated, data * 2 + client_frame(TEXT, "é".encode())) == [b"ab", b"ab", "é".encode()]
 
 
-@pytest.mark.parametrize("final", [True, False])
-def test_binary(final: bool) -> None:
+def test_binary_is_a_kind_of_its_own_and_need_not_be_utf8() -> None:
     inflated = Inflated(1000)
-    assert _feed(inflated, client_frame(BINARY, b"x", final=final)) == []
+    step = inflated.receive(client_frame(BINARY, b"\xff"), 0)
+    assert (step.message, step.binary) == (b"\xff", True)
+    assert _feed(inflated, client_frame(BINARY, b"\xff", final=False) + client_frame(CONT, b"\xfe")) == [b"\xff\xfe"]
+    step = inflated.receive(client_frame(TEXT, b"a"), 0)
+    assert (step.message, step.binary) == (b"a", False)
+    assert inflated.at_rest
+
+
+def test_as_many_fragments_as_allowed_and_one_more() -> None:
+    inflated = Inflated(100_000)
+    begin, more = client_frame(TEXT, b"a", final=False), client_frame(CONT, b"", final=False)
+    assert _feed(inflated, begin + more * (MIN_FRAGMENTS - 2) + client_frame(CONT, b"b")) == [b"ab"]
+    assert _feed(inflated, begin + more * (MIN_FRAGMENTS - 1)) == []
+    assert inflated.midway
+    assert _feed(inflated, client_frame(CONT, b"b")) == []
     (close,), ends = _answers(inflated)
-    assert (close.close_code, ends) == (1003, True)
+    assert (close.close_code, ends) == (1009, True)
+
+
+def test_an_empty_fragment_is_told_apart() -> None:
+    inflated = Inflated(1000)
+    assert inflated.receive(client_frame(TEXT, b"", final=False), 0).empty
+    assert not inflated.receive(client_frame(CONT, b"a", final=False), 0).empty
+    assert inflated.receive(client_frame(CONT, b"", final=False), 0).empty
+    assert not inflated.receive(client_frame(PING, b""), 0).empty
+    assert not inflated.receive(client_frame(CONT, b""), 0).empty
 
 
 def test_control_frames_between_fragments() -> None:

@@ -106,7 +106,6 @@ V6_BODY = ip_address("2001:db8::5").packed + ip_address("fd00::1").packed + stru
         (_v2(0, 0, b""), None),
         (_v2(0, 0x11, V4_BODY), None),
         (_v2(1, 0x31, b"x" * 216), None),
-        (_v2(1, 0x11, V4_BODY[:4]), None),
         (_v2(1, 0x00, b""), None),
     ],
 )
@@ -120,6 +119,10 @@ def test_version_2(header: bytes, address: str | None) -> None:
     "header",
     [
         _v2(1, 0x11, V4_BODY, version=1),
+        _v2(1, 0x11, V4_BODY[:4]),
+        _v2(1, 0x11, b""),
+        _v2(1, 0x21, V6_BODY[:35]),
+        _v2(1, 0x21, V4_BODY),
         _v2(2, 0x11, V4_BODY),
         V2 + struct.pack("!BBH", 0x21, 0x11, 5000),
         V2[:-1] + b"X" + b"\x21\x11\x00\x0c" + V4_BODY,

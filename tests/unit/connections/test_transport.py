@@ -14,7 +14,9 @@ from websockets.server import ServerProtocol
 
 from gateway.connections.close_codes import Fault
 from gateway.connections.inflated import Inflated
+from gateway.connections.socket_end import reset
 from tests.support.bench import Bench, Recording, device
+from tests.support.fake_transport import FakeTransport
 from tests.support.wire import CLOSE, CONT, PING, PONG, TEXT, client_frame, close_payload, server_frames
 
 HELLO = client_frame(TEXT, b"hello")
@@ -318,12 +320,12 @@ def test_a_peer_that_answers_pings_stays() -> None:
     assert not transport.closing
 
 
-@pytest.mark.parametrize("fragment", [False, True])
-def test_pings_go_out_in_either_form(fragment: bool) -> None:
+@pytest.mark.parametrize("compressed", [False, True])
+def test_pings_go_out_in_either_form(compressed: bool) -> None:
     bench = Bench("connections.heartbeat_s=10")
-    _, transport = bench.open()
-    if fragment:
-        transport.feed(client_frame(TEXT, b"a", final=False))
+    protocol = ServerProtocol(state=State.OPEN, max_size=1000)
+    protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
+    _, transport = bench.open(inflated=Inflated(1000, protocol) if compressed else None)
     bench.pass_time(10.5)
     assert [frame.opcode for frame in server_frames(transport.take())] == [PING]
 
@@ -344,9 +346,9 @@ def test_a_stopped_process_blames_nobody() -> None:
 # Ends
 
 
-def test_abort_is_a_reset() -> None:
-    connection, transport = Bench().open()
-    connection.reset()
+def test_a_reset_does_not_linger() -> None:
+    transport = FakeTransport()
+    reset(transport)
     assert transport.aborted
     assert transport.socket.options == [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
 

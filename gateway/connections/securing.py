@@ -1,0 +1,127 @@
+"""A new connection during its TLS handshake: counted from accept, bounded in number and time like any other handshake.
+
+The event loop's own TLS listener calls the application only after the handshake; who says nothing would be seen by
+nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from gateway.connections import admission
+from gateway.connections.accepting import Accepting
+from gateway.connections.admission import Refusal
+from gateway.connections.hub import Hub
+
+# Refused before any cryptography; the others learn why once they can be told.
+_BEFORE_TLS = (admission.TOO_MANY_PENDING, admission.OUT_OF_MEMORY, admission.TOO_FAST)
+
+
+class Securing(asyncio.Protocol):
+    """Owns one task, for as long as the handshake takes."""
+
+    def __init__(self, hub: Hub, context: ssl.SSLContext) -> None:
+        self._hub = hub
+        self._context = context
+        self._hello = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        counts = self._hub.admission
+        counts.open += 1
+        counts.pending += 1
+        refusal = counts.at_accept(self._hub.clock.monotonic_s())
+        if refusal in _BEFORE_TLS or not counts.has_reserve(self._hub.settings.file_reserve):
+            self._refuse(transport, (refusal or admission.AT_MAXIMUM).reason)
+            return
+        handshake = self._secure(cast(asyncio.Transport, transport), refusal)
+        task = asyncio.get_running_loop().create_task(handshake, name="tls handshake")
+        self._hub.securing.add(task)
+        task.add_done_callback(self._hub.securing.discard)
+
+    def data_received(self, data: bytes) -> None:
+        # uvloop reads on after a pause in connection_made: what comes before the TLS layer is there is kept for it.
+        self._hello += data
+
+    async def _secure(self, transport: asyncio.Transport, refusal: Refusal | None) -> None:
+        early = _Early()
+        try:
+            secured = await self._handshake(transport, early)
+        except (OSError, TimeoutError, RuntimeError):  # an ssl.SSLError is an OSError; RuntimeError: it is closed
+            self._refuse(transport, "tls")
+            return
+        except BaseException:
+            self._refuse(transport, "tls")
+            raise
+        if secured is None or early.lost:
+            self._refuse(transport, "gone")
+            return
+        accepting = Accepting(self._hub)
+        secured.set_protocol(accepting)
+        accepting.take_over(secured, refusal)
+        early.pass_on(accepting)
+
+    async def _handshake(self, transport: asyncio.Transport, early: _Early) -> asyncio.Transport | None:
+        loop = asyncio.get_running_loop()
+        started = loop.create_task(
+            loop.start_tls(
+                transport, early, self._context, server_side=True, ssl_handshake_timeout=self._hub.handshake_timeout_s
+            ),
+            name="tls start",
+        )
+        # One turn for the TLS layer to take the transport's place, one for it to begin; then it gets what came before.
+        await asyncio.sleep(0)
+        loop.call_soon(self._pass_on, transport)
+        try:
+            return await started
+        finally:
+            started.cancel()
+
+    def _pass_on(self, transport: asyncio.Transport) -> None:
+        # uvloop's is one by its methods, not by its class.
+        layer = cast(asyncio.BufferedProtocol, transport.get_protocol())
+        hello, self._hello = self._hello, b""
+        while hello and hasattr(layer, "buffer_updated"):
+            buffer = memoryview(layer.get_buffer(len(hello)))
+            size = min(len(buffer), len(hello))
+            buffer[:size] = hello[:size]
+            layer.buffer_updated(size)
+            hello = hello[size:]
+
+    def _refuse(self, transport: asyncio.BaseTransport, reason: str) -> None:
+        cast(asyncio.Transport, transport).abort()
+        self._hub.refusals[0, reason] += 1
+        self._hub.admission.open -= 1
+        self._hub.admission.pending -= 1
+
+
+class _Early(asyncio.Protocol):
+    """What came between the end of the handshake and the turn of its task."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._eof = False
+        self.lost = False
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+
+    def eof_received(self) -> None:
+        self._eof = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+
+    def pass_on(self, protocol: Accepting) -> None:
+        if self._data:
+            protocol.data_received(self._data)
+        if self._eof:
+            protocol.eof_received()
+
+
+def accepting(hub: Hub, context: ssl.SSLContext | None) -> Callable[[], asyncio.Protocol]:
+    """What the public listener makes of a new connection; `context` None: it speaks plain TCP."""
+    return partial(Accepting, hub) if context is None else partial(Securing, hub, context)
