@@ -142,7 +142,7 @@ async def test_a_device_is_seen_and_sent_away(site: Site) -> None:
         status, _ = await site.call("POST", f"{site.operations}{path}/disconnect", "other")
         assert status == 404
         status, answer = await site.call("POST", f"{site.operations}{path}/disconnect", "acme")
-        assert (status, answer["code"]) == (202, 1012)
+        assert (status, answer["code"]) == (202, 1001)
         async with asyncio.timeout(20):
             await site.watcher.connected[1].wait()
         assert (await site.get(path))[1]["last_disconnect"]["fault"] == "plan"

@@ -10,6 +10,8 @@ import msgspec
 import pytest
 
 from gateway.connections.connection import Connection
+from gateway.connections.handshake import V1
+from gateway.connections.identity import Identity
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, Recording, device
 from tests.support.fake_transport import FakeTransport
 from tests.support.wire import (
@@ -416,3 +418,217 @@ def test_a_slot_is_used_again_without_its_past() -> None:
     assert bench.session.connections[1].slot == slot
     assert bench.hub.table.position_ms[slot] == 0
     assert bench.hub.registry.latest("acme", "dev-1") is None
+
+
+# Classes of devices
+
+
+def _open_as(bench: Bench, agent: str, token: str = "good", protocols: tuple[str, ...] = ()) -> Answer:
+    transport = bench.accept()
+    transport.feed(request(token, protocols=protocols, headers=[("User-Agent", agent)]))
+    return read_answer(transport.take())
+
+
+@pytest.mark.parametrize(
+    ("agent", "name"),
+    [
+        ("ESP32 Websocket Client", "esp-idf"),
+        ("ESP32 Websocket Client/2", "esp-idf"),
+        ("arduino-WebSocket-Client", "arduino"),
+        ("TinyWebsockets Client", "tiny"),
+        ("Mozilla/5.0 (ESP32 Websocket Client)", ""),
+        ("", ""),
+    ],
+)
+def test_a_token_without_a_class_gets_that_of_its_user_agent(agent: str, name: str) -> None:
+    bench = Bench(protocols=(V1,))
+    assert _open_as(bench, agent).status == 101
+    assert bench.session.connections[0].profile.device_class == name
+
+
+def test_the_class_of_the_token_counts_more() -> None:
+    bench = Bench(protocols=(V1,), authenticator=FakeAuthenticator(good=device(device_class="lorry")))
+    assert _open_as(bench, "ESP32 Websocket Client").status == 101
+    assert bench.session.connections[0].profile.device_class == "lorry"
+
+
+@pytest.mark.parametrize(("agent", "status"), [("arduino-WebSocket-Client", 101), ("ESP32 Websocket Client", 400)])
+def test_a_class_may_offer_a_subprotocol_of_its_own(agent: str, status: int) -> None:
+    answer = _open_as(Bench(protocols=(V1,)), agent, protocols=("arduino",))
+    assert answer.status == status
+    assert "sec-websocket-protocol" not in answer.headers
+
+
+# Refusals that repeat
+
+FLEET = {f"d{number}": device(f"d{number}") for number in range(20)}
+BEHIND_A_PROXY = ("listen.trusted_proxies=192.0.2.1/32",)
+
+
+def _refused(bench: Bench, token: str = "d0", *headers: tuple[str, str]) -> FakeTransport:
+    transport = bench.accept()
+    transport.feed(request(token, protocols=[ECHO], headers=headers))
+    return transport
+
+
+def test_a_device_that_is_refused_again_waits_for_its_answer() -> None:
+    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
+    bench.hub.admission.draining = True
+    assert read_answer(_refused(bench).take()).status == 503
+    assert read_answer(_refused(bench, "d1").take()).status == 503, "another device"
+    again = _refused(bench)
+    bench.pass_time(0.75)
+    assert again.take() == b""
+    again.feed(b"more that nobody reads")
+    bench.pass_time(2.5)
+    assert read_answer(again.take()).status == 503
+    assert again.closing
+    again.finish()
+    assert bench.hub.refusals == {(503, "draining"): 3}
+    assert (bench.hub.admission.pending, bench.hub.admission.held, bench.hub.held) == (0, 0, set())
+
+
+def test_a_device_that_is_refused_seldom_does_not_wait() -> None:
+    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
+    bench.hub.admission.draining = True
+    for _ in range(3):
+        assert read_answer(_refused(bench).take()).status == 503
+        bench.pass_time(11)
+
+
+def test_one_that_gives_up_meanwhile_is_forgotten() -> None:
+    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
+    bench.hub.admission.draining = True
+    _refused(bench).finish()
+    again = _refused(bench)
+    again.finish()
+    assert (bench.hub.admission.open, bench.hub.admission.pending, bench.hub.admission.held) == (0, 0, 0)
+    bench.pass_time(5)
+
+
+def test_without_a_trusted_proxy_an_address_may_be_that_of_the_whole_fleet() -> None:
+    bench = Bench()
+    for _ in range(5):
+        answer = read_answer(_refused(bench, "wrong", ("X-Forwarded-For", "203.0.113.7")).take())
+        assert answer.status == 401
+
+
+def test_behind_a_trusted_proxy_an_address_that_is_refused_again_waits() -> None:
+    bench = Bench(*BEHIND_A_PROXY)
+    first, other = ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-For", "203.0.113.8")
+    assert read_answer(_refused(bench, "wrong", first).take()).status == 401
+    assert read_answer(_refused(bench, "wrong", other).take()).status == 401
+    assert _refused(bench, "wrong", first).take() == b""
+    assert read_answer(_refused(bench, "wrong").take()).status == 401, "the proxy's own requests"
+
+
+def test_few_wait_and_never_with_a_file_of_the_reserve() -> None:
+    bench = Bench("connections.handshakes_pending=16", authenticator=FakeAuthenticator(**FLEET))
+    bench.hub.admission.draining = True
+    for name in FLEET:
+        _refused(bench, name).finish()
+    held = [_refused(bench, name) for name in FLEET]
+    assert [transport.take() == b"" for transport in held] == [True] * 2 + [False] * 18
+    bench = Bench(maximum=1, authenticator=FakeAuthenticator(**FLEET))
+    bench.hub.admission.draining = True
+    _refused(bench).finish()
+    bench.accept()
+    assert _refused(bench).take() != b""
+
+
+def test_at_the_end_everybody_is_answered_at_once() -> None:
+    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
+    bench.hub.admission.draining = True
+    _refused(bench).finish()
+    again = _refused(bench)
+    bench.hub.end()
+    assert read_answer(again.take()).status == 503
+    again.finish()
+    assert read_answer(_refused(bench).take()).status == 503
+
+
+def test_only_so_many_tokens_of_refused_peers_are_verified() -> None:
+    class Counting(FakeAuthenticator):
+        verified = 0
+
+        def verify(self, token: str) -> Identity:
+            self.verified += 1
+            return super().verify(token)
+
+    authenticator = Counting(**FLEET)
+    bench = Bench(authenticator=authenticator)
+    bench.hub.admission.draining = True
+    for number in range(500):
+        _refused(bench, f"unknown-{number}").finish()
+    assert authenticator.verified == 100
+
+
+# HTTP connections
+
+
+class NoApi(asyncio.Protocol):
+    """Takes everything and answers nothing."""
+
+
+def _http(bench: Bench, path: str = "/livez") -> FakeTransport:
+    bench.hub.http = NoApi
+    transport = bench.accept()
+    transport.feed(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode())
+    return transport
+
+
+def test_http_connections_have_a_maximum_of_their_own() -> None:
+    bench = Bench("connections.http_maximum=2")
+    first, _ = _http(bench), _http(bench)
+    assert bench.hub.admission.http == 2
+    answer = read_answer(_http(bench, "/api/v1/locations").take())
+    assert (answer.status, answer.headers["connection"]) == (503, "close")
+    assert _ask(bench)[1].status == 101, "devices have places of their own"
+    first.finish()
+    assert _http(bench, "/api/v1/locations").take() == b""
+
+
+@pytest.mark.parametrize("change", [{"memory_low": True}, {"maximum": 0}, {"max_pending": 0}])
+def test_short_of_room_only_health_checks_are_answered(change: dict[str, Any]) -> None:
+    bench = Bench()
+    bench.hub.admission = dataclasses.replace(bench.hub.admission, **change)
+    received: list[bytes] = []
+
+    class Api(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            received.append(data)
+
+    bench.hub.http = Api
+    for path in ("/livez", "/readyz?verbose"):
+        transport = bench.accept()
+        transport.feed(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: keep-alive\r\n\r\n".encode())
+        assert transport.take() == b""
+        assert b"\r\nConnection: close\r\n" in received.pop()
+        transport.finish()
+    for path in ("/api/v1/locations", "/livez2", "/"):
+        transport = bench.accept()
+        transport.feed(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode())
+        assert read_answer(transport.take()).status == 503
+
+
+def test_a_check_that_is_gone_before_its_address_is_known_is_no_refusal() -> None:
+    bench = Bench("listen.proxy_protocol=true", "listen.trusted_proxies=10.0.0.0/8")
+    transport = bench.accept("")
+    transport.feed(b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00")
+    assert transport.aborted
+    assert transport.take() == b""
+    transport.finish()
+    assert bench.hub.refusals == {(0, "gone"): 1}
+
+
+def test_an_error_of_ours_ends_one_handshake() -> None:
+    class Broken(FakeAuthenticator):
+        def verify(self, token: str) -> Identity:
+            raise KeyError(token)
+
+    bench = Bench(authenticator=Broken())
+    transport = bench.accept()
+    transport.feed(request("good", protocols=[ECHO]))
+    assert transport.aborted
+    transport.finish()
+    assert bench.hub.admission.pending == bench.hub.admission.open == 0

@@ -141,7 +141,10 @@ def _of_keys() -> list[bytes]:
     return [*made, b"---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n", b'{"kty":"oct","k":"' + b"x" * 43 + b'"}']
 
 
-@pytest.mark.parametrize("content", _of_keys())
+# Named by number: keys are made anew in each process, and all processes have to collect the same tests.
+@pytest.mark.parametrize(
+    "content", [pytest.param(content, id=str(number)) for number, content in enumerate(_of_keys())]
+)
 def test_keys_of_other_kinds_are_no_secret(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "secret").write_bytes(content)
     with pytest.raises(SettingsError, match=r"key in SSH, JWK or DER form|PEM key"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -76,6 +77,12 @@ def test_a_long_request_line() -> None:
     [
         (b"GET /ws HTTP/1.1", True),
         (b"GET /ws?token=1 HTTP/1.1", True),
+        (b"GET http://gateway.test/ws HTTP/1.1", True),
+        (b"GET WS://gateway.test:8080/ws?token=1 HTTP/1.1", True),
+        (b"GET http://gateway.test/livez HTTP/1.1", False),
+        (b"GET http://gateway.test HTTP/1.1", False),
+        (b"GET ftp://gateway.test/ws HTTP/1.1", False),
+        (b"GET gateway.test/ws HTTP/1.1", False),
         (b"GET /ws/ HTTP/1.1", False),
         (b"GET /wsx HTTP/1.1", False),
         (b"GET / HTTP/1.1", False),
@@ -217,6 +224,51 @@ def test_a_body_is_refused() -> None:
 def test_a_foreign_origin(origins: list[str]) -> None:
     lines = "".join(f"\r\nOrigin: {origin}" for origin in origins).encode()
     assert _refusal(request().replace(b"\r\n\r\n", lines + b"\r\n\r\n")).status == 403
+
+
+@pytest.mark.parametrize("origin", ["file://", "https://github.com/x", "http://gateway.test:8080", "null", ""])
+def test_the_origin_is_not_looked_at_where_the_token_is_in_the_header(origin: str) -> None:
+    for data in (request(SECRET, headers=[("Origin", origin)]), request(SECRET, headers=[("Origin", origin)] * 2)):
+        assert read_offer(data, POLICY).token == SECRET
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Digest", "Bearer2"])
+def test_another_scheme_does_not_stand_for_a_token_in_the_header(scheme: str) -> None:
+    offered = [V1, f"heiwa.bearer.{SECRET}"]
+    authorization = ("Authorization", f"{scheme} dXNlcjpwYXNz")
+    assert read_offer(request(protocols=offered, headers=[authorization]), POLICY).token == SECRET
+    foreign = request(protocols=offered, headers=[authorization, ("Origin", "https://evil.test")])
+    assert _refusal(foreign).status == 403
+
+
+def test_a_token_in_both_places_is_refused() -> None:
+    refusal = _refusal(request(SECRET, protocols=[V1, "heiwa.bearer.other"]))
+    assert (refusal.status, refusal.reason) == (400, "token")
+
+
+@pytest.mark.parametrize("without", [True, False])
+def test_exactly_one_host(without: bool) -> None:
+    data = request(without=["Host"]) if without else request().replace(b"\r\n\r\n", b"\r\nHost: other\r\n\r\n")
+    refusal = _refusal(data)
+    assert (refusal.status, refusal.reason) == (400, "host")
+
+
+# Subprotocols that some devices offer unasked
+
+
+TOLERANT = dataclasses.replace(POLICY, tolerated=frozenset(("arduino",)))
+
+
+def test_a_tolerated_subprotocol_is_like_none() -> None:
+    offer = read_offer(request(protocols=["arduino"]), TOLERANT)
+    assert (offer.subprotocol, offer.unasked) == (V1, "arduino")
+    assert "sec-websocket-protocol" not in read_answer(offer.answer).headers
+    assert read_offer(request(protocols=["arduino", V1]), TOLERANT).unasked == ""
+
+
+@pytest.mark.parametrize("offered", [["arduino", "other"], ["arduino", "arduino"], ["arduino", "heiwa.bearer.x"]])
+def test_a_tolerated_subprotocol_has_to_be_alone(offered: list[str]) -> None:
+    assert _refusal(request(protocols=offered), TOLERANT).reason == "subprotocol"
 
 
 def test_our_own_origin() -> None:
