@@ -268,6 +268,10 @@ class Hub:
 _NO_CLASS = DeviceClass()
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in text.split(",") if part.strip())
+
+
 def _range_s(text: str) -> tuple[float, float] | None:
     if text == "0":
         return None
