@@ -23,7 +23,7 @@ from tests.support.program import Program, eventually, receive
 SPEED = 60.0
 SETTINGS = (f"drain.speed={SPEED:g}", "connections.close_timeout_s=0.1", "connections.flap_limit=0")
 DEVICES = 8
-SERVICE_RESTART = 1012
+GOING_AWAY = 1001
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_what_is_lost_before_a_drain_leaves_the_api(
         assert (gateway.state, closed(connections)) == ("serving", [])
         gateway.remote.start(window_s=60)
         gateway.becomes("drained")
-        assert closed(connections) == [SERVICE_RESTART] * DEVICES
+        assert closed(connections) == [GOING_AWAY] * DEVICES
         assert gateway.receipts(1)[0]["origin"] == "api"
 
 
@@ -129,7 +129,7 @@ def test_what_is_lost_during_a_drain_is_finished_and_healed(cloud: LiveCloud, tm
         gateway.becomes("draining")
         lose_credentials(cloud)
         gateway.becomes("drained")
-        assert closed(connections) == [SERVICE_RESTART] * DEVICES
+        assert closed(connections) == [GOING_AWAY] * DEVICES
         assert not gateway.signal_up
         [receipt] = gateway.receipts(1)
         assert (receipt["origin"], receipt["outcome"], receipt["sent_away"]) == ("target_health", "drained", DEVICES)
@@ -219,7 +219,7 @@ def test_a_healthy_target_does_not_take_back_what_a_person_began(cloud: LiveClou
         gateway.stays("draining", cloud)
         gateway.becomes("drained")
         gateway.stays("drained", cloud)
-        assert closed(connections) == [SERVICE_RESTART] * DEVICES
+        assert closed(connections) == [GOING_AWAY] * DEVICES
         gateway.remote.cancel()
         gateway.stays("serving", cloud)
 
@@ -231,7 +231,7 @@ def test_a_balancer_that_joins_a_persons_drain_shortens_it(cloud: LiveCloud, tmp
         gateway.becomes("draining")
         cloud.deregister()
         gateway.becomes("drained")
-        assert closed(connections) == [SERVICE_RESTART] * DEVICES
+        assert closed(connections) == [GOING_AWAY] * DEVICES
         assert gateway.receipts(1)[0]["took_s"] < 400
 
 

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.program import Program, eventually, location, refusal, send
 
 
-def test_terminate_sends_goaway_then_1012(tmp_path: Path) -> None:
+def test_terminate_sends_goaway_then_1001(tmp_path: Path) -> None:
     with Program(tmp_path / "data") as program:
         with program.connect("dev") as connection:
             send(connection, location("last"))
@@ -24,7 +24,7 @@ def test_terminate_sends_goaway_then_1012(tmp_path: Path) -> None:
                 while True:
                     seen.append(json.loads(connection.recv(10)))
             assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1012
+            assert closed.value.rcvd.code == 1001
             kinds = [message["type"] for message in seen]
             assert "goaway" in kinds
             goaway = seen[kinds.index("goaway")]

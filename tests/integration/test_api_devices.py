@@ -71,7 +71,7 @@ async def test_accounts_do_not_see_each_other(world: World, operations: Client) 
     await problem(await operations.get("/api/v1/devices/d1", headers=foreign), 404)
     assert (await (await operations.get("/api/v1/devices", headers=foreign)).json())["devices"] == []
     await problem(await operations.post("/api/v1/devices/d1/disconnect", headers=foreign), 404)
-    assert world.devices.asked == [("other", "d1", 1012, "operator")]
+    assert world.devices.asked == [("other", "d1", 1001, "operator")]
     await operations.get("/api/v1/devices/d1/track", headers=foreign)
     assert world.search.asked[0][0] == "other"
 

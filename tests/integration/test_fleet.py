@@ -115,7 +115,7 @@ def test_goaway_is_obeyed(tmp_path: Path) -> None:
         last = subject.finish()
         assert last.sent == last.acked
         # The device's close frame and the gateway's cross; what a device sees is the one that came.
-        assert last.closed.keys() <= {"1000", "1012"}
+        assert last.closed.keys() <= {"1000", "1001"}
         assert sum(last.closed.values()) == 2 * DEVICES
         ids = acked_ids(acked)
         assert ids >= {(event["device"], event["id"]) for event in new.found()}
@@ -159,7 +159,7 @@ def test_a_target_is_cut_and_others_take_over(tmp_path: Path) -> None:
 def test_an_esp_idf_device_never_returns_from_a_clean_close(tmp_path: Path) -> None:
     with (
         Program(
-            tmp_path / "data", *OPEN_HOUSE, "drain.stop_timeout_s=11", "device_classes.esp-idf.close=frame:1012"
+            tmp_path / "data", *OPEN_HOUSE, "drain.stop_timeout_s=11", "device_classes.esp-idf.close=frame:1001"
         ) as program,
         fleet(program, kernels={"esp-idf": 1.0}) as subject,
     ):

@@ -60,9 +60,9 @@ def test_a_missed_threshold_is_exit_99(tmp_path: Path) -> None:
 
 
 def test_node_loss_loses_nothing(tmp_path: Path) -> None:
-    cut = "actions=[{at_s=1,do='cut',share=0.5},{at_s=2,do='kill_gateway',gateway=1}]"
+    cut = "actions=[{at_s=1,do='cut',share=0.5},{at_s=3,do='kill_gateway',gateway=1}]"
     done = run(
-        *("run", "node-loss", *QUICK, "--for", "5s", "--gateways", "2", "--set", cut, "--out", "out"), cwd=tmp_path
+        *("run", "node-loss", *QUICK, "--for", "6s", "--gateways", "2", "--set", cut, "--out", "out"), cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
     result = result_of(tmp_path / "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -12,10 +13,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from gateway.connections.hub import TICK_S
 from gateway.connections.listener import tls_context
 from gateway.connections.socket_end import reset
 from gateway.settings.model import Listen
-from tests.support.bench import ECHO
+from tests.support.bench import ECHO, device
 from tests.support.certificate import make_certificate
 from tests.support.sockets import Served, on_uvloop, served
 from tests.support.wire import CLOSE, PING, TEXT, client_frame, close_payload, read_answer, request, server_frames
@@ -240,3 +242,88 @@ def test_a_close_of_ours_ends_cleanly_over_tls(tmp_path: Path, caplog: pytest.Lo
 
     close()
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+# TLS handshakes
+
+
+def test_tls_handshakes_are_counted_and_bounded(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = tls_context(Listen(tls_certificate_file=str(certificate), tls_key_file=str(key)))
+    trust = ssl.create_default_context(cafile=str(certificate))
+    flags = ("connections.handshakes_pending=3", "listen.handshake_timeout_s=1")
+
+    @on_uvloop
+    async def hold() -> None:
+        async with served(*flags, tls=context) as there:
+            silent = [await there.dial() for _ in range(3)]
+            more = await there.dial()
+            # At the maximum nobody is told anything: that would take the very cryptography that is short.
+            with contextlib.suppress(ConnectionError):
+                assert await more.reader.read() == b""
+            counts = there.hub.admission
+            assert (counts.open, counts.pending, len(there.hub.securing)) == (3, 3, 3)
+            await asyncio.gather(*there.hub.securing)
+            for peer in (*silent, more):
+                peer.close()
+            assert there.hub.refusals == {(0, "pending"): 1, (0, "tls"): 3}
+            url = there.url("wss")
+            async with connect(url, additional_headers=HEADERS, subprotocols=[ECHO], ssl=trust) as client:
+                await client.send("in")
+                assert await client.recv() == "in"
+                assert (counts.open, counts.pending) == (1, 0)
+        assert not there.hub.securing
+
+    hold()
+
+
+@pytest.mark.parametrize("greeting", [b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b""])
+def test_what_is_no_tls_ends_and_is_counted_out(tmp_path: Path, greeting: bytes) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = tls_context(Listen(tls_certificate_file=str(certificate), tls_key_file=str(key)))
+
+    @on_uvloop
+    async def knock() -> None:
+        async with served("listen.handshake_timeout_s=0.3", tls=context) as there:
+            peer = await there.dial(greeting)
+            with contextlib.suppress(ConnectionError):
+                await peer.reader.read()
+            peer.close()
+            await asyncio.gather(*there.hub.securing)
+            assert (there.hub.admission.open, there.hub.admission.pending) == (0, 0)
+            assert sum(there.hub.refusals.values()) == 1
+
+    knock()
+
+
+# Resets
+
+
+@on_uvloop
+async def test_before_a_reset_everything_arrives() -> None:
+    async with served("device_classes.lorry.close=abort", "connections.outbound_max_bytes=1000000") as there:
+        there.identify(device(device_class="lorry"))
+        peer, connection = await there.dial_open()
+        connection.send(b"x" * 100_000)
+        connection.fail(4400, "")
+        received = bytearray()
+        with pytest.raises(ConnectionResetError):
+            while part := await peer.reader.read(65_536):
+                received += part
+        (frame,) = server_frames(bytes(received))
+        assert len(frame.payload) == 100_000
+        await there.session.closed_now.wait()
+
+
+@on_uvloop
+async def test_a_peer_that_reads_nothing_is_reset_after_a_second() -> None:
+    async with served("device_classes.lorry.close=abort", f"connections.outbound_max_bytes={2 * FULL_BYTES}") as there:
+        there.identify(device(device_class="lorry"))
+        peer, connection = await there.dial_open()
+        peer.stop_reading()
+        connection.send(b"x" * FULL_BYTES)
+        began_s = there.hub.clock.monotonic_s()
+        connection.fail(4400, "")
+        await there.session.closed_now.wait()
+        assert there.hub.clock.monotonic_s() - began_s >= 1 - TICK_S
+        peer.close()

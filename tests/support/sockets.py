@@ -15,6 +15,7 @@ from blockbuster import blockbuster_ctx
 from gateway.adapters.clock import SystemClock
 from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub
+from gateway.connections.identity import Identity
 from gateway.connections.listener import Address, SocketOptions, listen, open_socket
 from gateway.connections.securing import accepting
 from tests.support.bench import ECHO, FakeAuthenticator, Recording, device, make_settings
@@ -59,10 +60,15 @@ class Watched(Recording):
 class Served:
     """A listening echo: its hub, session and port."""
 
-    def __init__(self, hub: Hub, session: Watched, port: int) -> None:
+    def __init__(self, hub: Hub, session: Watched, port: int, authenticator: FakeAuthenticator) -> None:
         self.hub = hub
+        self._authenticator = authenticator
         self.session = session
         self.port = port
+
+    def identify(self, identity: Identity) -> None:
+        """The token `good` is this device's."""
+        self._authenticator.identities["good"] = identity
 
     def url(self, scheme: str = "ws") -> str:
         return f"{scheme}://127.0.0.1:{self.port}/ws"
@@ -109,10 +115,12 @@ async def served(*flags: str, tls: ssl.SSLContext | None = None) -> AsyncIterato
     server = await listen(listener, accepting(hub, tls), options)
     ticking = asyncio.create_task(hub.run(), name="heartbeat")
     try:
-        yield Served(hub, session, listener.getsockname()[1])
+        yield Served(hub, session, listener.getsockname()[1], authenticator)
     finally:
         ticking.cancel()
         server.close()
         for connection in hub.registry.all():
             connection.transport.abort()
-        await asyncio.gather(ticking, return_exceptions=True)
+        for task in hub.securing:
+            task.cancel()
+        await asyncio.gather(ticking, *hub.securing, return_exceptions=True)
