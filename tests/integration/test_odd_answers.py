@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
-import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from random import Random
@@ -19,20 +16,17 @@ from gateway.adapters.clock import SystemClock
 from gateway.device.client import Device
 from gateway.device.plan import Plan, Token
 from gateway.device.track import Leg
+from tests.support.example_clients import CLIENTS
 from tests.support.odd_server import LONG_REFUSALS, ODD, ODD_TRIES, OddServer
-from tests.support.packages import missing
-from tests.support.process import ROOT
 
 WITHIN_S = 45.0
 UNSERVED_S = 3.0
 SHORTEST_WAIT_S = 0.09  # 0.1 less what clocks and timers differ
 AT_ONCE = 16
-# A browser and its like cannot read the status and the headers of a refusal.
-BLIND = {"javascript"}
+# A browser and its like cannot read the headers of a refusal, a small client no long ones: they back off.
+UNREAD = {"javascript": set(LONG_REFUSALS), "c": {"retry-enormous"}}
 # A refused token ends `heiwa device` with a token that was given to it.
 FINAL = {"heiwa": {"403"}}
-EXAMPLES = ROOT / "docs/examples"
-
 Running = Callable[[str], AbstractAsyncContextManager[asyncio.Task[object]]]
 
 
@@ -84,28 +78,15 @@ async def heiwa(url: str) -> AsyncIterator[asyncio.Task[object]]:
             await running
 
 
-def node() -> Running:
-    found = shutil.which("node")
-    if found is None:
-        missing("needs Node.js 20 or newer")
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=30).stdout
-    major = int(re.sub(r"v(\d+)\..*", r"\1", version.strip()))
-    flags = ["--experimental-websocket"] if major < 22 else []
-    return program(found, *flags, str(EXAMPLES / "device.mjs"))
-
-
 def client(name: str) -> Running:
-    if name == "heiwa":
-        return heiwa
-    if name == "python":
-        return program(sys.executable, str(EXAMPLES / "device.py"))
-    return node()
+    return heiwa if name == "heiwa" else program(*CLIENTS[name]())
 
 
 async def outcome(name: str, run: Running, answer: str) -> str:
     """What is wrong with a client after this answer, "" for nothing."""
     server = OddServer(answer)
-    within_s = UNSERVED_S if answer in LONG_REFUSALS and name not in BLIND else WITHIN_S
+    long = set(LONG_REFUSALS) - UNREAD.get(name, set())
+    within_s = UNSERVED_S if answer in long else WITHIN_S
     async with server.open(), run(server.url) as ended:
         served = asyncio.create_task(server.served.wait())
         await asyncio.wait({ended, served}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
@@ -117,12 +98,12 @@ async def outcome(name: str, run: Running, answer: str) -> str:
             return f"{answer}: ended after {tries} tries"
         if wait_s < SHORTEST_WAIT_S:
             return f"{answer}: came back after {wait_s:.3f} s"
-        if answer in LONG_REFUSALS and name not in BLIND:
+        if answer in long:
             return "" if tries <= ODD_TRIES else f"{answer}: {tries} tries"
         return "" if server.served.is_set() else f"{answer}: {tries} tries and no event"
 
 
-@pytest.mark.parametrize("name", ["heiwa", "python", "javascript"])
+@pytest.mark.parametrize("name", ["heiwa", *CLIENTS])
 async def test_no_answer_ends_a_device_or_has_it_hurry(name: str) -> None:
     run = client(name)
     free = asyncio.Semaphore(AT_ONCE)
