@@ -38,6 +38,7 @@ from gateway.connections.handshake import V1
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub, Session
 from gateway.connections.key_files import KEY_NAME, readable_by_others
+from gateway.connections.key_refresh import KeyRefresh
 from gateway.connections.listener import Address, listen, tls_context
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.connections.securing import accepting
@@ -49,7 +50,7 @@ from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
 from gateway.log import Log
-from gateway.parts import Bound, bind, connections_maximum, consistent, listenings, target_health
+from gateway.parts import Bound, bind, connections_maximum, consistent, key_refresh, listenings, target_health
 from gateway.ports import TargetHealth
 from gateway.recording.session import RecordedSession
 from gateway.settings.load import Loaded
@@ -81,6 +82,7 @@ class Gateway:
         self._servers: list[asyncio.AbstractServer] = []
         self._runners: list[web.AppRunner] = []
         self._ready = False
+        self._keys: KeyRefresh | None = None
         self._spare = SpareFile()
         self._target_health: TargetHealth | None = None
         self._watch: TargetHealthWatch | None = None
@@ -159,6 +161,7 @@ class Gateway:
         return [
             ("started", self._ready, "" if self._ready else "starting"),
             ("serving", not leaving, self.drainer.state.value if leaving else ""),
+            *([] if self._keys is None else [self._keys.readiness()]),
         ]
 
     def _bind(self) -> list[Bound]:
@@ -195,6 +198,10 @@ class Gateway:
         make_room_for_files(maximum + settings.connections.file_reserve)
         authenticator = Authenticator(settings.auth, self._folder.path, self._clock)
         _warn_of_open_key(settings, self._folder.path)
+        self._keys = key_refresh(settings.auth, authenticator, self._folder.path, self._clock, self._chance)
+        if self._keys is not None:
+            self._keys.load()
+            self._spawn("key set", self._keys.run())
         session: Session = DeviceSession(self.pipeline)
         if self._recording is not None:
             session = RecordedSession(session, self._recording)
@@ -220,6 +227,7 @@ class Gateway:
                 self._http_metrics,
                 self.pipeline,
                 DrainMetrics(self.drainer, self._watch),
+                *([] if self._keys is None else [self._keys]),
             ),
             drainer=self.drainer,
             rates=rates,
@@ -277,7 +285,7 @@ class Gateway:
 def _warn_of_open_key(settings: Settings, folder: Path) -> None:
     """A secret that others can read lets them make tokens; it may be meant, as with a group of a container."""
     path = Path(settings.auth.secret_file) if settings.auth.secret_file else folder / KEY_NAME
-    if not settings.auth.public_key_file and readable_by_others(path):
+    if not settings.auth.public_key_file and not settings.auth.jwks_url and readable_by_others(path):
         log.warning("key_readable_by_others", path=str(path))
 
 

@@ -15,16 +15,18 @@ from random import Random
 from typing import NamedTuple, cast
 
 from gateway.adapters.clock import SystemClock
+from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.machine import memory
 from gateway.connections.auth import Authenticator
 from gateway.connections.handshake import V1
 from gateway.connections.hub import Hub, Session
+from gateway.connections.jwk import read_key_set
 from gateway.connections.key_files import KEY_NAME, readable_by_others
 from gateway.connections.listener import tls_context
 from gateway.connections.origin import unusual
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, place
-from gateway.errors import HeiwaError, PollError, SettingsError
+from gateway.errors import HeiwaError, KeySetError, PollError, SettingsError
 from gateway.parts import Bound, Listening, bind, connections_maximum, consistent, listenings, target_health
 from gateway.ports import Receipts, TargetHealth
 from gateway.settings.model import Drain, Settings
@@ -188,6 +190,9 @@ def _tls(settings: Settings) -> Iterator[Result]:
 
 def _keys(settings: Settings) -> Iterator[Result]:
     auth = settings.auth
+    if auth.jwks_url:
+        yield from _key_set(settings)
+        return
     named = auth.public_key_file or auth.secret_file
     path = Path(named) if named else Path(settings.data.folder) / KEY_NAME
     if not named and not path.exists():
@@ -202,6 +207,25 @@ def _keys(settings: Settings) -> Iterator[Result]:
         yield Result("auth", WARN, f"{path} can be read by others", f"chmod 600 {path}")
         return
     yield Result("auth", GOOD, f"tokens are checked with {path}")
+
+
+def _key_set(settings: Settings) -> Iterator[Result]:
+    auth, name = settings.auth, "auth.jwks_url"
+    Authenticator(auth, Path(settings.data.folder), SystemClock())
+    try:
+        found = read_key_set(asyncio.run(JwksEndpoint(auth.jwks_url).fetch()))
+    except KeySetError as error:
+        yield Result(name, BAD, str(error), "let this machine reach the issuer, and correct the address")
+        return
+    left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(found.left_out.items()))
+    said = f"{len(found.keys)} keys" + (f"; left out: {left_out}" if left_out else "")
+    if not found.keys:
+        yield Result(name, BAD, f"no key can be used ({left_out or 'the set is empty'})", "see auth in the settings")
+    elif not auth.audience:
+        mend = "set auth.audience: else a token that the issuer made for another service is taken, too"
+        yield Result(name, WARN, said, mend)
+    else:
+        yield Result(name, GOOD, said)
 
 
 def _memory(settings: Settings) -> Iterator[Result]:

@@ -70,6 +70,12 @@ class TokenError(HeiwaError):
     """A token is missing, malformed, expired or not meant for us. The message never contains the token."""
 
 
+class KeySetError(HeiwaError):
+    """The key set of an issuer cannot be read or used; known keys stay. The message quotes nothing of it."""
+
+    exit_code = 3
+
+
 class RecordingError(HeiwaError):
     """A recording cannot be read: it is no recording, of another version, or damaged."""
 

@@ -71,9 +71,10 @@ def _check_scope(scope: str) -> None:
 
 
 def _secret(settings: Settings) -> bytes:
-    if settings.auth.public_key_file:
-        raise SettingsError(
-            "auth.public_key_file",
-            "tokens are checked with a public key; only the holder of its private key can make one (use --token)",
-        )
+    for name in ("public_key_file", "jwks_url"):
+        if getattr(settings.auth, name):
+            raise SettingsError(
+                f"auth.{name}",
+                "tokens are checked with a public key; only the holder of its private key can make one (use --token)",
+            )
     return shared_secret(settings.auth, Path(settings.data.folder))

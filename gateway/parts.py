@@ -7,14 +7,20 @@ import re
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 from gateway.adapters.elbv2 import ElbTargetHealth, to_be_watched
+from gateway.adapters.jwks_endpoint import JwksEndpoint
+from gateway.adapters.key_set_file import KeySetFile
+from gateway.connections.auth import Authenticator
+from gateway.connections.key_refresh import KeyRefresh
 from gateway.connections.listener import Address, SocketOptions, open_socket, parse_addresses
 from gateway.connections.proxy import parse_networks
 from gateway.errors import SettingsError
-from gateway.ports import TargetHealth
-from gateway.settings.model import Settings
+from gateway.ports import Clock, TargetHealth
+from gateway.settings.model import Auth, Settings
 
 _OPERATIONS_BACKLOG = 128
 _TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]+:targetgroup/[^/\s]+/[^/\s]+")
@@ -102,6 +108,15 @@ def connections_maximum(settings: Settings, file_limit: int) -> int:
             "open files; raise the limit (ulimit -n, nofile) or lower the setting",
         )
     return maximum
+
+
+def key_refresh(
+    auth: Auth, authenticator: Authenticator, folder: Path, clock: Clock, chance: Random
+) -> KeyRefresh | None:
+    """What keeps the keys of an issuer up to date; None: the key is in a file. Raises SettingsError."""
+    if authenticator.keys is None:
+        return None
+    return KeyRefresh(authenticator.keys, JwksEndpoint(auth.jwks_url), KeySetFile(folder, auth.jwks_url), clock, chance)
 
 
 def target_health(settings: Settings) -> TargetHealth | None:

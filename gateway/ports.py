@@ -116,6 +116,30 @@ class Recording(Protocol):
         """Whole ms since the recording began."""
 
 
+class StoredKeySet(NamedTuple):
+    """A key set as it was answered, and when (ms since the Unix epoch)."""
+
+    body: bytes
+    fetched_ms: int
+
+
+class KeySetSource(Protocol):
+    """Where an issuer publishes its keys."""
+
+    async def fetch(self) -> bytes:
+        """Its JSON Web Key Set. Bounded in time and size; raises KeySetError."""
+
+
+class KeySetStore(Protocol):
+    """Where the last key set is kept for the next start."""
+
+    def load(self) -> StoredKeySet | None:
+        """The last one of the same address; None: there is none. Blocks. Raises StoreError."""
+
+    def save(self, body: bytes, fetched_ms: int) -> None:
+        """Keep this one instead; blocks. Raises StoreError."""
+
+
 class Receipts(Protocol):
     """Where receipts of drains are kept."""
 

@@ -22,6 +22,9 @@ from gateway.cli import app
 from gateway.connections.auth import Authenticator
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
+from gateway.connections.key_freshness import Freshness
+from gateway.connections.key_refresh import KeyRefresh
+from gateway.connections.key_ring import KeyRing
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.drain.drainer import Drainer
 from gateway.drain.metrics import DrainMetrics
@@ -107,7 +110,15 @@ async def _families() -> list[Metric]:
         *HttpMetrics(HttpRates(0, 0, 0, 0)).collect(),
         *pipeline.collect(),
         *DrainMetrics(drainer, watch).collect(),
+        *KeyRefresh(_ring(clock), empty, empty, clock, Random(0)).collect(),  # noqa: S311
     ]
+
+
+def _ring(clock: SystemClock) -> KeyRing:
+    """A key ring that has read a set."""
+    freshness = Freshness(1, clock.monotonic_s())
+    freshness.stored(clock.monotonic_s(), 0)
+    return KeyRing(freshness, clock)
 
 
 def _exposed(metric: Metric) -> str:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.connections.identity import Identity
 from gateway.connections.key_files import named_key, shared_secret
+from gateway.connections.key_freshness import Freshness
 from gateway.connections.token import Claims, check_claims, verify_hs256
 from gateway.errors import SettingsError, TokenError
 from gateway.ports import Clock
 from gateway.settings.model import Auth
 
+if TYPE_CHECKING:
+    from gateway.connections.key_ring import KeyRing
+
+_SOURCES = ("secret_file", "public_key_file", "jwks_url")
 Verify = Callable[[str], Claims]
 
 
@@ -21,7 +27,9 @@ class Authenticator:
     def __init__(self, settings: Auth, folder: Path, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._verify = _verifier(settings, folder)
+        # The keys of an issuer that publishes them; None: the key is in a file.
+        self.keys = _key_ring(settings, clock)
+        self._verify = _verifier(settings, folder) if self.keys is None else self.keys.verify
 
     def verify(self, token: str) -> Identity:
         """Check signature and claims. Raises TokenError."""
@@ -33,11 +41,20 @@ class Authenticator:
         )
 
 
+def _key_ring(settings: Auth, clock: Clock) -> KeyRing | None:
+    given = [name for name in _SOURCES if getattr(settings, name)]
+    if len(given) > 1:
+        raise SettingsError(f"auth.{given[1]}", f"set either this or auth.{given[0]}, not both")
+    if not settings.jwks_url:
+        return None
+    # Only now is PyJWT with OpenSSL's binding loaded.
+    from gateway.connections.key_ring import KeyRing
+
+    return KeyRing(Freshness(settings.jwks_max_stale_h * 3600, clock.monotonic_s()), clock)
+
+
 def _verifier(settings: Auth, folder: Path) -> Verify:
-    if settings.secret_file and settings.public_key_file:
-        raise SettingsError("auth.public_key_file", "set either this or auth.secret_file, not both")
     if settings.public_key_file:
-        # Only now is PyJWT with OpenSSL's binding loaded.
         from gateway.connections.public_key import public_key_verifier
 
         return public_key_verifier(named_key("auth.public_key_file", settings.public_key_file))

@@ -1,4 +1,5 @@
-"""Tokens signed with a private key that only the issuer has. Loaded only when `auth.public_key_file` is set."""
+"""Tokens signed with a private key that only the issuer has. Loaded only when `auth.public_key_file` or
+`auth.jwks_url` is set."""
 
 from __future__ import annotations
 
@@ -6,11 +7,16 @@ from collections.abc import Callable
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePublicKey,
+    EllipticCurvePublicNumbers,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from gateway.connections.jwk import PublicJwk
 from gateway.connections.key_files import one_public_key
 from gateway.connections.token import MAX_TOKEN_BYTES, Claims, header_algorithm, read_claims
 from gateway.errors import SettingsError, TokenError
@@ -22,7 +28,33 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 def public_key_verifier(pem: bytes) -> Callable[[str], Claims]:
     """A function that checks signatures with this key; the algorithm follows from the kind of key (RFC 8725, 3.1)."""
-    key, algorithm = _load(pem)
+    return _verifier(*_load(pem))
+
+
+def jwk_verifier(jwk: PublicJwk) -> Callable[[str], Claims]:
+    """The same with a key of a set. Raises SettingsError when its numbers are no key, a point off the curve for one."""
+    try:
+        return _verifier(_MAKERS[jwk.algorithm](*jwk.parts), jwk.algorithm)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise SettingsError("auth.jwks_url", "a key of the set is none") from error
+
+
+def _rsa(n: bytes, e: bytes) -> PublicKey:
+    return RSAPublicNumbers(int.from_bytes(e), int.from_bytes(n)).public_key()
+
+
+def _ec(x: bytes, y: bytes) -> PublicKey:
+    return EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), SECP256R1()).public_key()
+
+
+_MAKERS: dict[str, Callable[..., PublicKey]] = {
+    "RS256": _rsa,
+    "ES256": _ec,
+    "EdDSA": Ed25519PublicKey.from_public_bytes,
+}
+
+
+def _verifier(key: PublicKey, algorithm: str) -> Callable[[str], Claims]:
     signatures = jwt.PyJWS(algorithms=[algorithm])
 
     def verify(token: str) -> Claims:

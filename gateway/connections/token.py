@@ -38,7 +38,10 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class Header(msgspec.Struct, frozen=True):
+    """`kid` "": the token names no key."""
+
     alg: str
+    kid: str = ""
     crit: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -56,24 +59,29 @@ def mint(claims: Mapping[str, Any], secret: bytes) -> str:
 
 
 def header_algorithm(token: str) -> str:
-    """The `alg` a token names. Raises TokenError: not a token, or one with critical headers (RFC 7515, 4.1.11)."""
+    """The `alg` a token names. Raises TokenError."""
+    return header_of(token).alg
+
+
+def header_of(token: str) -> Header:
+    """The header of a token. Raises TokenError: not a token, or one with critical headers (RFC 7515, 4.1.11)."""
     encoded = token.partition(".")[0]
-    return _usual_algorithm(encoded) if len(encoded) <= _USUAL_HEADER_CHARS else _algorithm(encoded)
+    return _usual_header(encoded) if len(encoded) <= _USUAL_HEADER_CHARS else _header(encoded)
 
 
-def _algorithm(encoded: str) -> str:
+def _header(encoded: str) -> Header:
     try:
-        header = _decode_header(_decode(encoded.encode()))
+        header = _decode_header(from_base64url(encoded.encode()))
     except (ValueError, msgspec.DecodeError) as error:
         raise TokenError("not a JWT") from error
     # RFC 7515, 4.1.11: whoever does not understand one refuses the token, and an empty list is not allowed.
     if header.crit is not msgspec.UNSET:
         raise TokenError("the token has critical headers that are not understood")
-    return header.alg
+    return header
 
 
 # An issuer writes the same header into all of its tokens. What is kept may be anybody's: the signature comes later.
-_usual_algorithm = lru_cache(64)(_algorithm)
+_usual_header = lru_cache(64)(_header)
 
 
 def verify_hs256(token: str, secret: bytes) -> Claims:
@@ -87,7 +95,7 @@ def verify_hs256(token: str, secret: bytes) -> Claims:
         signed, _, signature = token.encode("ascii").rpartition(b".")
         # Compared as text: base64 leaves bits over, and two spellings of one signature must not both pass.
         good = hmac.compare_digest(signature, _encode(hmac.digest(secret, signed, "sha256")))
-        payload = _decode(signed.partition(b".")[2]) if good else b""
+        payload = from_base64url(signed.partition(b".")[2]) if good else b""
     except ValueError as error:
         raise TokenError("not a JWT") from error
     if not good:
@@ -145,7 +153,7 @@ def _encode(raw: bytes) -> bytes:
     return urlsafe_b64encode(raw).rstrip(b"=")
 
 
-def _decode(text: bytes) -> bytes:
+def from_base64url(text: bytes) -> bytes:
     """base64url without padding (RFC 7515, 2). Raises ValueError for anything else, padding included."""
     if b"=" in text or b"+" in text or b"/" in text:
         raise binascii.Error("not base64url")

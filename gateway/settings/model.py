@@ -75,6 +75,13 @@ class Auth(Struct, frozen=True):
     public_key_file: Annotated[
         str, Meta(description="PEM public key: EC P-256 (ES256), RSA (RS256) or Ed25519 (EdDSA).")
     ] = ""
+    jwks_url: Annotated[
+        str,
+        Meta(description="Address (https) of the issuer's JSON Web Key Set; its keys are read again every 5 minutes."),
+    ] = ""
+    jwks_max_stale_h: Annotated[
+        float, Meta(gt=0, le=8760, description="How long known keys count while `auth.jwks_url` cannot be read.")
+    ] = 24
     issuer: Annotated[str, Meta(description="Required `iss`; empty: not checked.")] = ""
     audience: Annotated[str, Meta(description="Required `aud`; empty: not checked.")] = ""
     leeway_s: Annotated[float, Meta(ge=0, le=3600, description="How far clocks may differ for `exp` and `nbf`.")] = 30
