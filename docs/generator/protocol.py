@@ -42,7 +42,7 @@ def close_codes() -> str:
         "Why a websocket was closed (RFC 6455, 7.4; 4000 and above are our own). 1005 and 1006 are never sent: they "
         "stand in logs and metrics for a close without a code and for a connection that broke.",
         "`reconnect` says what the client may do, `fault` whose doing it was in logs and metrics. A close that the "
-        "server planned counts as `plan`, whatever its code.",
+        "server planned counts as `plan`, one that the peer began as `peer`, whatever its code.",
         table(("code", "name", "meaning", "reconnect", "fault"), rows),
     )
 
@@ -104,5 +104,6 @@ def handshake_refusals() -> str:
         f"429, 409 and 503 carry `Retry-After`: {least_s:g} to {most_s:g} s, drawn for each; for `flapping`, that "
         "much after what is left of `connections.flap_holdoff_s`.",
         table(("status", "reason", "detail"), [(status, f"`{reason}`", text) for status, reason, text in refusals()]),
-        "`gone` with status 0 in the metric: the peer left before it was answered.",
+        "Status 0 in the metric: there was no answer. `gone`: the peer left. `tls`: the TLS handshake failed, "
+        "or took too long. `pending`, `memory`, `handshakes`: refused before any cryptography, where TLS is spoken.",
     )

@@ -49,7 +49,12 @@ class PingMessage(Struct, frozen=True, gc=False):
 
 
 class Welcome(Struct, tag="welcome", frozen=True):
-    """`connection` is a UUIDv7, `time` ms since the Unix epoch."""
+    """The first message: with the first one of the client, or 0.3 to 0.6 s after the handshake. Nothing comes before
+    it, and a client may send before it.
+
+    `connection` is a UUIDv7, `time` ms since the Unix epoch. `max_message_bytes` and `max_events` (of one `locations`)
+    are the limits of what this client should send.
+    """
 
     connection: str
     time: int

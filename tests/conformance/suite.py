@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-GOOD = frozenset({"OK", "NON-STRICT", "INFORMATIONAL", "REFUSED"})
+GOOD = frozenset({"OK", "NON-STRICT", "INFORMATIONAL"})
 PROTOCOL_CASES = [f"{number}.*" for number in range(1, 11)]
 # Compression, 12 and 13: one case of each kind. All of them take 11 minutes.
 COMPRESSION_SAMPLE = [f"12.{kind}.1" for kind in range(1, 6)] + [f"13.{kind}.1" for kind in range(1, 8)]
@@ -73,14 +73,6 @@ def run_cases(wstest: Path, server: Server, cases: Sequence[str], folder: Path, 
     }
     assert results, f"no case was run against {server.name}"
     return results
-
-
-def refuse_binary(results: dict[str, Result], cases: Sequence[str]) -> dict[str, Result]:
-    """The same with cases of binary messages judged by our own rule: good when the server closed with 1003."""
-    return {
-        case: Result("REFUSED", "OK", result.code) if case.startswith(tuple(cases)) and result.code == 1003 else result
-        for case, result in results.items()
-    }
 
 
 def counts(results: dict[str, Result]) -> str:
