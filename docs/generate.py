@@ -35,6 +35,7 @@ PAGES: dict[str, Callable[[], str]] = {
 def pages() -> dict[str, str]:
     """The text of every generated or partly generated file, by its path within the repository."""
     found = {f"{REFERENCE}/{name}.md": f"{NOTE}\n\n{make().strip()}\n" for name, make in PAGES.items()}
+    found[f"{REFERENCE}/asyncapi.json"] = protocol.asyncapi()
     return found | {path: fill((ROOT / path).read_text("utf-8")) for path in FILLED}
 
 

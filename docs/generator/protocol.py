@@ -6,30 +6,19 @@ from typing import Any
 
 import msgspec
 
-from gateway.connections import messages
+from gateway import __version__
+from gateway.api.asyncapi import CLIENT_MESSAGES, SERVER_MESSAGES, document, tag_of
 from gateway.connections.admission import RETRY_AFTER_S
 from gateway.connections.close_codes import CLOSE_CODES
 from gateway.connections.session import KNOWN
-from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
 from generator.markdown import Row, join, kind, prose, table
 from generator.source import codes_of_messages, refusals
 
-CLIENT_MESSAGES = {
-    "location": LocationEvent,
-    "locations": messages.Locations,
-    "auth": messages.AuthMessage,
-    "ping": messages.PingMessage,
-}
-SERVER_MESSAGES = (
-    messages.Welcome,
-    messages.Ack,
-    messages.Nack,
-    messages.Goaway,
-    messages.Authenticated,
-    messages.Pong,
-    messages.Error,
-)
+
+def asyncapi() -> str:
+    """The AsyncAPI document, indented for who reads it."""
+    return msgspec.json.format(msgspec.json.encode(document(__version__)), indent=2).decode() + "\n"
 
 
 def close_codes() -> str:
@@ -58,13 +47,14 @@ def websocket_messages() -> str:
         "The subprotocol `heiwa.v1.json`: one JSON object a text frame, tagged by `type`. Unknown fields are ignored. "
         "A type that is not listed is answered with `error`; a binary frame closes with 1003. "
         "An optional field may be left out; a client may also send null.",
+        "The AsyncAPI 3 document is at `/api/v1/asyncapi.json` on the operations listener, and [here](asyncapi.json).",
         "## From the client",
     ]
     for tag, struct in CLIENT_MESSAGES.items():
         parts += [f"### {tag}", prose(struct.__doc__), _fields(tag, named[struct])]
     parts.append("## From the server")
     for answer in SERVER_MESSAGES:
-        tag = str(answer.__struct_config__.tag)
+        tag = tag_of(answer)
         parts += [f"### {tag}", prose(answer.__doc__), _fields(tag, named[answer])]
     durabilities = ", ".join(f"`{value.value}`" for value in Durability)
     parts += [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api import openapi
+from gateway.api import asyncapi, openapi
 from gateway.api.call import MAX_QUERY_BYTES, Call, authorize
 from gateway.api.context import Api
 from gateway.api.operation import Listener
@@ -35,8 +37,14 @@ def build_operations(api: Api) -> web.Application:
 
 
 def all_routes() -> tuple[Route, ...]:
-    """The table with the route of its own document."""
-    return (*ROUTES, Route(openapi.DOCUMENT, _document_handler()))
+    """The table with the routes of the documents."""
+    documents = (openapi.DOCUMENT, asyncapi.DOCUMENT)
+    listed = [*(route.operation for route in ROUTES), *documents]
+    return (
+        *ROUTES,
+        Route(openapi.DOCUMENT, _serving(lambda: openapi.document(listed, __version__))),
+        Route(asyncapi.DOCUMENT, _serving(lambda: asyncapi.document(__version__))),
+    )
 
 
 def _build(api: Api, listener: Listener, max_body_bytes: int) -> web.Application:
@@ -73,13 +81,11 @@ async def _limit_query(
     return await handler(request)
 
 
-def _document_handler() -> Handler:
-    made: list[bytes] = []
+def _serving(document: Callable[[], dict[str, Any]]) -> Handler:
+    """A handler of a document that is made when it is first asked for."""
+    made = cache(lambda: msgspec.json.encode(document()))
 
     async def serve(call: Call) -> web.StreamResponse:
-        if not made:
-            operations = [route.operation for route in ROUTES] + [openapi.DOCUMENT]
-            made.append(msgspec.json.encode(openapi.document(operations, __version__)))
-        return web.Response(body=made[0], content_type="application/json")
+        return web.Response(body=made(), content_type="application/json")
 
     return serve
