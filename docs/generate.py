@@ -18,7 +18,14 @@ from generator import drain, http, operating, protocol  # noqa: E402 - beside th
 REFERENCE = "docs/reference"
 NOTE = "<!-- Made by docs/generate.py from the code (`make docs`). Do not edit. -->"
 # Pages with marked places.
-FILLED = ("README.md", "README.ja.md", "docs/how-to/write-a-device-client.md", "docs/topics/draining.md")
+PROXIES = ("nginx", "haproxy", "caddy", "apache")
+FILLED = (
+    "README.md",
+    "README.ja.md",
+    "docs/how-to/write-a-device-client.md",
+    "docs/topics/draining.md",
+    *(f"docs/how-to/behind-{name}.md" for name in PROXIES),
+)
 PAGES: dict[str, Callable[[], str]] = {
     "settings": operating.settings,
     "close-codes": protocol.close_codes,
@@ -63,7 +70,7 @@ def _benchmarks(page: str) -> str:
 
 
 def _example(name: str) -> str:
-    language = {".py": "python", ".mjs": "js"}[Path(name).suffix]
+    language = {".py": "python", ".mjs": "js"}.get(Path(name).suffix, "text")
     return f"```{language}\n{(ROOT / name).read_text('utf-8').strip()}\n```"
 
 
