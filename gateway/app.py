@@ -49,6 +49,7 @@ from gateway.errors import IllegalTransitionError, TaskFailedError
 from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
+from gateway.locations.times import EventTimes
 from gateway.log import Log
 from gateway.parts import Bound, bind, connections_maximum, consistent, key_refresh, listenings, target_health
 from gateway.ports import TargetHealth
@@ -161,6 +162,8 @@ class Gateway:
         return [
             ("started", self._ready, "" if self._ready else "starting"),
             ("serving", not leaving, self.drainer.state.value if leaving else ""),
+            # One wrong clock must not take every target out of service.
+            ("clock", True, self.pipeline.times.problem()),
             *([] if self._keys is None else [self._keys.readiness()]),
         ]
 
@@ -180,15 +183,26 @@ class Gateway:
     async def _start_stores(self) -> None:
         settings = self.settings.locations
         path = self._folder.path
+        times = EventTimes(self._clock, settings.retention_days, lambda: self._index.newest_ms)
         self._index = SQLiteLocationIndex(
-            path / "locations", self._clock, settings.retention_days, settings.index_max_bytes
+            path / "locations",
+            self._clock,
+            settings.retention_days,
+            settings.index_max_bytes,
+            lambda: times.offset_ms,
         )
         self._spool = SQLiteSpool(path / "spool.db", settings.spool_max_bytes)
         await self._index.open()
         await self._spool.open()
         dead_letters = DeadLetterFile(path / "dead-letters.jsonl", self._clock)
         self.pipeline = LocationPipeline(
-            self._index, self._spool, dead_letters, self._clock, self._chance, ack_min=Durability(settings.ack_min)
+            self._index,
+            self._spool,
+            dead_letters,
+            self._clock,
+            self._chance,
+            ack_min=Durability(settings.ack_min),
+            times=times,
         )
         await self.pipeline.start()
 
@@ -226,6 +240,7 @@ class Gateway:
                 ConnectionMetrics(self.hub, self._housekeeping),
                 self._http_metrics,
                 self.pipeline,
+                self._index,
                 DrainMetrics(self.drainer, self._watch),
                 *([] if self._keys is None else [self._keys]),
             ),

@@ -53,6 +53,10 @@ class StoreError(HeiwaError):
     """A store on disk cannot be read or written: full, read-only or damaged. Nothing of the batch was acknowledged."""
 
 
+class DamagedStoreError(StoreError):
+    """The content of a file on disk is at fault, not its place."""
+
+
 class SpoolFullError(StoreError):
     """The spool has reached `locations.spool_max_bytes`."""
 
@@ -64,6 +68,13 @@ class QueryError(HeiwaError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class QueryTooWideError(QueryError):
+    """A search would cost more than one may."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__("query", problem)
 
 
 class TokenError(HeiwaError):

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from gateway import errors
 from gateway.adapters.clock import SystemClock
+from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.api.http_protocol import HttpMetrics
 from gateway.api.http_rates import HttpRates
 from gateway.cli import app
@@ -109,6 +110,7 @@ async def _families() -> list[Metric]:
         *ConnectionMetrics(hub, Housekeeping(hub, lambda: 0.0)).collect(),
         *HttpMetrics(HttpRates(0, 0, 0, 0)).collect(),
         *pipeline.collect(),
+        *SQLiteLocationIndex(Path(), clock).collect(),
         *DrainMetrics(drainer, watch).collect(),
         *KeyRefresh(_ring(clock), empty, empty, clock, Random(0)).collect(),  # noqa: S311
     ]

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.locations.event import INVALID
 from gateway.locations.settlement import MESSAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def codes_of_messages() -> Iterator[tuple[str, str, str]]:
     """Type of answer, code and meaning, of `nack` and `error`. Raises KeyError for a code that is not known here."""
     tree = [_parse(ROOT / f"gateway/connections/{name}.py") for name in ("session", "messages")]
     errors: dict[str, str] = {}
-    nacks: dict[str, str] = {}
+    nacks = {INVALID: CODES[INVALID]}
     for call in (call for module in tree for call in _calls(module)):
         place = {"_error": 0, "Nack": 1}.get(_name(call), -1)
         if 0 <= place < len(call.args):

@@ -9,34 +9,36 @@ the time, so that rows are appended; identity, track and cell of one device's ev
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import json
 
-from gateway.adapters.sqlite_file import open_store, store_errors
-from gateway.errors import StoreError
+from gateway.adapters.sqlite_file import checkpoint, open_store, store_errors
+from gateway.adapters.sqlite_rows import pack, seed
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.cells import CELL_BITS, cell
 from gateway.locations.outcome import Rejection
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DAY_MS = 86_400_000
 
 # The key of a row is account, time and a tie-breaker in one integer of 63 bits: account number (16), ms of the day
-# (27), sequence (20). The key of a cell is the account number (16) and the cell (46).
+# (27), sequence (20). The key of a cell is the account number (16) and the cell (46). When a ms of an account is full a
+# row takes the next free key, in a later ms; how far an account's rows were displaced at most stands in its row.
 SEQUENCE_BITS = 20
 TIME_BITS = 27
 ACCOUNT_SHIFT = TIME_BITS + SEQUENCE_BITS
 MAX_ACCOUNTS = 1 << 16
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
-# Coprime with the number of sequences, so that repeated jumps reach all of them.
-_SEQUENCE_JUMP = 174_763
-_JUMPS = 32
+_NEXT_MS = 1 << SEQUENCE_BITS
 
 SCHEMA = """
-CREATE TABLE account (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE account (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, displaced_ms INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE device (
     number INTEGER PRIMARY KEY, account INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (account, name)
 );
@@ -48,6 +50,7 @@ CREATE UNIQUE INDEX location_identity ON location (device, id);
 CREATE INDEX location_track ON location (device);
 CREATE INDEX location_cell ON location (cell);
 """
+MIGRATIONS = {1: "ALTER TABLE account ADD COLUMN displaced_ms INTEGER NOT NULL DEFAULT 0;"}
 
 # A checkpoint moves pages that were written many times only once: the larger the log, the less is moved, and the
 # longer the commit takes that triggers it.
@@ -58,6 +61,7 @@ CACHE_BYTES = 64 * 1024 * 1024
 _SIZES = (1, 4, 16, 64, 256, 512, 1024, 2048, 4096)
 _COLUMNS = 7
 MAX_CACHED_DEVICES = 200_000
+_MAX_CACHED_MS = 10_000
 
 _encode = json.Encoder().encode
 
@@ -100,6 +104,13 @@ def _pad(values: list[object], columns: int) -> int:
     return size
 
 
+class _Device(NamedTuple):
+    account: int
+    number: int
+    checksum: int
+    """What the checksums of its rows begin with."""
+
+
 class DayWriter:
     """Writes to one day's file. Blocks; used by one thread."""
 
@@ -109,35 +120,48 @@ class DayWriter:
         self._midnight_ms = day * DAY_MS
         self._sequence = 0
         self._accounts: dict[str, int] = {}
-        self._devices: dict[tuple[str, str], tuple[int, int]] = {}
+        self._devices: dict[tuple[str, str], _Device] = {}
+        # The next free tie-breaker of ms in which a key was found to be taken.
+        self._free: dict[int, int] = {}
+        self._displaced_ms: dict[int, int] = {}
         self._connection = open_store(
-            path, SCHEMA, SCHEMA_VERSION, checkpoint_bytes=CHECKPOINT_BYTES, cache_bytes=CACHE_BYTES
+            path, SCHEMA, SCHEMA_VERSION, MIGRATIONS, checkpoint_bytes=CHECKPOINT_BYTES, cache_bytes=CACHE_BYTES
         )
 
     def close(self) -> None:
         """Close the file, which moves its log into it."""
         self._connection.close()
 
+    def checkpoint(self) -> None:
+        """Move the log into the file as far as readers allow. Raises StoreError."""
+        with store_errors(self._path):
+            checkpoint(self._connection)
+
+    def pages(self) -> int:
+        """How many pages the file has, its log included. It never has fewer than before. Raises StoreError."""
+        with store_errors(self._path):
+            return int(self._connection.execute("PRAGMA page_count").fetchone()[0])
+
     def write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
         """Commit the events, all of this day, with fsync; returns those (by position) that cannot be stored.
 
-        Raises StoreError; then nothing of them is stored.
+        Raises StoreError, or whatever a row that breaks a rule of the schema raises; then nothing of them is stored.
         """
         with store_errors(self._path):
-            for _ in range(_JUMPS):
-                try:
-                    return self._write(groups)
-                except sqlite3.IntegrityError:
-                    # A key is taken: rows of the same ms from before a restart or a million events ago.
-                    self._sequence += _SEQUENCE_JUMP
-        raise StoreError(f"{self._path}: an account has too many events of the same millisecond")
+            try:
+                return self._write(groups, in_free_keys=False)
+            except sqlite3.IntegrityError:
+                # A key is taken: rows of the same ms from before a restart or a million events ago.
+                return self._write(groups, in_free_keys=True)
 
-    def _write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+    def _write(self, groups: Sequence[DeviceEvents], *, in_free_keys: bool) -> Mapping[int, Rejection]:
         if len(self._devices) > MAX_CACHED_DEVICES:
             self._devices.clear()
+        if len(self._free) > _MAX_CACHED_MS:
+            self._free.clear()
         missing = [group for group in groups if (group.account, group.device) not in self._devices]
         refused: dict[int, Rejection] = {}
-        if not missing:
+        if not missing and not in_free_keys:
             rows = self._rows(groups, refused)
             if len(rows) <= _SIZES[-1] * _COLUMNS:
                 # Outside of a transaction one statement is one, and one handover of the interpreter's lock.
@@ -146,6 +170,8 @@ class DayWriter:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             self._learn(missing)
+            if in_free_keys:
+                self._find_free(self._milliseconds(groups))
             self._insert(self._rows(groups, refused))
             self._connection.execute("COMMIT")
         except BaseException:
@@ -158,6 +184,8 @@ class DayWriter:
     def _forget_numbers(self) -> None:
         self._devices.clear()
         self._accounts.clear()
+        self._free.clear()
+        self._displaced_ms.clear()
 
     def _learn(self, groups: Sequence[DeviceEvents]) -> None:
         """Look up the numbers of accounts and devices, giving new ones a number."""
@@ -165,8 +193,11 @@ class DayWriter:
             return
         for account in {group.account for group in groups} - self._accounts.keys():
             self._connection.execute("INSERT OR IGNORE INTO account (name) VALUES (?)", (account,))
-            row = self._connection.execute("SELECT number FROM account WHERE name = ?", (account,)).fetchone()
+            row = self._connection.execute(
+                "SELECT number, displaced_ms FROM account WHERE name = ?", (account,)
+            ).fetchone()
             self._accounts[account] = row[0] - 1
+            self._displaced_ms[row[0] - 1] = row[1]
         names = list({(group.account, group.device): None for group in groups})
         for start in range(0, len(names), _SIZES[-1]):
             part = names[start : start + _SIZES[-1]]
@@ -179,15 +210,16 @@ class DayWriter:
             for pair in found.split(","):
                 place, _, number = pair.partition(":")
                 account, device = part[int(place)]
-                self._devices[account, device] = (self._accounts[account], int(number))
+                checksum = seed(account.encode(), device.encode())
+                self._devices[account, device] = _Device(self._accounts[account], int(number), checksum)
 
     def _rows(self, groups: Sequence[DeviceEvents], refused: dict[int, Rejection]) -> list[object]:
         """The values of all rows, one after the other."""
         values: list[object] = []
-        midnight_ms, sequence = self._midnight_ms, self._sequence
+        midnight_ms, sequence, free = self._midnight_ms, self._sequence, self._free
         first = last = 0
         for group in groups:
-            account, device = self._devices[group.account, group.device]
+            account, device, checksum = self._devices[group.account, group.device]
             first, last = last, last + len(group.events)
             if account >= MAX_ACCOUNTS:
                 rejection = Rejection(f"the embedded index holds {MAX_ACCOUNTS} accounts a day", poison=True)
@@ -197,11 +229,52 @@ class DayWriter:
             account_key = account << ACCOUNT_SHIFT
             for event in group.events:
                 lat, lon = event.lat, event.lon
-                key = account_key | (event.time - midnight_ms) << SEQUENCE_BITS | sequence & _SEQUENCE_MASK
-                values += (key, device, event.id, account_cells | cell(lat, lon), lat, lon, _encode(event))
-                sequence += 1
+                key = account_key | (event.time - midnight_ms) << SEQUENCE_BITS
+                if free and key in free:
+                    key = self._free_key(account, key)
+                else:
+                    key |= sequence & _SEQUENCE_MASK
+                    sequence += 1
+                document = pack(_encode(event), checksum)
+                values += (key, device, event.id, account_cells | cell(lat, lon), lat, lon, document)
         self._sequence = sequence
         return values
+
+    def _milliseconds(self, groups: Sequence[DeviceEvents]) -> set[int]:
+        """The first keys of all ms of these events."""
+        return {
+            self._devices[group.account, group.device].account << ACCOUNT_SHIFT
+            | (event.time - self._midnight_ms) << SEQUENCE_BITS
+            for group in groups
+            for event in group.events
+        }
+
+    def _find_free(self, milliseconds: Iterable[int]) -> None:
+        """Look up the next free tie-breaker of each ms, given by its first key. One statement, one row."""
+        found: str | None = self._connection.execute(
+            "SELECT group_concat(value || ':' || ifnull("
+            "(SELECT max(key) FROM location WHERE key BETWEEN value AND value | ?1), value - 1)) FROM json_each(?2)",
+            (_SEQUENCE_MASK, json.encode(list(milliseconds)).decode()),
+        ).fetchone()[0]
+        for pair in (found or "").split(","):
+            first, _, last = pair.partition(":")
+            self._free[int(first)] = int(last) - int(first) + 1
+
+    def _free_key(self, account: int, first: int) -> int:
+        """A key that is not taken: of this ms, given by its first key, or of the next one that has room."""
+        at = first
+        while (free := self._free[at]) > _SEQUENCE_MASK:
+            at += _NEXT_MS
+            if at not in self._free:
+                self._find_free((at,))
+        self._free[at] = free + 1
+        displaced_ms = (at - first) >> SEQUENCE_BITS
+        if displaced_ms > self._displaced_ms.get(account, 0):
+            self._displaced_ms[account] = displaced_ms
+            self._connection.execute(
+                "UPDATE account SET displaced_ms = ? WHERE number = ?", (displaced_ms, account + 1)
+            )
+        return at | free
 
     def _insert(self, values: list[object]) -> None:
         most = _SIZES[-1] * _COLUMNS

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.errors import SchemaError, StoreError
+from gateway.errors import DamagedStoreError, SchemaError, StoreError
 
 # A commit writes every page it touches, and a few events each touch their own: of 8 KiB they are 1.6 times the bytes,
 # and large batches are no faster.
@@ -18,28 +18,49 @@ BUSY_TIMEOUT_S = 10.0
 
 @contextmanager
 def store_errors(path: Path) -> Iterator[None]:
-    """Turn the driver's exceptions into StoreError that names the file and how to mend it."""
+    """Turn the driver's exceptions into StoreError that names the file and how to mend it; not those about a row."""
     try:
         yield
+    except (sqlite3.IntegrityError, sqlite3.DataError):
+        # A row breaks a rule: that is no fault of the store, and who wrote it finds out which one it was.
+        raise
     except sqlite3.Error as error:
-        raise StoreError(_explain(path, error)) from error
+        raise _of(path, error) from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror or error}") from error
 
 
-def _explain(path: Path, error: sqlite3.Error) -> str:
+def damaged(path: Path, problem: str) -> DamagedStoreError:
+    """The error of a file whose content is at fault."""
+    return DamagedStoreError(
+        f"{path} is damaged ({problem}); stop the program and move the file away to go on without it"
+    )
+
+
+def _of(path: Path, error: sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return f"{path} is damaged ({error}); stop the program and move the file away to go on without it"
+        return damaged(path, str(error))
     if code == sqlite3.SQLITE_FULL:
-        return f"{path}: no space left ({error})"
+        return StoreError(f"{path}: no space left ({error})")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return f"{path} cannot be written ({error}); check the owner and the mode of the file and its folder"
-    return f"{path}: {error}"
+        mend = "check the owner and the mode of the file and its folder"
+        return StoreError(f"{path} cannot be written ({error}); {mend}")
+    return StoreError(f"{path}: {error}")
 
 
-def open_store(path: Path, schema: str, version: int, *, checkpoint_bytes: int, cache_bytes: int) -> sqlite3.Connection:
+def open_store(
+    path: Path,
+    schema: str,
+    version: int,
+    migrations: Mapping[int, str] | None = None,
+    *,
+    checkpoint_bytes: int,
+    cache_bytes: int,
+) -> sqlite3.Connection:
     """A writing connection in autocommit mode; an empty file gets `schema`, which is marked with `version`.
+
+    `migrations` lead from each older version to the next one.
 
     May be used by any thread, by one at a time. Raises StoreError, or SchemaError for a file with a newer version.
     """
@@ -49,7 +70,7 @@ def open_store(path: Path, schema: str, version: int, *, checkpoint_bytes: int, 
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=24
         )
         try:
-            _prepare(connection, path, schema, version)
+            _prepare(connection, path, schema, version, migrations or {})
             connection.execute("PRAGMA synchronous = FULL")
             # A file keeps the pages it was made with.
             page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
@@ -61,7 +82,9 @@ def open_store(path: Path, schema: str, version: int, *, checkpoint_bytes: int, 
         return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: int) -> None:
+def _prepare(
+    connection: sqlite3.Connection, path: Path, schema: str, version: int, migrations: Mapping[int, str]
+) -> None:
     connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if found > version:
@@ -71,10 +94,21 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: str, version: i
     if found == version:
         return
     connection.execute("PRAGMA journal_mode = WAL")
+    script = schema if found == 0 else "".join(migrations[older] for older in range(found, version))
     # One transaction, so that a crash leaves either nothing or all of it.
-    connection.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
-    path.chmod(0o600)
-    sync_folder(path.parent)
+    connection.executescript(f"BEGIN; {script} PRAGMA user_version = {version}; COMMIT;")
+    if found == 0:
+        path.chmod(0o600)
+        sync_folder(path.parent)
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Move the log into the file and make it empty, unless somebody reads; then as far as possible, without a wait."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -7,6 +7,7 @@ the log are recognised by SQLite's checksums; damage inside the file by its stru
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
-from msgspec import json
+from msgspec import ValidationError, json
+from msgspec.structs import asdict
 
+from gateway.adapters.manifest import Manifest
 from gateway.adapters.sqlite_file import make_folder, open_store, store_errors
-from gateway.errors import SpoolFullError, StoreError
+from gateway.errors import DamagedStoreError, SpoolFullError, StoreError
 from gateway.locations.batch import DeviceEvents, count
+from gateway.locations.event import LocationEvent, StoredScalar
 from gateway.log import Log
 from gateway.ports import SpoolRecord
 
@@ -36,7 +40,31 @@ T = TypeVar("T")
 _log = Log("spool")
 # JSON, not MessagePack: attributes may hold whole numbers of more than 64 bits, which came as JSON.
 _encode = json.Encoder().encode
-_decode = json.Decoder(list[DeviceEvents]).decode
+_decode_strictly = json.Decoder(list[DeviceEvents]).decode
+
+
+class _StoredEvent(LocationEvent, frozen=True, gc=False):
+    attributes: dict[str, StoredScalar] | None = None
+
+
+class _StoredGroup(DeviceEvents, frozen=True):
+    events: list[_StoredEvent]
+
+
+_decode_loosely = json.Decoder(list[_StoredGroup]).decode
+
+
+def _decode(body: bytes) -> list[DeviceEvents]:
+    """The groups of a record. Raises msgspec.MsgspecError and others for one that cannot be read."""
+    try:
+        return _decode_strictly(body)
+    except ValidationError:
+        # Older versions took whole numbers of any length.
+        groups = _decode_loosely(body)
+    return [
+        DeviceEvents(group.account, group.device, [LocationEvent(**asdict(event)) for event in group.events])
+        for group in groups
+    ]
 
 
 class SQLiteSpool:
@@ -46,6 +74,7 @@ class SQLiteSpool:
         self._path = path
         self._max_bytes = max_bytes
         self._thread = ThreadPoolExecutor(1, "spool")
+        self._manifest = Manifest(path.with_name(f"{path.name}.manifest"))
         self._connection: sqlite3.Connection | None = None
         self._closed = False
         self._events = 0
@@ -69,7 +98,7 @@ class SQLiteSpool:
         """See the port. Harmless when called again."""
         if not self._closed:
             self._closed = True
-            await self._in_thread(self._close)
+            await self._in_thread(self._leave)
             self._thread.shutdown(wait=False)
 
     async def append(self, groups: Sequence[DeviceEvents]) -> None:
@@ -108,13 +137,17 @@ class SQLiteSpool:
 
     def _open(self) -> None:
         make_folder(self._path.parent)
+        self._manifest.load()
+        if self._manifest.knows(self._path) and not self._path.exists():
+            _log.error("spool_missing", file=str(self._path))
         try:
+            self._manifest.check_size(self._path)
             self._connection = self._connect()
+            self._manifest.check(self._path, self._pages())
             self._count()
-        except StoreError as error:
-            if not _is_damage(error):
-                raise
+        except DamagedStoreError as error:
             self._salvage(error)
+        self._remember()
 
     def _connect(self) -> sqlite3.Connection:
         return open_store(
@@ -125,6 +158,20 @@ class SQLiteSpool:
         with store_errors(self._path):
             row = self._db.execute("SELECT total(events), total(length(body)) FROM record").fetchone()
         self._events, self._bytes = int(row[0]), int(row[1])
+
+    def _remember(self) -> None:
+        self._manifest.held(self._path.name, self._pages())
+        self._manifest.save()
+
+    def _pages(self) -> int:
+        with store_errors(self._path):
+            return int(self._db.execute("PRAGMA page_count").fetchone()[0])
+
+    def _leave(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(StoreError):
+                self._remember()
+        self._close()
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -146,9 +193,7 @@ class SQLiteSpool:
         while True:
             try:
                 row = self._next(after)
-            except StoreError as error:
-                if not _is_damage(error):
-                    raise
+            except DamagedStoreError as error:
                 self._salvage(error)
                 row = self._next(after)
             if row is None:
@@ -218,11 +263,6 @@ class SQLiteSpool:
             self._db.execute("COMMIT")
         self._count()
         _log.error("spool_damaged", kept=str(aside), events=self._events, problem=str(cause))
-
-
-def _is_damage(error: StoreError) -> bool:
-    code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _readable(path: Path) -> Iterator[tuple[int, int, int, bytes]]:

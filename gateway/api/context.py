@@ -16,6 +16,7 @@ from gateway.drain.target_health import TargetHealthWatch
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Pressure, Sender
 from gateway.locations.query import Found, Page, Query
+from gateway.locations.times import EventTimes
 from gateway.ports import Clock
 
 
@@ -50,6 +51,10 @@ class Pipeline(Protocol):
 
     def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
         """Take events, or refuse them through the sender at once."""
+
+    @property
+    def times(self) -> EventTimes:
+        """Judges the times of events."""
 
     def forget(self, sender: Sender) -> None:
         """The sender is told nothing any more; what was taken is stored all the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -11,6 +12,7 @@ from aiohttp import web
 from gateway.api.call import Call, answer, decode, invalid
 from gateway.api.problem import Problem, bad_field, unavailable
 from gateway.api.records import LocationsAnswer, Refused, Stored
+from gateway.connections.loose import loosely
 from gateway.connections.messages import Nack, decode_locations
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
@@ -56,16 +58,29 @@ async def store(call: Call) -> web.StreamResponse:
     _may_send(call)
     key, now_s = _sender(call), call.api.clock.monotonic_s()
     call.api.rates.spend(key, now_s, 1, len(payload))
-    if decode(payload, _Typed).type != "locations":
+    if _kind(payload) != "locations":
         raise bad_field("$.type", "must be locations or be left out", status=422)
     try:
-        good, bad = decode_locations(payload, call.api.clock.time_ms())
+        judge = partial(call.api.pipeline.times.judge, call.identity.account)
+        good, bad = decode_locations(payload, call.api.clock.time_ms(), judge)
     except msgspec.DecodeError as error:
         raise invalid(error) from error
     call.api.rates.spend(key, now_s, len(good) + len(bad) - 1, 0)
     receipt = await _settle(call, good) if good else Receipt(set())
     refused = [_refused(nack) for nack in bad] + receipt.nacks
     return answer(LocationsAnswer(receipt.acks, refused))
+
+
+def _kind(payload: bytes) -> str:
+    """The `type` of the body. Raises Problem when it is no JSON object."""
+    try:
+        return decode(payload, _Typed).type
+    except Problem:
+        # Text that is not Unicode in one event must not spoil the others.
+        raw = loosely(payload)
+        if not isinstance(raw, dict) or "events" not in raw or "type" in raw:
+            raise
+        return "locations"
 
 
 async def search(call: Call) -> web.StreamResponse:

@@ -144,7 +144,7 @@ ROUTES: tuple[Route, ...] = (
             _OPERATIONS,
             Page,
             parameters=(*_PLACE, _FROM, _TO, _DEVICE, _LIMIT, _CURSOR),
-            errors=(503,),
+            errors=(422, 503),
         ),
         locations.search,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.connections import close_codes
@@ -43,7 +44,9 @@ class DeviceSession:
         )
 
     def text(self, connection: Connection, payload: bytes) -> None:
-        action = interpret(payload, connection.profile.may_write, connection.hub.time_ms)
+        account = connection.profile.account.name
+        judge = partial(self._pipeline.times.judge, account)
+        action = interpret(payload, connection.profile.may_write, connection.hub.time_ms, judge)
         if isinstance(action, Store):
             if connection.hub.strikes:
                 connection.hub.strikes.pop(connection.slot, None)

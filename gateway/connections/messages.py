@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
+from gateway.connections.loose import is_text, loose_event, loosely, name_of
 from gateway.decoding import decoder
-from gateway.locations.event import LocationEvent, check
+from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
 
 MAX_EVENTS = 500
-# Of an id that is named in an answer although it is not a legal one.
-MAX_NAME_BYTES = 128
 
 
 class Typed(Struct, frozen=True, gc=False):
@@ -22,22 +21,16 @@ class Typed(Struct, frozen=True, gc=False):
     type: str
 
 
-class Identified(Struct, frozen=True, gc=False):
-    """Read from a message that is refused, so that the answer can name it."""
-
-    id: str | None = None
-
-
 class Locations(Struct, frozen=True):
     """What a device stored while it was offline."""
 
     events: Annotated[list[LocationEvent], Meta(min_length=1, max_length=MAX_EVENTS)]
 
 
-class RawLocations(Struct, frozen=True):
+class LooseLocations(Struct, frozen=True):
     """The same with the events left as they came, to find out which of them is bad."""
 
-    events: Annotated[list[Raw], Meta(min_length=1, max_length=MAX_EVENTS)]
+    events: Annotated[list[Any], Meta(min_length=1, max_length=MAX_EVENTS)]
 
 
 class AuthMessage(Struct, frozen=True, gc=False):
@@ -110,29 +103,58 @@ decode_event = decoder(LocationEvent)
 decode_auth = decoder(AuthMessage)
 decode_ping = decoder(PingMessage)
 _decode_locations = decoder(Locations)
-_decode_raw_locations = decoder(RawLocations)
-_decode_identified = decoder(Identified)
 
 
-def decode_locations(payload: bytes, now_ms: int) -> tuple[list[LocationEvent], list[Nack]]:
+def decode_locations(payload: bytes, now_ms: int, judge: Judge = judge_alone) -> tuple[list[LocationEvent], list[Nack]]:
     """The events of a `locations` message that can be taken, and a nack for each of the others.
 
     One bad event does not spoil the rest; the nack of one without an id names none, its message says which it was.
-    Raises msgspec.ValidationError when the message itself is wrong (no `events`, too many of them).
+    Raises msgspec.ValidationError when the message itself is wrong (no `events`, too many of them), DecodeError when it
+    is no JSON.
     """
     try:
         events = _decode_locations(payload).events
-    except msgspec.ValidationError:
-        return _one_by_one(payload, now_ms)
-    good = [event for event in events if check(event, now_ms) is None]
-    if len(good) == len(events):
-        return good, []
-    bad = [
-        Nack((event.id,), "invalid", _at(problem, index))
-        for index, event in enumerate(events)
-        if (problem := check(event, now_ms)) is not None
-    ]
-    return good, bad
+    except msgspec.DecodeError as error:
+        raw = loosely(payload)
+        if raw is None:
+            raise error from None
+        return _one_by_one(raw, now_ms, judge)
+    problems = judge(events, now_ms)
+    if not problems:
+        return events, []
+    good = [event for index, event in enumerate(events) if index not in problems]
+    return good, [refusal(events[index].id, problem, index) for index, problem in sorted(problems.items())]
+
+
+def decode_location(payload: bytes) -> LocationEvent:
+    """One event, a time written with a fraction or an exponent included. Raises ValidationError or DecodeError."""
+    try:
+        return decode_event(payload)
+    except msgspec.DecodeError as error:
+        raw = loosely(payload)
+        if raw is None:
+            raise error from None
+        return loose_event(raw)
+
+
+def kind_of(payload: bytes) -> str:
+    """The `type` of a message. Raises ValidationError or DecodeError."""
+    try:
+        return decode_typed(payload).type
+    except msgspec.DecodeError as error:
+        raw = loosely(payload)
+        if raw is None or isinstance(error, msgspec.ValidationError):
+            raise
+        kind = msgspec.convert(raw, Typed).type
+        if not is_text(kind):
+            raise
+        return kind
+
+
+def refusal(name: str | None, problem: Problem, index: int | None = None) -> Nack:
+    """The nack of one event; `name` None: it has no id. `index`: its place in the message; None: it is the message."""
+    text = problem.text if index is None else _at(problem.text, index)
+    return Nack(() if name is None else (name,), problem.code, text, problem.retry_after_ms)
 
 
 def split(outcome: Ack | Nack, max_bytes: int) -> list[bytes]:
@@ -159,33 +181,25 @@ def split(outcome: Ack | Nack, max_bytes: int) -> list[bytes]:
 
 
 def identified(payload: bytes) -> str | None:
-    """The `id` of a message that could not be decoded; None when there is none that could be named.
-
-    One that is far too long names nothing: the answer must not grow with what a peer sends.
-    """
-    try:
-        name = _decode_identified(payload).id
-    except msgspec.DecodeError:
-        return None
-    return name if name is not None and len(name.encode()) <= MAX_NAME_BYTES else None
+    """The `id` of a message that could not be decoded; None when there is none that could be named."""
+    return name_of(loosely(payload))
 
 
-def _one_by_one(payload: bytes, now_ms: int) -> tuple[list[LocationEvent], list[Nack]]:
-    good: list[LocationEvent] = []
-    bad: list[Nack] = []
-    for index, raw in enumerate(_decode_raw_locations(payload).events):
+def _one_by_one(message: Any, now_ms: int, judge: Judge) -> tuple[list[LocationEvent], list[Nack]]:
+    events: list[LocationEvent] = []
+    places: list[int] = []
+    bad: dict[int, Nack] = {}
+    for index, raw in enumerate(msgspec.convert(message, LooseLocations).events):
         try:
-            event = decode_event(raw)
-            problem = check(event, now_ms)
+            events.append(loose_event(raw))
+            places.append(index)
         except msgspec.ValidationError as error:
-            event, problem = None, str(error)
-        if event is not None and problem is None:
-            good.append(event)
-            continue
-        problem = _at(problem or "", index)
-        name = event.id if event is not None else identified(bytes(raw))
-        bad.append(Nack(() if name is None else (name,), "invalid", problem))
-    return good, bad
+            bad[index] = refusal(name_of(raw), Problem(str(error)), index)
+    problems = judge(events, now_ms) if events else {}
+    for position, problem in problems.items():
+        bad[places[position]] = refusal(events[position].id, problem, places[position])
+    good = [event for position, event in enumerate(events) if position not in problems]
+    return good, [nack for _, nack in sorted(bad.items())]
 
 
 def _at(problem: str, index: int) -> str:

@@ -12,14 +12,15 @@ from gateway.connections.messages import (
     Nack,
     Pong,
     decode_auth,
-    decode_event,
+    decode_location,
     decode_locations,
     decode_ping,
-    decode_typed,
     encode,
     identified,
+    kind_of,
+    refusal,
 )
-from gateway.locations.event import LocationEvent, check
+from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
 
 KNOWN = ("location", "locations", "auth", "ping")
 
@@ -52,53 +53,55 @@ class Invalid(NamedTuple):
 Action = Store | Renew | Reply | Invalid
 
 
-def interpret(payload: bytes, may_write_locations: bool, now_ms: int) -> Action:
+def interpret(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge = judge_alone) -> Action:
     """What a whole text message asks for; `payload` is UTF-8, `now_ms` since the Unix epoch."""
     try:
-        kind = decode_typed(payload).type
+        kind = kind_of(payload)
         handler = _HANDLERS.get(kind)
         if handler is None:
             allowed = ", ".join(KNOWN)
             return Invalid(_error("unknown_type", f"Unknown type {kind[:64]!r}, allowed: {allowed} - at `$.type`"))
-        return handler(payload, may_write_locations, now_ms)
+        return handler(payload, may_write_locations, now_ms, judge)
     except msgspec.ValidationError as error:
         return Invalid(_error("invalid", str(error), identified(payload)))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         return Invalid(_error("malformed", f"not a JSON object: {error}"))
 
 
-def _location(payload: bytes, may_write_locations: bool, now_ms: int) -> Action:
+def _location(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge) -> Action:
     try:
-        event = decode_event(payload)
-        problem = check(event, now_ms)
+        event = decode_location(payload)
     except msgspec.ValidationError as error:
         name = identified(payload)
         if name is None:
             raise
-        return Invalid(encode(Nack((name,), "invalid", str(error))))
+        return Invalid(encode(refusal(name, Problem(str(error)))))
+    problem = judge((event,), now_ms).get(0)
     if problem is not None:
-        return Invalid(encode(Nack((event.id,), "invalid", problem)))
+        nack = encode(refusal(event.id, problem))
+        # What may be sent again later is no fault of the device.
+        return Invalid(nack) if problem.retry_after_ms is None else Reply(nack)
     if not may_write_locations:
         return Reply(encode(_forbidden([event])))
     return Store([event], [])
 
 
-def _locations(payload: bytes, may_write_locations: bool, now_ms: int) -> Action:
-    good, bad = decode_locations(payload, now_ms)
+def _locations(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge) -> Action:
+    good, bad = decode_locations(payload, now_ms, judge)
     if not may_write_locations:
         return Store([], [*bad, _forbidden(good)] if good else bad)
     return Store(good, bad)
 
 
-def _auth(payload: bytes, _: bool, __: int) -> Action:
+def _auth(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
     return Renew(decode_auth(payload).token)
 
 
-def _ping(payload: bytes, _: bool, __: int) -> Action:
+def _ping(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
     return Reply(encode(Pong(decode_ping(payload).id)))
 
 
-_HANDLERS: dict[str, Callable[[bytes, bool, int], Action]] = {
+_HANDLERS: dict[str, Callable[[bytes, bool, int, Judge], Action]] = {
     "location": _location,
     "locations": _locations,
     "auth": _auth,

@@ -7,10 +7,13 @@ of them crossing the antimeridian, so that an index can narrow by plain comparis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import asin, cos, degrees, pi, radians, sin, sqrt
+from functools import cached_property
+from math import asin, copysign, cos, degrees, pi, radians, sin, sqrt
 from typing import NamedTuple
 
 from msgspec import Struct
+
+from gateway.locations.polygons import PreparedPolygons, Ring
 
 EARTH_RADIUS_M = 6_371_008.8
 """Mean radius of the WGS 84 ellipsoid, (2a + b) / 3 (IUGG)."""
@@ -43,10 +46,18 @@ def enclose(boxes: Sequence[Box], most: int) -> tuple[Box, ...]:
 
 def distance_m(lat1: float, lon1: float, lat2: float, lon2: float) -> float:
     """Great-circle distance by the haversine formula, which stays exact for small distances."""
+    apart = lon2 - lon1
+    if abs(apart) > 180.0:
+        apart -= copysign(360.0, apart)  # -180 and 180 are one
     half_lat = sin(radians(lat2 - lat1) / 2)
-    half_lon = sin(radians(lon2 - lon1) / 2)
-    h = half_lat * half_lat + cos(radians(lat1)) * cos(radians(lat2)) * half_lon * half_lon
+    half_lon = sin(radians(apart) / 2)
+    h = half_lat * half_lat + _cos_lat(lat1) * _cos_lat(lat2) * half_lon * half_lon
     return 2 * EARTH_RADIUS_M * asin(min(1.0, sqrt(h)))
+
+
+def _cos_lat(lat: float) -> float:
+    """Exactly 0 at a pole, where every longitude is the same point."""
+    return cos(radians(lat)) if abs(lat) != 90.0 else 0.0
 
 
 class BoundingBox(Struct, frozen=True):
@@ -74,6 +85,10 @@ class BoundingBox(Struct, frozen=True):
                 found.append(Box(180.0, south, 180.0, north))
         found.extend(Box(-180.0, pole, 180.0, pole) for pole in (-90.0, 90.0) if south <= pole <= north)
         return tuple(found)
+
+    def steps(self, lat: float) -> int:
+        """What `contains` costs."""
+        return 1
 
     def contains(self, lat: float, lon: float) -> bool:
         """Exact: comparisons only."""
@@ -113,54 +128,45 @@ class Circle(Struct, frozen=True):
             return (Box(west, south, 180.0, north), Box(-180.0, south, east - 360.0, north))
         return (Box(west, south, east, north),)
 
+    def steps(self, lat: float) -> int:
+        """What `contains` costs."""
+        return 1
+
     def contains(self, lat: float, lon: float) -> bool:
         """Exact to the rounding of the haversine formula."""
         return distance_m(self.lat, self.lon, lat, lon) <= self.radius_m
 
 
-Ring = Sequence[tuple[float, float]]
-"""Positions in GeoJSON's order, (longitude, latitude), the last equal to the first."""
-
-
-class Polygons(Struct, frozen=True):
+class Polygons(Struct, frozen=True, dict=True):
     """GeoJSON Polygon or MultiPolygon: for each polygon the outer ring, then its holes; edges straight in degrees.
 
     Coordinates are taken literally: a ring does not cross the antimeridian; whoever needs that cuts it there into a
     MultiPolygon, as RFC 7946 (section 3.1.9) asks. A point exactly on an edge counts as inside on south and west
-    edges only (half-open), so that polygons which share an edge share no point.
+    edges only (half-open), so that polygons which share an edge share no point; but the meridians -180 and 180 are one,
+    and so is a pole: whatever touches them holds them.
     """
 
     polygons: tuple[tuple[Ring, ...], ...]
 
     def boxes(self) -> tuple[Box, ...]:
-        """One rectangle a polygon: that of its outer ring."""
-        return tuple(
-            Box(
-                min(lon for lon, _ in rings[0]),
-                min(lat for _, lat in rings[0]),
-                max(lon for lon, _ in rings[0]),
-                max(lat for _, lat in rings[0]),
-            )
-            for rings in self.polygons
-        )
+        """The rectangles of each polygon's outer ring, as those of a bounding box."""
+        found: list[Box] = []
+        for rings in self.polygons:
+            lons, lats = [lon for lon, _ in rings[0]], [lat for _, lat in rings[0]]
+            found += BoundingBox(min(lons), min(lats), max(lons), max(lats)).boxes()
+        return tuple(found)
 
     def contains(self, lat: float, lon: float) -> bool:
         """Inside of an outer ring and of none of its holes, each by the even-odd rule."""
-        return any(
-            _inside(rings[0], lat, lon) and not any(_inside(hole, lat, lon) for hole in rings[1:])
-            for rings in self.polygons
-        )
+        return self._prepared.contains(lat, lon)
 
+    def steps(self, lat: float) -> int:
+        """What `contains` costs at this latitude: edges to compare with."""
+        return self._prepared.steps(lat)
 
-def _inside(ring: Ring, lat: float, lon: float) -> bool:
-    """Whether a ray from the point to the east crosses an odd number of edges."""
-    inside = False
-    lon1, lat1 = ring[-1]
-    for lon2, lat2 in ring:
-        if (lat1 > lat) != (lat2 > lat) and lon < (lon2 - lon1) * (lat - lat1) / (lat2 - lat1) + lon1:
-            inside = not inside
-        lon1, lat1 = lon2, lat2
-    return inside
+    @cached_property
+    def _prepared(self) -> PreparedPolygons:
+        return PreparedPolygons(self.polygons)
 
 
 Shape = BoundingBox | Circle | Polygons

@@ -27,6 +27,7 @@ from gateway.locations.narrowing import write_narrowed_async
 from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
 from gateway.locations.replay import Replay
 from gateway.locations.settlement import MESSAGES, Part, Poison, Verdict, merge, sort_out
+from gateway.locations.times import EventTimes
 from gateway.log import Log
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool
 from gateway.telemetry import gauge
@@ -42,6 +43,7 @@ class LocationPipeline:
     """Owns the tasks `locations-flush` and `locations-replay`. Made and used on one running event loop.
 
     `ack_min` is the least durability that is acknowledged: with INDEXED, what the index does not take is refused.
+    `times` judges the events that are submitted, before they are.
     `failed` is done when a task ended that must not; its exception, a TaskFailedError, carries the cause.
     """
 
@@ -55,6 +57,7 @@ class LocationPipeline:
         *,
         ack_min: Durability = Durability.SPOOLED,
         limits: Limits | None = None,
+        times: EventTimes | None = None,
     ) -> None:
         self._index = index
         self._spool = spool
@@ -63,6 +66,7 @@ class LocationPipeline:
         self._random = random
         self._may_spool = ack_min is Durability.SPOOLED
         self._limits = limits or Limits()
+        self.times = times or EventTimes(clock)
         self._buffer = Buffer(self._limits)
         self._counters = Counters()
         self._replay = Replay(index, spool, dead_letters, clock, lambda: bool(self._buffer), self._counters)
@@ -365,6 +369,7 @@ class LocationPipeline:
     def collect(self) -> Iterator[Metric]:
         """Metric families `heiwa_locations_*` for a Prometheus registry; call it on the event loop's thread."""
         yield from self._counters.families()
+        yield from self.times.collect()
         yield gauge("heiwa_locations_pending_events", "Events taken in and not settled.", self._buffer.events)
         yield gauge("heiwa_locations_pending_bytes", "An upper bound of their size.", self._buffer.size_bytes)
         yield gauge("heiwa_locations_paused_senders", "Connections asked to stop reading.", len(self._paused))

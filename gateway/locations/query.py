@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import DecodeError, Struct, ValidationError, json
 
 from gateway.errors import QueryError
-from gateway.locations.event import Scalar
+from gateway.locations.event import StoredScalar
 from gateway.locations.geo import EARTH_RADIUS_M, BoundingBox, Circle, Polygons, Shape
 
 DEFAULT_LIMIT = 100
@@ -19,6 +20,8 @@ MAX_LIMIT = 1000
 MAX_POSITIONS = 10_000
 MAX_NAME_BYTES = 128
 MAX_RADIUS_M = pi * EARTH_RADIUS_M
+# RFC 3339, 5.6, with an offset; in a URL its unescaped "+" arrives as a space.
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+ -]\d\d:\d\d)", re.ASCII)
 # Milliseconds that 64 bits and a calendar can hold: years 1 to 9999.
 _EARLIEST_MS, _LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
 
@@ -54,7 +57,7 @@ class Found(Struct, frozen=True, omit_defaults=True, gc=False):
     altitude: float | None = None
     speed: float | None = None
     heading: float | None = None
-    attributes: dict[str, Scalar] | None = None
+    attributes: dict[str, StoredScalar] | None = None
 
 
 class Page(Struct, frozen=True):
@@ -80,6 +83,9 @@ def decode_cursor(cursor: str) -> Position:
         raise QueryError("cursor", "is not one that a search returned; start again without it")
     return position
 
+
+# Python's own reading takes more: underscores, spaces, digits of other scripts.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 _SEARCH_KEYS = frozenset({"bbox", "near", "radius_m", "from", "to", "device", "limit", "cursor"})
 _TRACK_KEYS = frozenset({"from", "to", "limit", "cursor"})
@@ -153,10 +159,9 @@ def _numbers(field: str, text: str, names: str) -> list[float]:
 
 
 def _number(field: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError as error:
-        raise QueryError(field, f"{text[:40]!r} is not a number") from error
+    if not _NUMBER.fullmatch(text):
+        raise QueryError(field, f"{text[:40]!r} is not a number")
+    number = float(text)
     if not isfinite(number):
         raise QueryError(field, f"{text[:40]!r} is not a finite number")
     return number
@@ -197,8 +202,7 @@ def parse_time(field: str, text: str) -> int:
             raise QueryError(field, "is outside of the years 1 to 9999; milliseconds since the Unix epoch are expected")
         return time_ms
     try:
-        # In a URL an unescaped "+" of an offset arrives as a space.
-        moment = datetime.fromisoformat(text.strip().replace(" ", "+") if "T" in text.upper() else "")
+        moment = datetime.fromisoformat(text.upper().replace(" ", "+")) if _TIME.fullmatch(text) else None
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:

@@ -17,6 +17,7 @@ MESSAGES = {
     "shutting_down": "the gateway does not take location events now; send them again",
     "index_unavailable": "the index does not take location events now, and settings allow nothing else",
     "spool_full": "location events cannot be stored now: the spool is full",
+    "clock": "the gateway's clock does not fit what devices send; send them again later",
     "storage_failed": "location events cannot be stored now: the disk refuses",
 }
 

@@ -49,6 +49,19 @@ async def test_everything_that_was_sent_comes_back_exactly(index: LocationIndex)
     assert await index.latest("a", 'd"é\\') == found('d"é\\', full)
 
 
+@pytest.mark.parametrize(
+    "name", ["lamp\0", "\0", "a\0b", '"', "\\", "\n", "[1]", '{"a":1}', "é", "\U0001f600", "x,y", "1:2"]
+)
+async def test_any_name_is_kept_and_found(index: LocationIndex, name: str) -> None:
+    await store(index, name, event("1"), account=name)
+    await store(index, name + "x", event("2"), account=name)
+    await store(index, "lamp", event("3"), account="lamp")
+    events, _ = await index.search(name, Query())
+    assert [(one.device, one.id) for one in events] == [(name, "1"), (name + "x", "2")]
+    events, _ = await index.track(name, Query(device=name))
+    assert [one.id for one in events] == ["1"]
+
+
 async def test_the_first_copy_wins(index: LocationIndex) -> None:
     await store(index, "d", event("1", lat=1), event("1", lat=2))
     await store(index, "d", event("1", lat=3), event("2", lat=4))

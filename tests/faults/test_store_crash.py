@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,54 @@ async def test_events_of_one_millisecond_never_push_each_other_out(tmp_path: Pat
     await index.close()
 
 
+async def test_a_full_millisecond_of_one_account_costs_nobody_anything(tmp_path: Path) -> None:
+    """As after a million events that all have one time."""
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    assert not await index.write([DeviceEvents("a", "d", [event("first"), event("last")])])
+    await index.close()
+    file = tmp_path / "locations-2026-09-21.db"
+    store = sqlite3.connect(file)
+    store.execute("UPDATE location SET key = key | 1048575 WHERE id = 'last'")
+    store.commit()
+    store.close()
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    for number in range(5):
+        other = DeviceEvents("b", "d", [event(f"other{number}", NOON_MS + 7)])
+        assert not await index.write(
+            [other, DeviceEvents("a", "d", [event(f"{number}"), event(f"then{number}", NOON_MS + 1)])]
+        )
+    names = {"first", "last", *"01234", *(f"then{number}" for number in range(5))}
+    assert await walk(index, "d") == names
+    found, _ = await index.search("a", Query(from_ms=NOON_MS, to_ms=NOON_MS + 1))
+    assert {one.id for one in found} == {"first", "last", *"01234"}
+    found, _ = await index.search("a", Query(from_ms=NOON_MS + 1))
+    assert len(found) == 5
+    found, _ = await index.search("b", Query())
+    assert len(found) == 5
+    await index.close()
+
+
+async def test_the_65537th_account_of_a_day_finds_nothing_and_its_events_are_dead_letters(tmp_path: Path) -> None:
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    assert not await index.write(group(1))
+    file = tmp_path / "locations-2026-09-21.db"
+    store = sqlite3.connect(file)
+    store.execute("INSERT INTO account (number, name) VALUES (65536, 'the last')")
+    store.commit()
+    store.close()
+    rejections = await index.write([DeviceEvents("one more", "d", [event("x")]), *group(2)])
+    assert list(rejections) == [0]
+    assert rejections[0].poison
+    assert await index.search("one more", Query()) == ([], False)
+    assert await index.latest("one more", "d") is None
+    assert not await index.write([DeviceEvents("the last", "d", [event("x")])])
+    assert len((await index.search("the last", Query()))[0]) == 1
+    await index.close()
+
+
 async def test_days_are_dropped_by_age_and_size_but_never_the_newest(tmp_path: Path) -> None:
     clock = ManualClock()
     index = SQLiteLocationIndex(tmp_path, clock, retention_days=5)
@@ -146,7 +195,7 @@ async def test_days_are_dropped_by_age_and_size_but_never_the_newest(tmp_path: P
     for age in range(7):
         assert not await index.write([DeviceEvents("a", "d", [event(f"{age}", NOON_MS - age * DAY_MS)])])
     assert len(await walk(index, "d")) == 7
-    clock.now_ms += DAY_MS
+    pass_hours(clock, 24)
     assert not await index.write([DeviceEvents("a", "d", [event("next", NOON_MS + DAY_MS)])])
     assert await walk(index, "d") == {"next", "0", "1", "2", "3", "4"}
     await index.close()
@@ -213,6 +262,12 @@ async def test_more_devices_than_are_remembered(tmp_path: Path, monkeypatch: pyt
     events, _ = await index.search("a", Query())
     assert len(events) == 40
     await index.close()
+
+
+def pass_hours(clock: ManualClock, hours: float) -> None:
+    """Both clocks go on."""
+    clock.now_ms += round(hours * 3_600_000)
+    clock.now_s += hours * 3600
 
 
 def day_files(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.adapters.dead_letters import DeadLetterFile
 from gateway.adapters.sqlite_file import open_store
@@ -177,7 +178,7 @@ async def test_a_read_only_folder_is_said_to_be_one(small_disk: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 500, b""])
-async def test_a_damaged_day_is_named(tmp_path: Path, damage: bytes) -> None:
+async def test_a_damaged_day_is_named(tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
     index = SQLiteLocationIndex(tmp_path, ManualClock())
     await index.open()
     assert not await index.write(groups(0, 50))
@@ -192,8 +193,13 @@ async def test_a_damaged_day_is_named(tmp_path: Path, damage: bytes) -> None:
         content = file.read_bytes()
         file.write_bytes(content[:16384] + os.urandom(len(content) - 16384))
         await index.open()
-        with pytest.raises(StoreError, match=rf"{file.name} is damaged"):
-            await index.search("a", Query())
+        # A search takes what can be read, and the other days; the log says what could not.
+        assert not await index.write([DeviceEvents("a", "d", [event("y", NOON_MS - DAY_MS)])])
+        found, _ = await index.search("a", Query())
+        assert found[-1].id == "y"
+        (said,) = [record for record in caplog.records if record.getMessage() == "day_damaged"]
+        assert f"{file.name} is damaged" in said.fields["problem"]  # type: ignore[attr-defined]
+        assert "heiwa_locations_damaged_files 1.0" in shown(index)
         assert "damaged" in (await index.write(groups(0, 1)))[0].reason
         # The other days go on.
         assert not await index.write([DeviceEvents("a", "d", [event("x", NOON_MS - DAY_MS)])])
@@ -217,7 +223,7 @@ async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "locations-2026-09-21.db"
     open_store(path, "CREATE TABLE t (x);", 99, checkpoint_bytes=1 << 20, cache_bytes=1 << 20).close()
     index = SQLiteLocationIndex(tmp_path, ManualClock())
-    with pytest.raises(SchemaError, match="schema 99, this version knows 1"):
+    with pytest.raises(SchemaError, match="schema 99, this version knows 2"):
         await index.open()
     await index.close()
     spool = SQLiteSpool(path)
@@ -279,3 +285,10 @@ def is_json(line: str) -> bool:
         return bool(connection.execute("SELECT json_valid(?)", (line,)).fetchone()[0])
     finally:
         connection.close()
+
+
+def shown(index: SQLiteLocationIndex) -> str:
+    """The metrics of an index, as text."""
+    registry = CollectorRegistry()
+    registry.register(index)
+    return generate_latest(registry).decode()

@@ -10,7 +10,7 @@ from unittest import mock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters import sqlite_search
+from gateway.adapters import sqlite_day, sqlite_search
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
@@ -75,25 +75,37 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 def test_every_search_finds_what_brute_force_finds(
     writes: list[list[DeviceEvents]], asked: list[tuple[str, Query]]
 ) -> None:
-    async def scenario() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            index, oracle = SQLiteLocationIndex(Path(folder), ManualClock()), MemoryIndex()
-            await index.open()
-            for number, groups in enumerate(writes):
-                assert not await index.write(groups)
-                await oracle.write(groups)
-                if number == 1:
-                    await index.close()
-                    index = SQLiteLocationIndex(Path(folder), ManualClock())
-                    await index.open()
-            for account, query in asked:
-                assert await index.search(account, query) == await oracle.search(account, query)
-                if query.device is not None:
-                    assert await index.track(account, query) == await oracle.track(account, query)
-                    assert await index.latest(account, query.device) == await oracle.latest(account, query.device)
-            await index.close()
+    run(compare(writes, asked))
 
-    run(scenario())
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.lists(batches, max_size=4), st.lists(st.tuples(accounts, queries), min_size=1, max_size=6))
+def test_it_does_so_where_a_millisecond_holds_two_rows_only(
+    writes: list[list[DeviceEvents]], asked: list[tuple[str, Query]]
+) -> None:
+    """The others are displaced into later ones, as they are beyond a million."""
+    with mock.patch.object(sqlite_day, "_SEQUENCE_MASK", 1):
+        run(compare(writes, asked))
+
+
+async def compare(writes: list[list[DeviceEvents]], asked: list[tuple[str, Query]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        index, oracle = SQLiteLocationIndex(Path(folder), ManualClock()), MemoryIndex()
+        await index.open()
+        for number, groups in enumerate(writes):
+            assert not await index.write(groups)
+            await oracle.write(groups)
+            if number == 1:
+                await index.close()
+                index = SQLiteLocationIndex(Path(folder), ManualClock())
+                await index.open()
+        for account, query in asked:
+            assert await index.search(account, query) == await oracle.search(account, query)
+            if query.device is not None:
+                assert await index.track(account, query) == await oracle.track(account, query)
+                assert await index.latest(account, query.device) == await oracle.latest(account, query.device)
+        assert index._days.damage.rows == 0
+        await index.close()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -20,6 +20,7 @@ from gateway.errors import TokenError
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Pressure, Sender
 from gateway.locations.query import Found, Page, Query
+from gateway.locations.times import EventTimes
 from tests.support.bench import Bench
 
 NOW_MS = 1_800_000_000_000
@@ -79,6 +80,7 @@ class FakePipeline:
 
     stored: list[tuple[str, str, str]] = field(default_factory=list)
     forgotten: int = 0
+    times: EventTimes = field(default_factory=lambda: EventTimes(FakeClock()))
 
     def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
         good = [event for event in events if not event.id.startswith(("no", "busy", "hang"))]

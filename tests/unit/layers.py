@@ -34,12 +34,16 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("", "__main__ early_signals app parts check cli minting options device.command drain.command", Layer.APP),
     *_in(
         "connections.",
-        "admission close_codes frames handshake heartbeat identity inflated info jwk key_freshness lifetime "
+        "admission close_codes frames handshake heartbeat identity inflated info jwk key_freshness lifetime loose "
         "messages origin plain_request proxy rate session table timing_wheel token uuid7",
         Layer.CORE,
     ),
     *_in("connections.", "*", Layer.SERVICES),
-    *_in("locations.", "batch buffer cells event geo narrowing outcome query settlement", Layer.CORE),
+    *_in(
+        "locations.",
+        "batch buffer cells event fleet_time geo narrowing outcome polygons query retention settlement",
+        Layer.CORE,
+    ),
     *_in("locations.", "*", Layer.SERVICES),
     *_in("drain.", "curve health pacer plan polling receipt signals states window", Layer.CORE),
     *_in("drain.", "*", Layer.SERVICES),

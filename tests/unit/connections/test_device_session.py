@@ -12,8 +12,11 @@ from gateway.connections.connection import Connection
 from gateway.connections.device_session import MAX_STRIKES, DeviceSession
 from gateway.connections.identity import Identity
 from gateway.locations.outcome import Durability, Pressure
+from gateway.locations.times import EventTimes
 from tests.support.bench import Bench, FakeAuthenticator, device
+from tests.support.fake_clock import START_MS
 from tests.support.fake_transport import FakeTransport
+from tests.support.locations import ManualClock
 from tests.support.wire import CLOSE, TEXT, client_frame, server_frames
 
 
@@ -24,6 +27,7 @@ class Pipeline:
         self.pressure = Pressure.GO
         self.submitted: list[tuple[object, str, str, list[Any]]] = []
         self.forgotten: list[object] = []
+        self.times = EventTimes(ManualClock(START_MS))
 
     def submit(self, sender: object, account: str, name: str, events: list[Any]) -> Pressure:
         self.submitted.append((sender, account, name, events))

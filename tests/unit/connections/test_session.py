@@ -101,6 +101,77 @@ def test_the_last_of_two_equal_fields_counts() -> None:
     assert action.events[0].id == "b"
 
 
+@pytest.mark.parametrize("time", [f"{START_MS}.0", f"{START_MS}.000", f"{START_MS / 1e12}e12", f"{START_MS}E0"])
+def test_a_whole_time_may_be_written_with_a_fraction_or_an_exponent(time: str) -> None:
+    payload = json.dumps(_location()).replace(str(START_MS), time).encode()
+    action = _say(payload)
+    assert isinstance(action, Store)
+    assert action.events[0].time == START_MS
+    assert type(action.events[0].time) is int
+    many = b'{"type":"locations","events":[%s,%s]}' % (payload, json.dumps({**EVENT, "id": "e2"}).encode())
+    action = _say(many)
+    assert isinstance(action, Store)
+    assert [event.time for event in action.events] == [START_MS, START_MS]
+    assert action.refused == []
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('"attributes":{"n":9223372036854775808}', "$.attributes.n"),
+        ('"attributes":{"n":-9223372036854775809}', "$.attributes.n"),
+        (f'"attributes":{{"a":1,"big":{"9" * 5000}}}', "$.attributes.big"),
+        ('"attributes":{"n":1e400}', "$.attributes.n"),
+        ('"attributes":{"n":"\\ud800"}', "$.attributes.n"),
+        ('"attributes":{"\\udfff":1}', "$.attributes"),
+        ('"attributes":{"n":[1]}', "$.attributes.n"),
+        ('"speed":1e400', "$.speed"),
+        (f'"speed":{"9" * 400}', "$.speed"),
+        ('"accuracy":1e10', "$.accuracy"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_by_name_and_the_others_are_stored(text: str, path: str) -> None:
+    bad = f'{{"id":"bad","time":{START_MS},"lat":1,"lon":2,{text}}}'
+    answer = _error(b'{"type":"location",' + bad.encode()[1:])
+    assert (answer["code"], answer["ids"]) == ("invalid", ["bad"])
+    assert f"`{path}`" in answer["message"]
+    action = _say(
+        f'{{"type":"locations","events":[{json.dumps(EVENT)},{bad},{json.dumps({**EVENT, "id": "e3"})}]}}'.encode()
+    )
+    assert isinstance(action, Store)
+    assert [event.id for event in action.events] == ["e1", "e3"]
+    (nack,) = action.refused
+    assert list(nack.ids) == ["bad"]
+    assert f"`$.events[1]{path[1:]}`" in nack.message
+
+
+def test_whole_numbers_of_64_bits_are_kept() -> None:
+    action = _say(_location(attributes={"a": 2**63 - 1, "b": -(2**63), "c": 1e308}))
+    assert isinstance(action, Store)
+    assert action.events[0].attributes == {"a": 2**63 - 1, "b": -(2**63), "c": 1e308}
+
+
+@pytest.mark.parametrize("name", ['"\\ud800"', '"a\\udc00b"'])
+def test_an_event_whose_name_is_not_unicode_is_refused_without_one(name: str) -> None:
+    text = json.dumps({**EVENT, "id": "bad"}).replace('"bad"', name)
+    action = _say(f'{{"type":"locations","events":[{text},{json.dumps(EVENT)}]}}'.encode())
+    assert isinstance(action, Store)
+    assert [event.id for event in action.events] == ["e1"]
+    (nack,) = action.refused
+    assert list(nack.ids) == []
+    assert "`$.events[0].id`" in nack.message
+
+
+def test_text_that_is_not_utf_8_costs_only_its_event() -> None:
+    good, bad = json.dumps(EVENT).encode(), json.dumps({**EVENT, "id": "bad", "attributes": {"n": "?"}}).encode()
+    for rest in (b"", b',"note":"\xff"'):
+        action = _say(b'{"type":"locations","events":[%s,%s]%s}' % (good, bad.replace(b"?", b"\xff\xfe"), rest))
+        assert isinstance(action, Store)
+        assert [event.id for event in action.events] == ["e1"]
+        assert [list(nack.ids) for nack in action.refused] == [["bad"]]
+        assert "`$.events[1].attributes.n`" in action.refused[0].message
+
+
 def test_without_the_scope() -> None:
     answer = _answer(_say(_location(), may_write=False))
     assert (answer["type"], answer["ids"], answer["code"]) == ("nack", ["e1"], "forbidden")

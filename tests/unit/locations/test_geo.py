@@ -1,4 +1,4 @@
-from math import pi
+from math import cos, pi, sin
 
 import pytest
 
@@ -47,6 +47,11 @@ def test_bounding_boxes(box: BoundingBox, lat: float, lon: float, inside: bool) 
         (Circle(0, 0, pi * EARTH_RADIUS_M), 0, 180),
         (Circle(10, 20, 0), 10, 20),
         (Circle(0, 180, 10), 0, -180),
+        (Circle(0, 180, 0), 0, -180),
+        (Circle(35, -180, 0), 35, 180),
+        (Circle(-90, 55, 0), -90, 55),
+        (Circle(-90, 55, 0), -90, -120),
+        (Circle(90, 0, 0), 90, 180),
     ],
 )
 def test_circles_across_the_antimeridian_and_the_poles(circle: Circle, lat: float, lon: float) -> None:
@@ -76,3 +81,49 @@ def test_many_boxes_become_the_one_around_them() -> None:
     boxes = [Box(0, 0, 1, 1), Box(5, -3, 6, 2)]
     assert enclose(boxes, 2) == tuple(boxes)
     assert enclose(boxes, 1) == (Box(0, -3, 6, 2),)
+
+
+def rectangle(west: float, south: float, east: float, north: float) -> Polygons:
+    ring = ((west, south), (east, south), (east, north), (west, north), (west, south))
+    return Polygons(((ring,),))
+
+
+TRIANGLE = Polygons(((((170.0, 0.0), (180.0, 5.0), (170.0, 10.0), (170.0, 0.0)),),))
+
+
+@pytest.mark.parametrize(
+    ("shape", "lat", "lon", "inside"),
+    [
+        (rectangle(170, -10, 180, 10), 0, 180, True),
+        (rectangle(170, -10, 180, 10), 0, -180, True),
+        (rectangle(170, -10, 180, 10), 10, 180, True),
+        (rectangle(170, -10, 180, 10), 10.1, 180, False),
+        (rectangle(-180, -10, -170, 10), 0, 180, True),
+        (rectangle(-180, -10, -170, 10), 0, -180, True),
+        (rectangle(170, -10, 179, 10), 0, 180, False),
+        (TRIANGLE, 5, -180, True),
+        (TRIANGLE, 6, 180, False),
+        (rectangle(0, 80, 10, 90), 90, 5, True),
+        (rectangle(0, 80, 10, 90), 90, -120, True),
+        (rectangle(0, 80, 10, 89), 90, 5, False),
+        (rectangle(0, -90, 10, -80), -90, 180, True),
+        (rectangle(0, -90, 10, -80), 90, 5, False),
+        (rectangle(-180, -90, 180, 90), 90, 0, True),
+        (rectangle(-180, -90, 180, 90), 0, 180, True),
+    ],
+)
+def test_polygons_hold_what_they_touch_of_the_antimeridian_and_the_poles(
+    shape: Polygons, lat: float, lon: float, inside: bool
+) -> None:
+    assert shape.contains(lat, lon) is inside
+    if inside:
+        assert any(box.holds(lat, lon) for box in shape.boxes())
+
+
+def test_a_point_meets_few_edges_of_many() -> None:
+    circle = [(179 * cos(2 * pi * n / 5000), 89 * sin(2 * pi * n / 5000)) for n in range(5000)]
+    shape = Polygons((((*circle, circle[0]),),))
+    assert shape.contains(0.1, 0.1)
+    assert max(shape.steps(lat) for lat in range(-80, 81)) < 50
+    zigzag = [(float(n % 170), 89.0 if n % 2 else -89.0) for n in range(5000)]
+    assert Polygons((((*zigzag, zigzag[0]),),)).steps(0.5) > 4000

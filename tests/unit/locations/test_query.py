@@ -48,6 +48,9 @@ def test_polygons() -> None:
         ("1970-01-01T09:00:00+09:00", 0),
         ("1970-01-01T09:00:00 09:00", 0),
         ("1969-12-31T23:59:59.999Z", -1),
+        ("1970-01-01t00:00:01z", 1000),
+        ("1970-01-01T00:00:01z", 1000),
+        ("1970-01-01t09:00:00+09:00", 0),
     ],
 )
 def test_times(text: str, time_ms: int) -> None:
@@ -76,6 +79,21 @@ def test_times(text: str, time_ms: int) -> None:
         ({"from": "2026-11-22T10:00:00"}, "from"),
         ({"to": "99999999999999999999"}, "to"),
         ({"from": "--5"}, "from"),
+        ({"from": "1_0"}, "from"),
+        ({"from": "１０"}, "from"),
+        ({"from": "２０２６-11-22T10:00:00Z"}, "from"),
+        ({"from": "2026-W47-7T10:00:00Z"}, "from"),
+        ({"from": "20261122T100000Z"}, "from"),
+        ({"from": " 2026-11-22T10:00:00Z"}, "from"),
+        ({"bbox": "1_0,2,30,4"}, "bbox"),
+        ({"bbox": "１,2,3,4"}, "bbox"),
+        ({"bbox": " 1,2,3,4"}, "bbox"),
+        ({"bbox": "1,2,3,infinity"}, "bbox"),
+        ({"bbox": "0x1,2,3,4"}, "bbox"),
+        ({"near": "1,2", "radius_m": "1_000"}, "radius_m"),
+        ({"near": "1,2", "radius_m": "１"}, "radius_m"),
+        ({"near": "1,2", "radius_m": "1e999"}, "radius_m"),
+        ({"near": "1,2", "radius_m": ""}, "radius_m"),
         ({"from": "2", "to": "1"}, "from"),
         ({"limit": "0"}, "limit"),
         ({"limit": "1001"}, "limit"),
@@ -121,6 +139,10 @@ def test_what_is_wrong_is_named(parameters: dict[str, str], field: str) -> None:
 def test_bad_geometries(geometry: object) -> None:
     with pytest.raises(QueryError, match=r"^polygon: "):
         parse_search({}, geometry)
+
+
+def test_numbers_as_people_write_them() -> None:
+    assert parse_search({"bbox": "-1.5,.5,2.,+4e0"}).shape == BoundingBox(-1.5, 0.5, 2.0, 4.0)
 
 
 def test_a_cursor_survives_the_way_through_a_url() -> None:

@@ -1,0 +1,180 @@
+"""The day files of the embedded location index: which there are, which are open for writing, which have to go.
+
+Used by the writing thread; `generation` and `newest_first` by others, too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date, timedelta
+from itertools import count as numbers
+from pathlib import Path
+
+from gateway.adapters.damage import Damage
+from gateway.adapters.manifest import Manifest
+from gateway.adapters.sqlite_day import DayWriter
+from gateway.adapters.sqlite_file import make_folder, remove_store, store_errors
+from gateway.adapters.sqlite_readers import MAX_READERS, Readers
+from gateway.locations.retention import Cutoff, first_cutoff, look
+from gateway.log import Log
+from gateway.ports import Clock
+
+_EPOCH = date(1970, 1, 1)
+_PATTERN = "locations-????-??-??.db"
+# Late events are rarely older than a day or two; a fleet that comes back from a month offline opens files in turn.
+MAX_OPEN_WRITERS = 4
+# A file, its log and the memory shared by both, for each reader and writer: what `connections.file_reserve` must hold.
+FILES = 3 * (MAX_READERS + MAX_OPEN_WRITERS)
+# How many events may be written between two looks at the total size.
+_SIZE_CHECK_EVENTS = 50_000
+
+_log = Log("locations")
+
+
+class Days:
+    """Whole days are dropped, oldest first: those before the cut-off, and more while all take more than `max_bytes`.
+
+    The newest day is never dropped. `full` says why nothing more can be written; None: it can.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, retention_days: int, max_bytes: int) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._retention_days = retention_days
+        self._max_bytes = max_bytes
+        self._generations: dict[int, int] = {}  # newest first; replaced as a whole, read by several threads
+        self._next_generation = numbers(1)
+        self._writers: dict[int, DayWriter] = {}
+        self._unchecked_events = 0
+        self._manifest = Manifest(folder / "manifest.json")
+        self._cutoff = Cutoff(0)
+        self.readers = Readers(self.generation)
+        self.damage = Damage()
+        self.dropped: Counter[str] = Counter()
+        self.full: str | None = None
+
+    def path(self, day: int) -> Path:
+        """Where a day is kept."""
+        return self._folder / f"locations-{_name(day)}.db"
+
+    def generation(self, day: int) -> int | None:
+        """A number that changes when the file of a day is another one; None: there is none."""
+        return self._generations.get(day)
+
+    def newest_first(self) -> dict[int, int]:
+        """All days with their generations."""
+        return self._generations
+
+    def open(self) -> None:
+        """Make the folder, check the file of every day, drop what is too old. Raises StoreError, SchemaError."""
+        make_folder(self._folder)
+        self._manifest.load()
+        with store_errors(self._folder):
+            found = [
+                (date.fromisoformat(path.stem[len("locations-") :]) - _EPOCH).days
+                for path in self._folder.glob(_PATTERN)
+            ]
+        for name in set(self._manifest.names()) - {self.path(day).name for day in found}:
+            _log.error("day_missing", file=name)
+            self._manifest.forget(name)
+        self._generations = {day: next(self._next_generation) for day in sorted(found, reverse=True)}
+        first = first_cutoff(
+            self._manifest.cutoff_day, min(found, default=None), self._clock.time_ms(), self._retention_days
+        )
+        self._cutoff = Cutoff(first)
+        # The newest last, so that they stay open.
+        for day in reversed(self._generations):
+            self.writer(day)
+        self.keep(0, None)
+        self.sweep()
+
+    def close(self) -> None:
+        """Close all files."""
+        self.readers.close()
+        for day in list(self._writers):
+            self._close_writer(day)
+        self._manifest.save()
+
+    def writer(self, day: int) -> DayWriter:
+        """The open file of a day, made if missing; the least recently used one of too many is closed."""
+        writer = self._writers.pop(day, None)
+        if writer is None:
+            if len(self._writers) >= MAX_OPEN_WRITERS:
+                self._close_writer(next(iter(self._writers)))
+            self._manifest.check_size(self.path(day))
+            writer = DayWriter(self.path(day), day)
+            try:
+                self._manifest.check(self.path(day), writer.pages())
+            except BaseException:
+                writer.close()
+                raise
+        self._writers[day] = writer
+        if day not in self._generations:
+            generations = {**self._generations, day: next(self._next_generation)}
+            self._generations = dict(sorted(generations.items(), reverse=True))
+            self._manifest.held(self.path(day).name, writer.pages())
+            self._manifest.save()
+        return writer
+
+    def keep(self, events: int, events_ms: int | None) -> None:
+        """So many events are about to be written: drop what has to go. `events_ms`: see `retention.look`."""
+        before = self._cutoff.day
+        self._cutoff = look(
+            self._cutoff, self._clock.time_ms(), self._clock.monotonic_s(), self._retention_days, events_ms
+        )
+        self._unchecked_events += events
+        if self._unchecked_events >= _SIZE_CHECK_EVENTS or self._cutoff.day > before:
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Drop whole days that are too old or too much."""
+        self._unchecked_events = 0
+        with store_errors(self._folder):
+            sizes = self._sizes()
+            if sum(sizes.values()) > self._max_bytes:
+                for writer in self._writers.values():
+                    writer.checkpoint()
+                sizes = self._sizes()
+            total = sum(sizes.values())
+            for day in list(reversed(self._generations))[:-1]:
+                if day < self._cutoff.day:
+                    self._drop(day, sizes[day], "retention")
+                elif total > self._max_bytes:
+                    self._drop(day, sizes[day], "size")
+                else:
+                    break
+                total -= sizes[day]
+        self.full = None
+        if total > self._max_bytes:
+            self.full = f"{self._folder} takes {total} bytes for one day, more than locations.index_max_bytes"
+        for day, writer in self._writers.items():
+            self._manifest.held(self.path(day).name, writer.pages())
+        self._manifest.save(self._cutoff.day)
+
+    def _drop(self, day: int, size_bytes: int, why: str) -> None:
+        if (writer := self._writers.pop(day, None)) is not None:
+            writer.close()
+        self._generations = {other: number for other, number in self._generations.items() if other != day}
+        self.readers.drop(day)
+        self.damage.forget(self.path(day))
+        remove_store(self.path(day))
+        self._manifest.forget(self.path(day).name)
+        self.dropped[why] += 1
+        _log.warning("day_dropped", day=_name(day), bytes=size_bytes, why=why)
+
+    def _close_writer(self, day: int) -> None:
+        writer = self._writers.pop(day)
+        self._manifest.held(self.path(day).name, writer.pages())
+        writer.close()
+
+    def _sizes(self) -> dict[int, int]:
+        return {day: self._size(day) for day in self._generations}
+
+    def _size(self, day: int) -> int:
+        path = self.path(day)
+        both = (path, path.with_name(path.name + "-wal"))
+        return sum(file.stat().st_size for file in both if file.exists())
+
+
+def _name(day: int) -> str:
+    return str(_EPOCH + timedelta(days=day))

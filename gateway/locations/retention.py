@@ -1,0 +1,61 @@
+"""Which days of events are kept: the cut-off, a day before which whole days may be dropped.
+
+Dropping cannot be undone, and one reading of the wall clock can be wrong. So the cut-off follows the wall clock slowly:
+
+1. It moves towards (wall day − retention days) by at most one day in an hour of uptime.
+2. It moves only after an hour in which the wall clock and the monotonic clock agreed.
+3. It does not move while the wall clock is more than a day ahead of what devices' events say.
+4. It follows a wall clock that is behind at once: that drops nothing.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+DAY_MS = 86_400_000
+STEP_S = 3600.0
+# In an hour, a clock that is corrected by NTP gains or loses at most 1.8 s (500 ppm); suspended machines lose more.
+AGREEMENT_MS = 60_000
+AHEAD_MS = DAY_MS
+
+
+class Cutoff(Struct, frozen=True):
+    """`day` (days since the Unix epoch, UTC) is the first one that is kept.
+
+    `agreed_s`: for how long the clocks have agreed, at most `STEP_S`. `apart_ms`: wall minus monotonic clock when that
+    began. `looked_s`: the monotonic clock at the last look. None: there was none since the start of the process.
+    """
+
+    day: int
+    agreed_s: float = 0.0
+    apart_ms: float = 0.0
+    looked_s: float | None = None
+
+
+def first_cutoff(stored: int | None, oldest_day: int | None, now_ms: int, retention_days: int) -> int:
+    """Where to begin: at what was stored, else so that nothing is dropped. `oldest_day`: of the files there are."""
+    target = now_ms // DAY_MS - retention_days
+    begin = stored if stored is not None else oldest_day
+    return target if begin is None else min(begin, target)
+
+
+def look(cutoff: Cutoff, now_ms: int, now_s: float, retention_days: int, events_ms: int | None) -> Cutoff:
+    """The cut-off after a look at both clocks.
+
+    `events_ms`: how far events are from the wall clock (negative: it is ahead of them); None: not known.
+    """
+    target = now_ms // DAY_MS - retention_days
+    apart_ms = now_ms - now_s * 1000
+    agreed_s = cutoff.agreed_s
+    if cutoff.looked_s is None or abs(apart_ms - cutoff.apart_ms) > AGREEMENT_MS:
+        cutoff = replace(cutoff, apart_ms=apart_ms)
+        agreed_s = 0.0
+    elif events_ms is not None and events_ms < -AHEAD_MS:
+        agreed_s = 0.0
+    else:
+        agreed_s = min(agreed_s + now_s - cutoff.looked_s, STEP_S)
+    day = min(cutoff.day, target)
+    if day < target and agreed_s >= STEP_S:
+        return Cutoff(day + 1, 0.0, apart_ms, now_s)
+    return Cutoff(day, agreed_s, cutoff.apart_ms, now_s)

@@ -1,0 +1,117 @@
+"""Which event times are taken, and whether it is our own clock that is wrong.
+
+An event must not be older than what the index keeps, nor of the future. Where most accounts' events are out of these
+bounds the wall clock is, and devices are asked to send again later what is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from zlib import crc32
+
+from prometheus_client.metrics_core import Metric
+
+from gateway.locations.event import NEWEST_MS, OLDEST_MS, LocationEvent, Problem, check_form, check_time
+from gateway.locations.fleet_time import FleetTime
+from gateway.locations.retention import DAY_MS
+from gateway.locations.settlement import MESSAGES
+from gateway.log import Log
+from gateway.ports import Clock
+from gateway.telemetry import gauge
+
+# Spread over a minute, so that a fleet does not come back at once.
+RETRY_MS = 60_000
+_LOOK_EVERY_S = 1.0
+
+_log = Log("locations")
+
+
+class EventTimes:
+    """Judges the times of events, by the fleet's and, where it is too small, by what was stored before.
+
+    Used on the event loop's thread.
+    """
+
+    def __init__(
+        self, clock: Clock, retention_days: int = 30, newest_ms: Callable[[], int | None] = lambda: None
+    ) -> None:
+        """`newest_ms`: the beginning of the newest day that is stored; None: there is none."""
+        self._clock = clock
+        self._newest_ms = newest_ms
+        self._max_age_ms = min(OLDEST_MS, retention_days * DAY_MS)
+        self._fleet = FleetTime()
+        self._looked_s = float("-inf")
+        self._accounts = 0
+        self._offset_ms: int | None = None
+        self._off = False
+
+    @property
+    def offset_ms(self) -> int | None:
+        """How far most accounts' events are from the wall clock, positive: it is behind them; None: nobody knows."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_s >= _LOOK_EVERY_S or len(self._fleet) != self._accounts:
+            self._looked_s, self._accounts = now_s, len(self._fleet)
+            self._look(self._found_offset_ms(self._clock.time_ms(), now_s))
+        return self._offset_ms
+
+    @property
+    def clock_off(self) -> bool:
+        """Whether most accounts' events would be refused for their times."""
+        return not -self._max_age_ms <= (self.offset_ms or 0) <= NEWEST_MS
+
+    def problem(self) -> str:
+        """What is wrong with the wall clock, for a person; empty: nothing."""
+        if not self.clock_off:
+            return ""
+        offset_ms = self._offset_ms or 0
+        side = "behind" if offset_ms > 0 else "ahead of"
+        return f"the wall clock is {abs(offset_ms) / DAY_MS:.1f} days {side} the events"
+
+    def judge(self, account: str, events: Sequence[LocationEvent], now_ms: int) -> dict[int, Problem]:
+        """What is wrong with the events of one message, by position. `now_ms` is the wall clock."""
+        self._fleet.seen(account, max(events[0].time, events[-1].time), self._clock.monotonic_s())
+        found: dict[int, Problem] = {}
+        for position, event in enumerate(events):
+            if (text := check_time(event.time, now_ms, self._max_age_ms)) is not None:
+                found[position] = self._untimely(event, text)
+            elif (text := check_form(event)) is not None:
+                found[position] = Problem(text)
+        return found
+
+    def collect(self) -> Iterator[Metric]:
+        """Metric families for a Prometheus registry."""
+        offset_ms = self.offset_ms
+        yield gauge(
+            "heiwa_clock_off", "1: most accounts' events do not fit the wall clock: alarm.", int(self.clock_off)
+        )
+        yield gauge(
+            "heiwa_clock_behind_events_seconds",
+            "How far the median account's events are ahead of the wall clock; negative: behind it; 0: unknown.",
+            (offset_ms or 0) / 1000,
+        )
+
+    def _untimely(self, event: LocationEvent, text: str) -> Problem:
+        if not self.clock_off:
+            return Problem(text)
+        return Problem(
+            f"{MESSAGES['clock']} - at `$.time`",
+            "clock",
+            RETRY_MS + crc32(event.id.encode(errors="replace")) % RETRY_MS,
+        )
+
+    def _found_offset_ms(self, now_ms: int, now_s: float) -> int | None:
+        offset_ms = self._fleet.offset_ms(now_ms, now_s)
+        newest_ms = self._newest_ms()
+        if offset_ms is None and newest_ms is not None and newest_ms - now_ms > NEWEST_MS:
+            # No event so far ahead is ever taken: the clock was later once, however few accounts there are.
+            return newest_ms - now_ms
+        return offset_ms
+
+    def _look(self, offset_ms: int | None) -> None:
+        self._offset_ms = offset_ms
+        off = self.clock_off
+        if off and not self._off:
+            _log.critical("clock_off", problem=self.problem())
+        elif self._off and not off:
+            _log.info("clock_agrees")
+        self._off = off

@@ -1,0 +1,214 @@
+"""Bits that flip and files that lose their content: it is noticed, named and counted, and the rest is found."""
+
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.errors import StoreError
+from gateway.locations.batch import DeviceEvents
+from gateway.locations.query import Found, Position, Query
+from tests.faults.test_store_days import ids, opened, shown, store
+from tests.support.locations import NOON_MS, ManualClock, event, found
+from tests.support.old_stores import write_day
+
+DAY_FILE = "locations-2026-09-21.db"
+
+
+async def filled(folder: Path, rows: int = 300) -> list[Found]:
+    """A folder with an index, closed; what it holds."""
+    index = await opened(folder)
+    events = [event(f"{n}", NOON_MS + n // 3, lat=n % 80, lon=n % 170, attributes={"n": n}) for n in range(rows)]
+    await index.write([DeviceEvents("a", "d", events)])
+    await index.close()
+    return [found("d", one) for one in events]
+
+
+async def walk(index: SQLiteLocationIndex, limit: int = 10) -> list[Found]:
+    """Every page, one after the other."""
+    walked: list[Found] = []
+    after = None
+    while True:
+        events, more = await index.search("a", Query(limit=limit, after=after))
+        walked += events
+        if not more:
+            return walked
+        after = Position(events[-1].time, events[-1].device, events[-1].id)
+
+
+async def refusal(index: SQLiteLocationIndex) -> str | None:
+    """Open it; why that is not possible."""
+    try:
+        await index.open()
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def change(path: Path, sql: str, *values: object) -> None:
+    store = sqlite3.connect(path)
+    store.execute(sql, values)
+    store.commit()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE location SET document = CAST('{' AS BLOB) WHERE id = '150'",
+        "UPDATE location SET document = x'' WHERE id = '150'",
+        "UPDATE location SET document = 5 WHERE id = '150'",
+        "UPDATE location SET document = substr(document, 1, 20) || x'39' || substr(document, 22) WHERE id = '150'",
+        "UPDATE location SET document = substr(document, 1, 30) || x'ff' || substr(document, 32) WHERE id = '150'",
+        "UPDATE location SET document = (SELECT document FROM location WHERE id = '151') || x'00' WHERE id = '150'",
+        "UPDATE location SET key = key + 5 * 1048576 WHERE id = '150'",
+        "UPDATE location SET device = 99 WHERE id = '150'",
+    ],
+)
+async def test_a_damaged_row_is_left_out_named_and_counted_and_no_page_stops_at_it(
+    tmp_path: Path, sql: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = await filled(tmp_path)
+    change(tmp_path / DAY_FILE, sql)
+    index = await opened(tmp_path)
+    left = await walk(index)
+    assert sorted(one.id for one in left) == sorted(one.id for one in whole if one.id != "150")
+    assert all(one in whole for one in left)
+    assert "heiwa_locations_damaged_rows 1.0" in shown(index)
+    assert [record.getMessage() for record in caplog.records].count("rows_damaged") == 1
+    await walk(index)
+    assert "heiwa_locations_damaged_rows 1.0" in shown(index)
+    await index.close()
+
+
+async def test_a_device_with_another_name_is_damage(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    change(tmp_path / DAY_FILE, "UPDATE device SET name = 'e'")
+    index = await opened(tmp_path)
+    assert await walk(index) == []
+    assert "heiwa_locations_damaged_rows 300.0" in shown(index)
+    await index.close()
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_a_flipped_bit_never_stops_a_walk_and_never_changes_an_event(tmp_path: Path, seed: int) -> None:
+    whole = await filled(tmp_path)
+    index = await opened(tmp_path)
+    await store(index, "yesterday", 1)
+    await index.close()
+    path = tmp_path / DAY_FILE
+    content = bytearray(path.read_bytes())
+    chance = random.Random(seed)
+    content[chance.randrange(100, len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    if (refused := await refusal(index)) is not None:
+        assert DAY_FILE in refused
+        await index.close()
+        return
+    walked = await walk(index)
+    assert "yesterday" in {one.id for one in walked}
+    assert all(one in whole for one in walked if one.id != "yesterday")
+    await index.close()
+
+
+async def test_damaged_rows_of_schema_1_are_left_out_where_they_show(tmp_path: Path) -> None:
+    write_day(tmp_path / DAY_FILE, [DeviceEvents("a", "d", [event(f"{n}") for n in range(30)])])
+    change(tmp_path / DAY_FILE, "UPDATE location SET document = CAST('{\"id\":7}' AS BLOB) WHERE id = '7'")
+    index = await opened(tmp_path)
+    assert {one.id for one in await walk(index)} == {str(n) for n in range(30) if n != 7}
+    assert "heiwa_locations_damaged_rows 1.0" in shown(index)
+    await index.close()
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 8192])
+@pytest.mark.parametrize("rows", [1, 3000])
+async def test_a_day_that_lost_its_content_is_damage(tmp_path: Path, size_bytes: int, rows: int) -> None:
+    await filled(tmp_path, rows)
+    path = tmp_path / DAY_FILE
+    path.write_bytes(path.read_bytes()[:size_bytes])
+    for _ in range(2):
+        index = SQLiteLocationIndex(tmp_path, ManualClock())
+        with pytest.raises(StoreError, match=rf"{DAY_FILE} is damaged.*move the file away"):
+            await index.open()
+        await index.close()
+    path.unlink()
+    index = await opened(tmp_path)
+    await store(index, "new")
+    assert await ids(index) == {"new"}
+    await index.close()
+
+
+async def test_a_log_that_is_missing_is_damage(tmp_path: Path) -> None:
+    """As a crash leaves the files, and then somebody deletes the log."""
+    index = await opened(tmp_path / "live")
+    for number in range(40):
+        await index.write([DeviceEvents("a", "d", [event(f"{number}-{k}") for k in range(50)])])
+    await index.keep_retention()
+    (tmp_path / "copy").mkdir()
+    for name in (DAY_FILE, "manifest.json"):
+        (tmp_path / "copy" / name).write_bytes((tmp_path / "live" / name).read_bytes())
+    await index.close()
+    crashed = SQLiteLocationIndex(tmp_path / "copy", ManualClock())
+    with pytest.raises(StoreError, match="is damaged"):
+        await crashed.open()
+    await crashed.close()
+
+
+async def test_a_day_that_is_missing_is_named_and_the_others_are_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await filled(tmp_path, 3)
+    index = await opened(tmp_path)
+    await store(index, "yesterday", 1)
+    await index.close()
+    (tmp_path / DAY_FILE).unlink()
+    for _ in range(2):
+        index = await opened(tmp_path)
+        assert await ids(index) == {"yesterday"}
+        await index.close()
+    assert [record.getMessage() for record in caplog.records].count("day_missing") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff" * 9, b'{"pages":5}'])
+async def test_a_damaged_manifest_stops_nothing(tmp_path: Path, content: bytes) -> None:
+    await filled(tmp_path, 3)
+    (tmp_path / "manifest.json").write_bytes(content)
+    index = await opened(tmp_path)
+    assert len(await ids(index)) == 3
+    await index.close()
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 50])
+async def test_a_spool_that_lost_its_content_is_said_to_be_damaged(
+    tmp_path: Path, size_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "spool.db"
+    spool = SQLiteSpool(path)
+    await spool.open()
+    await spool.append([DeviceEvents("a", "d", [event("1")])])
+    await spool.close()
+    path.write_bytes(path.read_bytes()[:size_bytes])
+    for _ in range(2):
+        spool = SQLiteSpool(path)
+        await spool.open()
+        assert spool.events == 0
+        await spool.append([DeviceEvents("a", "d", [event("2")])])
+        first = await spool.oldest()
+        assert first is not None
+        await spool.remove(first.number)
+        await spool.close()
+    assert [record.getMessage() for record in caplog.records].count("spool_damaged") == 1
+    assert (tmp_path / "spool.db.damaged-1").exists()
+
+
+async def test_a_spool_that_was_never_used_is_not_damaged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "spool.db").touch()
+    for _ in range(2):
+        spool = SQLiteSpool(tmp_path / "spool.db")
+        await spool.open()
+        await spool.close()
+    assert not caplog.records

@@ -1,0 +1,103 @@
+import pytest
+
+from gateway.locations.event import LocationEvent, Problem
+from gateway.locations.times import RETRY_MS, EventTimes
+from tests.support.locations import DAY_MS, NOON_MS, ManualClock, event
+
+
+class Fleet:
+    """Accounts that send one event each, at the right time, to a gateway whose clock is `ahead_ms` ahead."""
+
+    def __init__(self, ahead_ms: int = 0, retention_days: int = 30) -> None:
+        self.clock = ManualClock(NOON_MS + ahead_ms)
+        self.times = EventTimes(self.clock, retention_days)
+
+    def sends(self, account: str, *events: LocationEvent) -> dict[int, Problem]:
+        self.clock.now_s += 1
+        self.clock.now_ms += 1000
+        return self.times.judge(account, events or (event("e", NOON_MS),), self.clock.now_ms)
+
+
+@pytest.mark.parametrize("ahead_days", [-40, 40])
+def test_while_our_clock_is_off_good_events_are_asked_for_again(ahead_days: int) -> None:
+    fleet = Fleet(ahead_days * DAY_MS)
+    for account in ("a", "b", "c"):
+        fleet.sends(account)
+    (problem,) = fleet.sends("d").values()
+    assert problem.code == "clock"
+    assert problem.retry_after_ms is not None
+    assert RETRY_MS <= problem.retry_after_ms < 2 * RETRY_MS
+    assert fleet.times.clock_off
+    side = "ahead of" if ahead_days > 0 else "behind"
+    assert f"the wall clock is 40.0 days {side}" in fleet.times.problem()
+    fleet.clock.now_ms -= ahead_days * DAY_MS
+    assert fleet.sends("d") == {}
+    assert not fleet.times.clock_off
+    assert fleet.times.problem() == ""
+
+
+@pytest.mark.parametrize("ahead_days", [-40, 40])
+def test_one_account_never_decides(ahead_days: int) -> None:
+    fleet = Fleet(ahead_days * DAY_MS)
+    for _ in range(50):
+        (problem,) = fleet.sends("a").values()
+        assert (problem.code, problem.retry_after_ms) == ("invalid", None)
+    assert not fleet.times.clock_off
+    fleet.clock.now_ms = NOON_MS
+    for account in ("b", "c", "d"):
+        assert fleet.sends(account) == {}
+    for _ in range(50):
+        (problem,) = fleet.sends("a", event("e", 0)).values()
+        assert problem.code == "invalid"
+
+
+def test_where_there_is_one_account_a_newer_day_that_is_stored_says_that_our_clock_is_behind() -> None:
+    clock = ManualClock(NOON_MS - 40 * DAY_MS)
+    stored: list[int | None] = [NOON_MS]
+    times = EventTimes(clock, newest_ms=lambda: stored[0])
+    (problem,) = times.judge("a", (event("e", NOON_MS),), clock.now_ms).values()
+    assert problem.code == "clock"
+    # A device may be a day ahead, and stored days of the past say nothing.
+    for newest_ms in (clock.now_ms + DAY_MS, clock.now_ms - 40 * DAY_MS, None):
+        stored[0] = newest_ms
+        clock.now_s += 1
+        (problem,) = times.judge("a", (event("e", NOON_MS),), clock.now_ms).values()
+        assert problem.code == "invalid"
+    # Where accounts say otherwise they are right.
+    stored[0] = NOON_MS
+    for account in ("a", "b", "c"):
+        times.judge(account, (event("e", clock.now_ms),), clock.now_ms)
+    clock.now_s += 1
+    clock.now_ms += 1000
+    assert not times.clock_off
+
+
+def test_what_else_is_wrong_stays_wrong_while_our_clock_is_off() -> None:
+    fleet = Fleet(40 * DAY_MS)
+    for account in ("a", "b", "c"):
+        fleet.sends(account)
+    bad = event("é", fleet.clock.now_ms)
+    found = fleet.sends("a", bad, event("old", NOON_MS), event("good", fleet.clock.now_ms))
+    assert {position: problem.code for position, problem in found.items()} == {0: "invalid", 1: "clock"}
+
+
+@pytest.mark.parametrize(
+    ("retention_days", "oldest_days", "said"), [(1, 1, "1 day ago"), (5, 5, "5 days"), (90, 30, "30 days")]
+)
+def test_what_is_older_than_what_is_kept_is_refused(retention_days: int, oldest_days: int, said: str) -> None:
+    fleet = Fleet(retention_days=retention_days)
+    now_ms = fleet.clock.now_ms + 1000
+    assert fleet.sends("a", event("e", now_ms - oldest_days * DAY_MS)) == {}
+    (problem,) = fleet.sends("a", event("e", now_ms - oldest_days * DAY_MS)).values()
+    assert problem.code == "invalid"
+    assert said in problem.text
+
+
+def test_devices_are_spread_over_a_minute() -> None:
+    fleet = Fleet(40 * DAY_MS)
+    for account in ("a", "b", "c"):
+        fleet.sends(account)
+    names = [event(f"e{number}", NOON_MS) for number in range(500)]
+    delays = [problem.retry_after_ms or 0 for problem in fleet.sends("a", *names).values()]
+    assert min(delays) < RETRY_MS * 1.1
+    assert max(delays) > RETRY_MS * 1.9
