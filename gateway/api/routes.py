@@ -48,7 +48,11 @@ _MOMENT = {
 _LIMIT = Parameter(
     "limit", "Most results in one answer.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}
 )
-_CURSOR = Parameter("cursor", "`next` of the answer before, to continue after it.", _text("[A-Za-z0-9_-]+", 1024))
+_CURSOR = Parameter(
+    "cursor",
+    "`next` of the answer before, to continue after it; empty: from the beginning.",
+    _text("[A-Za-z0-9_-]*", 1024, minLength=0),
+)
 _FROM = Parameter("from", f"Not before: {_TIME}.", _MOMENT)
 _TO = Parameter("to", f"Before: {_TIME}.", _MOMENT)
 _DEVICE = Parameter(
