@@ -30,8 +30,8 @@ class Tokens(Protocol):
 class Devices(Protocol):
     """Who is connected to this process. Every question is asked within one account."""
 
-    def page(self, account: str, after: str | None, limit: int) -> list[ConnectionInfo]:
-        """Connected devices sorted by device id, those after `after` (None: from the first), at most `limit`."""
+    def names(self, account: str) -> list[str]:
+        """The connected devices by their ids, in any order."""
 
     def find(self, account: str, device: str) -> ConnectionInfo | None:
         """The open connection of a device; the newest when it has several."""

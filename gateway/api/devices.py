@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.api.call import Call, answer, decode, decode_cursor, encode_cursor
 from gateway.api.locations import find
+from gateway.api.paging import next_names
 from gateway.api.problem import Problem, unavailable
 from gateway.api.records import DeviceDetail, DevicesPage, DisconnectAnswer, DisconnectBody
 from gateway.connections.identity import MAX_NAME_BYTES
@@ -27,10 +28,13 @@ async def page(call: Call) -> web.StreamResponse:
             raise QueryError(name, f"is not a parameter; known are {', '.join(LIST_PARAMETERS)}")
     limit = parse_limit(query["limit"]) if "limit" in query else DEFAULT_LIMIT
     after = decode_cursor(query["cursor"]) if query.get("cursor") else None
+    account = call.identity.account
     # One more than asked for tells whether there is a next page.
-    found = call.api.devices.page(call.identity.account, after, limit + 1)
-    devices = found[:limit]
-    return answer(DevicesPage(devices, encode_cursor(devices[-1].device) if len(found) > limit else None))
+    names = await next_names(call.api.devices.names(account), after, limit + 1)
+    shown = names[:limit]
+    # Some may have left meanwhile.
+    devices = [found for name in shown if (found := call.api.devices.find(account, name)) is not None]
+    return answer(DevicesPage(devices, encode_cursor(shown[-1]) if len(names) > limit else None))
 
 
 async def one(call: Call) -> web.StreamResponse:

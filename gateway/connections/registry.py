@@ -5,7 +5,6 @@ An account sees only its own devices: nothing here is looked up without one.
 
 from __future__ import annotations
 
-import heapq
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -107,13 +106,10 @@ class Registry:
         if len(self._last) > _MAX_LAST_DISCONNECTS:
             self._last.popitem(last=False)
 
-    def page(self, account: str, after: str | None, limit: int) -> list[ConnectionInfo]:
-        """The account's connected devices sorted by id, those behind `after`."""
+    def names(self, account: str) -> list[str]:
+        """The account's connected devices, in no order that matters."""
         found = self._accounts.get(account)
-        if found is None:
-            return []
-        names = heapq.nsmallest(limit, (name for name in found.devices if after is None or name > after))
-        return [describe(found.of(name)[-1]) for name in names]
+        return list(found.devices) if found else []
 
     def find(self, account: str, device: str) -> ConnectionInfo | None:
         """The newest connection of a device; None: not connected to this process."""

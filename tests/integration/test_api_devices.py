@@ -29,6 +29,18 @@ async def test_cursors_lead_through_all_devices_once(world: World, operations: C
     assert seen == names
 
 
+async def test_a_device_that_left_while_the_page_was_made_is_left_out(
+    world: World, operations: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        world.devices.connect("acme", name)
+    monkeypatch.setattr(world.devices, "names", lambda _: ["c", "b", "aa-gone", "a"])
+    response = await operations.get("/api/v1/devices?limit=3", headers=bearer("device:read"))
+    body = await response.json()
+    assert [device["device"] for device in body["devices"]] == ["a", "b"]
+    assert body["next"] is not None
+
+
 @pytest.mark.parametrize("query", ["limit=x", "limit=1001", "cursor=AAA", "cursor=%21", "offset=3"])
 async def test_a_bad_page_is_refused(operations: Client, query: str) -> None:
     await problem(await operations.get(f"/api/v1/devices?{query}", headers=bearer("device:read")), 400)

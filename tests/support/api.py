@@ -56,9 +56,8 @@ class FakeDevices:
     def connect(self, account: str, device: str) -> None:
         self.connected[account, device] = ConnectionInfo("c", device, "", 1, "10.0.0.1:5", 2, 3)
 
-    def page(self, account: str, after: str | None, limit: int) -> list[ConnectionInfo]:
-        names = sorted(device for owner, device in self.connected if owner == account)
-        return [self.connected[account, name] for name in names if after is None or name > after][:limit]
+    def names(self, account: str) -> list[str]:
+        return [name for owner, name in self.connected if owner == account]
 
     def find(self, account: str, device: str) -> ConnectionInfo | None:
         return self.connected.get((account, device))

@@ -16,13 +16,13 @@ def test_accounts_are_apart() -> None:
     bench.open(device("dev-2", "other"))
     registry = bench.hub.registry
     assert (registry.total, registry.connected("acme"), registry.connected("other")) == (3, 1, 2)
-    assert [info.device for info in registry.page("acme", None, 10)] == ["dev-1"]
+    assert registry.names("acme") == ["dev-1"]
     assert registry.find("acme", "dev-2") is None
     assert registry.latest("acme", "dev-2") is None
     assert not registry.disconnect("acme", "dev-2", 0, "drain")
     assert registry.rivals("acme", "dev-2") == []
     for nobody in ("", "ACME", "acme "):
-        assert registry.page(nobody, None, 10) == []
+        assert registry.names(nobody) == []
         assert registry.connected(nobody) == 0
 
 
@@ -39,22 +39,12 @@ def test_the_last_disconnect_is_the_accounts_own() -> None:
     assert registry.find("acme", "dev-1") is None
 
 
-def test_pages_are_sorted_and_go_on_behind_the_last() -> None:
-    bench = Bench()
-    for name in ("b", "d", "a", "c"):
-        bench.open(device(name))
-    registry = bench.hub.registry
-    assert [info.device for info in registry.page("acme", None, 2)] == ["a", "b"]
-    assert [info.device for info in registry.page("acme", "b", 10)] == ["c", "d"]
-    assert registry.page("acme", "d", 10) == []
-
-
 def test_several_connections_of_one_device() -> None:
     bench = Bench("connections.duplicates=allow")
     pairs = [bench.open() for _ in range(3)]
     registry = bench.hub.registry
     assert len(registry.all()) == registry.connected("acme") == 3
-    assert len(registry.page("acme", None, 10)) == 1
+    assert registry.names("acme") == ["dev-1"]
     pairs[1][1].finish()
     assert registry.profile(device()).account.of("dev-1") == [pairs[0][0], pairs[2][0]]
     assert registry.total == registry.connected("acme") == 2
