@@ -51,7 +51,16 @@ from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
 from gateway.locations.times import EventTimes
 from gateway.log import Log
-from gateway.parts import Bound, bind, connections_maximum, consistent, key_refresh, listenings, target_health
+from gateway.parts import (
+    Bound,
+    bind,
+    connections_maximum,
+    consistent,
+    http_maximum,
+    key_refresh,
+    listenings,
+    target_health,
+)
 from gateway.ports import TargetHealth
 from gateway.recording.session import RecordedSession
 from gateway.settings.load import Loaded
@@ -208,8 +217,9 @@ class Gateway:
 
     def _start_connections(self) -> None:
         settings = self.settings
-        maximum = connections_maximum(settings, raise_file_limit())
-        make_room_for_files(maximum + settings.connections.file_reserve)
+        limit = raise_file_limit()
+        maximum, http = connections_maximum(settings, limit), http_maximum(settings, limit)
+        make_room_for_files(maximum + http + settings.connections.file_reserve)
         authenticator = Authenticator(settings.auth, self._folder.path, self._clock)
         _warn_of_open_key(settings, self._folder.path)
         self._keys = key_refresh(settings.auth, authenticator, self._folder.path, self._clock, self._chance)
@@ -221,6 +231,7 @@ class Gateway:
             session = RecordedSession(session, self._recording)
         sessions = {V1: session}
         self.hub = Hub(settings, self._clock, authenticator, sessions, maximum, self._chance)
+        self.hub.admission.http_maximum = http
         self._housekeeping = Housekeeping(self.hub, self._memory_share)
         self._spawn("heartbeat", self.hub.run())
         self._spawn("housekeeping", self._housekeeping.run())

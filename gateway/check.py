@@ -240,11 +240,11 @@ def _files(settings: Settings) -> Iterator[Result]:
     # The gateway raises its own soft limit to the hard one.
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     reserve, wanted = settings.connections.file_reserve, settings.connections.maximum
-    room = limit - reserve
+    http = settings.connections.http_maximum
     try:
-        connections_maximum(settings, limit)
+        room = connections_maximum(settings, limit)
     except SettingsError as error:
-        mend = f"raise it (ulimit -Hn {wanted + reserve}, LimitNOFILE, nofile) or lower connections.maximum"
+        mend = f"raise it (ulimit -Hn {wanted + reserve + http}, LimitNOFILE, nofile) or lower connections.maximum"
         yield Result("files", BAD, str(error), mend)
         return
     if limit < FEW_FILES:

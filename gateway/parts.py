@@ -96,16 +96,23 @@ def consistent(settings: Settings) -> None:
         raise SettingsError("connections.max_age_h", f"{least}-{most}: the first number must not be above the second")
 
 
+def http_maximum(settings: Settings, file_limit: int) -> int:
+    """How many HTTP connections the public listener holds: few where files are short."""
+    connections = settings.connections
+    return max(1, min(connections.http_maximum, (file_limit - connections.file_reserve) // 4))
+
+
 def connections_maximum(settings: Settings, file_limit: int) -> int:
     """How many connections this process takes with so many files. Raises SettingsError."""
     connections = settings.connections
-    room = file_limit - connections.file_reserve
+    http = http_maximum(settings, file_limit)
+    room = file_limit - connections.file_reserve - http
     maximum = connections.maximum or room
     if maximum < 1 or maximum > room:
         raise SettingsError(
             "connections.maximum",
-            f"{maximum} connections and file_reserve {connections.file_reserve} do not fit the limit of {file_limit} "
-            "open files; raise the limit (ulimit -n, nofile) or lower the setting",
+            f"{maximum} websockets, {http} HTTP connections and file_reserve {connections.file_reserve} do not fit the "
+            f"limit of {file_limit} open files; raise the limit (ulimit -n, nofile) or lower the setting",
         )
     return maximum
 

@@ -275,7 +275,7 @@ class Accepting(asyncio.Protocol):
         if hub.http is None:
             raise Rejected(404, "path", "nothing is served here; websockets are at /ws")
         refusal = self._refusal if self._refusal in admission.SHORT_OF_ROOM else None
-        if refusal is None and hub.admission.http >= hub.settings.http_maximum:
+        if refusal is None and hub.admission.http >= hub.admission.http_maximum:
             refusal = admission.HTTP_AT_MAXIMUM
         if refusal is not None:
             if path_of(head) not in _HEALTH or not hub.admission.has_reserve(hub.settings.file_reserve):

@@ -51,7 +51,8 @@ class Admission:
     """The state of the whole process that decides about a new connection.
 
     `open` counts connections from accept to end, `pending` those whose handshake is not finished, `http` those that
-    asked for something else than a websocket, `held` those whose refusal waits. `ending`: nothing may wait any more.
+    asked for something else than a websocket: these have `http_maximum` places of their own. `held` counts those whose
+    refusal waits; `ending`: nothing may wait any more.
     """
 
     maximum: int
@@ -60,6 +61,7 @@ class Admission:
     open: int = 0
     pending: int = 0
     http: int = 0
+    http_maximum: int = 256
     held: int = 0
     ending: bool = False
     draining: bool = False
@@ -69,7 +71,7 @@ class Admission:
         """None: come in. The connection itself is counted already."""
         if self.draining:
             return DRAINING
-        if self.open > self.maximum:
+        if self.open - self.http > self.maximum:
             return AT_MAXIMUM
         if self.memory_low:
             return OUT_OF_MEMORY
@@ -81,11 +83,11 @@ class Admission:
 
     def has_reserve(self, file_reserve: int) -> bool:
         """Whether a connection above the maximum can still be answered: half of the reserve is for that."""
-        return self.open <= self.maximum + file_reserve // 2
+        return self.open <= self.maximum + self.http_maximum + file_reserve // 2
 
     def may_hold(self) -> bool:
         """Whether one more refusal may wait: never with a file of the reserve, and not for many."""
-        return not self.ending and self.open <= self.maximum and self.held < self.max_pending // 8
+        return not self.ending and self.open - self.http <= self.maximum and self.held < self.max_pending // 8
 
 
 def retry_after_s(chance: random.Random, least_s: float = 0.0) -> int:

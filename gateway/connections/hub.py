@@ -125,6 +125,7 @@ class Hub:
         self.admission = Admission(
             maximum, connections.handshakes_pending, TokenBucket(connections.handshakes_per_s, burst, self.now_s)
         )
+        self.admission.http_maximum = connections.http_maximum
         self.policy = Policy(
             tuple(sessions),
             allowed_origins("listen.allowed_origins", settings.listen.allowed_origins),

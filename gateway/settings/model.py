@@ -88,7 +88,9 @@ class Auth(Struct, frozen=True):
 
 
 class Connections(Struct, frozen=True):
-    maximum: Annotated[int, Meta(ge=0, description="Connections in all; 0: the file limit less `file_reserve`.")] = 0
+    maximum: Annotated[
+        int, Meta(ge=0, description="Websockets; 0: the file limit less `file_reserve` and `http_maximum`.")
+    ] = 0
     file_reserve: Annotated[
         int, Meta(ge=8, le=10_000, description="Files kept free for stores, logs and refusals.")
     ] = 64
@@ -158,8 +160,8 @@ class Connections(Struct, frozen=True):
         int,
         Meta(
             ge=1,
-            description="HTTP connections (all but websockets) of the public listener; above it only `/livez` and "
-            "`/readyz` are answered.",
+            description="HTTP connections (all but websockets) of the public listener; a quarter of the files at most. "
+            "Above it only `/livez` and `/readyz` are answered.",
         ),
     ] = 256
     compression: Annotated[

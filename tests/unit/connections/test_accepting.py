@@ -632,3 +632,11 @@ def test_an_error_of_ours_ends_one_handshake() -> None:
     assert transport.aborted
     transport.finish()
     assert bench.hub.admission.pending == bench.hub.admission.open == 0
+
+
+def test_http_connections_take_no_places_of_devices() -> None:
+    bench = Bench(maximum=1)
+    for _ in range(40):
+        assert _http(bench).take() == b""
+    assert _ask(bench)[1].status == 101
+    assert _ask(bench)[1].status == 503
