@@ -96,7 +96,7 @@ def test_out_of_files(tmp_path: Path) -> None:
         inside, statuses = crowd(program, 150, stack)
         assert len(inside) == 48
         assert set(statuses) == {503}
-        assert len(statuses) == 150 - 64
+        assert len(statuses) == 150 - 48
         still_works(inside[0], "first")
         still_works(inside[-1], "last")
         assert {event["id"] for event in program.found()} == {"first", "last"}
