@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.connections import close_codes
+from gateway.connections.answers import split
 from gateway.connections.close_codes import Fault, fault_of
 from gateway.connections.frames import payload_bytes, text_frame
 from gateway.connections.heartbeat import Due, judge
 from gateway.connections.hub import Cause, Hub, Session
 from gateway.connections.inflated import Inflated
-from gateway.connections.messages import Ack, Goaway, Nack, encode, split
+from gateway.connections.messages import Ack, Goaway, Nack, encode
 from gateway.connections.outgoing import (
     CLOSING,
     LEAVING,
@@ -268,17 +269,17 @@ class Connection(Websocket):
         """These events are durable."""
         self._in_flight -= len(events)
         self._remember(events)
-        self._tell(Ack([event.id for event in events], durability.value))
+        self.tell(Ack([event.id for event in events], durability.value))
         self._settled()
 
     def refuse(self, ids: Sequence[str], code: str, message: str, retry_after_ms: int | None) -> None:
         """These events were not taken."""
         self._in_flight -= len(ids)
-        self._tell(Nack(ids, code, message, retry_after_ms))
+        self.tell(Nack(ids, code, message, retry_after_ms))
         self._settled()
 
-    def _tell(self, outcome: Ack | Nack) -> None:
-        """In as many frames as it takes for none to be larger than this class of devices can read."""
+    def tell(self, outcome: Ack | Nack) -> None:
+        """Send it in as many frames as it takes for none to be larger than this class of devices can read."""
         self.send_all(split(outcome, payload_bytes(self.device_class.max_frame_bytes)))
 
     def resume_reading(self) -> None:

@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.connections import close_codes
+from gateway.connections.answers import merged
 from gateway.connections.connection import Connection
 from gateway.connections.messages import MAX_EVENTS, Authenticated, Welcome, encode
-from gateway.connections.session import Invalid, Renew, Reply, Store, interpret
+from gateway.connections.session import Renew, Reply, Store, interpret
 from gateway.connections.uuid7 import text_of
 from gateway.errors import TokenError
 from gateway.locations.outcome import Pressure
@@ -48,18 +49,20 @@ class DeviceSession:
         judge = partial(self._pipeline.times.judge, account)
         action = interpret(payload, connection.profile.may_write, connection.hub.time_ms, judge)
         if isinstance(action, Store):
-            if connection.hub.strikes:
-                connection.hub.strikes.pop(connection.slot, None)
-            for nack in action.refused:
-                connection.send(encode(nack))
+            for nack in merged(action.refused):
+                connection.tell(nack)
             if action.events:
+                connection.hub.strikes.pop(connection.slot, None)
                 self._submit(connection, action)
+            elif all(nack.code == "invalid" for nack in action.refused):
+                self._strike(connection)
         elif isinstance(action, Reply):
             connection.send(action.message)
         elif isinstance(action, Renew):
             self._renew(connection, action.token)
         else:
-            self._invalid(connection, action)
+            connection.send(action.message)
+            self._strike(connection)
 
     def binary(self, connection: Connection, payload: bytes) -> None:
         connection.fail(close_codes.UNSUPPORTED_DATA, "only text frames are understood")
@@ -105,8 +108,8 @@ class DeviceSession:
                 rival.leave("replaced", "replaced", close_codes.REPLACED)
         return hub.settings.duplicates != "reject" or not rivals
 
-    def _invalid(self, connection: Connection, action: Invalid) -> None:
-        connection.send(action.message)
+    def _strike(self, connection: Connection) -> None:
+        """Nothing of a message could be taken."""
         strikes = connection.hub.strikes
         count = strikes[connection.slot] = strikes.get(connection.slot, 0) + 1
         if count >= MAX_STRIKES:

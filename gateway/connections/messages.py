@@ -157,29 +157,6 @@ def refusal(name: str | None, problem: Problem, index: int | None = None) -> Nac
     return Nack(() if name is None else (name,), problem.code, text, problem.retry_after_ms)
 
 
-def split(outcome: Ack | Nack, max_bytes: int) -> list[bytes]:
-    """The outcome as messages of at most `max_bytes` each, and all of its ids in their order.
-
-    A message names one id at least, and one of an event is never longer than its limits allow.
-    """
-    whole = encode(outcome)
-    if len(whole) <= max_bytes or len(outcome.ids) < 2:
-        return [whole]
-    empty_bytes = len(encode(msgspec.structs.replace(outcome, ids=())))
-    messages: list[bytes] = []
-    part: list[str] = []
-    size = empty_bytes
-    for name in outcome.ids:
-        added = len(encode(name)) + 1
-        if part and size + added > max_bytes:
-            messages.append(encode(msgspec.structs.replace(outcome, ids=part)))
-            part, size = [], empty_bytes
-        part.append(name)
-        size += added
-    messages.append(encode(msgspec.structs.replace(outcome, ids=part)))
-    return messages
-
-
 def identified(payload: bytes) -> str | None:
     """The `id` of a message that could not be decoded; None when there is none that could be named."""
     return name_of(loosely(payload))

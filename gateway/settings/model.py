@@ -187,7 +187,7 @@ class DeviceClass(Struct, frozen=True):
         ),
     ] = 0
     max_frame_bytes: Annotated[
-        int, Meta(ge=512, le=131_072, description="Largest frame sent to them; acks and nacks are split to fit.")
+        int, Meta(ge=1000, le=131_072, description="Largest frame sent to them; acks and nacks are split to fit.")
     ] = 16_384
     user_agents: Annotated[
         str,

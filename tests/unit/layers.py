@@ -34,8 +34,8 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("", "__main__ early_signals app parts check cli minting options device.command drain.command", Layer.APP),
     *_in(
         "connections.",
-        "admission close_codes frames handshake heartbeat identity inflated info jwk key_freshness lifetime loose "
-        "messages origin plain_request proxy rate session table timing_wheel token uuid7",
+        "admission answers close_codes frames handshake heartbeat identity inflated info jwk key_freshness lifetime "
+        "loose messages origin plain_request proxy rate session table timing_wheel token uuid7",
         Layer.CORE,
     ),
     *_in("connections.", "*", Layer.SERVICES),

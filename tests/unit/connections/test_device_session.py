@@ -17,7 +17,7 @@ from tests.support.bench import Bench, FakeAuthenticator, device
 from tests.support.fake_clock import START_MS
 from tests.support.fake_transport import FakeTransport
 from tests.support.locations import ManualClock
-from tests.support.wire import CLOSE, TEXT, client_frame, server_frames
+from tests.support.wire import BINARY, CLOSE, PING, TEXT, client_frame, server_frames
 
 
 class Pipeline:
@@ -181,3 +181,103 @@ def test_renewal_after_goaway_lets_it_stay() -> None:
     assert talk.say(type="auth", token="new")[0]["type"] == "authenticated"
     talk.bench.pass_time(10)
     assert talk.hear() == []
+
+
+# What devices can take
+
+
+@pytest.mark.parametrize(("device_class", "most", "max_events"), [("", 16_384, 500), ("esp-idf", 1000, 25)])
+def test_no_frame_is_larger_than_the_class_can_take(device_class: str, most: int, max_events: int) -> None:
+    talk = Talk(device(device_class=device_class))
+    assert talk.welcome["max_events"] == max_events
+    names = [f"{number:04}-1a202ff3-cbc9-4d84-9e2f-0242ac12" for number in range(500)]
+    talk.say(type="locations", events=[talk.event(name) for name in names])
+    (_, _, _, events) = talk.pipeline.submitted[0]
+    writes = talk.transport.writes
+    talk.connection.acknowledge(events, Durability.INDEXED)
+    assert talk.transport.writes == writes + 1
+    sent = bytes(talk.transport.written)
+    frames = server_frames(sent)
+    assert max(len(frame.payload) + 4 for frame in frames) <= most
+    acks = talk.hear()
+    assert [name for ack in acks for name in ack["ids"]] == names
+    assert len(acks) == -(-len(sent) // most)
+
+
+def test_many_bad_events_are_one_answer_and_a_strike() -> None:
+    talk = Talk()
+    for _ in range(MAX_STRIKES - 1):
+        (nack,) = talk.say(type="locations", events=[{}] * 500)
+        assert nack["ids"] == []
+        assert "499 more" in nack["message"]
+    assert talk.say(type="locations", events=[{}])[-1] == 4400
+
+
+def test_one_good_event_takes_the_strikes_away() -> None:
+    talk = Talk()
+    for _ in range(MAX_STRIKES - 1):
+        talk.say(type="locations", events=[{}])
+    talk.say(type="locations", events=[{}, talk.event()])
+    assert len(talk.say(type="locations", events=[{}])) == 1
+
+
+def test_events_that_the_token_does_not_allow_are_no_strike() -> None:
+    talk = Talk(device("dev-1", "acme", "progress:read"))
+    for _ in range(MAX_STRIKES + 1):
+        (nack,) = talk.say(type="locations", events=[talk.event()])
+        assert nack["code"] == "forbidden"
+
+
+def test_a_class_may_want_pings_with_a_payload() -> None:
+    for device_class, payload in (("zephyr", b"\0"), ("", b"")):
+        talk = Talk(device(device_class=device_class), "connections.heartbeat_s=10")
+        talk.bench.pass_time(11)
+        (ping,) = server_frames(talk.transport.take())
+        assert (ping.opcode, ping.payload) == (PING, payload)
+
+
+def test_binary_messages_are_refused() -> None:
+    talk = Talk()
+    talk.transport.feed(client_frame(BINARY, b"{}"))
+    assert talk.hear() == [1003]
+
+
+# Renewal
+
+
+def _reader(name: str = "dev-1") -> Identity:
+    return device(name, "acme", "progress:read")
+
+
+@pytest.mark.parametrize(("rule", "first", "second"), [("replace", 4409, None), ("reject", None, 4403)])
+def test_a_new_token_does_not_get_around_the_rule_of_duplicates(
+    rule: str, first: int | None, second: int | None
+) -> None:
+    talk = Talk(_reader(), f"connections.duplicates={rule}", writer=device())
+    other, transport = talk.bench.open(_reader())
+    transport.take()
+    talk.say(type="auth", token="writer")
+    assert talk.connection.profile.may_write
+    transport.feed(client_frame(TEXT, b'{"type":"auth","token":"writer"}'))
+    assert [heard for heard in talk.hear() if isinstance(heard, int)] == ([] if first is None else [first])
+    codes = [frame.close_code for frame in server_frames(transport.take()) if frame.opcode == CLOSE]
+    assert codes == ([] if second is None else [second])
+    assert other.profile.may_write == (second is None)
+
+
+def test_both_may_send_where_duplicates_are_allowed() -> None:
+    talk = Talk(_reader(), "connections.duplicates=allow", writer=device())
+    other, transport = talk.bench.open(_reader())
+    talk.say(type="auth", token="writer")
+    transport.feed(client_frame(TEXT, b'{"type":"auth","token":"writer"}'))
+    assert talk.connection.profile.may_write
+    assert other.profile.may_write
+    assert talk.connection.stays
+
+
+def test_a_new_token_without_a_class_keeps_that_of_the_user_agent() -> None:
+    talk = Talk(device(device_class="esp-idf"), more=device(), other=device(device_class="tiny"))
+    talk.say(type="auth", token="more")
+    assert talk.connection.profile.device_class == "esp-idf"
+    talk.say(type="auth", token="other")
+    assert talk.connection.profile.device_class == "tiny"
