@@ -224,7 +224,7 @@ class Conductor:
     async def _act(self, action: Action) -> None:
         if action.do == "cut":
             self._happen("action", f"cut {action.share:.1%} of all connections ({action.how})")
-            await self._tell("cut", share=action.share, how=action.how)
+            await self._tell("cut", share=action.share, how=action.how, for_s=action.for_s)
         elif action.gateway <= len(self._gateways):
             gateway = self._gateways[action.gateway - 1]
             self._happen("action", f"killed {gateway.name}")

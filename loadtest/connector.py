@@ -30,7 +30,7 @@ class Connector:
     def __init__(self, options: Options, tokens: Sequence[str] = ()) -> None:
         self.targets: list[Target] = []
         self._routing = Routing(options.routing, options.first)
-        self._classes = [KERNELS[name].device_class for name in options.kernels]
+        self._kernels = [KERNELS[name] for name in options.kernels]
         self.recorded_classes: Mapping[int, str] = {}
         self._options = options
         self._tokens = tokens
@@ -76,7 +76,7 @@ class Connector:
             "scope": options.scope,
             "exp": int(time.time() + options.token_ttl_s),
         }
-        device_class = self.recorded_classes.get(slot) or self._classes[options.kernel(slot)]
+        device_class = self.recorded_classes.get(slot) or self._kernels[options.kernel(slot)].device_class
         if device_class:
             claims["class"] = device_class
         return mint(claims, self._secret)
@@ -85,7 +85,9 @@ class Connector:
         """The opening request to target `index`."""
         one = self.targets[index]
         host = f"[{one.host}]" if ":" in one.host else one.host
-        return request(one.path, f"{host}:{one.port}", self.token(slot, name), self._options.subprotocol)
+        kernel = self._kernels[self._options.kernel(slot)]
+        subprotocol = self._options.subprotocol if kernel.subprotocol is None else kernel.subprotocol
+        return request(one.path, f"{host}:{one.port}", self.token(slot, name), subprotocol, kernel.header)
 
     def tls_of(self, one: Target) -> ssl.SSLContext | None:
         return self._tls if one.tls else None

@@ -16,12 +16,15 @@ from typing import Protocol, cast
 
 from gateway.connections.close_codes import ABNORMAL, NO_STATUS, NORMAL, PROTOCOL_ERROR
 from gateway.device.reconnect import retry_after_s
+from loadtest.kernels import Kernel
 
 # The key and its answer stand in RFC 6455, 1.3. One key for all: this end has no cache to protect.
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 MAX_HEAD_BYTES = 16_384
 MAX_FRAME_BYTES = 16_777_216
+LEAST_RECEIVE_BYTES = 1000  # no client has a smaller limit
+MESSAGE_TOO_BIG = 1009
 SMALL_BUFFER_BYTES = 2304  # the least that Linux grants (socket(7))
 
 CONNECTING, OPENING, OPEN, LEAVING, REFUSED, BROKEN_OFF = range(6)
@@ -45,8 +48,8 @@ class Owner(Protocol):
     def on_refused(self, device: Device, status: int, retry_after_s: float | None) -> None:
         """No websocket: the answer was not 101 (its status), or there was none (0)."""
 
-    def answers_close(self, device: Device) -> bool:
-        """Whether the device answers the server's close frame."""
+    def kernel_of(self, device: Device) -> Kernel:
+        """What kind of client the device is."""
 
     def on_ended(self, device: Device) -> None:
         """The websocket is over: see `code`, `clean` and `ours`."""
@@ -89,7 +92,7 @@ class Device(asyncio.Protocol):
                 return
             if not self._opened(data[: end + 2]):
                 return
-            data = data[end + 4 :]
+            data = b"" if owner.kernel_of(self).loses_glued else data[end + 4 :]
         if data:
             self._frames(data)
 
@@ -178,6 +181,10 @@ class Device(asyncio.Protocol):
             if size < start + length:
                 break
             position = start + length
+            if length > LEAST_RECEIVE_BYTES and self._too_long(length):
+                if self.state == LEAVING:
+                    return
+                continue
             if first == 0x81:
                 self.owner.on_text(self, data[start:position])
             elif not self._control(first, data[start:position]):
@@ -186,6 +193,17 @@ class Device(asyncio.Protocol):
                 return
         if position < size:
             self._buffer = data[position:]
+
+    def _too_long(self, length: int) -> bool:
+        """A frame of more bytes than most clients take: whether it is more than this one does."""
+        kernel = self.owner.kernel_of(self)
+        if not 0 < kernel.receive_bytes < length:
+            return False
+        if kernel.closes_above and self.transport is not None:
+            self.leave(MESSAGE_TOO_BIG)
+            self.code = MESSAGE_TOO_BIG
+            self.transport.close()
+        return True
 
     def _control(self, first: int, payload: bytes) -> bool:
         assert self.transport is not None
@@ -200,7 +218,7 @@ class Device(asyncio.Protocol):
             return False
         self.code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
         if not self.ours:
-            if self.owner.answers_close(self):
+            if self.owner.kernel_of(self).answers_close:
                 # RFC 6455, 5.5.1: an endpoint that receives a Close frame and has not sent one MUST send one back.
                 self.transport.write(masked_frame(payload[:2], 0x88))
                 self.state = LEAVING
@@ -232,10 +250,10 @@ def fields(head: bytes, name: bytes) -> list[str]:
     return [value.strip().decode("latin-1") for found, _, value in lines if found.strip().lower() == name]
 
 
-def request(path: str, host: str, token: str, subprotocol: str) -> bytes:
-    """The opening handshake's request, with the token where devices have it (RFC 6750, 2.1)."""
+def request(path: str, host: str, token: str, subprotocol: str, header: str = "") -> bytes:
+    """The opening handshake's request, with the token where devices have it (RFC 6750, 2.1), and with further lines."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {subprotocol}\r\n"
-        f"Authorization: Bearer {token}\r\n\r\n"
+        f"Authorization: Bearer {token}\r\n{header}\r\n"
     ).encode("latin-1")

@@ -108,7 +108,7 @@ class Fleet:
         | `connect` | `at_ms` | open the connections, as the arrival says; of a recording those that were open |
         | `send` | `at_ms` | begin to send events, or to play the recording |
         | `pause` | | no new events |
-        | `cut` | `share`, `how`: reset, fin, silent | break a share of all connections at once |
+        | `cut` | `share`, `how`: reset, fin, silent, stall, `for_s` | break a share of all connections at once |
         | `targets` | `urls` | where the next connects go; none: nowhere, unless `routing` is fixed |
         | `cut_target` | `url`, `how` | break all connections to one target, as a load balancer does |
         | `stop` | `within_s` | wait for acks, close, write the last sample, exit; again: at once |
@@ -151,9 +151,9 @@ class Fleet:
 
     def _cut(self, slots: list[int], command: dict[str, Any], *, ours: bool = True) -> None:
         how = command.get("how", "reset")
-        if how not in ("reset", "fin", "silent"):
-            raise SettingsError("how", f"{how!r} is not reset, fin or silent")
-        self.population.cut(slots, how, ours=ours)
+        if how not in ("reset", "fin", "silent", "stall"):
+            raise SettingsError("how", f"{how!r} is not reset, fin, silent or stall")
+        self.population.cut(slots, how, ours=ours, for_s=float(command.get("for_s", 0)))
         self.tell("cut", count=len(slots), how=how)
 
     def _moment_s(self, command: dict[str, Any]) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import NamedTuple
 
-from gateway.connections.close_codes import CLOSE_CODES, Reconnect
+from gateway.connections.close_codes import ABNORMAL, CLOSE_CODES, Reconnect
 
 MAX_RETRIES = 60_000
 # Shares that are thirds are written with as many digits as this asks for.
@@ -45,7 +45,14 @@ class Kernel(NamedTuple):
 
     `obeys_goaway`: the device leaves at once when the server says goaway. `notices_silence`: it ends a connection on
     which the server has not been heard for long. `device_class` is what the token of such a device says, so that a
-    server can close its connection in a way it survives. Not `answers_close`: it goes on as if there had been none.
+    server can close its connection in a way it survives; "": its token says none. Not `answers_close`: it goes on as
+    if there had been none.
+
+    `header`: lines that its handshake has and nobody can take out. `subprotocol`: what it offers unasked; None: what
+    the fleet speaks. `loses_glued`: what comes in the packet of the 101 is thrown away. `receive_bytes`: a longer
+    message ends the connection with 1009 when the kernel `closes_above`, else it comes in pieces that the program does
+    not understand; 0: there is no such limit. `answer_s`: it waits so long for the answer to its handshake, not scaled;
+    0: as long as the fleet does.
     """
 
     next_attempt: Callable[[int, float, Ended, Random], tuple[float | None, int]]
@@ -53,12 +60,18 @@ class Kernel(NamedTuple):
     notices_silence: bool = False
     device_class: str = ""
     answers_close: bool = True
+    header: str = ""
+    subprotocol: str | None = None
+    loses_glued: bool = False
+    receive_bytes: int = 0
+    closes_above: bool = False
+    answer_s: float = 0.0
 
 
 PATIENT_FIRST_S = 1.0
 PATIENT_LAST_S = 60.0
 PATIENT_STEADY_S = 10.0
-_HOPELESS = frozenset({400, 403, 404, 426})
+PATIENT_REFUSED_S = 1.0
 
 
 def patient(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
@@ -66,7 +79,7 @@ def patient(retries: int, trait: float, ended: Ended, random: Random) -> tuple[f
 
     After a goaway it waits as told, after a refusal at least its Retry-After; otherwise full jitter, any wait from 0 to
     a ceiling of 1, 2, 4 … 60 s (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). It does not
-    come back where the close code says never, nor after a refusal that will not change.
+    come back where the close code says never, and after every refusal it does.
     """
     if ended.uptime_s >= PATIENT_STEADY_S:
         retries = 0
@@ -75,38 +88,77 @@ def patient(retries: int, trait: float, ended: Ended, random: Random) -> tuple[f
         return None, retries
     if ended.goaway_after_ms is not None:
         return max(0, ended.goaway_after_ms) / 1000, 0
-    if ended.refused_status in _HOPELESS:
-        return None, retries
     wait_s = random.uniform(0, min(PATIENT_LAST_S, PATIENT_FIRST_S * 2.0 ** min(retries, 30)))
-    return max(wait_s, ended.retry_after_s or 0.0), _more(retries)
+    least_s = PATIENT_REFUSED_S if ended.refused_status else 0.0
+    return max(wait_s, least_s, ended.retry_after_s or 0.0), _more(retries)
 
 
 ESP_IDF_WAIT_S = 10.0
+ESP_IDF_OLD_WAIT_S = 15.0
 
 
 def esp_idf(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
-    """Espressif's `esp_websocket_client` with its defaults: a server's close frame ends it for good, a break 10 s.
+    """Espressif's esp_websocket_client 1.8.0 with its defaults: a close frame ends it for good, a break 10 s.
 
     espressif/esp-protocols, components/esp_websocket_client/esp_websocket_client.c: in WEBSOCKET_STATE_CLOSING it sets
-    `client->run = false` unless `enable_close_reconnect` (off by default); an error or a refused upgrade leads to
-    WEBSOCKET_STATE_WAIT_TIMEOUT for `reconnect_timeout_ms`, WEBSOCKET_RECONNECT_TIMEOUT_MS = 10*1000, without jitter.
-    It knows nothing of goaway or Retry-After.
+    `client->run = false` unless `enable_close_reconnect` (off by default), whatever the code; an error or a refused
+    upgrade leads to WEBSOCKET_STATE_WAIT_TIMEOUT for `reconnect_timeout_ms`, WEBSOCKET_RECONNECT_TIMEOUT_MS = 10*1000,
+    without jitter and without end. It knows nothing of goaway or Retry-After.
     """
     if ended.clean:
         return None, retries
     return ESP_IDF_WAIT_S, _more(retries)
 
 
-ARDUINO_WAIT_S = 0.5
+def esp_idf_old(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+    """The same up to 1.7.0, which most of the field has: 15 s.
 
-
-def arduino(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
-    """Arduino WebSockets: 500 ms after every end, without jitter and without end.
-
-    Links2004/arduinoWebSockets, src/WebSocketsClient.cpp: `_reconnectInterval = 500`; `loop()` tries again that long
-    after `_lastConnectionFail`, which `clientDisconnect()` and a failed connect set.
+    It waits in two halves of `reconnect_timeout_ms` and compares with `>`, so that on ticks a third half passes.
     """
-    return ARDUINO_WAIT_S, _more(retries)
+    return (None, retries) if ended.clean else (ESP_IDF_OLD_WAIT_S, _more(retries))
+
+
+def esp_idf_reconnect(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+    """The same with `enable_close_reconnect` (1.5.0, 2025): 10 s after anything."""
+    return ESP_IDF_WAIT_S, _more(retries)
+
+
+def always(wait_s: float) -> Callable[[int, float, Ended, Random], tuple[float | None, int]]:
+    """A kernel that comes back after the same time whatever happened, without jitter and without end."""
+
+    def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+        return wait_s, _more(retries)
+
+    return next_attempt
+
+
+# Links2004/arduinoWebSockets 2.7.3, src/WebSocketsClient.cpp: `_reconnectInterval = 500`; `loop()` tries again that
+# long after `_lastConnectionFail`, which `clientDisconnect()` and a failed connect set. WEBSOCKETS_TCP_TIMEOUT 5000.
+ARDUINO_WAIT_S = 0.5
+ARDUINO_ANSWER_S = 5.0
+# Its example for the ESP32: `webSocket.setReconnectInterval(5000)`.
+ARDUINO_EXAMPLE_WAIT_S = 5.0
+# src/WebSockets.h: WEBSOCKETS_MAX_DATA_SIZE (15 * 1024); a longer frame: clientDisconnect(client, 1009).
+ARDUINO_RECEIVE_BYTES = 15_360
+# The loop of micropython-lib's aiohttp 0.0.8 as its examples write it: sleep(1), connect again.
+MICROPYTHON_WAIT_S = 1.0
+# cesanta/mongoose 7.22, tutorials/websocket/websocket-client: a timer of 3 s that connects when there is no connection.
+MONGOOSE_WAIT_S = 3.0
+GUN_RETRIES = 5
+GUN_WAIT_S = 5.0
+
+
+def gun(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+    """ninenines/gun 2.4.1 with its defaults: at once, 5 s apart while nobody answers, and five such tries end it.
+
+    src/gun.erl: `retry` 5, `retry_timeout` 5000; the count begins anew with each TCP connect, and a refused upgrade
+    leaves its connection up, so that a refusal is followed by the next try without a wait.
+    """
+    if ended.refused_status or ended.uptime_s > 0 or ended.code != ABNORMAL:
+        return 0.0, 0
+    if retries >= GUN_RETRIES:
+        return None, retries
+    return GUN_WAIT_S, _more(retries)
 
 
 BROWSER_LEAST_S = 1.0
@@ -129,18 +181,50 @@ def browser(retries: int, trait: float, ended: Ended, random: Random) -> tuple[f
     return min(BROWSER_LAST_S, first_s * BROWSER_GROWTH ** min(retries, 100)), _more(retries)
 
 
-def naive(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
-    """At once, every time: the loop that every tutorial shows. The worst a server can meet."""
-    return 0.0, _more(retries)
+# Headers that a library sends by itself, and that its user cannot or does not change.
+ESP_IDF_HEADER = "User-Agent: ESP32 Websocket Client\r\n"
+ARDUINO_HEADER = "Origin: file://\r\nUser-Agent: arduino-WebSocket-Client\r\n"
+# The page of the library, which has a path.
+TINY_HEADER = "Origin: https://libraries.example/TinyWebsockets\r\nUser-Agent: TinyWebsockets Client\r\n"
+MICROPYTHON_HEADER = "Origin: http://localhost\r\n"
+# ESP-IDF hands longer messages over in pieces of its buffer (WS_BUFFER_SIZE, `buffer_size` 1024).
+ESP_IDF_RECEIVE_BYTES = 1024
+ESP_IDF_ANSWER_S = 10.0
 
+_ESP_IDF = Kernel(
+    esp_idf,
+    device_class="esp-idf",
+    header=ESP_IDF_HEADER,
+    receive_bytes=ESP_IDF_RECEIVE_BYTES,
+    answer_s=ESP_IDF_ANSWER_S,
+)
+_ARDUINO = Kernel(
+    always(ARDUINO_WAIT_S),
+    device_class="arduino",
+    header=ARDUINO_HEADER,
+    subprotocol="arduino",
+    receive_bytes=ARDUINO_RECEIVE_BYTES,
+    closes_above=True,
+    answer_s=ARDUINO_ANSWER_S,
+)
 
 KERNELS: dict[str, Kernel] = {
     "patient": Kernel(patient, obeys_goaway=True, notices_silence=True),
-    "esp-idf": Kernel(esp_idf, device_class="esp-idf"),
-    "arduino": Kernel(arduino, device_class="arduino"),
+    "esp-idf": _ESP_IDF,
+    # On ESP-IDF up to 5.1.4 and 5.2.2, whose transport_ws.c drops what it read beyond the head; tokens without a class.
+    "esp-idf-15s": _ESP_IDF._replace(next_attempt=esp_idf_old, device_class="", loses_glued=True),
+    "esp-idf-reconnect": _ESP_IDF._replace(next_attempt=esp_idf_reconnect, device_class="esp-idf-reconnect"),
+    "arduino": _ARDUINO,
+    "arduino-5s": _ARDUINO._replace(next_attempt=always(ARDUINO_EXAMPLE_WAIT_S)),
+    # gilmaimon/ArduinoWebsockets 0.5.4, in the loop of its examples: at once; 1 s for an answer.
+    "tiny": Kernel(always(0.0), device_class="tiny", header=TINY_HEADER, answer_s=1.0),
+    "micropython": Kernel(always(MICROPYTHON_WAIT_S), device_class="micropython", header=MICROPYTHON_HEADER),
+    "mongoose": Kernel(always(MONGOOSE_WAIT_S), device_class="mongoose"),
+    "gun": Kernel(gun, device_class="gun"),
     "browser": Kernel(browser, device_class="browser"),
-    "naive": Kernel(naive),
-    "deaf": Kernel(arduino, answers_close=False),
+    # At once, every time: the loop that every tutorial shows. The worst a server can meet.
+    "naive": Kernel(always(0.0)),
+    "deaf": Kernel(always(ARDUINO_WAIT_S), answers_close=False),
 }
 
 

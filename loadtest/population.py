@@ -22,10 +22,10 @@ from loadtest.connector import Connector
 from loadtest.device import LEAVING, OPEN, OPENING, REFUSED, Device
 from loadtest.fleet_options import HALF_OPEN, SLOW, Options
 from loadtest.guide import Guide, Stay
-from loadtest.kernels import KERNELS, Ended
+from loadtest.kernels import KERNELS, Ended, Kernel
 from loadtest.opening import Opening
 from loadtest.phases import DONE, GIVEN_UP, NEW, TRYING, UP, WAITING, Phases
-from loadtest.sender import SILENT, TICK_S, Sender
+from loadtest.sender import SILENT, STALLED, TICK_S, Sender
 from loadtest.tally import Tally
 
 # Longer than a minute, so that a device that sends once a minute is looked at once a minute.
@@ -104,17 +104,20 @@ class Population:
         new = (slot for slot in (range(len(self.phases)) if slots is None else slots) if self.phases[slot] == NEW)
         self._opening.begin(new, moments(self.options.connect, self.random), at_s)
 
-    def cut(self, slots: Sequence[int], how: str, *, ours: bool = True) -> None:
+    def cut(self, slots: Sequence[int], how: str, *, ours: bool = True, for_s: float = 0) -> None:
         """Break these connections, as if the path broke: `reset`, `fin`, or `silent` (nothing passes any more).
 
-        Not `ours`: who stands between did it, and the device counts it as a close it did not ask for.
+        Not `ours`: who stands between did it, and the device counts it as a close it did not ask for. With `stall`
+        nothing passes for `for_s`; then the device goes on with the same connection, if it still has one.
         """
         for slot in slots:
             device = self.devices[slot]
             if device is None or device.transport is None:
                 continue
             if how == "silent":
-                self._fall_silent(slot, device)
+                self._fall_silent(slot, device, SILENT, self.options.half_open_s)
+            elif how == "stall":
+                self._fall_silent(slot, device, STALLED, for_s)
             else:
                 device.break_off(reset=how == "reset", ours=ours)
 
@@ -214,7 +217,7 @@ class Population:
                 # A close that nobody answers is not in order; at the end all close at once, and some answers are late.
                 device.break_off(ours=self.closing)
         elif self._faults[slot] & HALF_OPEN and now_s >= self._half_open_s(slot):
-            self._fall_silent(slot, device)
+            self._fall_silent(slot, device, SILENT, self.options.half_open_s)
         elif self._churns(slot) and now_s >= self._churn_s(slot):
             self.dismiss(device)
         elif self._is_silent(slot, now_s):
@@ -254,7 +257,7 @@ class Population:
         device = Device(self, slot, self._connector.request(slot, index))
         self.devices[slot] = device
         self._enter(slot, TRYING)
-        self._at(slot, self._clock() + self.options.connect_timeout_s)
+        self._at(slot, self._clock() + (self.kernel_of(device).answer_s or self.options.connect_timeout_s))
         self._connector.open(device, index, self._failed)
 
     def _nowhere(self, slot: int) -> None:
@@ -274,8 +277,8 @@ class Population:
         self._connector.left(self._target[device.slot])
         self._again(device.slot, Ended(refused_status=status, retry_after_s=retry_after_s))
 
-    def answers_close(self, device: Device) -> bool:
-        return self._kernels[self._kernel_of[device.slot]].answers_close
+    def kernel_of(self, device: Device) -> Kernel:
+        return self._kernels[self._kernel_of[device.slot]]
 
     def on_text(self, device: Device, payload: bytes) -> None:
         try:
@@ -322,7 +325,7 @@ class Population:
     def _asked_to_leave(self, device: Device, goaway: Goaway) -> None:
         self.tally.goaways += 1
         device.goaway_ms = max(0, goaway.reconnect_after_ms)
-        if self._kernels[self._kernel_of[device.slot]].obeys_goaway:
+        if self.kernel_of(device).obeys_goaway:
             self.dismiss(device)
 
     def on_ended(self, device: Device) -> None:
@@ -368,16 +371,23 @@ class Population:
 
     # Misbehaviour
 
-    def _fall_silent(self, slot: int, device: Device) -> None:
+    def _fall_silent(self, slot: int, device: Device, kind: int, for_s: float) -> None:
         if device.transport is not None and not self.mute[slot]:
-            self.mute[slot] = SILENT
+            self.mute[slot] = kind
             device.transport.pause_reading()
-            self._at(slot, self.now_s + self.options.half_open_s)
+            self._at(slot, self.now_s + for_s)
 
     def _wake_up(self, slot: int, device: Device) -> None:
-        """The silence is over: the device knows nothing of its old connection and makes a new one."""
-        self._faults[slot] &= ~HALF_OPEN
-        device.break_off()
+        """The silence is over: the device makes a new connection; one that was stalled has noticed nothing."""
+        if self.mute[slot] == SILENT:
+            self._faults[slot] &= ~HALF_OPEN
+            device.break_off()
+        elif device.transport is not None:
+            self.mute[slot] = 0
+            self.heard_s[slot] = self.now_s
+            device.transport.resume_reading()
+            self._plan(slot, self.now_s)
+            self.sender.flush(slot)
 
     def _half_open_s(self, slot: int) -> float:
         return self._since_s[slot] + self.options.half_open_after_s(slot)

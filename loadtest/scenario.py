@@ -22,7 +22,7 @@ from loadtest.cloud.options import Deploy
 from loadtest.kernels import KERNELS, shares_problem
 
 Share = Annotated[float, Meta(ge=0, le=1)]
-How = Literal["reset", "fin", "silent"]
+How = Literal["reset", "fin", "silent", "stall"]
 MAX_DEVICES = 10_000_000
 MAX_S = 1e7  # 115 days
 
@@ -130,8 +130,13 @@ class Action(Struct, frozen=True, forbid_unknown_fields=True):
     ]
     share: Annotated[Share, Meta(description="With cut: of all connections.")] = 1 / 3
     how: Annotated[
-        How, Meta(description="With cut: a TCP reset, an orderly end without a close frame, or nothing at all.")
+        How,
+        Meta(
+            description="With cut: a TCP reset, an orderly end without a close frame, nothing at all from then on, or "
+            "nothing for `for_s` seconds, after which devices go on as if there had been no pause."
+        ),
     ] = "reset"
+    for_s: Annotated[float, Meta(ge=0, le=MAX_S, description="With stall: how long nothing passes.")] = 0
     gateway: Annotated[int, Meta(ge=1, le=10_000, description="With kill_gateway: which one.")] = 1
 
 

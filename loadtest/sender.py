@@ -17,12 +17,14 @@ from loadtest.spread import phase
 from loadtest.tally import Tally
 
 TICK_S = 0.01
+MAX_EVENTS = 65_535  # in a message
 # Longer than any event of ours, so that a message of many stays within what the server takes.
 EVENT_BYTES = 240
 LEAST_EVENT_BYTES = 100
 # Of a recording, events may be padded.
 PADDED_EVENT_BYTES = EVENT_BYTES + MAX_PADDING_BYTES
-SILENT = 1
+# Why nothing passes: until a new connection, or for a while on this one.
+SILENT, STALLED = 1, 2
 
 Report = Callable[[int, Sequence[int]], None]
 
@@ -30,7 +32,7 @@ Report = Callable[[int, Sequence[int]], None]
 class Sender:
     """The events of all devices. Moments are seconds of the fleet's clock, `wall_s` later by the wall clock.
 
-    Columns by slot: `mute`, SILENT: nothing can be written now; `faulty`, not 0: its latencies are counted apart.
+    Columns by slot: `mute`, not 0: nothing can be written now; `faulty`, not 0: its latencies are counted apart.
     `report` is told the numbers of lost events.
     """
 
@@ -65,12 +67,13 @@ class Sender:
         self._wall_s = wall_s
         self._random = random
         self._report = report
-        self._most = (500, 0)  # events and bytes that the server takes in a message
+        self._most_bytes = 0  # that the server takes in a message
         self._sizes: dict[int, int] = {}  # of open events that are padded, by slot and number
         self._moments: Iterator[float] | None = None
         self._next_s = math.inf
         self._base_s = 0.0
         count = len(devices)
+        self._most_events = array("H", [1]) * count  # that it takes of a device in a message
         self._send_s = array("d", bytes(8 * count))  # the next intended moment of a device, 0: none
         self._retry_s = array("d", bytes(8 * count))  # what is stored waits for this moment, 0: for nothing
 
@@ -127,7 +130,8 @@ class Sender:
 
     def welcomed(self, slot: int, welcome: Welcome) -> None:
         """The device is connected: what it stored goes first."""
-        self._most = (welcome.max_events, welcome.max_message_bytes)
+        self._most_events[slot] = max(1, min(welcome.max_events, MAX_EVENTS))
+        self._most_bytes = welcome.max_message_bytes
         self.flush(slot)
 
     def disconnected(self, slot: int) -> None:
@@ -170,8 +174,8 @@ class Sender:
     def flush(self, slot: int) -> None:
         """Send what is stored, oldest first, as far as the window allows."""
         self._retry_s[slot] = 0.0
-        ledger, (most_events, most_bytes) = self.ledger, self._most
-        most = max(1, min(most_events, most_bytes // (PADDED_EVENT_BYTES if self._sizes else EVENT_BYTES)))
+        ledger, each_bytes = self.ledger, PADDED_EVENT_BYTES if self._sizes else EVENT_BYTES
+        most = max(1, min(self._most_events[slot], self._most_bytes // each_bytes))
         while ledger.stored[slot] and self._writable(slot):
             taken = ledger.take(slot, min(most, self._window - ledger.flying[slot]))
             if not taken:
@@ -188,9 +192,8 @@ class Sender:
         numbers = [ledger.make(slot) for _ in range(count)]
         if each > LEAST_EVENT_BYTES:
             self._sizes.update((slot << 32 | number, each) for number in numbers)
-        most_events, most_bytes = self._most
         room = not ledger.stored[slot] and ledger.flying[slot] + count <= self._window
-        fits = count <= most_events and max(size, count * EVENT_BYTES) <= most_bytes
+        fits = count <= self._most_events[slot] and max(size, count * EVENT_BYTES) <= self._most_bytes
         if room and fits and self._writable(slot):
             for number in numbers:
                 ledger.fly(slot, number, intended_s)

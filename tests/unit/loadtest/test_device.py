@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from loadtest import device as module
 from loadtest.device import ACCEPT, CONNECTING, LEAVING, OPEN, OPENING, REFUSED, Device, fields, masked_frame, request
+from loadtest.kernels import KERNELS, Kernel
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}"
@@ -40,7 +42,8 @@ class Wire:
 
 
 class Owner:
-    def __init__(self) -> None:
+    def __init__(self, kernel: str = "patient") -> None:
+        self.kernel = KERNELS[kernel]
         self.heard_s = array("d", [0.0])
         self.now_s = 5.0
         self.told: list[tuple[Any, ...]] = []
@@ -48,8 +51,8 @@ class Owner:
     def on_text(self, device: Device, payload: bytes) -> None:
         self.told.append(("text", payload))
 
-    def answers_close(self, device: Device) -> bool:
-        return True
+    def kernel_of(self, device: Device) -> Kernel:
+        return self.kernel
 
     def on_refused(self, device: Device, status: int, retry_after_s: float | None) -> None:
         self.told.append(("refused", status, retry_after_s))
@@ -58,8 +61,8 @@ class Owner:
         self.told.append(("ended", device.code, device.clean, device.ours))
 
 
-def connected(*data: bytes, opened: bool = True) -> tuple[Device, Wire, Owner]:
-    owner, wire = Owner(), Wire()
+def connected(*data: bytes, opened: bool = True, kernel: str = "patient") -> tuple[Device, Wire, Owner]:
+    owner, wire = Owner(kernel), Wire()
     device = Device(owner, 0, b"GET")
     device.connection_made(wire)  # type: ignore[arg-type]
     assert wire.written == b"GET"
@@ -241,3 +244,42 @@ def test_headers_are_found_whatever_their_case() -> None:
     head = b"HTTP/1.1 503 No\r\nDate: x\r\nRETRY-after:  12 \r\n"
     assert fields(head, b"retry-after") == ["12"]
     assert fields(head, b"server") == []
+
+
+def test_some_clients_lose_what_comes_in_the_packet_of_the_answer() -> None:
+    welcome = server_frame(b"welcome")
+    _, _, owner = connected(ACCEPTED + welcome, opened=False)
+    assert owner.told == [("text", b"welcome")]
+    _, _, owner = connected(ACCEPTED + welcome, welcome, opened=False, kernel="esp-idf-15s")
+    assert owner.told == [("text", b"welcome")]
+
+
+def test_some_clients_close_for_a_frame_that_is_too_long() -> None:
+    most = KERNELS["arduino"].receive_bytes
+    device, wire, owner = connected(server_frame(b"x" * most), kernel="arduino")
+    assert (len(owner.told), wire.ended) == (1, "")
+    device.data_received(server_frame(b"x" * (most + 1)) + server_frame(b"after"))
+    assert (len(owner.told), wire.ended, device.state, device.ours) == (1, "close", LEAVING, True)
+    assert wire.written == masked_frame(b"\x03\xf1", 0x88)
+    device.connection_lost(None)
+    assert owner.told[-1] == ("ended", 1009, False, True)
+
+
+def test_some_clients_understand_no_message_that_is_longer_than_their_buffer() -> None:
+    _, wire, owner = connected(
+        server_frame(b"x" * 1024), server_frame(b"y" * 1025), server_frame(b"z"), kernel="esp-idf"
+    )
+    assert owner.told == [("text", b"x" * 1024), ("text", b"z")]
+    assert (wire.written, wire.ended) == (b"", "")
+
+
+@pytest.mark.parametrize("name", list(KERNELS))
+def test_a_real_server_takes_the_request_of_every_kernel(name: str) -> None:
+    kernel = KERNELS[name]
+    server = ServerProtocol()
+    server.receive_data(request("/ws", "[::1]:8080", "a.b.c", kernel.subprotocol or "heiwa.v1.json", kernel.header))
+    (found,) = server.events_received()
+    assert isinstance(found, Request)
+    assert found.headers["Authorization"] == "Bearer a.b.c"
+    assert len(found.headers.get_all("Origin")) == ("Origin" in kernel.header)
+    assert server.accept(found).status_code == 101

@@ -80,7 +80,14 @@ def test_patient_begins_anew_after_a_steady_connection() -> None:
     assert wait_s <= 1
 
 
-@pytest.mark.parametrize("ended", [Ended(clean=True, code=4409), Ended(code=1008), Ended(refused_status=403)])
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 426, 500, 503])
+def test_patient_comes_back_after_every_refusal(status: int) -> None:
+    wait_s = wait("patient", Ended(refused_status=status))
+    assert wait_s is not None
+    assert wait_s >= 1
+
+
+@pytest.mark.parametrize("ended", [Ended(clean=True, code=4409), Ended(code=1008)])
 def test_patient_knows_when_it_is_over(ended: Ended) -> None:
     assert wait("patient", ended) is None
 
@@ -89,9 +96,10 @@ def test_a_replaced_patient_device_stays_away_in_spite_of_a_goaway() -> None:
     assert wait("patient", Ended(clean=True, code=4409, goaway_after_ms=0)) is None
 
 
-@pytest.mark.parametrize("code", [1000, 1012, 4409, 4503])
-def test_esp_idf_stops_for_good_after_a_clean_close(code: int) -> None:
-    assert wait("esp-idf", Ended(clean=True, code=code, goaway_after_ms=500, uptime_s=9)) is None
+@pytest.mark.parametrize("code", [1000, 1001, 1009, 1012, 4408, 4409, 4503])
+@pytest.mark.parametrize("name", ["esp-idf", "esp-idf-15s"])
+def test_esp_idf_stops_for_good_after_a_clean_close(name: str, code: int) -> None:
+    assert wait(name, Ended(clean=True, code=code, goaway_after_ms=500, uptime_s=9)) is None
 
 
 @pytest.mark.parametrize("ended", [BREAK, FAILED, Ended(refused_status=503, retry_after_s=60)])
@@ -99,14 +107,38 @@ def test_esp_idf_waits_ten_seconds_after_a_break(ended: Ended) -> None:
     assert wait("esp-idf", *[FAILED] * 7, ended) == 10
 
 
-@given(ends)
-def test_arduino_waits_half_a_second_whatever_happens(ended: Ended) -> None:
-    assert wait("arduino", *[FAILED] * 3, ended) == 0.5
+@pytest.mark.parametrize("ended", [BREAK, FAILED, Ended(refused_status=503, retry_after_s=60)])
+def test_esp_idf_up_to_1_7_waits_a_half_more(ended: Ended) -> None:
+    assert wait("esp-idf-15s", *[FAILED] * 7, ended) == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "wait_s"),
+    [
+        ("esp-idf-reconnect", 10),
+        ("arduino", 0.5),
+        ("arduino-5s", 5),
+        ("tiny", 0),
+        ("micropython", 1),
+        ("mongoose", 3),
+        ("naive", 0),
+        ("deaf", 0.5),
+    ],
+)
+@given(ended=ends)
+def test_some_wait_the_same_whatever_happens(name: str, wait_s: float, ended: Ended) -> None:
+    assert wait(name, *[FAILED] * 3, ended) == wait_s
 
 
 @given(ends)
-def test_naive_never_waits(ended: Ended) -> None:
-    assert wait("naive", ended) == 0
+def test_gun_never_waits_once_somebody_has_answered(ended: Ended) -> None:
+    answered = ended if ended.uptime_s > 0 else ended._replace(refused_status=503)
+    assert wait("gun", *[FAILED] * 3, answered) == 0
+
+
+def test_gun_ends_after_five_tries_that_nobody_answered() -> None:
+    waits = [wait("gun", BREAK, *[FAILED] * count) for count in range(7)]
+    assert waits == [0, 5, 5, 5, 5, 5, None]
 
 
 def test_browser_grows_by_three_tenths_up_to_ten_seconds() -> None:

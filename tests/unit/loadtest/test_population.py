@@ -17,7 +17,7 @@ from loadtest.events import Events
 from loadtest.fleet_options import Options
 from loadtest.histogram import Latencies
 from loadtest.ledger import Ledger
-from loadtest.phases import DONE, UP
+from loadtest.phases import DONE, GIVEN_UP, UP
 from loadtest.population import Population
 from loadtest.sender import Sender
 from loadtest.tally import Tally
@@ -340,6 +340,39 @@ def test_a_half_open_device_falls_silent_once() -> None:
     assert world.tally.connects == 2 * DEVICES
     assert (world.tally.unexpected, world.tally.closed) == (0, {1006: DEVICES})
     assert world.ledger.lost == 0
+
+
+def stalled(world: World, for_s: float) -> None:
+    """All devices are connected and send, and then nothing passes for a while."""
+    world.server.kind = True
+    world.population.connect(world.now_s)
+    world.population.sender.begin(world.now_s, world.now_s)
+    world.pass_s(12)
+    world.population.cut(world.population.connected(), "stall", for_s=for_s)
+
+
+def test_a_stalled_device_goes_on_with_the_same_connection() -> None:
+    world = World(Random(1), events={"period_s": 1})
+    stalled(world, 20)
+    sent = len(world.server.seen)
+    world.pass_s(19)
+    assert len(world.server.seen) == sent
+    world.pass_s(2)
+    assert len(world.server.seen) > sent + 19 * DEVICES
+    assert (world.tally.connects, world.tally.closed) == (DEVICES, {})
+
+
+def test_a_stalled_device_finds_out_that_its_connection_is_gone() -> None:
+    world = World(Random(1), events={"period_s": 1}, kernels={"esp-idf": 1.0})
+    stalled(world, 20)
+    world.pass_s(10)
+    for wire in list(world.server.wires):
+        wire.end()
+    world.pass_s(1)
+    assert world.tally.closed == {1006: DEVICES}
+    world.pass_s(11)
+    assert world.tally.connects == 2 * DEVICES
+    assert world.population.counts[GIVEN_UP] == 0
 
 
 def connects_of(world: World) -> Latencies:
