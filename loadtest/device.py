@@ -14,7 +14,7 @@ import struct
 from array import array
 from typing import Protocol, cast
 
-from gateway.connections.close_codes import ABNORMAL, NO_STATUS, NORMAL, PROTOCOL_ERROR
+from gateway.connections.close_codes import ABNORMAL, MESSAGE_TOO_BIG, NO_STATUS, NORMAL, PROTOCOL_ERROR
 from gateway.device.reconnect import retry_after_s
 from loadtest.kernels import Kernel
 
@@ -24,7 +24,6 @@ ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 MAX_HEAD_BYTES = 16_384
 MAX_FRAME_BYTES = 16_777_216
 LEAST_RECEIVE_BYTES = 1000  # no client has a smaller limit
-MESSAGE_TOO_BIG = 1009
 SMALL_BUFFER_BYTES = 2304  # the least that Linux grants (socket(7))
 
 CONNECTING, OPENING, OPEN, LEAVING, REFUSED, BROKEN_OFF = range(6)

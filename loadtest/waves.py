@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from gateway.settings.model import PRESETS
+from loadtest.kernels import KERNELS
 from loadtest.metrics import Values
 from loadtest.records import Drained, Waved
 from loadtest.sample import OfKernel
@@ -156,7 +157,15 @@ def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int]
 
 def abnormal(kernels: Mapping[str, OfKernel]) -> int:
     """Closes 1006 that devices saw whose class takes close frames."""
-    return sum(of.abnormal for name, of in kernels.items() if name not in PRESETS or PRESETS[name].close != "abort")
+    return sum(of.abnormal for name, of in kernels.items() if not _is_reset(name))
+
+
+def _is_reset(name: str) -> bool:
+    """Whether the gateway ends the connections of such devices without a close frame."""
+    kernel = KERNELS[name]
+    by_agent = (one for one in PRESETS.values() if one.user_agents and one.user_agents in kernel.header)
+    preset = PRESETS.get(kernel.device_class) or next(by_agent, None)
+    return preset is not None and preset.close == "abort"
 
 
 def merged(told: Sequence[Mapping[str, OfKernel]]) -> dict[str, OfKernel]:

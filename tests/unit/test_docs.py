@@ -18,6 +18,7 @@ from gateway.connections.identity import SCOPES
 from gateway.settings.load import load
 from loadtest import cli as loadtest_cli
 from loadtest import scenario, shipped
+from loadtest.kernels import KERNELS
 
 ROOT = Path(__file__).resolve().parents[2]
 HAND_MADE = ("README.md", "README.ja.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
@@ -184,3 +185,9 @@ def test_both_readmes_have_the_same_shape() -> None:
 def test_examples_compile() -> None:
     for path in (ROOT / "docs/examples").glob("*.py"):
         compile(path.read_text(), str(path), "exec")
+
+
+def test_the_page_of_the_load_test_knows_every_kernel_and_scenario() -> None:
+    text = (ROOT / "docs/how-to/load-test.md").read_text("utf-8")
+    scenarios = [name for name in shipped.names() if not name.startswith("deploy-")]
+    assert not [name for name in [*KERNELS, *scenarios] if f"| `{name}`" not in text]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.settings.model import PRESETS
 from loadtest import kernels
 from loadtest.kernels import KERNELS, Ended
 
@@ -158,3 +159,17 @@ def test_browser_forgets_its_failures_only_after_five_seconds() -> None:
 
 def test_only_patient_obeys_goaway() -> None:
     assert [name for name in NAMES if KERNELS[name].obeys_goaway] == ["patient"]
+
+
+def test_classes_of_the_kernels_are_those_that_ship() -> None:
+    known = {kernel.device_class for kernel in KERNELS.values()} - {""}
+    assert known <= set(PRESETS)
+
+
+def test_what_a_kernel_offers_unasked_is_what_its_class_expects() -> None:
+    for kernel in KERNELS.values():
+        if kernel.subprotocol is not None:
+            assert kernel.subprotocol in PRESETS[kernel.device_class].subprotocols.split(",")
+        if kernel.receive_bytes:
+            preset = PRESETS[kernel.device_class or "esp-idf"]
+            assert preset.max_frame_bytes <= kernel.receive_bytes

@@ -70,6 +70,8 @@ def test_a_drawn_second_ends_where_its_real_moment_is() -> None:
 def test_only_classes_that_take_close_frames_count_as_abnormal() -> None:
     kernels = {"esp-idf": OfKernel(5, 5, 0, 5), "arduino": OfKernel(3, 3, 0, 2), "patient": OfKernel(9, 9, 0, 1)}
     assert waves.abnormal(kernels) == 3
+    # A token without a class, but a User-Agent of one.
+    assert waves.abnormal({"esp-idf-15s": OfKernel(5, 5, 0, 5), "esp-idf-reconnect": OfKernel(5, 5, 0, 2)}) == 2
 
 
 def test_processes_add_up_and_the_end_of_the_measured_time_is_kept() -> None:
