@@ -81,6 +81,10 @@ class TokenError(HeiwaError):
     """A token is missing, malformed, expired or not meant for us. The message never contains the token."""
 
 
+class KeysUnknownError(TokenError):
+    """No token can be checked at the moment: the keys of the issuer are not known. It says nothing about the token."""
+
+
 class KeySetError(HeiwaError):
     """The key set of an issuer cannot be read or used; known keys stay. The message quotes nothing of it."""
 

@@ -15,6 +15,7 @@ HANDSHAKE_MODULES = ("handshake", "accepting", "admission")
 # Where status or detail come from elsewhere: websockets' judgement, the token's, the PROXY header's.
 STATUS = {"malformed": "400, 414, 431", "handshake": "400, 405, 426, 505"}
 DETAIL = {
+    ("503", "keys"): "the keys of the issuer are not known at the moment; try again",
     ("401", "token"): "why the token does not hold: expired, wrong signature, …",
     ("400", "proxy"): "what is wrong with the PROXY protocol header",
 }
@@ -23,6 +24,7 @@ CODES = {
     "invalid": "a field is missing, of the wrong type or out of range; the message ends with its path",
     "malformed": "not a JSON object",
     "forbidden": "the token lacks the scope `location:write`",
+    "unavailable": "the new token cannot be checked now: the keys of the issuer are not known; the old one still holds",
 }
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "critical": "critical"}
 
@@ -46,11 +48,11 @@ def refusals() -> list[tuple[str, str, str]]:
 
 def codes_of_messages() -> Iterator[tuple[str, str, str]]:
     """Type of answer, code and meaning, of `nack` and `error`. Raises KeyError for a code that is not known here."""
-    tree = [_parse(ROOT / f"gateway/connections/{name}.py") for name in ("session", "messages")]
+    tree = [_parse(ROOT / f"gateway/connections/{name}.py") for name in ("session", "messages", "device_session")]
     errors: dict[str, str] = {}
     nacks = {INVALID: CODES[INVALID]}
     for call in (call for module in tree for call in _calls(module)):
-        place = {"_error": 0, "Nack": 1}.get(_name(call), -1)
+        place = {"_error": 0, "Error": 0, "Nack": 1}.get(_name(call), -1)
         if 0 <= place < len(call.args):
             code = call.args[place]
             if isinstance(code, ast.Constant):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.errors import HeiwaError, QueryError, QueryTooWideError, StoreError, TokenError
+from gateway.errors import HeiwaError, KeysUnknownError, QueryError, QueryTooWideError, StoreError, TokenError
 from gateway.log import Log
 
 MEDIA_TYPE = "application/problem+json"
@@ -98,6 +98,8 @@ def problem_of(request: web.Request, error: Exception) -> Problem:
         return error
     if isinstance(error, QueryError):
         return bad_field(error.field, error.problem, status=422 if isinstance(error, QueryTooWideError) else 400)
+    if isinstance(error, KeysUnknownError):
+        return unavailable(str(error))
     if isinstance(error, TokenError):
         return unauthorized(str(error), given=True)
     if isinstance(error, web.RequestPayloadError):

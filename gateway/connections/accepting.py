@@ -32,7 +32,7 @@ from gateway.connections.inflated import Inflated
 from gateway.connections.proxy import ProxyHeaderError, forwarded_address, read_proxy_header, trusted
 from gateway.connections.table import parse_address
 from gateway.connections.uuid7 import uuid7
-from gateway.errors import TokenError
+from gateway.errors import KeysUnknownError, TokenError
 
 _NO_ADDRESS = IPv4Address(0)
 _HEALTH = (b"/livez", b"/readyz")
@@ -221,6 +221,9 @@ class Accepting(asyncio.Protocol):
             raise Rejected(401, "token", "a token is needed: Authorization: Bearer, or heiwa.bearer.<JWT>", challenge)
         try:
             identity = self._hub.authenticator.verify(offer.token)
+        except KeysUnknownError as error:
+            wait = {"Retry-After": str(retry_after_s(self._hub.chance))}
+            raise Rejected(503, "keys", str(error), wait) from error
         except TokenError as error:
             challenge["WWW-Authenticate"] += ', error="invalid_token"'
             raise Rejected(401, "token", str(error), challenge) from error

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from gateway.connections import close_codes
 from gateway.connections.answers import merged
 from gateway.connections.connection import Connection
-from gateway.connections.messages import MAX_EVENTS, Authenticated, Welcome, encode
+from gateway.connections.messages import MAX_EVENTS, Authenticated, Error, Welcome, encode
 from gateway.connections.session import Renew, Reply, Store, interpret
 from gateway.connections.uuid7 import text_of
-from gateway.errors import TokenError
+from gateway.errors import KeysUnknownError, TokenError
 from gateway.locations.outcome import Pressure
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ class DeviceSession:
         hub = connection.hub
         try:
             identity = hub.authenticator.verify(token)
+        except KeysUnknownError as error:
+            # The old token still holds; the device may show the new one again.
+            connection.send(encode(Error("unavailable", str(error))))
+            return
         except TokenError as error:
             connection.close(close_codes.TOKEN, str(error)[:120], "token")
             return

@@ -8,7 +8,7 @@ from gateway.connections.jwk import PublicJwk
 from gateway.connections.key_freshness import Freshness
 from gateway.connections.public_key import jwk_verifier
 from gateway.connections.token import MAX_TOKEN_BYTES, Claims, header_of
-from gateway.errors import SettingsError, TokenError
+from gateway.errors import KeysUnknownError, SettingsError, TokenError
 from gateway.ports import Clock
 
 Verify = Callable[[str], Claims]
@@ -51,12 +51,12 @@ class KeyRing:
         return len(keys) - len(made)
 
     def verify(self, token: str) -> Claims:
-        """Check the signature with the key that the token names. Raises TokenError."""
+        """Check the signature with the key that the token names. Raises TokenError, KeysUnknownError among them."""
         if len(token) > MAX_TOKEN_BYTES:
             raise TokenError(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
         header = header_of(token)
         if not self.freshness.counts(self._clock.monotonic_s()):
-            raise TokenError("the keys of the issuer are not known at the moment")
+            raise KeysUnknownError("the keys of the issuer are not known at the moment; try again")
         return self._choose(header.alg, header.kid)(token)
 
     def _choose(self, algorithm: str, kid: str) -> Verify:

@@ -74,7 +74,13 @@ def test_started_without_the_issuer(tmp_path: Path, issuer: Issuer) -> None:
         status, said = ready(program)
         assert status == 503
         assert "key set" in said
-        assert refusal(program.connect("dev", token=fresh(key)))[0] == 401
+        status, headers, problem = refusal(program.connect("dev", token=fresh(key)))
+        assert status == 503, "it says nothing about the token"
+        assert int(headers["Retry-After"]) > 0
+        assert "not known" in problem["detail"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            program.get("/api/v1/devices")
+        assert refused.value.code == 503
         issuer.body, issuer.answer = key_set(key.jwk()), issuer.give_set
         eventually(lambda: ready(program)[0] == 200, within_s=30)
         with program.connect("dev", token=fresh(key)):
@@ -101,7 +107,7 @@ def test_the_last_set_of_another_issuer_never_counts(tmp_path: Path, issuer: Iss
     with started(tmp_path, issuer) as program:
         eventually(lambda: has_failed(program))
         assert ready(program)[0] == 503
-        assert refusal(program.connect("dev", token=fresh(key)))[0] == 401
+        assert refusal(program.connect("dev", token=fresh(key)))[0] == 503
 
 
 def redirect(issuer: Issuer, request: BaseHTTPRequestHandler) -> None:
@@ -136,7 +142,7 @@ def test_answers_that_are_none(tmp_path: Path, issuer: Issuer, answer: object) -
     with started(tmp_path, issuer) as program:
         eventually(lambda: has_failed(program))
         assert ready(program)[0] == 503
-        assert refusal(program.connect("dev", token=fresh(key)))[0] == 401
+        assert refusal(program.connect("dev", token=fresh(key)))[0] == 503
         assert program.resident_bytes() < 150 << 20
         assert not (tmp_path / "data/jwks.json").exists()
 
@@ -147,7 +153,7 @@ def test_a_certificate_of_somebody_else(tmp_path: Path, issuer: Issuer, monkeypa
     issuer.body = key_set(key.jwk())
     with started(tmp_path, issuer) as program:
         eventually(lambda: has_failed(program))
-        assert refusal(program.connect("dev", token=fresh(key)))[0] == 401
+        assert refusal(program.connect("dev", token=fresh(key)))[0] == 503
 
 
 def test_a_stop_does_not_wait_for_an_issuer_that_hangs(tmp_path: Path, issuer: Issuer) -> None:

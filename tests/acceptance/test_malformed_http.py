@@ -42,6 +42,7 @@ MALFORMED = {
     "two hosts": b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\nAuthorization: Bearer TOKEN\r\n\r\n",
     "an unknown expectation": HEAD + b"\r\nExpect: TOKEN\r\nContent-Length: 0\r\n\r\n",
     "in a second request": b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /TOKEN HTTP/9.9\r\n\r\n",
+    "more than the length says": b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nxTOKEN / HTTP/1\r\n\r\n",
     "behind an upgrade": b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nTOKEN"
     * 2,
     "a body that is no JSON": HEAD + b"\r\nContent-Length: 9\r\n\r\n{Bearer T",

@@ -93,7 +93,7 @@ async def test_a_silent_fleet_still_expires_one_day_an_hour_and_it_is_said(
     said = [record.fields for record in caplog.records if record.getMessage() == "day_dropped"]  # type: ignore[attr-defined]
     assert [(one["day"], one["why"]) for one in said] == [(f"2026-09-{day}", "retention") for day in (16, 17, 18)]
     assert all(one["bytes"] > 0 for one in said)
-    assert 'heiwa_locations_days_dropped_total{why="retention"} 3.0' in shown(index)
+    assert 'heiwa_locations_dropped_day_files_total{why="retention"} 3.0' in shown(index)
     await index.close()
 
 
@@ -174,7 +174,7 @@ async def test_a_day_that_was_dropped_and_comes_again_is_the_new_one(tmp_path: P
     await store(index, "late", 2)
     for _ in range(6):
         assert await ids(index) == {"new", "late"}
-    assert 'heiwa_locations_days_dropped_total{why="size"} 1.0' in shown(index)
+    assert 'heiwa_locations_dropped_day_files_total{why="size"} 1.0' in shown(index)
     await index.close()
 
 

@@ -11,6 +11,7 @@ import pytest
 from gateway.connections.connection import Connection
 from gateway.connections.device_session import MAX_STRIKES, DeviceSession
 from gateway.connections.identity import Identity
+from gateway.errors import KeysUnknownError
 from gateway.locations.outcome import Durability, Pressure
 from gateway.locations.times import EventTimes
 from tests.support.bench import Bench, FakeAuthenticator, device
@@ -153,6 +154,20 @@ def test_a_new_token_may_have_other_scopes_in_the_same_account() -> None:
     assert nack["code"] == "forbidden"
     talk.transport.finish()
     assert talk.bench.hub.registry.total == account.connected == 0
+
+
+def test_a_new_token_that_nobody_can_check_now_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(_expiring(60), new=_expiring(7200))
+
+    def fail(_: str) -> Identity:
+        raise KeysUnknownError("the keys of the issuer are not known at the moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(talk.bench.hub.authenticator, "verify", fail)
+        (error,) = talk.say(type="auth", token="new")
+    assert error["code"] == "unavailable"
+    assert talk.bench.hub.table.expires_ms[talk.connection.slot] == 1_750_000_060_000
+    assert talk.say(type="auth", token="new")[0]["type"] == "authenticated"
 
 
 @pytest.mark.parametrize(("token", "code"), [("unknown", 4401), ("neighbour", 4403), ("tenant", 4403)])

@@ -55,6 +55,8 @@ def test_a_key_that_can_be_used(algorithm: str, changes: dict[str, Any]) -> None
         ({"d": "AAAA"}, "private"),
         ({"kty": "oct", "k": "AAAA"}, "symmetric"),
         ({"kty": "xyz"}, "kind"),
+        ({"kty": "AKP", "alg": "ML-DSA-65", "pub": "AAAA"}, "kind"),
+        ({"alg": "RSA-OAEP"}, "algorithm"),
         ({"kty": None}, "malformed"),
         ({"kid": 7}, "malformed"),
         ({"kid": "x" * 300}, "malformed"),

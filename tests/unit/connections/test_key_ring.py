@@ -14,7 +14,7 @@ from gateway.connections.jwk import read_key_set
 from gateway.connections.key_freshness import UNKNOWN_KEY_S, Freshness
 from gateway.connections.key_refresh import KeyRefresh
 from gateway.connections.key_ring import KeyRing
-from gateway.errors import KeySetError, StoreError, TokenError
+from gateway.errors import KeySetError, KeysUnknownError, StoreError, TokenError
 from gateway.ports import StoredKeySet
 from tests.support.fake_clock import FakeClock
 from tests.support.issuer import ALGORITHMS, Key, key_set
@@ -159,6 +159,16 @@ async def test_a_point_off_the_curve_is_left_out(caplog: pytest.LogCaptureFixtur
     assert world.ring.names == {"a"}
     (line,) = [record for record in caplog.records if record.getMessage() == "key_set_changed"]
     assert line.fields["left_out"] == {"no key": 1}  # type: ignore[attr-defined]
+
+
+async def test_an_issuer_that_cannot_be_read_says_nothing_about_a_token() -> None:
+    world = World()
+    with pytest.raises(KeysUnknownError):
+        world.ring.verify(Key("a").token())
+    await world.publish(Key("a").jwk())
+    with pytest.raises(TokenError) as caught:
+        world.ring.verify(Key("a").token())
+    assert not isinstance(caught.value, KeysUnknownError)
 
 
 async def test_before_the_first_set_nothing_passes_and_it_is_not_ready() -> None:
