@@ -24,6 +24,7 @@ from gateway.connections.jwk import read_key_set
 from gateway.connections.key_files import KEY_NAME, readable_by_others
 from gateway.connections.listener import tls_context
 from gateway.connections.origin import unusual
+from gateway.connections.public_key import rsa_bits
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, place
 from gateway.errors import HeiwaError, KeySetError, PollError, SettingsError
@@ -36,6 +37,7 @@ GOOD, WARN, BAD = "ok", "warning", "wrong"
 LOCK_NAME = "lock"
 # A device holds one file; below this many a small fleet already fills the process.
 FEW_FILES = 4096
+LARGE_RSA_BITS = 3072
 LITTLE_DISK_BYTES = 1 << 30
 SMALL_MEMORY_BYTES = 128 << 20
 # With less there is little left to spread a drain over, once the margin and the polls are taken from it.
@@ -207,6 +209,8 @@ def _keys(settings: Settings) -> Iterator[Result]:
         yield Result("auth", WARN, f"{path} can be read by others", f"chmod 600 {path}")
         return
     yield Result("auth", GOOD, f"tokens are checked with {path}")
+    if auth.public_key_file:
+        yield from _token_size(rsa_bits(path.read_bytes()))
 
 
 def _key_set(settings: Settings) -> Iterator[Result]:
@@ -226,6 +230,14 @@ def _key_set(settings: Settings) -> Iterator[Result]:
         yield Result(name, WARN, said, mend)
     else:
         yield Result(name, GOOD, said)
+    yield from _token_size(max((8 * len(key.parts[0]) for key in found.keys if key.algorithm == "RS256"), default=0))
+
+
+def _token_size(bits: int) -> Iterator[Result]:
+    """The signature is a third larger than the key in a token, and small clients have small buffers."""
+    if bits >= LARGE_RSA_BITS:
+        found = f"with an RSA key of {bits} bits a token has 850 bytes or more, and ESP-IDF's client sends 760 at most"
+        yield Result("auth tokens", WARN, found, "where such devices connect, use ES256 or an RSA key of 2048 bits")
 
 
 def _memory(settings: Settings) -> Iterator[Result]:

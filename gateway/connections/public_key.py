@@ -31,6 +31,12 @@ def public_key_verifier(pem: bytes) -> Callable[[str], Claims]:
     return _verifier(*_load(pem))
 
 
+def rsa_bits(pem: bytes) -> int:
+    """The size of an RSA key; 0: it is of another kind."""
+    key, _ = _load(pem)
+    return key.key_size if isinstance(key, RSAPublicKey) else 0
+
+
 def jwk_verifier(jwk: PublicJwk) -> Callable[[str], Claims]:
     """The same with a key of a set. Raises SettingsError when its numbers are no key, a point off the curve for one."""
     try:

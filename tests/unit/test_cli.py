@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway import __version__
 from gateway.cli import main
@@ -273,3 +275,16 @@ def test_the_command_line_of_a_gateway_stays_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+
+
+@pytest.mark.parametrize(("bits", "warned"), [(2048, False), (3072, True)])
+def test_check_warns_of_tokens_that_small_clients_cannot_send(
+    heiwa: Run, tmp_path: Path, bits: int, warned: bool
+) -> None:
+    key = rsa.generate_private_key(65_537, bits).public_key()
+    pem = tmp_path / "public.pem"
+    pem.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    code, out, _ = heiwa("check", "--json", *FREE, "--set", f"auth.public_key_file={pem}")
+    assert code == 0
+    found = [result["found"] for result in json.loads(out) if result["name"] == "auth tokens"]
+    assert [f"RSA key of {bits} bits" in one for one in found] == [True] * warned

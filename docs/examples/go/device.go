@@ -1,6 +1,6 @@
 // A whole device in one file: stores what it measures, sends it, and comes back as told.
 //
-//	cd docs/examples/go && go build -o device . && HEIWA_TOKEN=… ./device ws://127.0.0.1:8080/ws
+//	cd docs/examples/go && HEIWA_TOKEN=… go run . ws://127.0.0.1:8080/ws
 //
 // A real device writes what it stored to flash, so that it survives a restart.
 package main
