@@ -133,8 +133,12 @@ class Gateway:
 
     async def stop(self) -> None:
         """Leave calmly: everyone is sent away, everything accepted is stored. Cancelled: what is left is cut."""
-        sent, cut = await self.drainer.terminate(self._watch.registered if self._watch is not None else None)
-        log.info("connections_closed", sent_away=sent, cut=cut)
+        try:
+            sent, cut = await self.drainer.terminate(self._watch.registered if self._watch is not None else None)
+            log.info("connections_closed", sent_away=sent, cut=cut)
+        except Exception as error:
+            # What was taken in is stored all the same.
+            log.error("stop_failed", exc_info=error)  # noqa: TRY400
         await self.close()
 
     def drain_ordered(self) -> None:
@@ -150,7 +154,7 @@ class Gateway:
         """Close listeners and stores; what the pipeline holds is stored first."""
         for server in self._servers:
             server.close()
-        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners), return_exceptions=True)
         tasks = [*self._tasks, *self.hub.securing]
         for task in tasks:
             task.cancel()

@@ -102,6 +102,7 @@ class Drainer:
         self._withdrawn = False
         self._ignored = False
         self._shortened = False
+        self._failing = ""
         self.keeper = Keeper(receipts)
         self.state = State.REGISTERING
         self.standing = Standing()
@@ -251,7 +252,13 @@ class Drainer:
     async def run(self) -> None:
         """Pace whatever drain there is, until cancelled."""
         while True:
-            self.turn()
+            try:
+                self.turn()
+            except Exception as error:
+                # Without a drain connections are cut later; with the process they would be cut now.
+                if repr(error) != self._failing:
+                    self._log.error("drain_failed", exc_info=error)
+                self._failing = repr(error)
             timeout_s = self._tick_s if is_leaving(self.state) else _IDLE_S
             # Not wait_for: before Python 3.12 it may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
@@ -290,7 +297,11 @@ class Drainer:
         busy_too = by_sigterm or now_s < pacer.deadline_s or now_s >= pacer.deadline_s + _DEFER_S
         closed = 0
         for connection in islice(choose(self._hub, busy_too=busy_too), count):
-            connection.leave(announced, announced, spread_s=spread_s)
+            try:
+                connection.leave(announced, announced, spread_s=spread_s)
+            except Exception as error:
+                # One that cannot be told must not keep the others from being told.
+                connection.failed(error)
             closed += 1
         self.overrun += pacer.closed(closed)
         leaving.tally.add(now_s - leaving.began_s, closed)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.connections.connection import Connection
 from gateway.drain.drainer import Origin
 from gateway.drain.health import TargetState
 from gateway.drain.signals import Peers
@@ -48,6 +49,46 @@ def test_draining_spreads_the_closes_over_the_delay() -> None:
     assert receipt.highest_per_s <= 4
     assert receipt.closed == {"drain": 600}
     assert receipt.overrun == 0
+
+
+def test_a_connection_that_cannot_be_told_keeps_nobody_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet(20)
+    broken = {id(connection) for connection, _ in fleet.pairs[:5]}
+    leave = Connection.leave
+
+    def fail(self: Connection, *given: Any, **named: Any) -> None:
+        if id(self) in broken:
+            raise ValueError("it cannot")
+        leave(self, *given, **named)
+
+    monkeypatch.setattr(Connection, "leave", fail)
+    fleet.hear(Signal.WITHDRAWN)
+    fleet.pass_time(279)
+    assert fleet.drainer.state is State.DRAINED
+    assert fleet.goaways() == 15
+    ended = [reason for reason, _, _ in fleet.bench.hub.disconnects.elements()]
+    assert (ended.count("internal_error"), ended.count("drain")) == (5, 15)
+
+
+async def test_a_drain_that_fails_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = Fleet(5)
+    turns = asyncio.Semaphore(0)
+
+    def fail() -> None:
+        turns.release()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(fleet.drainer, "turn", fail)
+    running = asyncio.create_task(fleet.drainer.run())
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await turns.acquire()
+            fleet.drainer._changed.set()
+    assert not running.done()
+    running.cancel()
+    assert [record.getMessage() for record in caplog.records].count("drain_failed") == 1
 
 
 def test_the_window_counts_from_the_last_good_poll() -> None:
