@@ -57,6 +57,7 @@ from gateway.parts import (
     connections_maximum,
     consistent,
     http_maximum,
+    index_readers,
     key_refresh,
     listenings,
     target_health,
@@ -203,6 +204,8 @@ class Gateway:
             settings.retention_days,
             settings.index_max_bytes,
             lambda: times.offset_ms,
+            settings.account_max_bytes,
+            index_readers(self.settings, raise_file_limit()),
         )
         self._spool = SQLiteSpool(path / "spool.db", settings.spool_max_bytes)
         await self._index.open()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from gateway.adapters.elbv2 import ElbTargetHealth, to_be_watched
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.key_set_file import KeySetFile
+from gateway.adapters.sqlite_readers import FILES_EACH, MAX_READERS, MIN_READERS
 from gateway.connections.auth import Authenticator
 from gateway.connections.key_refresh import KeyRefresh
 from gateway.connections.listener import Address, SocketOptions, open_socket, parse_addresses
@@ -102,17 +103,25 @@ def http_maximum(settings: Settings, file_limit: int) -> int:
     return max(1, min(connections.http_maximum, (file_limit - connections.file_reserve) // 4))
 
 
+def index_readers(settings: Settings, file_limit: int) -> int:
+    """How many days the index keeps open for searches: with many files more than those that the reserve holds."""
+    room = max(0, file_limit - settings.connections.file_reserve)
+    return min(MAX_READERS, MIN_READERS + room // (32 * FILES_EACH))
+
+
 def connections_maximum(settings: Settings, file_limit: int) -> int:
     """How many connections this process takes with so many files. Raises SettingsError."""
     connections = settings.connections
     http = http_maximum(settings, file_limit)
-    room = file_limit - connections.file_reserve - http
+    searches = (index_readers(settings, file_limit) - MIN_READERS) * FILES_EACH
+    room = file_limit - connections.file_reserve - http - searches
     maximum = connections.maximum or room
     if maximum < 1 or maximum > room:
         raise SettingsError(
             "connections.maximum",
-            f"{maximum} websockets, {http} HTTP connections and file_reserve {connections.file_reserve} do not fit the "
-            f"limit of {file_limit} open files; raise the limit (ulimit -n, nofile) or lower the setting",
+            f"{maximum} websockets, {http} HTTP connections, {searches} files of the index and file_reserve "
+            f"{connections.file_reserve} do not fit the limit of {file_limit} open files; raise the limit (ulimit -n, "
+            "nofile) or lower the setting",
         )
     return maximum
 

@@ -9,6 +9,7 @@ the time, so that rows are appended; identity, track and cell of one device's ev
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -37,7 +38,8 @@ _NEXT_MS = 1 << SEQUENCE_BITS
 
 SCHEMA = """
 CREATE TABLE account (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, displaced_ms INTEGER NOT NULL DEFAULT 0
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, displaced_ms INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE device (
     number INTEGER PRIMARY KEY, account INTEGER NOT NULL, name TEXT NOT NULL, UNIQUE (account, name)
@@ -50,7 +52,12 @@ CREATE UNIQUE INDEX location_identity ON location (device, id);
 CREATE INDEX location_track ON location (device);
 CREATE INDEX location_cell ON location (cell);
 """
-MIGRATIONS = {1: "ALTER TABLE account ADD COLUMN displaced_ms INTEGER NOT NULL DEFAULT 0;"}
+MIGRATIONS = {
+    1: "ALTER TABLE account ADD COLUMN displaced_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE account ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;"
+}
+# What a row takes besides its document: keys, and its entries in three indices.
+ROW_BYTES = 150
 
 # A checkpoint moves pages that were written many times only once: the larger the log, the less is moved, and the
 # longer the commit takes that triggers it.
@@ -74,6 +81,12 @@ def _insert(rows: int) -> str:
         f"INSERT INTO location SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL "  # noqa: S608 - placeholders
         "ON CONFLICT (device, id) DO NOTHING"
     )
+
+
+@cache
+def _add_bytes(rows: int) -> str:
+    values = ",".join(["(?,?)"] * rows)
+    return f"UPDATE account SET bytes = bytes + column2 FROM (VALUES {values}) WHERE name = column1"  # noqa: S608
 
 
 @cache
@@ -124,6 +137,10 @@ class DayWriter:
         # The next free tie-breaker of ms in which a key was found to be taken.
         self._free: dict[int, int] = {}
         self._displaced_ms: dict[int, int] = {}
+        # Bytes by account: of the rows just built, of the last write, and of what the file does not say yet.
+        self._built: dict[str, int] = {}
+        self._added: dict[str, int] = {}
+        self._unsaved: Counter[str] = Counter()
         self._connection = open_store(
             path, SCHEMA, SCHEMA_VERSION, MIGRATIONS, checkpoint_bytes=CHECKPOINT_BYTES, cache_bytes=CACHE_BYTES
         )
@@ -131,6 +148,27 @@ class DayWriter:
     def close(self) -> None:
         """Close the file, which moves its log into it."""
         self._connection.close()
+
+    def added(self) -> Mapping[str, int]:
+        """How many bytes the last `write` added, by account."""
+        return self._added
+
+    def account_bytes(self) -> Counter[str]:
+        """How many bytes each account takes. Events that schema 1 wrote are not counted. Raises StoreError."""
+        with store_errors(self._path):
+            rows = self._connection.execute("SELECT name, bytes FROM account WHERE bytes > 0").fetchall()
+        return Counter(dict(rows)) + self._unsaved
+
+    def save_account_bytes(self) -> None:
+        """Let the file say what each account takes; a crash forgets what was written since. Raises StoreError."""
+        names = list(self._unsaved)
+        with store_errors(self._path):
+            for start in range(0, len(names), _SIZES[-1]):
+                values: list[object] = []
+                for name in names[start : start + _SIZES[-1]]:
+                    values += (name, self._unsaved[name])
+                self._connection.execute(_add_bytes(_pad(values, 2)), values)
+        self._unsaved.clear()
 
     def checkpoint(self) -> None:
         """Move the log into the file as far as readers allow. Raises StoreError."""
@@ -149,10 +187,12 @@ class DayWriter:
         """
         with store_errors(self._path):
             try:
-                return self._write(groups, in_free_keys=False)
+                refused = self._write(groups, in_free_keys=False)
             except sqlite3.IntegrityError:
                 # A key is taken: rows of the same ms from before a restart or a million events ago.
-                return self._write(groups, in_free_keys=True)
+                refused = self._write(groups, in_free_keys=True)
+        self._unsaved.update(self._added)
+        return refused
 
     def _write(self, groups: Sequence[DeviceEvents], *, in_free_keys: bool) -> Mapping[int, Rejection]:
         if len(self._devices) > MAX_CACHED_DEVICES:
@@ -216,6 +256,7 @@ class DayWriter:
     def _rows(self, groups: Sequence[DeviceEvents], refused: dict[int, Rejection]) -> list[object]:
         """The values of all rows, one after the other."""
         values: list[object] = []
+        self._built = {}
         midnight_ms, sequence, free = self._midnight_ms, self._sequence, self._free
         first = last = 0
         for group in groups:
@@ -227,6 +268,7 @@ class DayWriter:
                 continue
             account_cells = account << CELL_BITS
             account_key = account << ACCOUNT_SHIFT
+            size = 0
             for event in group.events:
                 lat, lon = event.lat, event.lon
                 key = account_key | (event.time - midnight_ms) << SEQUENCE_BITS
@@ -236,7 +278,9 @@ class DayWriter:
                     key |= sequence & _SEQUENCE_MASK
                     sequence += 1
                 document = pack(_encode(event), checksum)
+                size += len(document)
                 values += (key, device, event.id, account_cells | cell(lat, lon), lat, lon, document)
+            self._built[group.account] = self._built.get(group.account, 0) + size + ROW_BYTES * len(group.events)
         self._sequence = sequence
         return values
 
@@ -277,6 +321,14 @@ class DayWriter:
         return at | free
 
     def _insert(self, values: list[object]) -> None:
+        rows, before = len(values) // _COLUMNS, self._connection.total_changes
+        self._insert_all(values)
+        inserted = self._connection.total_changes - before
+        # Duplicates take no room; whose they were is not known.
+        share = inserted / rows if rows else 0.0
+        self._added = self._built if inserted == rows else {name: int(n * share) for name, n in self._built.items()}
+
+    def _insert_all(self, values: list[object]) -> None:
         most = _SIZES[-1] * _COLUMNS
         for start in range(0, len(values), most):
             part = values[start : start + most] if len(values) > most else values

@@ -5,7 +5,9 @@ Used by the writing thread; `generation` and `newest_first` by others, too.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from itertools import count as numbers
 from pathlib import Path
@@ -14,7 +16,10 @@ from gateway.adapters.damage import Damage
 from gateway.adapters.manifest import Manifest
 from gateway.adapters.sqlite_day import DayWriter
 from gateway.adapters.sqlite_file import make_folder, remove_store, store_errors
-from gateway.adapters.sqlite_readers import MAX_READERS, Readers
+from gateway.adapters.sqlite_readers import Readers
+from gateway.errors import StoreError
+from gateway.locations.batch import DeviceEvents
+from gateway.locations.outcome import Rejection
 from gateway.locations.retention import Cutoff, first_cutoff, look
 from gateway.log import Log
 from gateway.ports import Clock
@@ -23,8 +28,8 @@ _EPOCH = date(1970, 1, 1)
 _PATTERN = "locations-????-??-??.db"
 # Late events are rarely older than a day or two; a fleet that comes back from a month offline opens files in turn.
 MAX_OPEN_WRITERS = 4
-# A file, its log and the memory shared by both, for each reader and writer: what `connections.file_reserve` must hold.
-FILES = 3 * (MAX_READERS + MAX_OPEN_WRITERS)
+# Above its limit by this factor the index takes nothing of anybody.
+_HARD_LIMIT = 1.25
 # How many events may be written between two looks at the total size.
 _SIZE_CHECK_EVENTS = 50_000
 
@@ -34,10 +39,14 @@ _log = Log("locations")
 class Days:
     """Whole days are dropped, oldest first: those before the cut-off, and more while all take more than `max_bytes`.
 
-    The newest day is never dropped. `full` says why nothing more can be written; None: it can.
+    The newest day is never dropped. When it alone is too large, accounts that take more than an even share are refused.
+    An account that takes `account_max_bytes` is refused, too (0: no limit). `full` says why nothing can be written;
+    None: it can.
     """
 
-    def __init__(self, folder: Path, clock: Clock, retention_days: int, max_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, clock: Clock, retention_days: int, max_bytes: int, account_max_bytes: int, readers: int
+    ) -> None:
         self._folder = folder
         self._clock = clock
         self._retention_days = retention_days
@@ -48,7 +57,10 @@ class Days:
         self._unchecked_events = 0
         self._manifest = Manifest(folder / "manifest.json")
         self._cutoff = Cutoff(0)
-        self.readers = Readers(self.generation)
+        self._account_max_bytes = account_max_bytes
+        self._account_bytes: Counter[str] = Counter()
+        self._even_share_bytes: int | None = None
+        self.readers = Readers(self.generation, readers)
         self.damage = Damage()
         self.dropped: Counter[str] = Counter()
         self.full: str | None = None
@@ -84,7 +96,7 @@ class Days:
         self._cutoff = Cutoff(first)
         # The newest last, so that they stay open.
         for day in reversed(self._generations):
-            self.writer(day)
+            self._account_bytes.update(self.writer(day).account_bytes())
         self.keep(0, None)
         self.sweep()
 
@@ -116,6 +128,25 @@ class Days:
             self._manifest.save()
         return writer
 
+    def write(self, day: int, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        """See `DayWriter.write`; counts what each account takes."""
+        writer = self.writer(day)
+        rejections = writer.write(groups)
+        self._account_bytes.update(writer.added())
+        return rejections
+
+    def refusal(self, account: str) -> Rejection | None:
+        """Why nothing more of an account is taken; None: it is."""
+        taken_bytes = self._account_bytes.get(account, 0)
+        for most_bytes, whose in (
+            (self._account_max_bytes, "locations.account_max_bytes"),
+            (self._even_share_bytes, "an even share of the full index"),
+        ):
+            if most_bytes and taken_bytes >= most_bytes:
+                reason = f"the account's events take {taken_bytes} bytes of the index, {whose} is {most_bytes}"
+                return Rejection(reason, code="account_full")
+        return None
+
     def keep(self, events: int, events_ms: int | None) -> None:
         """So many events are about to be written: drop what has to go. `events_ms`: see `retention.look`."""
         before = self._cutoff.day
@@ -144,14 +175,27 @@ class Days:
                 else:
                     break
                 total -= sizes[day]
-        self.full = None
-        if total > self._max_bytes:
-            self.full = f"{self._folder} takes {total} bytes for one day, more than locations.index_max_bytes"
+        self._judge(total)
         for day, writer in self._writers.items():
+            writer.save_account_bytes()
             self._manifest.held(self.path(day).name, writer.pages())
         self._manifest.save(self._cutoff.day)
 
+    def _judge(self, total: int) -> None:
+        """Whether anybody is refused, now that so many bytes are left."""
+        self.full = self._even_share_bytes = None
+        if total <= self._max_bytes:
+            return
+        accounts = len(+self._account_bytes)
+        if accounts < 2 or total > _HARD_LIMIT * self._max_bytes:
+            self.full = f"{self._folder} takes {total} bytes for one day, more than locations.index_max_bytes"
+        else:
+            self._even_share_bytes = self._account_bytes.total() // accounts
+
     def _drop(self, day: int, size_bytes: int, why: str) -> None:
+        with contextlib.suppress(StoreError):
+            self._account_bytes.subtract(self.writer(day).account_bytes())
+        self._account_bytes = +self._account_bytes
         if (writer := self._writers.pop(day, None)) is not None:
             writer.close()
         self._generations = {other: number for other, number in self._generations.items() if other != day}
@@ -164,8 +208,11 @@ class Days:
 
     def _close_writer(self, day: int) -> None:
         writer = self._writers.pop(day)
-        self._manifest.held(self.path(day).name, writer.pages())
-        writer.close()
+        try:
+            writer.save_account_bytes()
+            self._manifest.held(self.path(day).name, writer.pages())
+        finally:
+            writer.close()
 
     def _sizes(self) -> dict[int, int]:
         return {day: self._size(day) for day in self._generations}

@@ -21,6 +21,7 @@ from gateway.adapters.account_turns import AccountTurns
 from gateway.adapters.search_effort import Effort
 from gateway.adapters.sqlite_day import DAY_MS
 from gateway.adapters.sqlite_days import Days
+from gateway.adapters.sqlite_readers import MAX_READERS
 from gateway.adapters.sqlite_search import Part, bounds_ms
 from gateway.adapters.worker_threads import WorkerThreads
 from gateway.errors import DamagedStoreError, StoreError
@@ -53,9 +54,11 @@ class SQLiteLocationIndex:
         retention_days: int = 30,
         max_bytes: int = 10 << 30,
         events_ms: Callable[[], int | None] = lambda: None,
+        account_max_bytes: int = 0,
+        readers: int = MAX_READERS,
     ) -> None:
         self._folder = folder
-        self._days = Days(folder, clock, retention_days, max_bytes)
+        self._days = Days(folder, clock, retention_days, max_bytes, account_max_bytes, readers)
         self._events_ms = events_ms
         self._closed = False
         self._write_thread = ThreadPoolExecutor(1, "locations-write")
@@ -177,8 +180,9 @@ class SQLiteLocationIndex:
         self._days.keep(count(groups), events_ms)
         if self._days.full is not None:
             raise StoreError(self._days.full)
+        refusals = {account: self._days.refusal(account) for account in {group.account for group in groups}}
         rejections: dict[int, Rejection] = {}
-        for day, parts in _by_day(groups).items():
+        for day, parts in _by_day(groups, refusals, rejections).items():
             refused = self._write_day(day, [part for part, _ in parts])
             if refused:
                 positions = [first + offset for part, first in parts for offset in range(len(part.events))]
@@ -187,7 +191,7 @@ class SQLiteLocationIndex:
 
     def _write_day(self, day: int, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
         try:
-            return write_narrowed(groups, lambda part: self._days.writer(day).write(part))
+            return write_narrowed(groups, lambda part: self._days.write(day, part))
         except StoreError as error:
             return dict.fromkeys(range(count(groups)), Rejection(str(error)))
 
@@ -226,11 +230,20 @@ class SQLiteLocationIndex:
         return page.first()
 
 
-def _by_day(groups: Sequence[DeviceEvents]) -> dict[int, list[tuple[DeviceEvents, int]]]:
-    """The groups a day, each with the position of its first event in the flattened batch."""
+def _by_day(
+    groups: Sequence[DeviceEvents], refusals: Mapping[str, Rejection | None], rejections: dict[int, Rejection]
+) -> dict[int, list[tuple[DeviceEvents, int]]]:
+    """The groups a day, each with the position of its first event in the flattened batch.
+
+    Those of accounts that are refused go to `rejections`.
+    """
     days: dict[int, list[tuple[DeviceEvents, int]]] = {}
     position = 0
     for group in groups:
+        if (refusal := refusals[group.account]) is not None:
+            rejections |= dict.fromkeys(range(position, position + len(group.events)), refusal)
+            position += len(group.events)
+            continue
         found = {event.time // DAY_MS for event in group.events}
         if len(found) == 1:
             days.setdefault(found.pop(), []).append((group, position))

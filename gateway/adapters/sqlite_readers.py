@@ -15,6 +15,10 @@ from gateway.adapters.sqlite_search import DayReader
 
 # A search of a month opens some readers again; it takes some 0.3 ms each.
 MAX_READERS = 16
+# One for each reading thread.
+MIN_READERS = 2
+# A file, its log and the memory shared by both.
+FILES_EACH = 3
 
 
 class Readers:

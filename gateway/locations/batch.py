@@ -10,6 +10,8 @@ from gateway.locations.event import MAX_ATTRIBUTES_BYTES, LocationEvent
 
 # An upper bound of an encoded event without attributes: ten fields, a 64 byte id, numbers of at most 24 digits.
 EVENT_BYTES = 320
+# What an attribute takes in memory besides its text: the objects of name and value, and a place in a dict.
+ATTRIBUTE_BYTES = 128
 
 
 class DeviceEvents(Struct, frozen=True):
@@ -21,11 +23,11 @@ class DeviceEvents(Struct, frozen=True):
 
 
 def size_bytes(events: Sequence[LocationEvent]) -> int:
-    """An upper bound of what `events` take when encoded, without encoding them."""
+    """An upper bound of what `events` take when encoded, and about what they take as objects; nothing is encoded."""
     size = EVENT_BYTES * len(events)
     for event in events:
         if event.attributes is not None:
-            size += MAX_ATTRIBUTES_BYTES
+            size += MAX_ATTRIBUTES_BYTES + ATTRIBUTE_BYTES * len(event.attributes)
     return size
 
 

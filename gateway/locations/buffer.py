@@ -13,7 +13,8 @@ from gateway.locations.outcome import Pressure, Sender
 class Limits(Struct, frozen=True):
     """How much is gathered and kept.
 
-    Above the first mark (`pause_…`) senders are asked to stop reading, above the second (`refuse_…`) they are refused.
+    Above the first mark (`pause_…`) senders of an account are asked to stop reading, above the second (`refuse_…`, of
+    all accounts together) events are refused.
     A batch of 4,000 events costs the embedded index a third less per event than one of 1,000. Batches begin at least
     `gather_s` apart unless they are full: each commit costs about 1 ms of processor time, whatever it holds, and writes
     every page it touches. At 250 events a second a gateway needs a third less with 50 ms than with 20, for 16 ms more
@@ -21,10 +22,10 @@ class Limits(Struct, frozen=True):
     """
 
     batch_events: int = 4000
-    batch_bytes: int = 5 << 20
+    batch_bytes: int = 8 << 20
     gather_s: float = 0.05
     pause_events: int = 10_000
-    pause_bytes: int = 16 << 20
+    pause_bytes: int = 24 << 20
     refuse_events: int = 50_000
     refuse_bytes: int = 64 << 20
 
@@ -32,10 +33,11 @@ class Limits(Struct, frozen=True):
 class Caller:
     """A sender with what it waits for. `sender` becomes None when it is gone."""
 
-    __slots__ = ("paused", "sender", "submissions")
+    __slots__ = ("account", "paused", "sender", "submissions")
 
-    def __init__(self, sender: Sender) -> None:
+    def __init__(self, sender: Sender, account: str) -> None:
         self.sender: Sender | None = sender
+        self.account = account
         self.submissions = 0
         self.paused = False
 
@@ -51,73 +53,121 @@ class Submission:
         self.size_bytes = size_bytes
 
 
+class _Held:
+    """What one account has in the buffer: all of it, and what waits to be taken."""
+
+    __slots__ = ("events", "size_bytes", "waiting")
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.size_bytes = 0
+        self.waiting: deque[Submission] = deque()
+
+
 class Buffer:
-    """A queue of submissions. `events` and `size_bytes` count those taken too, until they are settled."""
+    """Queues of submissions, one an account, taken in turns: who sends much waits for itself.
+
+    `events` and `size_bytes` count those taken too, until they are settled. An account may hold twice what is free for
+    all, so two thirds when it is alone: there is always room for another one.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._waiting: deque[Submission] = deque()
+        self._accounts: dict[str, _Held] = {}
+        self._turns: deque[_Held] = deque()
         self._waiting_events = 0
         self.events = 0
         self.size_bytes = 0
 
     def __bool__(self) -> bool:
         """Whether anything waits to be taken."""
-        return bool(self._waiting)
+        return bool(self._turns)
 
     @property
     def full(self) -> bool:
         """Whether a whole batch waits."""
         return self._waiting_events >= self._limits.batch_events
 
-    def fits(self, events: int, size_bytes: int) -> bool:
-        """Whether that much more stays below the second mark."""
-        limits = self._limits
-        return self.events + events <= limits.refuse_events and self.size_bytes + size_bytes <= limits.refuse_bytes
+    def fits(self, account: str, events: int, size_bytes: int) -> bool:
+        """Whether that much more of an account stays below the second mark."""
+        free_events = self._limits.refuse_events - self.events
+        free_bytes = self._limits.refuse_bytes - self.size_bytes
+        if events > free_events or size_bytes > free_bytes:
+            return False
+        held = self._accounts.get(account)
+        if held is None:
+            return True
+        return held.events + events <= 2 * free_events and held.size_bytes + size_bytes <= 2 * free_bytes
 
-    def pressure(self) -> Pressure:
-        """PAUSE above the first mark."""
-        limits = self._limits
-        if self.events > limits.pause_events or self.size_bytes > limits.pause_bytes:
+    def pressure(self, account: str) -> Pressure:
+        """PAUSE when the account is above the first mark, or all are half way from it to the second."""
+        limits, held = self._limits, self._accounts.get(account)
+        if held is not None and (held.events > limits.pause_events or held.size_bytes > limits.pause_bytes):
+            return Pressure.PAUSE
+        if self.events > self._all_events or self.size_bytes > (limits.pause_bytes + limits.refuse_bytes) // 2:
             return Pressure.PAUSE
         return Pressure.GO
 
     def add(self, submission: Submission) -> None:
         """Append one."""
         number = len(submission.group.events)
-        self._waiting.append(submission)
+        held = self._accounts.setdefault(submission.group.account, _Held())
+        if not held.waiting:
+            self._turns.append(held)
+        held.waiting.append(submission)
+        held.events += number
+        held.size_bytes += submission.size_bytes
         self._waiting_events += number
         self.events += number
         self.size_bytes += submission.size_bytes
 
     def take(self) -> list[Submission]:
-        """The oldest submissions, as many as a batch may hold; at least one unless nothing waits."""
-        limits, waiting = self._limits, self._waiting
+        """As many submissions as a batch may hold, one of each account in turn; at least one unless nothing waits."""
+        limits, turns = self._limits, self._turns
         taken: list[Submission] = []
         events = size_bytes = 0
-        while waiting:
+        while turns:
+            waiting = turns[0].waiting
             events += len(waiting[0].group.events)
             size_bytes += waiting[0].size_bytes
             if taken and (events > limits.batch_events or size_bytes > limits.batch_bytes):
                 break
             taken.append(waiting.popleft())
             self._waiting_events -= len(taken[-1].group.events)
+            held = turns.popleft()
+            if held.waiting:
+                turns.append(held)
         return taken
 
     def take_all(self) -> list[Submission]:
         """Everything that waits."""
-        taken = list(self._waiting)
-        self._waiting.clear()
+        taken: list[Submission] = []
+        for held in self._turns:
+            taken += held.waiting
+            held.waiting.clear()
+        self._turns.clear()
         self._waiting_events = 0
         return taken
 
     def settled(self, submissions: list[Submission]) -> None:
         """These are done with: they no longer count."""
         for submission in submissions:
-            self.events -= len(submission.group.events)
+            number, account = len(submission.group.events), submission.group.account
+            held = self._accounts[account]
+            held.events -= number
+            held.size_bytes -= submission.size_bytes
+            self.events -= number
             self.size_bytes -= submission.size_bytes
+            if not held.events:
+                del self._accounts[account]
 
-    def room_for(self, typical_events: int) -> int:
-        """How many submissions of that size fit below half of the first mark; at least one when nothing is kept."""
-        room = (self._limits.pause_events // 2 - self.events) // max(1, typical_events)
+    def room_for(self, account: str, typical_events: int) -> int:
+        """How many submissions of that size fit below half of the marks; at least one when nothing is kept."""
+        held = self._accounts.get(account)
+        own = self._limits.pause_events // 2 - (held.events if held is not None else 0)
+        room = min(own, self._all_events // 2 - self.events) // max(1, typical_events)
         return max(room, 0 if self.events else 1)
+
+    @property
+    def _all_events(self) -> int:
+        return (self._limits.pause_events + self._limits.refuse_events) // 2

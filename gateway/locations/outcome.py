@@ -45,7 +45,12 @@ class Sender(Protocol):
 
 
 class Rejection(Struct, frozen=True, gc=False):
-    """Why a store did not take one item. `poison`: it never will, so the item belongs in the dead letters."""
+    """Why a store did not take one item. `poison`: it never will, so the item belongs in the dead letters.
+
+    `code`: its sender is refused with this one of `settlement.MESSAGES`, and no other store takes the item. Empty: the
+    item may go elsewhere.
+    """
 
     reason: str
     poison: bool = False
+    code: str = ""

@@ -71,7 +71,7 @@ class LocationPipeline:
         self._counters = Counters()
         self._replay = Replay(index, spool, dead_letters, clock, lambda: bool(self._buffer), self._counters)
         self._callers: dict[int, Caller] = {}
-        self._paused: deque[Caller] = deque()
+        self._paused: dict[str, deque[Caller]] = {}
         self._typical_events = 1
         self._idle_rounds = 0
         self._in_flight: list[Submission] = []
@@ -159,8 +159,8 @@ class LocationPipeline:
         size = size_bytes(events)
         caller = self._callers.get(id(sender))
         if caller is None:
-            caller = self._callers[id(sender)] = Caller(sender)
-        if not self._buffer.fits(number, size):
+            caller = self._callers[id(sender)] = Caller(sender, account)
+        if not self._buffer.fits(account, number, size):
             self._refuse_at_once(sender, events, "overloaded")
             self._pause(caller)
             return Pressure.PAUSE
@@ -169,7 +169,7 @@ class LocationPipeline:
         self._wake.set()
         if self._buffer.full:
             self._enough.set()
-        pressure = self._buffer.pressure()
+        pressure = self._buffer.pressure(account)
         if pressure is Pressure.PAUSE:
             self._pause(caller)
         return pressure
@@ -187,7 +187,7 @@ class LocationPipeline:
     def _pause(self, caller: Caller) -> None:
         if not caller.paused:
             caller.paused = True
-            self._paused.append(caller)
+            self._paused.setdefault(caller.account, deque()).append(caller)
 
     # Flushing
 
@@ -257,12 +257,13 @@ class LocationPipeline:
 
     async def _verdicts(self, parts: list[Part], rejections: Mapping[int, Rejection]) -> list[Verdict]:
         """What becomes of a batch of which the index took not all."""
-        stored, refused, poison = sort_out(parts, rejections)
-        verdicts = [Verdict(stored, Durability.INDEXED)]
-        if refused:
-            verdicts += await self._to_spool(refused)
-        if poison:
-            verdicts.append(await self._bury(poison))
+        found = sort_out(parts, rejections)
+        verdicts = [Verdict(found.stored, Durability.INDEXED)]
+        verdicts += [self._refusal(refused, code) for code, refused in found.refused.items()]
+        if found.later:
+            verdicts += await self._to_spool(found.later)
+        if found.poison:
+            verdicts.append(await self._bury(found.poison))
         return verdicts
 
     async def _to_spool(self, parts: list[Part], refusal: str = "") -> list[Verdict]:
@@ -280,12 +281,12 @@ class LocationPipeline:
             why = "spool_full" if isinstance(error, SpoolFullError) else "storage_failed"
             return [self._refusal(parts, refusal or why)]
         self._replay.wake()
-        kept, refused, poison = sort_out(parts, rejections) if rejections else (parts, [], [])
-        verdicts = [Verdict(kept, Durability.SPOOLED)]
-        if refused:
-            verdicts.append(self._refusal(refused, refusal or "storage_failed"))
-        if poison:
-            verdicts.append(await self._bury(poison))
+        found = sort_out(parts, rejections)
+        verdicts = [Verdict(found.stored, Durability.SPOOLED)]
+        if found.later:
+            verdicts.append(self._refusal(found.later, refusal or "storage_failed"))
+        if found.poison:
+            verdicts.append(await self._bury(found.poison))
         return verdicts
 
     async def _append(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
@@ -345,10 +346,16 @@ class LocationPipeline:
         self.forget(sender)
 
     def _resume(self, typical_events: int, doublings: int) -> None:
-        """Let as many paused senders read again as there is room for, the longest paused first."""
-        room = self._buffer.room_for(typical_events) << doublings
-        while self._paused and room > 0:
-            caller = self._paused.popleft()
+        """Let as many paused senders of each account read again as there is room for, the longest paused first."""
+        for account in list(self._paused):
+            room = self._buffer.room_for(account, typical_events) << doublings
+            self._resume_some(self._paused[account], room)
+            if not self._paused[account]:
+                del self._paused[account]
+
+    def _resume_some(self, paused: deque[Caller], room: int) -> None:
+        while paused and room > 0:
+            caller = paused.popleft()
             caller.paused = False
             if (sender := caller.sender) is None:
                 continue
@@ -372,7 +379,9 @@ class LocationPipeline:
         yield from self.times.collect()
         yield gauge("heiwa_locations_pending_events", "Events taken in and not settled.", self._buffer.events)
         yield gauge("heiwa_locations_pending_bytes", "An upper bound of their size.", self._buffer.size_bytes)
-        yield gauge("heiwa_locations_paused_senders", "Connections asked to stop reading.", len(self._paused))
+        yield gauge(
+            "heiwa_locations_paused_senders", "Connections asked to stop reading.", sum(map(len, self._paused.values()))
+        )
         yield gauge("heiwa_locations_spool_events", "Events in the spool.", self._spool.events)
         yield gauge("heiwa_locations_spool_bytes", "Size of the spool's records.", self._spool.size_bytes)
         yield gauge("heiwa_locations_unaccounted_events", "Conservation: must be 0.", self.conservation())

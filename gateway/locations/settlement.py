@@ -18,6 +18,7 @@ MESSAGES = {
     "index_unavailable": "the index does not take location events now, and settings allow nothing else",
     "spool_full": "location events cannot be stored now: the spool is full",
     "clock": "the gateway's clock does not fit what devices send; send them again later",
+    "account_full": "the account's events take as much as they may; older ones have to expire first",
     "storage_failed": "location events cannot be stored now: the disk refuses",
 }
 
@@ -40,11 +41,18 @@ def merge(parts: list[Part]) -> Iterator[tuple[Caller, Sequence[LocationEvent]]]
         yield caller, lists[0] if len(lists) == 1 else [event for events in lists for event in events]
 
 
-def sort_out(parts: Sequence[Part], rejections: Mapping[int, Rejection]) -> tuple[list[Part], list[Part], list[Poison]]:
-    """What a store took, what it may take later, and what it never will."""
-    stored: list[Part] = []
-    refused: list[Part] = []
-    poison: list[Poison] = []
+class Sorted(NamedTuple):
+    """What a store took, what it or another one may take later, what none ever will, and what is refused by code."""
+
+    stored: list[Part]
+    later: list[Part]
+    poison: list[Poison]
+    refused: dict[str, list[Part]]
+
+
+def sort_out(parts: Sequence[Part], rejections: Mapping[int, Rejection]) -> Sorted:
+    """Every event of `parts` in one place."""
+    found = Sorted([], [], [], {})
     position = 0
     for caller, group in parts:
         good: list[LocationEvent] = []
@@ -55,11 +63,14 @@ def sort_out(parts: Sequence[Part], rejections: Mapping[int, Rejection]) -> tupl
             if rejection is None:
                 good.append(event)
             elif rejection.poison:
-                poison.append((caller, DeviceEvents(group.account, group.device, (event,)), rejection))
+                found.poison.append((caller, DeviceEvents(group.account, group.device, (event,)), rejection))
+            elif rejection.code:
+                one = DeviceEvents(group.account, group.device, (event,))
+                found.refused.setdefault(rejection.code, []).append((caller, one))
             else:
                 later.append(event)
         if good:
-            stored.append((caller, DeviceEvents(group.account, group.device, good)))
+            found.stored.append((caller, DeviceEvents(group.account, group.device, good)))
         if later:
-            refused.append((caller, DeviceEvents(group.account, group.device, later)))
-    return stored, refused, poison
+            found.later.append((caller, DeviceEvents(group.account, group.device, later)))
+    return found

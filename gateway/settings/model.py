@@ -265,6 +265,14 @@ class Locations(Struct, frozen=True):
     index_max_bytes: Annotated[
         int, Meta(ge=1_048_576, description="Total size of the embedded index; the oldest days go first.")
     ] = 10 * 2**30
+    account_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="What one account may take of the index before it is refused; 0: no limit. Set it where one "
+            "account must not push out the others' days.",
+        ),
+    ] = 0
 
 
 class Log(Struct, frozen=True):

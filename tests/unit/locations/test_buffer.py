@@ -4,18 +4,19 @@ from gateway.locations.outcome import Pressure
 from tests.support.locations import RecordingSender, event
 
 
-def submission(events: int, size_bytes: int = 10) -> Submission:
-    group = DeviceEvents("a", "d", [event(str(number)) for number in range(events)])
-    return Submission(Caller(RecordingSender()), group, size_bytes)
+def submission(events: int, size_bytes: int = 10, account: str = "a") -> Submission:
+    group = DeviceEvents(account, "d", [event(str(number)) for number in range(events)])
+    return Submission(Caller(RecordingSender(), account), group, size_bytes)
 
 
 async def test_what_was_taken_counts_until_it_is_settled() -> None:
     buffer = Buffer(Limits(batch_events=5, pause_events=6, refuse_events=8))
     for _ in range(3):
         buffer.add(submission(2))
-    assert (buffer.events, buffer.full, buffer.pressure()) == (6, True, Pressure.GO)
-    assert buffer.fits(2, 0)
-    assert not buffer.fits(3, 0)
+    assert (buffer.events, buffer.full, buffer.pressure("a")) == (6, True, Pressure.GO)
+    assert not buffer.fits("a", 2, 0)
+    assert buffer.fits("b", 2, 0)
+    assert not buffer.fits("b", 3, 0)
     taken = buffer.take()
     assert len(taken) == 2
     assert (buffer.events, buffer.full, buffer.size_bytes) == (6, False, 30)
@@ -23,6 +24,38 @@ async def test_what_was_taken_counts_until_it_is_settled() -> None:
     assert (buffer.events, buffer.size_bytes) == (2, 10)
     assert len(buffer.take_all()) == 1
     assert not buffer
+
+
+async def test_accounts_are_taken_in_turns_each_in_its_order() -> None:
+    buffer = Buffer(Limits(batch_events=4))
+    for number in range(6):
+        buffer.add(submission(1, number))
+    buffer.add(submission(1, 100, "b"))
+    buffer.add(submission(1, 101, "b"))
+    buffer.add(submission(1, 200, "c"))
+    batches = []
+    while buffer:
+        batches.append([one.size_bytes for one in buffer.take()])
+    assert batches == [[0, 100, 200, 1], [101, 2, 3, 4], [5]]
+
+
+async def test_one_account_leaves_room_for_the_others_and_pauses_only_itself() -> None:
+    buffer = Buffer(Limits(pause_events=100, refuse_events=1000))
+    while buffer.fits("a", 10, 10):
+        buffer.add(submission(10))
+    assert 600 < buffer.events < 700
+    assert buffer.fits("b", 300, 10)
+    assert buffer.pressure("a") is Pressure.PAUSE
+    held = buffer.take_all()
+    buffer.settled(held[50:])
+    assert buffer.pressure("a") is Pressure.PAUSE
+    assert buffer.pressure("b") is Pressure.GO
+    assert buffer.room_for("a", 10) == 0
+    assert buffer.room_for("b", 10) == 0
+    buffer.settled(held[20:50])
+    assert buffer.room_for("b", 10) == 5
+    buffer.settled(held[:20])
+    assert (buffer.events, buffer.size_bytes, buffer._accounts) == (0, 0, {})
 
 
 async def test_batches_end_at_their_bytes_but_hold_at_least_one_submission() -> None:
@@ -37,7 +70,7 @@ async def test_batches_end_at_their_bytes_but_hold_at_least_one_submission() -> 
 
 async def test_there_is_room_for_one_when_nothing_is_kept() -> None:
     buffer = Buffer(Limits(pause_events=10))
-    assert buffer.room_for(500) == 1
-    assert buffer.room_for(1) == 5
+    assert buffer.room_for("a", 500) == 1
+    assert buffer.room_for("a", 1) == 5
     buffer.add(submission(7))
-    assert buffer.room_for(1) == 0
+    assert buffer.room_for("a", 1) == 0

@@ -1,8 +1,10 @@
+from sys import getsizeof
+
 import msgspec
 import pytest
 
-from gateway.locations.batch import EVENT_BYTES, DeviceEvents, count, items, size_bytes
-from gateway.locations.event import MAX_ATTRIBUTES_BYTES, NEWEST_MS, OLDEST_MS, LocationEvent, check
+from gateway.locations.batch import ATTRIBUTE_BYTES, EVENT_BYTES, DeviceEvents, count, items, size_bytes
+from gateway.locations.event import MAX_ATTRIBUTES_BYTES, NEWEST_MS, OLDEST_MS, LocationEvent, Scalar, check
 from tests.support.locations import NOON_MS, event
 
 
@@ -31,6 +33,8 @@ def test_attributes_of_exactly_the_limit_are_accepted() -> None:
     fits = event(attributes={"k": "x" * (MAX_ATTRIBUTES_BYTES - len('{"k":""}'))})
     assert len(msgspec.json.encode(fits.attributes)) == MAX_ATTRIBUTES_BYTES
     assert check(fits, NOON_MS) is None
+    one_more = event(attributes={"k": "x" * (MAX_ATTRIBUTES_BYTES + 1 - len('{"k":""}'))})
+    assert check(one_more, NOON_MS) == "attributes take more than 1024 bytes - at `$.attributes`"
 
 
 def test_nested_attributes_are_refused_while_decoding() -> None:
@@ -45,7 +49,25 @@ def test_the_size_is_an_upper_bound() -> None:
     )
     assert len(msgspec.json.encode(huge)) <= EVENT_BYTES
     attributes = {"k": "x" * 1000}
-    assert size_bytes([huge, event(attributes=attributes)]) == 2 * EVENT_BYTES + MAX_ATTRIBUTES_BYTES
+    counted = 2 * EVENT_BYTES + MAX_ATTRIBUTES_BYTES + ATTRIBUTE_BYTES
+    assert size_bytes([huge, event(attributes=attributes)]) == counted
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {f"a{n}": n + 1000 for n in range(90)},
+        {f"a{n}": n / 3 for n in range(40)},
+        {f"{n}": f"é{n}" for n in range(80)},
+        {"n" * 500: "x" * 500},
+    ],
+)
+def test_the_size_is_one_of_the_objects_too(attributes: dict[str, Scalar]) -> None:
+    assert len(msgspec.json.encode(attributes)) <= MAX_ATTRIBUTES_BYTES
+    decoded = msgspec.json.decode(msgspec.json.encode(event("x" * 64, attributes=attributes)), type=LocationEvent)
+    objects = [decoded, decoded.id, decoded.time, decoded.lat, decoded.lon, decoded.attributes]
+    objects += [part for pair in (decoded.attributes or {}).items() for part in pair]
+    assert 0.3 < sum(map(getsizeof, objects)) / size_bytes([decoded]) < 1.3
 
 
 def test_groups_are_counted_and_flattened_in_order() -> None:

@@ -160,6 +160,23 @@ async def test_paused_senders_are_let_go_although_the_first_ones_have_nothing_to
     assert [sender.resumed for sender in senders] == [0] * 80 + [1] * 220
 
 
+async def test_one_account_neither_pauses_another_nor_is_it_served_first(parts: Parts) -> None:
+    parts.make(limits=Limits(batch_events=10, pause_events=20, refuse_events=1000))
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    flood, quiet = RecordingSender(), RecordingSender()
+    for number in range(100):
+        parts.pipeline.submit(flood, "noisy", "d", [event(str(number))])
+    assert parts.pipeline.submit(flood, "noisy", "d", [event("last")]) is Pressure.PAUSE
+    assert parts.pipeline.submit(quiet, "quiet", "d", [event("mine")]) is Pressure.GO
+    before_mine: list[int] = []
+    quiet.check = lambda: before_mine.append(flood.decided)
+    parts.index.gate.set()
+    await quiet.wait_for(lambda: quiet.decided == 1)
+    assert before_mine[0] <= 20
+    await flood.wait_for(lambda: flood.decided == 101 and flood.resumed == 1)
+
+
 async def test_above_the_second_mark_events_are_refused_at_once(parts: Parts) -> None:
     parts.make(limits=Limits(pause_events=1, refuse_events=3))
     parts.index.gate = asyncio.Event()
@@ -236,6 +253,18 @@ async def test_rejected_items_are_spooled_or_dead_letters_and_the_others_are_ind
         "3": Durability.INDEXED,
     }
     assert [group.events[0].id for group, _ in parts.letters.letters] == ["2"]
+
+
+async def test_an_event_refused_with_a_code_goes_nowhere_else(parts: Parts) -> None:
+    parts.index.answer = lambda groups: {0: Rejection("its share", code="account_full"), 2: Rejection("busy")}
+    await parts.pipeline.start()
+    parts.submit("0", "1", "2")
+    await parts.told(3)
+    ((name, code, retry_after_ms),) = parts.sender.refused
+    assert (name, code) == ("0", "account_full")
+    assert retry_after_ms is not None
+    assert dict(parts.sender.acknowledged) == {"1": Durability.INDEXED, "2": Durability.SPOOLED}
+    assert parts.letters.letters == []
 
 
 async def test_dead_letters_that_cannot_be_written_are_refused(parts: Parts) -> None:
