@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import HttpVersion10, web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -164,13 +164,9 @@ async def _answered(handle: Handler, request: web.Request) -> web.StreamResponse
 
 
 async def _sound(handle: Handler, request: web.Request) -> web.StreamResponse:
-    """What aiohttp lets pass though RFC 9112 does not."""
+    """What aiohttp lets pass although nobody speaks it any more."""
     if request.version < HttpVersion10:
         raise Problem(400, "version 1.0 or 1.1 of HTTP is needed")
-    hosts = request.headers.getall("Host", ())
-    # RFC 9112, 3.2: a server must answer 400 to a request of HTTP/1.1 without Host, and to any with several.
-    if len(hosts) > 1 or (not hosts and request.version >= HttpVersion11):
-        raise Problem(400, "exactly one Host header is needed")
     return await handle(request)
 
 

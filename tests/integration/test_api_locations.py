@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gateway.api.application import build_public
+from gateway.api.http_rates import HttpRates
 from gateway.errors import QueryError, StoreError
 from tests.support.api import JSON, Client, World, bearer, event, problem
 
@@ -67,6 +71,41 @@ async def test_many_connections_of_a_device_have_one_rate(world: World, public: 
     statuses = await asyncio.gather(*(post() for _ in range(40)))
     assert statuses.count(200) <= 500 // 30 + 2
     assert statuses.count(200) + statuses.count(429) == 40
+
+
+async def test_bytes_are_work_as_well(world: World, public: Client) -> None:
+    client = await world.client(build_public, max_message_bytes=200_000, rates=HttpRates(0, 1, 100_000, 200_000))
+    body = json.dumps({"events": [event("a")], "padding": "x" * 150_000}).encode()
+    headers = bearer("location:write") | JSON
+    statuses = [(await client.post("/api/v1/locations", data=body, headers=headers)).status for _ in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+async def test_bodies_that_come_slowly_at_the_same_time_are_judged_when_they_are_there(
+    world: World, public: Client
+) -> None:
+    body = json.dumps({"events": [event(f"e-{number}") for number in range(400)]}).encode()[:-1]
+    world.api = replace(world.api, max_message_bytes=200_000)
+    client = await world.client(build_public)
+    begun, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield body
+        begun.release()
+        await go.wait()
+        yield b"}"
+
+    async def post() -> int:
+        headers = bearer("location:write") | JSON
+        return (await client.post("/api/v1/locations", data=slow(), headers=headers)).status
+
+    posts = [asyncio.create_task(post()) for _ in range(8)]
+    for _ in posts:
+        await begun.acquire()
+    go.set()
+    statuses = await asyncio.gather(*posts)
+    assert statuses.count(200) <= 3
+    assert set(statuses) == {200, 429}
 
 
 async def test_bad_events_are_work_as_well(world: World, public: Client) -> None:
