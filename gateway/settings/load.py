@@ -6,6 +6,7 @@ Order, the later wins: defaults, `heiwa.toml`, `HEIWA_SECTION__KEY`, `--set sect
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from gateway.settings.model import PRESETS, DeviceClass, Settings
 
 ENVIRONMENT_PREFIX = "HEIWA_"
 CLASSES = "device_classes"
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list"}
 
 
 class Given(NamedTuple):
@@ -126,7 +128,12 @@ def _convert(key: str, item: Given, section: type, name: str) -> object:
     try:
         return msgspec.convert(item.value, hint, strict=not item.text)
     except msgspec.ValidationError as error:
-        raise SettingsError(key, f"{error} (set in {item.origin}, got {item.value!r})") from error
+        raise SettingsError(key, f"{_in_words(str(error))} (set in {item.origin}, got {item.value!r})") from error
+
+
+def _in_words(problem: str) -> str:
+    """What msgspec says of a value, with its names of types as a person calls them."""
+    return re.sub(r"`(\w+)`", lambda found: _KINDS.get(found[1], found[0]), problem)
 
 
 def _unknown(key: str, item: Given) -> SettingsError:

@@ -112,6 +112,12 @@ def test_many_fields_leave_the_event() -> None:
     assert (line["event"], line["fields_left_out"]) == ("busy", 100)
 
 
+def test_long_fields_are_shortened_before_any_is_left_out() -> None:
+    line = json.loads(JsonFormatter().format(record("busy", **{f"field_{n}": "x" * 1000 for n in range(10)})))
+    assert "fields_left_out" not in line
+    assert all(len(line[f"field_{n}"]) <= 200 for n in range(10))
+
+
 @given(st.text(max_size=200), st.dictionaries(st.text(max_size=5), st.text() | st.integers() | st.none(), max_size=4))
 def test_any_record_is_one_line_of_its_format(message: str, fields: dict[str, Any]) -> None:
     json_line = JsonFormatter().format(record(message, x=fields))

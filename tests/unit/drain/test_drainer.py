@@ -51,6 +51,17 @@ def test_draining_spreads_the_closes_over_the_delay() -> None:
     assert receipt.overrun == 0
 
 
+def test_who_is_still_on_the_way_may_come_in_unless_a_person_said_so() -> None:
+    fleet = Fleet(3)
+    fleet.hear(Signal.WITHDRAWN)
+    assert not fleet.bench.hub.admission.draining
+    ordered = Fleet(3)
+    ordered.drainer.order(Origin.API)
+    assert ordered.bench.hub.admission.draining
+    ordered.drainer.cancel()
+    assert not ordered.bench.hub.admission.draining
+
+
 def test_a_connection_that_cannot_be_told_keeps_nobody_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet(20)
     broken = {id(connection) for connection, _ in fleet.pairs[:5]}
