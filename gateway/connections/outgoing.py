@@ -82,11 +82,11 @@ class Outgoing(asyncio.Protocol):
 
     def send_all(self, payloads: Iterable[bytes]) -> None:
         """Send text messages in one write."""
-        joins = self._begin_join()
+        joins = self.begin_join()
         for payload in payloads:
             self.send(payload)
         if joins:
-            self._end_join()
+            self.end_join()
 
     def send_binary(self, payload: bytes) -> None:
         """Send a binary message."""
@@ -114,16 +114,19 @@ class Outgoing(asyncio.Protocol):
         else:
             self.transport.write(data)
 
-    def _begin_join(self) -> bool:
+    def begin_join(self) -> bool:
         """Collect what is written from here on; false: it is collected already, or another connection's is."""
         if self.hub.joiner is not None:
             return False
         self.hub.joiner = self
         return True
 
-    def _end_join(self) -> None:
-        self._write_joined()
-        self.hub.joiner = None
+    def end_join(self) -> None:
+        """Write what was collected."""
+        hub = self.hub
+        if hub.joined:
+            self._write_joined()
+        hub.joiner = None
 
     def _write_joined(self) -> None:
         """Write what was collected for this connection in one system call."""
