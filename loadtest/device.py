@@ -41,6 +41,9 @@ class Owner(Protocol):
     heard_s: array[float]
     now_s: float
 
+    def on_opened(self, device: Device) -> None:
+        """The handshake is over; the server's first message is still to come."""
+
     def on_text(self, device: Device, payload: bytes) -> None:
         """A text message came."""
 
@@ -152,6 +155,7 @@ class Device(asyncio.Protocol):
         status = int(head[9:12]) if head.startswith(b"HTTP/1.1 ") and head[9:12].isdigit() else 0
         if status == 101 and ACCEPT in head:
             self.state = OPENING
+            self.owner.on_opened(self)
             return True
         self.state = REFUSED
         assert self.transport is not None

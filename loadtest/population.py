@@ -73,7 +73,7 @@ class Population:
         self._tell = tell
         self._heartbeat_s = 45.0
         self._target = array("H", bytes(2 * count))
-        # UP: the welcome; WAITING and TRYING: when the connect was meant to be
+        # UP: the end of the handshake; WAITING and TRYING: when the connect was meant to be
         self._since_s = array("d", bytes(8 * count))
         self._lost_s = array("d", bytes(8 * count))  # when the last connection was lost, 0: there was none
         self._life_s = array("d", bytes(8 * count))  # when to look at the connection, 0: never
@@ -212,7 +212,7 @@ class Population:
             return
         if self.mute[slot]:
             self._wake_up(slot, device)
-        elif self.phases[slot] == TRYING or device.state in (LEAVING, REFUSED):
+        elif self.phases[slot] == TRYING or device.state in (OPENING, LEAVING, REFUSED):
             if not self._connector.cancel(slot):
                 # A close that nobody answers is not in order; at the end all close at once, and some answers are late.
                 device.break_off(ours=self.closing)
@@ -301,18 +301,21 @@ class Population:
         else:
             self._tell_once(f"error: {message.code}", device=self.options.name(slot), message=message.message)
 
-    def _welcomed(self, device: Device, welcome: Welcome, now_s: float) -> None:
-        slot = device.slot
-        device.state = OPEN
-        self._heartbeat_s = welcome.heartbeat_s
+    def on_opened(self, device: Device) -> None:
+        slot, now_s = device.slot, self._clock()
         self.tally.connects += 1
         self.tally.bins.connected(now_s + self._wall_s)
         self.tally.connect.record(max(0.0, now_s - self._since_s[slot]))
         if self._lost_s[slot]:
             self.tally.gap.record(now_s - self._lost_s[slot])
         self._since_s[slot] = now_s
-        self._life_s[slot] = 0.0
         self._enter(slot, UP)
+
+    def _welcomed(self, device: Device, welcome: Welcome, now_s: float) -> None:
+        slot = device.slot
+        device.state = OPEN
+        self._heartbeat_s = welcome.heartbeat_s
+        self._life_s[slot] = 0.0
         if self.closing:
             self.dismiss(device)
             return
@@ -333,17 +336,15 @@ class Population:
         self.tally.closed[device.code] += 1
         if not device.ours and device.goaway_ms < 0:
             self.tally.unexpected += 1
-        was_up = self.phases[slot] == UP
         self.devices[slot] = None
         self._connector.left(self._target[slot])
         self.mute[slot] = 0
         if device.abnormal:
             self.tally.abnormal[self._kernel_of[slot]] += 1
         self.sender.disconnected(slot)
-        uptime_s = now_s - self._since_s[slot] if was_up else 0.0
-        if was_up:
-            self._lost_s[slot] = now_s
-            self.tally.bins.lost(now_s + self._wall_s)
+        uptime_s = now_s - self._since_s[slot]
+        self._lost_s[slot] = now_s
+        self.tally.bins.lost(now_s + self._wall_s)
         goaway_ms = None if device.goaway_ms < 0 else device.goaway_ms
         self._again(slot, Ended(device.clean, device.code, 0, None, goaway_ms, uptime_s))
 

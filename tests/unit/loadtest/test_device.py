@@ -48,6 +48,8 @@ class Owner:
         self.now_s = 5.0
         self.told: list[tuple[Any, ...]] = []
 
+    def on_opened(self, device: Device) -> None: ...
+
     def on_text(self, device: Device, payload: bytes) -> None:
         self.told.append(("text", payload))
 

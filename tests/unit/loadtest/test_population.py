@@ -100,7 +100,7 @@ class Server:
         self.chance = chance
         self.kind = False
         self.slow = False
-        self.unwelcomed: list[Wire] = []
+        self.unanswered: list[Wire] = []
         self.targets: list[Any] = []
         self.wires: list[Wire] = []
         self.closing: list[Wire] = []
@@ -130,18 +130,19 @@ class Server:
         wire = Wire(self, device)
         self.wires.append(wire)
         device.transport = wire  # type: ignore[assignment]
-        wire.say(REFUSED if what == 1 else ACCEPTED)
         if self.slow:
-            self.unwelcomed.append(wire)
-        elif what > 2:
+            self.unanswered.append(wire)
+            return
+        wire.say(REFUSED if what == 1 else ACCEPTED)
+        if what > 2:
             wire.say(WELCOME)
         elif what == 2:
             wire.end()
 
     def answer(self) -> None:
-        """Welcome the devices of a slow server."""
-        while self.unwelcomed:
-            self.unwelcomed.pop().say(WELCOME)
+        """Let the devices of a slow server in."""
+        while self.unanswered:
+            self.unanswered.pop().say(ACCEPTED + WELCOME)
 
     def settle(self) -> None:
         """Ends that the loop would tell a little later."""
