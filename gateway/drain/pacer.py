@@ -19,6 +19,8 @@ _HURRY = 0.1
 # after a stall that of one tick: others may have stood still at the same time, and all of it at once would be a burst.
 LATE_S = 0.2
 LATELY_S = 4.0
+# What is left before the deadline may be next to nothing; a rate has to stay a number.
+_SHORTEST_S = 1e-6
 # More than any receiver takes.
 NO_BOUND_PER_S = 1e9
 
@@ -58,7 +60,7 @@ class Pacer:
         if left_s <= 0:
             self.rate_per_s = self._owed = 0.0
             return left
-        self.rate_per_s = left / (left_s + worked_s)
+        self.rate_per_s = left / max(left_s + worked_s, _SHORTEST_S)
         # What the bound held back is spread over what is left, too.
         self._owed = min(min(self._owed, 1.0) + self.rate_per_s * worked_s, left)
         count = math.floor(self._owed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -186,6 +187,14 @@ steps = st.lists(
     ),
     max_size=200,
 )
+
+
+@pytest.mark.parametrize("left_s", [5e-324, 1e-300, 1e-12])
+def test_next_to_no_time_left_is_no_rate_without_end(left_s: float) -> None:
+    pacer = Pacer(0.0, left_s)
+    assert pacer.due(0.0, 1, 0.0) == 0
+    assert 0 < pacer.rate_per_s < float("inf")
+    assert pacer.due(left_s, 1, 0.0) == 1
 
 
 @settings(max_examples=300)
