@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 
 from gateway.errors import DataFolderError
+from gateway.log import Log
+
+_log = Log("app")
 
 
 class DataFolder:
-    """An open data folder. The lock is the kernel's, so that a crash releases it."""
+    """An open data folder. The locks are the kernel's, so that a crash releases them.
 
-    def __init__(self, path: Path, lock: int) -> None:
+    The folder is locked, and the file `lock` in it, where others look for who it is: a file can be removed, and the
+    next process would lock another one of its name.
+    """
+
+    def __init__(self, path: Path, locks: list[int]) -> None:
         self.path = path
-        self._lock = lock
+        self._locks = locks
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> DataFolder:
@@ -23,32 +31,79 @@ class DataFolder:
         Raises DataFolderError when it is not a folder, cannot be written, or another process holds it.
         """
         folder = Path(path).absolute()
+        locks: list[int] = []
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _make(folder)
+            locks.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            _lock_folder(locks[0])
+            locks.append(_lock_file(folder / "lock"))
+        except BlockingIOError as error:
+            _close(locks)
+            raise DataFolderError(
+                f"data.folder: {folder} is in use by the process {_holder(folder)}; one folder belongs to one process"
+            ) from error
         except (FileExistsError, NotADirectoryError) as error:
+            _close(locks)
             raise DataFolderError(f"data.folder: {folder} is not a folder; name another one") from error
         except OSError as error:
+            _close(locks)
+            if error.errno == errno.ELOOP:
+                raise DataFolderError(f"data.folder: {folder}/lock is a symbolic link; remove it") from error
             raise DataFolderError(f"data.folder: {folder} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(lock)
-            raise DataFolderError(
-                f"data.folder: {folder} is in use by the process {holder}; one folder belongs to one process"
-            ) from error
-        except OSError as error:
-            os.close(lock)
-            raise DataFolderError(f"data.folder: {folder} cannot be written: {error.strerror}") from error
-        return cls(folder, lock)
+        return cls(folder, locks)
 
     def close(self) -> None:
-        """Release the lock; harmless when called again."""
-        if self._lock >= 0:
-            # The file stays: removing it would let two processes lock two files of the same name.
-            os.close(self._lock)
-            self._lock = -1
+        """Release the locks; harmless when called again."""
+        _close(self._locks)
+
+
+def _make(folder: Path) -> None:
+    """A folder that was there keeps its mode: it may hold other things, and belong to somebody else."""
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        mode = folder.stat().st_mode & 0o777
+        if mode & 0o077:
+            _log.warning("data_folder_open_to_others", folder=str(folder), mode=f"{mode:04o}")
+
+
+def _lock_folder(descriptor: int) -> None:
+    """Raises BlockingIOError when another process has it. Some network file systems lock files only."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        _log.warning("data_folder_not_locked", error=error.strerror)
+
+
+def _lock_file(path: Path) -> int:
+    """A descriptor of the locked file, which names this process. Raises BlockingIOError when another one has it."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.lexists(path) and os.path.samestat(os.fstat(lock), os.lstat(path)):
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        # It was removed between the two calls: lock the one that has the name.
+        os.close(lock)
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return (folder / "lock").read_text(errors="replace")[:32].strip() or "unknown"
+    except OSError:
+        return "unknown"
+
+
+def _close(locks: list[int]) -> None:
+    # The file stays: removing it would let two processes lock two files of the same name.
+    while locks:
+        os.close(locks.pop())

@@ -17,6 +17,9 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Rejection
 from gateway.ports import Clock
 
+# Not through a symbolic link: the content comes from devices.
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
 
 class DeadLetterFile:
     """The DeadLetters port on a file of JSON lines: `time` (ms), `account`, `device`, `reason`, `event`."""
@@ -37,7 +40,7 @@ class DeadLetterFile:
         ]
         try:
             new = not self._path.exists()
-            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, _FLAGS, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
                 if size and os.pread(descriptor, 1, size - 1) != b"\n":

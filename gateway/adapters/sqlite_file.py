@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.errors import DamagedStoreError, SchemaError, StoreError
@@ -16,7 +16,7 @@ PAGE_BYTES = 4096
 BUSY_TIMEOUT_S = 10.0
 
 
-@contextmanager
+@contextlib.contextmanager
 def store_errors(path: Path) -> Iterator[None]:
     """Turn the driver's exceptions into StoreError that names the file and how to mend it; not those about a row."""
     try:
@@ -64,6 +64,7 @@ def open_store(
 
     May be used by any thread, by one at a time. Raises StoreError, or SchemaError for a file with a newer version.
     """
+    _make_private(path)
     with store_errors(path):
         # Statements for thousands of rows are large: a small cache of them, each worth keeping.
         connection = sqlite3.connect(
@@ -82,6 +83,13 @@ def open_store(
         return connection
 
 
+def _make_private(path: Path) -> None:
+    """Make the file before SQLite does: its log and shared memory get its mode. What fails here SQLite tells better."""
+    # Never one that is there: closing it would drop the locks that this process has on it.
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
 def _prepare(
     connection: sqlite3.Connection, path: Path, schema: str, version: int, migrations: Mapping[int, str]
 ) -> None:
@@ -98,7 +106,6 @@ def _prepare(
     # One transaction, so that a crash leaves either nothing or all of it.
     connection.executescript(f"BEGIN; {script} PRAGMA user_version = {version}; COMMIT;")
     if found == 0:
-        path.chmod(0o600)
         sync_folder(path.parent)
 
 
