@@ -23,7 +23,8 @@ MAX_NAMED = 3
 # xsd:decimal and xsd:double; Python's float() would also take 1_0 and the digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[t ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,30}))?)?\s*(?:z|([+-])(\d\d):?(\d\d))?",
+    r"(\d{4})-(\d\d)-(\d\d)[t ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,30}))?)?\s*(?:z|([+-])(\d\d):?(\d\d))?"
+    r"(?:\[[^]]{1,60}\])*",  # the name of the zone (RFC 9557), as Java writes it
     re.ASCII | re.IGNORECASE,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -56,11 +57,15 @@ def parse(payload: bytes) -> Recording:
 
     A point whose position is missing, unreadable or off the globe is left out. Raises GpxError for what is no GPX.
     """
-    reader = _Reader()
+    # Some programs write blank lines before the declaration, which XML does not allow.
+    document = payload.lstrip(b" \t\r\n")
+    lines_before = payload.count(b"\n", 0, len(payload) - len(document))
+    reader = _Reader(lines_before)
     try:
-        reader.parser.Parse(as_utf8(payload), True)
+        reader.parser.Parse(as_utf8(document, lines_before), True)
     except expat.ExpatError as error:
-        raise GpxError(f"not well-formed XML: {error}") from error
+        line = lines_before + error.lineno
+        raise GpxError(f"line {line}: not well-formed XML: {expat.ErrorString(error.code)}") from error
     except EncodingError as error:
         raise GpxError(str(error)) from error
     if not reader.seen_root:
@@ -69,9 +74,10 @@ def parse(payload: bytes) -> Recording:
 
 
 class _Reader:
-    """Collects fixes from expat's callbacks."""
+    """Collects fixes from expat's callbacks. `lines_before`: of the file, that expat does not see."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines_before: int) -> None:
+        self._lines_before = lines_before
         self.fixes: list[Fix] = []
         self.left_out = 0
         self.why: list[str] = []
@@ -98,7 +104,7 @@ class _Reader:
             _check_root(name, namespace, tag)
             self.seen_root = True
         if len(self._path) == MAX_DEPTH:
-            raise GpxError(f"line {self.parser.CurrentLineNumber}: more than {MAX_DEPTH} elements within each other")
+            raise GpxError(f"line {self._line}: more than {MAX_DEPTH} elements within each other")
         self._scopes.append(scope)
         self._path.append(tag if namespace in NAMESPACES else "")
         if self._path[-1] == "trkpt" and self._path[:2] == ["gpx", "trk"]:
@@ -113,7 +119,11 @@ class _Reader:
         if problem:
             self.left_out += 1
             if len(self.why) < MAX_NAMED:
-                self.why.append(f"line {self.parser.CurrentLineNumber}: {problem}")
+                self.why.append(f"line {self._line}: {problem}")
+
+    @property
+    def _line(self) -> int:
+        return self._lines_before + self.parser.CurrentLineNumber
 
     def _text(self, text: str) -> None:
         if self._reading and self._path[-1] == self._reading and self._path[-2] == "trkpt":

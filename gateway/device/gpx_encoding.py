@@ -41,8 +41,11 @@ class EncodingError(ValueError):
     """The file names an encoding that is not read, or its bytes are not of the one it names."""
 
 
-def as_utf8(payload: bytes) -> bytes:
-    """The same file as expat can read it. Raises EncodingError naming the encoding."""
+def as_utf8(payload: bytes, lines_before: int = 0) -> bytes:
+    """The same document as expat can read it; `lines_before`: of its file.
+
+    Raises EncodingError naming the encoding.
+    """
     match = _DECLARED.match(payload.removeprefix(BOM)[:400])
     if match is None:
         return payload
@@ -56,7 +59,7 @@ def as_utf8(payload: bytes) -> bytes:
     try:
         return _declared_utf8(payload.decode(codec).encode(), match)
     except UnicodeDecodeError as error:
-        line = payload.count(b"\n", 0, error.start) + 1
+        line = lines_before + payload.count(b"\n", 0, error.start) + 1
         raise EncodingError(f"line {line}: the bytes are not {name}, the encoding that the file names") from error
 
 

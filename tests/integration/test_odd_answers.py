@@ -17,7 +17,7 @@ from gateway.device.client import Device
 from gateway.device.plan import Plan, Token
 from gateway.device.track import Leg
 from tests.support.example_clients import CLIENTS
-from tests.support.odd_server import LONG_REFUSALS, ODD, ODD_TRIES, OddServer
+from tests.support.odd_server import LONG, LONG_REFUSALS, ODD, ODD_TRIES, OddServer
 
 WITHIN_S = 45.0
 UNSERVED_S = 3.0
@@ -85,7 +85,7 @@ def client(name: str) -> Running:
 async def outcome(name: str, run: Running, answer: str) -> str:
     """What is wrong with a client after this answer, "" for nothing."""
     server = OddServer(answer)
-    long = set(LONG_REFUSALS) - UNREAD.get(name, set())
+    long = set(LONG) - UNREAD.get(name, set())
     within_s = UNSERVED_S if answer in long else WITHIN_S
     async with server.open(), run(server.url) as ended:
         served = asyncio.create_task(server.served.wait())

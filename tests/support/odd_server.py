@@ -63,6 +63,7 @@ REFUSALS = {
     "retry-negative": busy("-5"),
     "retry-nan": busy("nan"),
     "retry-inf": busy("1e400"),
+    "retry-junk": busy("1junk"),
     "retry-other-digits": busy("\u0663"),
 }
 # These ask for a wait that no test sits out.
@@ -82,6 +83,7 @@ CONVERSATIONS = {
     "open-closed": b"",
     "open-reset": RESET,
     "open-garbage": bytes(range(255, 0, -1)),
+    "open-1001": text(WELCOME) + closing(1001),
     "open-1000": text(WELCOME) + closing(1000),
     "open-1011": text(WELCOME) + closing(1011),
     "open-1012": text(WELCOME) + closing(1012),
@@ -98,7 +100,12 @@ CONVERSATIONS = {
     "goaway-a-word": text(WELCOME) + text('{"type":"goaway","reason":"drain","reconnect_after_ms":"soon"}'),
     "goaway-without-a-time": text(WELCOME) + text('{"type":"goaway","reason":"drain"}') + closing(1001),
 }
-ODD = REFUSALS | CONVERSATIONS | LONG_REFUSALS
+LONG_CONVERSATIONS = {
+    # More than a timer of 32 bits takes.
+    "goaway-absurd": text(WELCOME) + text('{"type":"goaway","reason":"drain","reconnect_after_ms":1099511627776}'),
+}
+LONG = LONG_REFUSALS | LONG_CONVERSATIONS
+ODD = REFUSALS | CONVERSATIONS | LONG
 
 
 class OddServer:
@@ -150,7 +157,7 @@ class OddServer:
         protocol.send_response(protocol.accept(request))
         await _write(writer, b"".join(protocol.data_to_send()))
         if odd:
-            await _write(writer, CONVERSATIONS[self.name])
+            await _write(writer, (CONVERSATIONS | LONG_CONVERSATIONS)[self.name])
             return
         protocol.send_text(WELCOME.encode())
         await self._serve(protocol, reader, writer)

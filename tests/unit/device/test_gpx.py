@@ -68,6 +68,21 @@ def test_numbers_as_recorders_write_them() -> None:
     assert found.fixes == [Fix(1.5, -0.5, 1200.0, None)]
 
 
+def test_values_in_sections_of_characters_are_read() -> None:
+    body = "<ele><![CDATA[ -6.5537536E-4 ]]></ele><time><![CDATA[2010-08-05T14:23:59Z]]></time>"
+    assert parse(track(f'<trkpt lat="1" lon="2">{body}</trkpt>')).fixes == [Fix(1, 2, -6.5537536e-4, 1281018239000)]
+
+
+def test_blank_lines_before_the_declaration_are_counted_and_else_ignored() -> None:
+    head = '\r\n\n  <?xml version="1.0" encoding="Big5"?>\n<gpx><trk><name>淡水河</name>'
+    document = head + "<trkseg>\n<trkpt/>{}</trkseg></trk></gpx>"
+    assert parse(document.format("").encode("big5")) == Recording([], 1, ["line 5: lat is missing"])
+    with pytest.raises(GpxError, match="line 5: not well-formed XML: mismatched tag"):
+        parse(document.format("<ele>").encode("big5"))
+    with pytest.raises(GpxError, match="line 4: the bytes are not Big5"):
+        parse(document.encode("euc_jp").replace(b"<trkseg>", b"\xff<trkseg>"))
+
+
 def test_the_first_of_two_values_counts() -> None:
     body = "<ele>12</ele><ele>13</ele><time>2010-08-05T14:23:59Z</time><time>1999-01-01T00:00:00Z</time>"
     assert parse(track(f'<trkpt lat="1" lon="2">{body}</trkpt>')).fixes == [Fix(1, 2, 12.0, 1281018239000)]
@@ -141,6 +156,7 @@ POINT = '<trkpt lat="1" lon="2"><ele>5</ele></trkpt>'
         ("utf-8", "utf-8", "鴨川"),
         ("UTF-8", "utf-8-sig", "鴨川"),
         ("Shift_JIS", "utf-8-sig", "鴨川"),  # the mark is right
+        ("UTF-16", "utf-8-sig", "鴨川"),
         ("utf-16", "utf-8", "鴨川"),  # written by programs that made a string first
     ],
 )
@@ -213,6 +229,10 @@ def test_what_is_no_gpx_is_said_so(payload: bytes) -> None:
         ("2016-12-31T23:59:60Z", 1483228800000),
         ("2010-08-05T14:23Z", 1281018180000),
         ("2010-08-05 14:23:59,25 +0200", 1281011039250),
+        ("2022-03-27T15:32:37.504+02:00[Europe/Brussels]", 1648387957504),
+        ("2010-08-05T14:23:59Z[UTC][u-ca=gregory]", 1281018239000),
+        ("2010-08-05T14:23:59Z[", None),
+        ("0000-03-13T09:11:26Z", None),
         ("2010-08-05T24:00:01Z", None),
         ("2010-08-05T24:00:00.1Z", None),
         ("2010-08-05T25:00:00Z", None),
