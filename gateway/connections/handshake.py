@@ -26,6 +26,7 @@ from gateway.connections.plain_request import read_plain_request
 MAX_REQUEST_BYTES = 16_384
 PATH = b"/ws"
 END_OF_REQUEST = b"\r\n\r\n"
+_SUBPROTOCOL = "Sec-WebSocket-Protocol"
 _SCHEMES = (b"http", b"https", b"ws", b"wss")
 V1 = "heiwa.v1.json"
 BEARER = "heiwa.bearer."
@@ -182,6 +183,9 @@ def _judge(protocol: _Protocol, head: bytes, policy: Policy) -> Offer:
     request = next(iter(protocol.events_received()), None)
     if not isinstance(request, Request):
         raise _malformed(protocol)
+    # React Native and Deno send an empty header for no subprotocol, which the library takes for an error.
+    if _SUBPROTOCOL in request.headers and not _offered(request.headers):
+        del request.headers[_SUBPROTOCOL]
     # RFC 9112, 3.2: a request without a Host header, or with several, is answered with 400.
     if len(request.headers.get_all("Host")) != 1:
         raise Rejected(400, "host", "exactly one Host header is needed")
@@ -231,7 +235,8 @@ def not_served(policy: Policy) -> Rejected:
 
 
 def _offered(headers: Headers) -> list[str]:
-    return [name.strip() for header in headers.get_all("Sec-WebSocket-Protocol") for name in header.split(",")]
+    names = [name.strip() for header in headers.get_all(_SUBPROTOCOL) for name in header.split(",")]
+    return [name for name in names if name]
 
 
 def _credential(headers: Headers, policy: Policy) -> str | None:

@@ -144,6 +144,19 @@ async def test_pipelined_requests_are_answered_first_and_in_order(site: Site) ->
     peer.close()
 
 
+async def test_a_long_burst_before_a_websocket_leaves_nothing_paused(site: Site) -> None:
+    # More requests than aiohttp parses ahead: it stops reading meanwhile.
+    peer = await site.dial(LIVEZ * 64 + request(site.token))
+    for _ in range(64):
+        await _answer(peer, 200)
+    await _answer(peer, 101)
+    await _message(peer, "welcome")
+    for _ in range(3):
+        peer.writer.write(client_frame(TEXT, b'{"type":"ping"}'))
+        await _message(peer, "pong")
+    peer.close()
+
+
 @pytest.mark.parametrize(
     ("later", "status"),
     [

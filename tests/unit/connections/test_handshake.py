@@ -16,6 +16,7 @@ from gateway.connections.handshake import (
     find_end,
     is_websocket_path,
     read_offer,
+    read_unusual_offer,
 )
 from tests.support.wire import TEXT, client_frame, read_answer, request
 
@@ -106,6 +107,15 @@ def test_a_client_that_offers_none_gets_v1() -> None:
     assert offer.subprotocol == V1
     answer = offer.answer
     assert "sec-websocket-protocol" not in read_answer(answer).headers
+
+
+@pytest.mark.parametrize("value", ["", " ", ","])
+@pytest.mark.parametrize("unusual", [False, True])
+def test_an_empty_header_offers_none(value: str, unusual: bool) -> None:
+    data = request(SECRET, headers=[("Sec-WebSocket-Protocol", value)])
+    offer = (read_unusual_offer if unusual else read_offer)(data, POLICY)
+    assert (offer.subprotocol, offer.token) == (V1, SECRET)
+    assert "sec-websocket-protocol" not in read_answer(offer.answer).headers
 
 
 def test_our_order_decides() -> None:
