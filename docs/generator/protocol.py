@@ -95,5 +95,6 @@ def handshake_refusals() -> str:
         "much after what is left of `connections.flap_holdoff_s`.",
         table(("status", "reason", "detail"), [(status, f"`{reason}`", text) for status, reason, text in refusals()]),
         "Status 0 in the metric: there was no answer. `gone`: the peer left. `tls`: the TLS handshake failed, "
-        "or took too long. `pending`, `memory`, `handshakes`: refused before any cryptography, where TLS is spoken.",
+        "or took too long. `pending`, `memory`, `handshakes`, `proxy`: refused before any cryptography, where TLS is "
+        "spoken.",
     )

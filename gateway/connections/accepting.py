@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Hashable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from typing import cast
 
 from gateway.connections import admission
@@ -29,7 +29,7 @@ from gateway.connections.handshake import (
 from gateway.connections.hub import Hub
 from gateway.connections.identity import Identity
 from gateway.connections.inflated import Inflated
-from gateway.connections.proxy import ProxyHeaderError, forwarded_address, read_proxy_header, trusted
+from gateway.connections.proxy import Address, ProxyHeaderError, believed_header, forwarded_address, trusted
 from gateway.connections.table import parse_address
 from gateway.connections.uuid7 import uuid7
 from gateway.errors import KeysUnknownError, TokenError
@@ -62,7 +62,7 @@ class Accepting(asyncio.Protocol):
         self._refusal: Refusal | None = None
         self._proxied = not hub.proxy_protocol
         self._over = False
-        self._address: IPv4Address | IPv6Address = _NO_ADDRESS
+        self._address: Address = _NO_ADDRESS
         # A trusted proxy has told the address. Else it may be a balancer's, and thus that of the whole fleet.
         self._told = False
         self._identity: Identity | None = None
@@ -74,15 +74,20 @@ class Accepting(asyncio.Protocol):
         counts.pending += 1
         self.take_over(cast(asyncio.Transport, transport), counts.at_accept(self._hub.clock.monotonic_s()))
 
-    def take_over(self, transport: asyncio.Transport, refusal: Refusal | None) -> None:
-        """Begin with a connection that is counted already; `refusal` is what admission said."""
+    def take_over(
+        self, transport: asyncio.Transport, refusal: Refusal | None, told: tuple[Address, bool] | None = None
+    ) -> None:
+        """Begin with a connection that is counted already; `refusal` is what admission said. `told`: its address, and
+        whether a proxy told it; None: it is the transport's, and a proxy's header may come."""
         hub = self._hub
         self._transport = transport
         self._refusal = refusal
         self._slot = hub.take_slot(self)
         hub.set_deadline(self._slot, hub.handshake_timeout_s)
-        peer = transport.get_extra_info("peername")
-        self._address = parse_address(peer[0] if peer else "")
+        self._address = peer_address(transport)
+        if told is not None:
+            self._address, self._told = told
+            self._proxied = True
         if refusal is not None:
             self._queue()
 
@@ -169,17 +174,13 @@ class Accepting(asyncio.Protocol):
             # Gone before it could be asked for its address, as a balancer's bare check is.
             self._transport.abort()
             return False
-        if not trusted(self._address, hub.proxies):
-            raise Rejected(400, "proxy", "a PROXY protocol header is expected, from a trusted proxy only")
         try:
-            found = read_proxy_header(self._buffer)
+            found = believed_header(self._address, self._buffer, hub.proxies)
         except ProxyHeaderError as error:
             raise Rejected(400, "proxy", str(error)) from error
         if found is None:
             return False
-        address, length = found
-        self._told = address is not None
-        self._address = address or self._address
+        self._address, length, self._told = found
         self._buffer = self._buffer[length:]
         self._proxied = True
         return True
@@ -344,6 +345,12 @@ class Accepting(asyncio.Protocol):
         # Bytes of the request may still be on their way: closing now would reset the answer away (RFC 9112, 9.6).
         transport.write_eof()
         hub.set_deadline(self._slot, hub.settings.close_timeout_s)
+
+
+def peer_address(transport: asyncio.BaseTransport) -> Address:
+    """Who is at the other end; 0.0.0.0 once that is gone."""
+    peer = transport.get_extra_info("peername")
+    return parse_address(peer[0] if peer else "")
 
 
 def find_end_or_zero(data: bytes) -> int:

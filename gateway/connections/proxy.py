@@ -84,6 +84,19 @@ def _without_port(text: str) -> str:
     return text.partition(":")[0] if text.count(":") == 1 else text
 
 
+def believed_header(peer: Address, data: bytes, networks: Networks) -> tuple[Address, int, bool] | None:
+    """The address that a trusted proxy tells at the beginning of `data`, the length of its header, and whether that is
+    a client's (else it is the proxy's own, for a check of its own). None: need more bytes. Raises ProxyHeaderError.
+    """
+    if not trusted(peer, networks):
+        raise ProxyHeaderError("a PROXY protocol header is expected, from a trusted proxy only")
+    found = read_proxy_header(data)
+    if found is None:
+        return None
+    address, length = found
+    return address or peer, length, address is not None
+
+
 def read_proxy_header(data: bytes) -> tuple[Address | None, int] | None:
     """The source address (None: the proxy's own health check) and the length of the header; None: need more bytes.
 

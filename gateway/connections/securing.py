@@ -13,9 +13,10 @@ from functools import partial
 from typing import cast
 
 from gateway.connections import admission
-from gateway.connections.accepting import Accepting
+from gateway.connections.accepting import Accepting, peer_address
 from gateway.connections.admission import Refusal
 from gateway.connections.hub import Hub
+from gateway.connections.proxy import Address, ProxyHeaderError, believed_header
 
 # Refused before any cryptography; the others learn why once they can be told.
 _BEFORE_TLS = (admission.TOO_MANY_PENDING, admission.OUT_OF_MEMORY, admission.TOO_FAST)
@@ -28,6 +29,7 @@ class Securing(asyncio.Protocol):
         self._hub = hub
         self._context = context
         self._hello = b""
+        self._more = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         counts = self._hub.admission
@@ -45,24 +47,44 @@ class Securing(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         # uvloop reads on after a pause in connection_made: what comes before the TLS layer is there is kept for it.
         self._hello += data
+        self._more.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._more.set()
 
     async def _secure(self, transport: asyncio.Transport, refusal: Refusal | None) -> None:
-        early = _Early()
+        early, reason = _Early(), "tls"
         try:
+            async with asyncio.timeout(self._hub.handshake_timeout_s):
+                told = await self._proxy_header(transport) if self._hub.proxy_protocol else None
             secured = await self._handshake(transport, early)
+            if secured is not None and not early.lost:
+                accepting = Accepting(self._hub)
+                secured.set_protocol(accepting)
+                accepting.take_over(secured, refusal, told)
+                early.pass_on(accepting)
+                return
+            reason = "gone"
+        except ProxyHeaderError:
+            reason = "proxy"
         except (OSError, TimeoutError, RuntimeError):  # an ssl.SSLError is an OSError; RuntimeError: it is closed
-            self._refuse(transport, "tls")
-            return
+            pass
         except BaseException:
-            self._refuse(transport, "tls")
+            self._refuse(transport, reason)
             raise
-        if secured is None or early.lost:
-            self._refuse(transport, "gone")
-            return
-        accepting = Accepting(self._hub)
-        secured.set_protocol(accepting)
-        accepting.take_over(secured, refusal)
-        early.pass_on(accepting)
+        self._refuse(transport, reason)
+
+    async def _proxy_header(self, transport: asyncio.Transport) -> tuple[Address, bool]:
+        """Who the proxy says it is. Its header comes before the TLS handshake (The PROXY protocol, 2)."""
+        peer = peer_address(transport)
+        while (found := believed_header(peer, self._hello, self._hub.proxies)) is None:
+            await self._more.wait()
+            self._more.clear()
+            if transport.is_closing():
+                raise ConnectionResetError
+        address, length, told = found
+        self._hello = self._hello[length:]
+        return address, told
 
     async def _handshake(self, transport: asyncio.Transport, early: _Early) -> asyncio.Transport | None:
         loop = asyncio.get_running_loop()

@@ -296,6 +296,64 @@ def test_what_is_no_tls_ends_and_is_counted_out(tmp_path: Path, greeting: bytes)
     knock()
 
 
+@pytest.mark.parametrize("glued", [True, False])
+def test_a_proxys_header_comes_before_the_tls_handshake(tmp_path: Path, glued: bool) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = tls_context(Listen(tls_certificate_file=str(certificate), tls_key_file=str(key)))
+    header = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
+
+    @on_uvloop
+    async def knock() -> None:
+        async with served("listen.proxy_protocol=true", "listen.trusted_proxies=127.0.0.1", tls=context) as there:
+            hello, answer, engine = (
+                ssl.MemoryBIO(),
+                ssl.MemoryBIO(),
+                ssl.create_default_context(cafile=str(certificate)),
+            )
+            layer = engine.wrap_bio(answer, hello, server_hostname="127.0.0.1")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                layer.do_handshake()
+            first = hello.read()
+            peer = await there.dial(header + first if glued else header[:10])
+            if not glued:
+                await asyncio.sleep(0)
+                peer.writer.write(header[10:])
+                peer.writer.write(first)
+            while True:
+                answer.write(await peer.reader.read(65_536))
+                try:
+                    layer.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    continue
+            layer.write(request("good", protocols=[ECHO]))
+            peer.writer.write(hello.read())
+            await there.session.opened_now.wait()
+            connection = there.session.connections[0]
+            assert there.hub.table.address(connection.slot) == "203.0.113.7"
+            peer.close()
+            await there.session.closed_now.wait()
+
+    knock()
+
+
+def test_without_a_proxys_header_there_is_no_tls(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = tls_context(Listen(tls_certificate_file=str(certificate), tls_key_file=str(key)))
+
+    @on_uvloop
+    async def knock() -> None:
+        async with served("listen.proxy_protocol=true", "listen.trusted_proxies=127.0.0.1", tls=context) as there:
+            peer = await there.dial(b"\x16\x03\x01\x00\x05hello")
+            with contextlib.suppress(ConnectionError):
+                assert await peer.reader.read() == b""
+            peer.close()
+            await asyncio.gather(*there.hub.securing)
+            assert there.hub.refusals == {(0, "proxy"): 1}
+
+    knock()
+
+
 # Resets
 
 
