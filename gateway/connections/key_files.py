@@ -27,12 +27,12 @@ def local_key(folder: Path) -> bytes:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _make(path, secrets.token_urlsafe(48).encode() + b"\n")
-        secret = _read(str(path), path).strip()
+        content = _read(str(path), path)
     except OSError as error:
         raise DataFolderError(f"cannot read or make the key {path}: {error.strerror}") from error
-    if not secret:
+    if not content.strip():
         raise SettingsError(str(path), "the key has 0 bytes; delete the file, and a new one is made")
-    return _secret(secret, str(path))
+    return _secret(content, str(path))
 
 
 def shared_secret(settings: Auth, folder: Path) -> bytes:
@@ -40,7 +40,7 @@ def shared_secret(settings: Auth, folder: Path) -> bytes:
     if not settings.secret_file:
         return local_key(folder)
     key = "auth.secret_file"
-    return _secret(named_key(key, settings.secret_file).strip(), key)
+    return _secret(named_key(key, settings.secret_file), key)
 
 
 def named_key(setting: str, path: str) -> bytes:
@@ -98,10 +98,12 @@ def _make(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def _secret(secret: bytes, where: str) -> bytes:
+def _secret(content: bytes, where: str) -> bytes:
+    secret = content.strip()
     if _PEM.search(secret):
         raise SettingsError(where, "this is a PEM key; name it in auth.public_key_file")
-    if _NO_SECRET.match(secret) or _is_der(secret) or _is_der(_from_base64(secret)):
+    # The last byte of a DER key may look like white space.
+    if _NO_SECRET.match(secret) or any(map(_is_der, (content, secret, _from_base64(secret)))):
         raise SettingsError(
             where, "this is a key in SSH, JWK or DER form and no shared secret; see auth.public_key_file"
         )

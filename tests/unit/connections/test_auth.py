@@ -151,6 +151,14 @@ def test_keys_of_other_kinds_are_no_secret(tmp_path: Path, content: bytes) -> No
         _authenticator(tmp_path, secret_file=str(tmp_path / "secret"))
 
 
+@pytest.mark.parametrize("last", [b"\n", b" ", b"\x0b", b"\t\n"])
+def test_a_key_in_der_form_may_end_like_a_line(tmp_path: Path, last: bytes) -> None:
+    content = bytes.fromhex("302a300506032b6570032100") + (b"k" * 32)[: 32 - len(last)] + last
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(SettingsError, match="DER form"):
+        _authenticator(tmp_path, secret_file=str(tmp_path / "secret"))
+
+
 @pytest.mark.parametrize(
     "content", [b"0" * 40, b"{" * 40, b"ssh-like but no key at all, just words", b"x" * 32, b"\x30\x30" + b"a" * 48]
 )
