@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gateway.adapters.damage import Damage
 from gateway.adapters.manifest import Manifest
-from gateway.adapters.sqlite_day import DayWriter
+from gateway.adapters.sqlite_day import CHECKPOINT_BYTES, DayWriter
 from gateway.adapters.sqlite_file import make_folder, remove_store, store_errors
 from gateway.adapters.sqlite_readers import Readers
 from gateway.errors import StoreError
@@ -94,6 +94,9 @@ class Days:
             self._manifest.cutoff_day, min(found, default=None), self._clock.time_ms(), self._retention_days
         )
         self._cutoff = Cutoff(first)
+        # First what has to go: a full disk may leave no room to open the rest.
+        for day in self._expired():
+            self._drop(day, self._size(day), "retention")
         # The newest last, so that they stay open.
         for day in reversed(self._generations):
             self._account_bytes.update(self.writer(day).account_bytes())
@@ -162,18 +165,18 @@ class Days:
         self._unchecked_events = 0
         with store_errors(self._folder):
             sizes = self._sizes()
-            if sum(sizes.values()) > self._max_bytes:
-                for writer in self._writers.values():
+            for day, writer in self._writers.items():
+                # A log that readers have kept from being moved does not count, and does not stay.
+                if sum(sizes.values()) > self._max_bytes or self._log_bytes(day) > CHECKPOINT_BYTES:
                     writer.checkpoint()
-                sizes = self._sizes()
+            sizes = self._sizes()
             total = sum(sizes.values())
+            expired = set(self._expired())
             for day in list(reversed(self._generations))[:-1]:
-                if day < self._cutoff.day:
-                    self._drop(day, sizes[day], "retention")
-                elif total > self._max_bytes:
-                    self._drop(day, sizes[day], "size")
-                else:
+                if day not in expired and total <= self._max_bytes:
                     break
+                self._forget_account_bytes(day)
+                self._drop(day, sizes[day], "retention" if day in expired else "size")
                 total -= sizes[day]
         self._judge(total)
         for day, writer in self._writers.items():
@@ -192,10 +195,16 @@ class Days:
         else:
             self._even_share_bytes = self._account_bytes.total() // accounts
 
-    def _drop(self, day: int, size_bytes: int, why: str) -> None:
+    def _expired(self) -> list[int]:
+        """The days before the cut-off, but never the newest, the oldest first."""
+        return [day for day in list(reversed(self._generations))[:-1] if day < self._cutoff.day]
+
+    def _forget_account_bytes(self, day: int) -> None:
         with contextlib.suppress(StoreError):
             self._account_bytes.subtract(self.writer(day).account_bytes())
         self._account_bytes = +self._account_bytes
+
+    def _drop(self, day: int, size_bytes: int, why: str) -> None:
         if (writer := self._writers.pop(day, None)) is not None:
             writer.close()
         self._generations = {other: number for other, number in self._generations.items() if other != day}
@@ -218,9 +227,15 @@ class Days:
         return {day: self._size(day) for day in self._generations}
 
     def _size(self, day: int) -> int:
+        return _file_bytes(self.path(day)) + self._log_bytes(day)
+
+    def _log_bytes(self, day: int) -> int:
         path = self.path(day)
-        both = (path, path.with_name(path.name + "-wal"))
-        return sum(file.stat().st_size for file in both if file.exists())
+        return _file_bytes(path.with_name(f"{path.name}-wal"))
+
+
+def _file_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _name(day: int) -> str:

@@ -76,6 +76,8 @@ def open_store(
             # A file keeps the pages it was made with.
             page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
             connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_bytes // page_bytes}")
+            # A long read keeps the log growing; after it the file gets small again.
+            connection.execute(f"PRAGMA journal_size_limit = {2 * checkpoint_bytes}")
             connection.execute(f"PRAGMA cache_size = -{cache_bytes // 1024}")
         except BaseException:
             connection.close()

@@ -212,3 +212,30 @@ async def test_a_spool_that_was_never_used_is_not_damaged(tmp_path: Path, caplog
         await spool.open()
         await spool.close()
     assert not caplog.records
+
+
+async def test_a_record_of_the_spool_that_was_changed_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is whole and says something else: only the checksum tells."""
+    spool = SQLiteSpool(tmp_path / "spool.db")
+    await spool.open()
+    for number in range(3):
+        await spool.append([DeviceEvents("a", "d", [event(f"e{number}", lat=5)])])
+    await spool.close()
+    change(
+        tmp_path / "spool.db",
+        "UPDATE record SET body = CAST(replace(CAST(body AS TEXT), ?, ?) AS BLOB) WHERE number = 2",
+        '"lat":5',
+        '"lat":6',
+    )
+    spool = SQLiteSpool(tmp_path / "spool.db")
+    await spool.open()
+    names, last = [], 0
+    while (record := await spool.oldest(last)) is not None:
+        last = record.number
+        names += [one.id for group in record.groups for one in group.events]
+    assert names == ["e0", "e2"]
+    assert spool.events == 2
+    assert [record.getMessage() for record in caplog.records] == ["record_damaged"]
+    await spool.close()

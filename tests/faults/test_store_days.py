@@ -1,6 +1,7 @@
 """Days that come and go under an index: by a clock that is wrong, by size, and again after they went."""
 
 import asyncio
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.adapters import sqlite_days, sqlite_index
+from gateway.adapters import sqlite_day, sqlite_days, sqlite_index
+from gateway.adapters.sqlite_day import DayWriter
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.adapters.sqlite_readers import FILES_EACH, MAX_READERS
 from gateway.adapters.sqlite_search import DayReader
@@ -94,6 +96,55 @@ async def test_a_silent_fleet_still_expires_one_day_an_hour_and_it_is_said(
     assert [(one["day"], one["why"]) for one in said] == [(f"2026-09-{day}", "retention") for day in (16, 17, 18)]
     assert all(one["bytes"] > 0 for one in said)
     assert 'heiwa_locations_dropped_day_files_total{why="retention"} 3.0' in shown(index)
+    await index.close()
+
+
+async def test_at_start_expired_days_go_before_the_others_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk may leave no room to open them."""
+    clock = ManualClock()
+    index = await opened(tmp_path, clock, retention_days=2)
+    await store(index, "old", 2)
+    await store(index, "new")
+    for _ in range(2):
+        pass_hours(clock, 24)
+        await index.keep_retention()
+    await store(index, "late", 2)
+    await index.close()
+    looked_at: list[int] = []
+    writer = sqlite_days.Days.writer
+
+    def watched(days: sqlite_days.Days, day: int) -> DayWriter:
+        looked_at.append(day)
+        return writer(days, day)
+
+    monkeypatch.setattr(sqlite_days.Days, "writer", watched)
+    index = await opened(tmp_path, clock, retention_days=2)
+    assert await ids(index) == {"new"}
+    assert NOON_MS // DAY_MS - 2 not in looked_at
+    await index.close()
+
+
+async def test_a_log_that_a_long_read_kept_is_made_small_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_day, "CHECKPOINT_BYTES", 1 << 20)
+    monkeypatch.setattr(sqlite_days, "CHECKPOINT_BYTES", 1 << 20)
+    index = await opened(tmp_path)
+    await store(index, "1")
+    path = index._days.path(NOON_MS // DAY_MS)
+    reading = sqlite3.connect(path, isolation_level=None)
+    reading.execute("BEGIN")
+    reading.execute("SELECT count(*) FROM location").fetchone()
+    for age_ms in range(20):
+        many = [event(f"{age_ms}-{n}", NOON_MS + age_ms, attributes={"p": "x" * 200}) for n in range(1000)]
+        await index.write([DeviceEvents("a", "d", many)])
+    grown = sizes(tmp_path)[f"{path.name}-wal"]
+    assert grown > 4 << 20
+    await index.keep_retention()
+    assert sizes(tmp_path)[f"{path.name}-wal"] >= grown
+    reading.close()
+    await index.keep_retention()
+    assert sizes(tmp_path)[f"{path.name}-wal"] < 1 << 20
     await index.close()
 
 
@@ -186,6 +237,25 @@ async def test_nobody_keeps_the_file_of_a_dropped_day_open(tmp_path: Path) -> No
     index._days._max_bytes = 1
     await index.keep_retention()
     assert not [name for name in open_files() if str(tmp_path) in name and "deleted" in name]
+    await index.close()
+
+
+async def test_a_reader_in_use_while_its_day_is_dropped_is_closed_afterwards(tmp_path: Path) -> None:
+    index = await opened(tmp_path)
+    await store(index, "old", 2)
+    await store(index, "new")
+    day = NOON_MS // DAY_MS - 2
+    readers, generation = index._days.readers, index._days.generation(day)
+    assert generation is not None
+    with readers.use(index._days.path(day), day, generation) as reader:
+        index._days._max_bytes = 1
+        await index.keep_retention()
+        index._days._max_bytes = 1 << 40
+        await index.keep_retention()
+        await store(index, "late", 2)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        reader.interrupt()
+    assert await ids(index) == {"new", "late"}
     await index.close()
 
 
@@ -340,6 +410,7 @@ async def test_an_account_at_its_share_is_refused_and_costs_no_other_anything(tm
     index = SQLiteLocationIndex(tmp_path, ManualClock(), account_max_bytes=400_000)
     await index.open()
     assert {one.code for one in (await index.write([lot("noisy", 5)])).values()} == {"account_full"}
+    index._days._forget_account_bytes(NOON_MS // DAY_MS - 1)
     index._days._drop(NOON_MS // DAY_MS - 1, 0, "size")
     assert not await index.write([lot("noisy", 5, 3)])
     await index.close()

@@ -14,6 +14,7 @@ import asyncio, os, sys
 from pathlib import Path
 from gateway.adapters.dead_letters import DeadLetterFile
 from gateway.adapters.manifest import Manifest
+from gateway.adapters.sqlite_file import make_folder, open_store
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.adapters.sqlite_spool import SQLiteSpool
 from gateway.connections.key_files import local_key
@@ -59,6 +60,10 @@ async def main():
     manifest.held("a", 5)
     manifest.save()
     say("manifest saved")
+    open_store(folder / "plain.db", "CREATE TABLE t (x);", 1, checkpoint_bytes=1 << 20, cache_bytes=1 << 20)
+    say("store made")
+    make_folder(folder / "new")
+    say("folder made")
     await index.close()
     await spool.close()
 
@@ -100,6 +105,9 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Step]]:
         ("key made", "buried 1", ""),
         ("manifest saved", "key made", "a.manifest.new"),
         ("manifest saved", "key made", ""),
+        ("store made", "manifest saved", "plain.db-wal"),
+        ("store made", "manifest saved", ""),
+        ("folder made", "store made", ""),
     ],
 )
 def test_what_is_told_is_on_disk(traced: tuple[Path, list[Step]], said: str, after: str, file: str) -> None:

@@ -40,6 +40,26 @@ async def test_events_are_stored_and_each_is_answered(world: World, public: Clie
     assert world.pipeline.forgotten == 1
 
 
+async def test_of_one_id_the_first_event_counts(world: World, public: Client) -> None:
+    events = [event("a", lat=1.0), event("b"), event("a", lat=2.0), event("a", lat=3.0)]
+    response = await public.post("/api/v1/locations", json={"events": events}, headers=bearer("location:write"))
+    assert response.status == 200
+    assert [(one.id, one.lat) for one in world.pipeline.given] == [("a", 1.0), ("b", 35.0)]
+
+
+@pytest.mark.parametrize("bad", [b'"\\ud800"', b'"\xff"', b'"a\\udc00"'])
+async def test_text_that_is_not_unicode_costs_only_its_event(world: World, public: Client, bad: bytes) -> None:
+    spoiled = json.dumps(event("bad", attributes={"n": "?"})).encode().replace(b'"?"', bad)
+    payload = b'{"events":[%s,%s]}' % (json.dumps(event("a")).encode(), spoiled)
+    response = await public.post("/api/v1/locations", data=payload, headers=bearer("location:write") | JSON)
+    assert response.status == 200
+    body = await response.json()
+    assert [ack["ids"] for ack in body["acks"] if ack["ids"]] == [["a"]]
+    ((nack),) = body["nacks"]
+    assert (nack["ids"], nack["code"]) == (["bad"], "invalid")
+    assert "$.events[1].attributes.n" in nack["message"]
+
+
 async def test_only_bad_events_never_reach_the_pipeline(world: World, public: Client) -> None:
     body = {"type": "locations", "events": [event("a", lon="x")]}
     response = await public.post("/api/v1/locations", json=body, headers=bearer("location:write"))

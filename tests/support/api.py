@@ -78,10 +78,12 @@ class FakePipeline:
     """Acknowledges all but ids that begin with `no` (refused), `busy` (later) or `hang` (never answered)."""
 
     stored: list[tuple[str, str, str]] = field(default_factory=list)
+    given: list[LocationEvent] = field(default_factory=list)
     forgotten: int = 0
     times: EventTimes = field(default_factory=lambda: EventTimes(FakeClock()))
 
     def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
+        self.given += events
         good = [event for event in events if not event.id.startswith(("no", "busy", "hang"))]
         self.stored += [(account, device, event.id) for event in good]
         loop = asyncio.get_running_loop()
