@@ -13,7 +13,7 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, Recording, device
 from tests.support.fake_transport import FakeTransport
-from tests.support.wire import BINARY, CLOSE, CONT, TEXT, client_frame, read_answer, request, server_frames
+from tests.support.wire import BINARY, CLOSE, CONT, PING, TEXT, client_frame, read_answer, request, server_frames
 
 FLAGS = ("device_classes.lorry.close=abort", "connections.heartbeat_s=10", "connections.max_message_bytes=1024")
 
@@ -175,5 +175,6 @@ def test_the_reset_waits_until_everything_is_with_the_peer(where: str, monkeypat
 def test_nothing_is_read_any_more_before_a_reset() -> None:
     bench = _bench()
     connection, transport = bench.open(device(device_class="lorry"))
-    transport.feed(client_frame(TEXT, b"\xff") + client_frame(TEXT, b"hello"))
+    transport.feed(client_frame(TEXT, b"\xff") + client_frame(TEXT, b"hello") + client_frame(PING, b"?"))
+    assert transport.take() == b""
     assert connection.session.messages == []  # type: ignore[attr-defined]

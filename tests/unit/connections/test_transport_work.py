@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from gateway.connections.connection import Connection
+from gateway.connections.inflated import Inflated
 from gateway.connections.transport import MAX_FRAMES_A_TURN
 from tests.support.bench import Bench, Recording, device
 from tests.support.wire import BINARY, CLOSE, CONT, PING, PONG, TEXT, client_frame, server_frames
@@ -104,14 +108,15 @@ def test_a_read_of_very_many_frames_lets_others_have_their_turn() -> None:
 
 def test_the_rest_of_a_read_is_not_of_whoever_has_the_slot_next() -> None:
     async def read() -> None:
-        bench = Bench()
+        bench = Bench("connections.messages_per_s=1000", "connections.messages_burst=5000")
         _, transport = bench.open()
         transport.feed(client_frame(PING, b"?") * MAX_FRAMES_A_TURN + client_frame(TEXT, b"of the first"))
         transport.close()
         transport.finish()
-        bench.open(device("dev-2"))
+        other, _ = bench.open(device("dev-2"))
         await asyncio.sleep(0)
         assert bench.session.messages == []
+        assert bench.hub.table.messages_s[other.slot] == 0, "it pays for its own frames"
 
     asyncio.run(read())
 
@@ -156,6 +161,18 @@ def test_what_is_joined_never_reaches_another_connection() -> None:
     assert [frame.payload for frame in server_frames(second.take())] == [b"mine"]
 
 
+def test_what_is_joined_is_not_written_to_one_that_is_slow() -> None:
+    bench = Bench(session=Meddling())
+    _, slow = bench.open(device("one"))
+    _, second = bench.open(device("two", "other"))
+    slow.stop_taking()
+    slow.write(b"x" * 70_000)
+    slow.take()
+    second.feed(client_frame(TEXT, b"x") + client_frame(TEXT, b"y"))
+    assert [frame.payload for frame in server_frames(slow.take())] == [b"yours", b"too"] * 2
+    assert [frame.payload for frame in server_frames(second.take())] == [b"mine", b"mine"]
+
+
 # The time of a message
 
 
@@ -189,16 +206,37 @@ def test_messages_one_after_the_other_have_a_heartbeat_each() -> None:
     assert not transport.closing
 
 
-def test_the_time_of_a_message_stops_while_we_do_not_read() -> None:
+def test_a_message_begins_with_its_first_byte_where_messages_are_compressed() -> None:
+    bench = Bench("connections.heartbeat_s=10")
+    protocol = ServerProtocol(state=State.OPEN, max_size=1000)
+    protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
+    _, transport = bench.open(inflated=Inflated(1000, protocol))
+    for _ in range(6):
+        bench.pass_time(5)
+        transport.feed(client_frame(PONG))
+    transport.feed(client_frame(TEXT, b"hel", final=False))
+    bench.pass_time(9)
+    transport.feed(client_frame(CONT, b"lo"))
+    assert bench.session.messages == [b"hello"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        (client_frame(TEXT, b"hello")[:-1], client_frame(TEXT, b"hello")[-1:]),
+        (client_frame(TEXT, b"hel", final=False), client_frame(CONT, b"lo")),
+    ],
+)
+def test_the_time_of_a_message_stops_while_we_do_not_read(begin: bytes, end: bytes) -> None:
     bench = Bench("connections.heartbeat_s=10")
     connection, transport = bench.open()
-    transport.feed(client_frame(TEXT, b"hello")[:-1])
+    transport.feed(begin)
     connection.submitted(1, pause=True)
     bench.pass_time(30)
     assert _codes(transport.take()) == []
     connection.resume_reading()
     bench.pass_time(9)
-    transport.feed(client_frame(TEXT, b"hello")[-1:])
+    transport.feed(end)
     assert bench.session.messages == [b"hello"]
 
 
