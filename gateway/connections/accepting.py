@@ -231,9 +231,8 @@ class Accepting(asyncio.Protocol):
         if WEBSOCKET_SCOPES.isdisjoint(identity.scopes):
             needed = ", ".join(sorted(WEBSOCKET_SCOPES - {"admin"}))
             raise Rejected(403, "scope", f"the token needs one of the scopes {needed}")
-        if not identity.device_class:
-            identity = identity._replace(device_class=self._hub.class_of_agent(offer.user_agent))
-        return identity
+        by_agent = "" if identity.device_class else self._hub.class_of_agent(offer.user_agent)
+        return identity._replace(device_class=by_agent) if by_agent else identity
 
     def _limits(self, identity: Identity, offer: Offer) -> None:
         """What depends on who it is, and on what happened since it was accepted; raises Rejected."""
