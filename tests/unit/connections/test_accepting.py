@@ -522,6 +522,13 @@ def test_behind_a_trusted_proxy_an_address_that_is_refused_again_waits() -> None
     assert read_answer(_refused(bench, "wrong").take()).status == 401, "the proxy's own requests"
 
 
+def test_a_stranger_is_not_known_by_what_it_says_of_itself() -> None:
+    bench = Bench("listen.trusted_proxies=10.0.0.0/8")
+    for _ in range(5):
+        answer = read_answer(_refused(bench, "wrong", ("X-Forwarded-For", "203.0.113.7")).take())
+        assert answer.status == 401
+
+
 def test_few_wait_and_never_with_a_file_of_the_reserve() -> None:
     bench = Bench("connections.handshakes_pending=16", authenticator=FakeAuthenticator(**FLEET))
     bench.hub.admission.draining = True

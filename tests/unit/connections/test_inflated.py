@@ -184,3 +184,9 @@ def test_without_an_end_the_code_is_1006() -> None:
     inflated.receive_eof()
     assert inflated.close_code == 1006
     assert not inflated.open
+
+
+def test_each_message_has_its_own_fragments() -> None:
+    inflated = Inflated(100_000)
+    message = client_frame(TEXT, b"a", final=False) + client_frame(CONT, b"", final=False) * 600 + client_frame(CONT)
+    assert _feed(inflated, message * 3) == [b"a"] * 3
