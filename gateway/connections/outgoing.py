@@ -175,11 +175,11 @@ class Outgoing(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The send buffer is above its mark: read no more, and give the peer one heartbeat to catch up."""
         self._pause(PAUSED_WRITE)
-        if not self._flags & (CLOSING | LEAVING | RESETTING):
+        if not self._flags & (CLOSING | LEAVING | RESETTING | UNGREETED):
             self.hub.set_deadline(self.slot, self.hub.settings.heartbeat_s)
 
     def resume_writing(self) -> None:
-        if not self._flags & (CLOSING | LEAVING | RESETTING):
+        if not self._flags & (CLOSING | LEAVING | RESETTING | UNGREETED):
             self.hub.table.deadline_s[self.slot] = 0
         self._resume(PAUSED_WRITE)
 
