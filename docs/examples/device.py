@@ -6,6 +6,7 @@ Needs the package `websockets`. A real device writes `stored` to flash, so that 
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -75,7 +76,8 @@ async def converse(socket) -> float:
     try:
         while min(in_flight.values(), default=math.inf) > time.monotonic() - SILENCE_S:
             if leaving is None:
-                await send(socket, max_events)
+                with contextlib.suppress(ConnectionClosed):  # what came before, a `goaway` for one, is still to be read
+                    await send(socket, max_events)
             try:
                 async with asyncio.timeout(0.2):
                     message = json.loads(await socket.recv())

@@ -19,6 +19,7 @@ from gateway.settings.model import PRESETS, DeviceClass, Settings
 
 ENVIRONMENT_PREFIX = "HEIWA_"
 CLASSES = "device_classes"
+MAX_FILE_BYTES = 1 << 20
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list"}
 
 
@@ -67,7 +68,11 @@ def _from_file(config: Path | None) -> dict[str, Given]:
     if config is None and not path.exists():
         return {}
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            payload = file.read(MAX_FILE_BYTES + 1)
+        if len(payload) > MAX_FILE_BYTES:
+            raise SettingsError("", f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        tree = tomllib.loads(payload.decode())
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError("", f"cannot read {path}: {error}") from error
     except (ValueError, RecursionError) as error:  # also an integer of 5,000 digits and 3,000 brackets

@@ -26,7 +26,7 @@ AT_ONCE = 16
 # A browser and its like cannot read the headers of a refusal, a small client no long ones: they back off.
 UNREAD = {"javascript": set(LONG_REFUSALS), "c": {"retry-enormous"}}
 # A refused token ends `heiwa device` with a token that was given to it.
-FINAL = {"heiwa": {"403"}}
+FINAL = {"heiwa": {"401", "403"}}
 Running = Callable[[str], AbstractAsyncContextManager[asyncio.Task[object]]]
 
 

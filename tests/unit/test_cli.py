@@ -97,6 +97,15 @@ def test_a_track_that_cannot_be_used_is_named_with_its_encoding(heiwa: Run, tmp_
     assert "kyoto.gpx: line 2: the bytes are not EUC-JP" in err
 
 
+@pytest.mark.parametrize("text", ["[data]\nfolder = " + "[" * 3000, f"x = {'9' * 5000}", "# " + "x" * 2**20, "\xff"])
+def test_an_absurd_file_of_settings_is_named(heiwa: Run, tmp_path: Path, text: str) -> None:
+    config = tmp_path / "odd.toml"
+    config.write_text(text, "latin-1")
+    code, _, err = heiwa("check", "--config", str(config))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "odd.toml" in err
+
+
 def test_an_error_is_one_clean_line(heiwa: Run) -> None:
     _, _, err = heiwa("token", "--sub", "x", "--ttl", "a\x1b[31m\nb")
     assert err.count("\n") == 1

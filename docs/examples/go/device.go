@@ -192,9 +192,8 @@ func (d *Device) converse(ctx context.Context, conn *websocket.Conn) time.Durati
 				return told
 			}
 			if payload := d.due(most); !leaving && payload != nil {
-				if err := conn.Write(ctx, websocket.MessageText, payload); err != nil {
-					return told
-				}
+				// An error is told by the reader, too, after all that came before it.
+				_ = conn.Write(ctx, websocket.MessageText, payload)
 			}
 		case m := <-messages:
 			switch m.Type {
