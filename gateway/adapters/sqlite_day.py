@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from msgspec import json
 
 from gateway.adapters.sqlite_file import checkpoint, open_store, store_errors
-from gateway.adapters.sqlite_rows import pack, seed
+from gateway.adapters.sqlite_rows import MARK, pack_head, seed
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.cells import CELL_BITS, cell
 from gateway.locations.outcome import Rejection
@@ -277,7 +278,8 @@ class DayWriter:
                 else:
                     key |= sequence & _SEQUENCE_MASK
                     sequence += 1
-                document = pack(_encode(event), checksum)
+                document = _encode(event)
+                document = pack_head(MARK, crc32(document, checksum)) + document
                 size += len(document)
                 values += (key, device, event.id, account_cells | cell(lat, lon), lat, lon, document)
             self._built[group.account] = self._built.get(group.account, 0) + size + ROW_BYTES * len(group.events)

@@ -172,8 +172,9 @@ class Days:
             sizes = self._sizes()
             total = sum(sizes.values())
             expired = set(self._expired())
+            newest_bytes = sizes[next(iter(sizes))] if sizes else 0
             for day in list(reversed(self._generations))[:-1]:
-                if day not in expired and total <= self._max_bytes:
+                if day not in expired and (total <= self._max_bytes or self._helps_nobody(total, newest_bytes)):
                     break
                 self._forget_account_bytes(day)
                 self._drop(day, sizes[day], "retention" if day in expired else "size")
@@ -183,6 +184,11 @@ class Days:
             writer.save_account_bytes()
             self._manifest.held(self.path(day).name, writer.pages())
         self._manifest.save(self._cutoff.day)
+
+    def _helps_nobody(self, total: int, newest_bytes: int) -> bool:
+        """Whether dropping older days would leave the index as full, and only those pay who did not fill it."""
+        accounts = len(+self._account_bytes)
+        return newest_bytes > self._max_bytes and accounts > 1 and total <= _HARD_LIMIT * self._max_bytes
 
     def _judge(self, total: int) -> None:
         """Whether anybody is refused, now that so many bytes are left."""

@@ -6,15 +6,18 @@ Rows of files that schema 1 made hold the JSON alone. It begins with a brace, th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from zlib import crc32
 
 from msgspec import MsgspecError, json
 
 from gateway.locations.query import Found
 
-MARK = b"\x01"
+MARK = 1
 _BRACE = ord("{")
-_CHECKSUM_BYTES = 4
+# The mark and the checksum.
+_HEAD = Struct(">BI")
+pack_head = _HEAD.pack
 _MAX_NAMES = 10_000
 
 _encode = json.Encoder().encode
@@ -23,13 +26,8 @@ _decode_one = json.Decoder(Found).decode
 
 
 def seed(account: bytes, device: bytes) -> int:
-    """What the checksums of a device's rows begin with."""
+    """What the checksums of a device's rows begin with: a row's head is `pack_head(MARK, crc32(document, seed))`."""
     return crc32(device, crc32(account + b"\0"))
-
-
-def pack(document: bytes, begin: int) -> bytes:
-    """The row of an encoded event; `begin` is its device's seed."""
-    return MARK + crc32(document, begin).to_bytes(_CHECKSUM_BYTES, "big") + document
 
 
 class RowReader:
@@ -57,12 +55,12 @@ class RowReader:
                 self._devices.clear()
             known = self._devices[name] = (seed(self._account, name), _opening(name))
         begin, opening = known
-        if row[:1] == MARK:
-            document = row[1 + _CHECKSUM_BYTES :]
-            if crc32(document, begin).to_bytes(_CHECKSUM_BYTES, "big") != row[1 : 1 + _CHECKSUM_BYTES]:
-                return None
-            return opening + document[1:]
-        return opening + row[1:] if row[:1] and row[0] == _BRACE else None
+        if row and row[0] == _BRACE:
+            return opening + row[1:]
+        document = row[_HEAD.size :]
+        if row[: _HEAD.size] != pack_head(MARK, crc32(document, begin)):
+            return None
+        return opening + document[1:]
 
 
 def _opening(name: bytes) -> bytes:

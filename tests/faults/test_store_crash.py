@@ -172,6 +172,25 @@ async def test_a_full_millisecond_of_one_account_costs_nobody_anything(tmp_path:
     await index.close()
 
 
+async def test_a_track_begins_with_a_row_that_was_displaced_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_day, "_SEQUENCE_MASK", 1)
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    await index.open()
+    for later_ms in range(4):
+        events = [event(f"{later_ms}-{n}", NOON_MS + later_ms) for n in (1, 2)]
+        assert not await index.write([DeviceEvents("a", "d", events)])
+    assert not await index.write([DeviceEvents("a", "d", [event("0-0")])])
+    for limit in (1, 2, 3, 9):
+        track, _ = await index.track("a", Query(device="d", limit=limit))
+        assert [one.id for one in track][:3] == ["0-0", "0-1", "0-2"][:limit]
+    newest = await index.latest("a", "d")
+    assert newest is not None
+    assert newest.time == NOON_MS + 3
+    await index.close()
+
+
 async def test_the_65537th_account_of_a_day_finds_nothing_and_its_events_are_dead_letters(tmp_path: Path) -> None:
     index = SQLiteLocationIndex(tmp_path, ManualClock())
     await index.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.connections.messages import MAX_EVENTS
 from gateway.connections.session import Action, Invalid, Renew, Reply, Store, interpret
+from gateway.locations.event import LocationEvent, Problem
 from tests.support.fake_clock import START_MS
 
 EVENT = {"id": "e1", "time": START_MS, "lat": 35.6, "lon": 139.7}
@@ -143,6 +145,21 @@ def test_what_cannot_be_kept_is_refused_by_name_and_the_others_are_stored(text: 
     (nack,) = action.refused
     assert list(nack.ids) == ["bad"]
     assert f"`$.events[1]{path[1:]}`" in nack.message
+
+
+def test_an_event_that_may_be_sent_again_is_no_invalid_message() -> None:
+    def later(events: Sequence[LocationEvent], now_ms: int) -> dict[int, Problem]:
+        return {0: Problem("later - at `$.time`", "clock", 1000)}
+
+    action = interpret(json.dumps(_location()).encode(), True, START_MS, later)
+    assert isinstance(action, Reply)
+    answer = _answer(action)
+    assert (answer["code"], answer["retry_after_ms"], answer["message"]) == ("clock", 1000, "later - at `$.time`")
+    action = interpret(json.dumps(_locations(EVENT, {**EVENT, "id": "e2"})).encode(), True, START_MS, later)
+    assert isinstance(action, Store)
+    assert [event.id for event in action.events] == ["e2"]
+    (nack,) = action.refused
+    assert (nack.ids, nack.code, nack.retry_after_ms) == (("e1",), "clock", 1000)
 
 
 def test_whole_numbers_of_64_bits_are_kept() -> None:

@@ -403,6 +403,26 @@ async def test_whatever_the_spool_raises_costs_only_the_event_at_fault(parts: Pa
     assert not parts.pipeline.failed.done()
 
 
+async def test_what_the_spool_does_not_take_of_a_part_is_refused(parts: Parts) -> None:
+    keep = parts.spool.append
+
+    async def choke(groups: Sequence[DeviceEvents]) -> None:
+        names = [one.id for _, one in items(groups)]
+        if len(names) > 1:
+            raise KeyError("a bug")
+        if names == ["2"]:
+            raise StoreError("the disk is gone")
+        await keep(groups)
+
+    parts.index.answer = fail
+    parts.spool.append = choke  # type: ignore[method-assign]
+    await parts.pipeline.start()
+    parts.submit("1", "2", "3")
+    await parts.told(3)
+    assert [(name, code) for name, code, _ in parts.sender.refused] == [("2", "storage_failed")]
+    assert dict(parts.sender.acknowledged) == {"1": Durability.SPOOLED, "3": Durability.SPOOLED}
+
+
 async def test_letters_that_raise_are_refused_and_nothing_ends(parts: Parts) -> None:
     async def choke(letters: object) -> None:
         raise ValueError("a bug")
