@@ -130,6 +130,8 @@ def _convert(key: str, item: Given, section: type, name: str) -> object:
     hint = get_type_hints(section, include_extras=True).get(name)
     if hint is None:
         raise _unknown(key, item)
+    if isinstance(item.value, str) and "\0" in item.value:
+        raise SettingsError(key, f"holds the character U+0000 (set in {item.origin})")
     try:
         return msgspec.convert(item.value, hint, strict=not item.text)
     except msgspec.ValidationError as error:

@@ -146,7 +146,7 @@ class Connections(Struct, frozen=True):
         int, Meta(ge=1024, description="Unsent bytes of one connection; above it the consumer is too slow: 4503.")
     ] = 262_144
     send_buffer_bytes: Annotated[
-        int, Meta(ge=2048, description="SO_SNDBUF: small, so that a slow consumer shows early.")
+        int, Meta(ge=2048, le=2**30, description="SO_SNDBUF: small, so that a slow consumer shows early.")
     ] = 16_384
     close_timeout_s: Annotated[Seconds, Meta(description="From our close frame to the end of the connection.")] = 5
     flap_limit: Annotated[

@@ -42,7 +42,8 @@ def ready(program: Program) -> tuple[int, str]:
         with urllib.request.urlopen(f"{program.operations}/readyz?verbose", timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 def has_failed(program: Program) -> bool:
@@ -80,7 +81,8 @@ def test_started_without_the_issuer(tmp_path: Path, issuer: Issuer) -> None:
         assert "not known" in problem["detail"]
         with pytest.raises(urllib.error.HTTPError) as refused:
             program.get("/api/v1/devices")
-        assert refused.value.code == 503
+        with refused.value:
+            assert refused.value.code == 503
         issuer.body, issuer.answer = key_set(key.jwk()), issuer.give_set
         eventually(lambda: ready(program)[0] == 200, within_s=30)
         with program.connect("dev", token=fresh(key)):

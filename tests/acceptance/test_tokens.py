@@ -34,7 +34,8 @@ def over_http(url: str, token: str, body: bytes | None = None) -> tuple[int, str
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as error:
-        return error.code, str(http_problem(error)["detail"])
+        with error:
+            return error.code, str(http_problem(error)["detail"])
 
 
 def answers(program: Program, token: str) -> list[tuple[int, str]]:

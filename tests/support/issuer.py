@@ -53,6 +53,15 @@ def key_set(*jwks: Any) -> bytes:
     return json.dumps({"keys": list(jwks)}).encode()
 
 
+class _Server(ThreadingHTTPServer):
+    """Waits for its threads when it is closed, and says nothing of peers that go away."""
+
+    daemon_threads = False
+
+    def handle_error(self, *_: object) -> None:
+        """Many of its answers are meant to be broken off."""
+
+
 class Issuer:
     """Serves what `answer` gives, over HTTPS on 127.0.0.1, until it is closed. `asked` counts the requests."""
 
@@ -71,7 +80,7 @@ class Issuer:
             def log_message(self, *_: object) -> None:
                 """Says nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, key)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)

@@ -109,6 +109,16 @@ async def test_no_error_drains(kind: PollErrorKind) -> None:
     assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
 
 
+@pytest.mark.parametrize("kind", PollErrorKind)
+async def test_only_who_is_throttled_still_has_the_signal(kind: PollErrorKind) -> None:
+    world = World()
+    await world.sees(TargetState.HEALTHY)
+    assert world.watch.signal_up
+    world.health.script = [PollError(kind, "no")] * 2
+    await world.runs_until(lambda: world.watch.errors[kind] == 2)
+    assert world.watch.signal_up is (kind is PollErrorKind.THROTTLED)
+
+
 async def test_errors_are_counted_and_polling_goes_on() -> None:
     world = World()
     kinds = [PollErrorKind.DENIED, PollErrorKind.THROTTLED, PollErrorKind.NOT_FOUND, PollErrorKind.UNREACHABLE]
