@@ -37,6 +37,10 @@ GOOD, WARN, BAD = "ok", "warning", "wrong"
 LOCK_NAME = "lock"
 # A device holds one file; below this many a small fleet already fills the process.
 FEW_FILES = 4096
+# What these clients take in a frame; ESP-IDF's hands over a longer one in pieces.
+RECEIVE_BYTES = {"esp-idf": 1024, "esp-idf-reconnect": 1024, "arduino": 15_360}
+ESP_IDF_TOKEN_BYTES = 760
+BALANCER_IDLE_S = 60.0
 LARGE_RSA_BITS = 3072
 LITTLE_DISK_BYTES = 1 << 30
 SMALL_MEMORY_BYTES = 128 << 20
@@ -66,6 +70,7 @@ def run(settings: Settings) -> list[Result]:
         ("data.folder", _folder),
         ("listen", _listen),
         ("connections", _connections),
+        ("device_classes", _devices),
         ("listen.tls", _tls),
         ("auth", _keys),
         ("memory", _memory),
@@ -172,6 +177,25 @@ def _connections(settings: Settings) -> Iterator[Result]:
         yield Result("connections", GOOD, "the settings of connections, proxies, origins and drains fit together")
 
 
+def _devices(settings: Settings) -> Iterator[Result]:
+    """What is known of small clients and not kept here (docs/how-to/write-a-device-client.md)."""
+    name = "device_classes"
+    for class_name, most_bytes in RECEIVE_BYTES.items():
+        found = settings.device_classes[class_name].max_frame_bytes
+        if found > most_bytes:
+            said = f"frames for {class_name} have up to {found} bytes, and that client takes {most_bytes}"
+            yield Result(f"{name}.{class_name}", WARN, said, f"set {name}.{class_name}.max_frame_bytes to {most_bytes}")
+    if settings.device_classes["esp-idf"].close != "abort":
+        said = "ESP-IDF's client ends for good at a close frame"
+        yield Result(f"{name}.esp-idf", WARN, said, f"set {name}.esp-idf.close to abort")
+    heartbeat_s = settings.connections.heartbeat_s
+    if heartbeat_s >= BALANCER_IDLE_S:
+        said = f"a ping each {heartbeat_s:g} s is too late: balancers end what is idle for {BALANCER_IDLE_S:g} s"
+        yield Result("connections.heartbeat_s", WARN, said, "set it below the balancer's idle time-out, to 45 for one")
+    said = f'a silent device, or one that sees no pings, sends {{"type":"ping"}} every {heartbeat_s / 2:g} s'
+    yield Result("devices", GOOD, f"{said}; tokens for ESP-IDF have at most {ESP_IDF_TOKEN_BYTES} bytes")
+
+
 def _tls(settings: Settings) -> Iterator[Result]:
     certificate, key = settings.listen.tls_certificate_file, settings.listen.tls_key_file
     if not certificate:
@@ -236,7 +260,7 @@ def _key_set(settings: Settings) -> Iterator[Result]:
 def _token_size(bits: int) -> Iterator[Result]:
     """The signature is a third larger than the key in a token, and small clients have small buffers."""
     if bits >= LARGE_RSA_BITS:
-        found = f"with an RSA key of {bits} bits a token has 850 bytes or more, and ESP-IDF's client sends 760 at most"
+        found = f"with an RSA key of {bits} bits a token has 850 bytes or more; ESP-IDF takes {ESP_IDF_TOKEN_BYTES}"
         yield Result("auth tokens", WARN, found, "where such devices connect, use ES256 or an RSA key of 2048 bits")
 
 

@@ -98,6 +98,7 @@ def run(
         int,
         typer.Option(
             min=0,
+            max=1000,
             help="Gateways to start on this machine; 0: enough for the devices. Of a deploy: so many replace so many.",
         ),
     ] = 0,
@@ -235,7 +236,9 @@ def _moment_ms(text: str) -> int:
     if not text:
         return 0
     try:
-        moment_s = float(text) if text.replace(".", "", 1).isdigit() else datetime.fromisoformat(text).timestamp()
+        moment_s = (
+            float(text) if text.replace(".", "", 1).isdigit() else datetime.fromisoformat(text.upper()).timestamp()
+        )
     except ValueError as error:
         raise SettingsError("--start-at", f"{text!r} is not a time; write 2026-01-31T12:00:00Z") from error
     if moment_s > time.time() + MAX_AHEAD_S:

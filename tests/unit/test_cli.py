@@ -297,3 +297,27 @@ def test_check_warns_of_tokens_that_small_clients_cannot_send(
     assert code == 0
     found = [result["found"] for result in json.loads(out) if result["name"] == "auth tokens"]
     assert [f"RSA key of {bits} bits" in one for one in found] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [
+        ("device_classes.esp-idf.max_frame_bytes=2048", "device_classes.esp-idf"),
+        ("device_classes.arduino.max_frame_bytes=16384", "device_classes.arduino"),
+        ("device_classes.esp-idf.close=frame:1001", "device_classes.esp-idf"),
+        ("connections.heartbeat_s=60", "connections.heartbeat_s"),
+    ],
+)
+def test_check_warns_of_what_small_clients_and_balancers_do_not_take(heiwa: Run, setting: str, name: str) -> None:
+    code, out, _ = heiwa("check", "--json", *FREE, "--set", setting)
+    assert code == 0
+    (warning,) = [result for result in json.loads(out) if result["name"] == name]
+    assert warning["verdict"] == "warning"
+    assert name in warning["mend"] or "below" in warning["mend"]
+
+
+def test_check_gives_the_limits_of_devices(heiwa: Run) -> None:
+    _, out, _ = heiwa("check", "--json", *FREE)
+    (limits,) = [result["found"] for result in json.loads(out) if result["name"] == "devices"]
+    assert '{"type":"ping"} every 22.5 s' in limits
+    assert "760 bytes" in limits
