@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from gateway.adapters.sqlite_search import DayReader
 from gateway.errors import QueryTooWideError, StoreError
 
-# Rows read and compared with a shape; an edge of a polygon is a step, too. It is some three seconds of a core.
-MAX_STEPS = 30_000_000
-ROW_STEPS = 10
+# An edge of a polygon that a row is compared with is a step; all of it is some two seconds of a core.
+MAX_STEPS = 10_000_000
+ROW_STEPS = 5
 
 
 class Effort:
