@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters import sqlite_file
 from tests.support.program import Program, location, receive, send
 from tests.support.traced import Step, steps, strace, synced_before
 
@@ -116,6 +117,17 @@ def test_what_is_told_is_on_disk(traced: tuple[Path, list[Step]], said: str, aft
     synced = synced_before(found, f"said {said}.", f"said {after}." if after else "")
     wanted = str(folder / file) if file else str(folder)
     assert any(name == wanted or (file == "key" and name.startswith(wanted)) for name in synced), synced
+
+
+def test_a_new_store_has_its_name_synced_whatever_sqlite_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite syncs the folder when it syncs a new log, but can be built not to."""
+    synced: list[Path] = []
+    monkeypatch.setattr(sqlite_file, "sync_folder", synced.append)
+    for _ in range(2):
+        sqlite_file.open_store(
+            tmp_path / "a.db", "CREATE TABLE t (x);", 1, checkpoint_bytes=1 << 20, cache_bytes=1 << 20
+        ).close()
+    assert synced == [tmp_path]
 
 
 def test_an_ack_leaves_after_the_sync_of_its_commit(tmp_path: Path) -> None:
