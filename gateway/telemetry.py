@@ -11,12 +11,14 @@ import logging
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gateway.connections.rate import TokenBucket
 from gateway.log import ROOT
 from gateway.log_lines import JsonFormatter, TextFormatter
 
@@ -24,25 +26,30 @@ from gateway.log_lines import JsonFormatter, TextFormatter
 class Background(logging.Handler):
     """Hands lines to a thread that writes them: who reads our log may stand still, the event loop must not.
 
-    Holds at most `MAX_LINES`; what comes above that is dropped, and how many were is written when there is room again.
+    Holds at most `MAX_LINES`, and takes at most `FOREIGN_PER_S` a second of what is not ours: nothing else bounds what
+    libraries say of what peers do. The rest is dropped, and how much was is written when there is room again.
     """
 
     MAX_LINES = 10_000
+    FOREIGN_PER_S = 10
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: queue.Queue[str | None] = queue.Queue(self.MAX_LINES)
         self._dropped = 0
+        self._foreign = TokenBucket(self.FOREIGN_PER_S, 10 * self.FOREIGN_PER_S, time.monotonic())
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] != ROOT and not self._foreign.take(time.monotonic()):
+            self._dropped += 1
+            return
         try:
             self._lines.put_nowait(self.format(record))
-        except queue.Full:
-            self._dropped += 1
         except Exception:
-            self.handleError(record)
+            # The queue is full, or the record cannot be put into words. The standard library would print it as it is.
+            self._dropped += 1
 
     def close(self) -> None:
         """Write what is left, for at most two seconds."""

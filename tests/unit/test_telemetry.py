@@ -44,6 +44,35 @@ def test_what_libraries_say_about_requests_is_not_written(monkeypatch: pytest.Mo
     assert json.loads(line)["event"] == "told Bearer [redacted]"
 
 
+def test_a_library_cannot_flood_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    with logging_to_stderr("info", "json"):
+        for number in range(500):
+            logging.getLogger("asyncio").error("again %d", number)
+            Log("app").info("ours")
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    events = [line["event"] for line in lines]
+    assert events.count("ours") == 500
+    again = sum(event.startswith("again") for event in events)
+    assert 100 <= again <= 150
+    assert sum(line["lines"] for line in lines if line["event"] == "log_lines_dropped") in range(
+        499 - again, 501 - again
+    )
+
+
+def test_a_record_that_cannot_be_put_into_words_is_not_printed_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    with logging_to_stderr("info", "json"):
+        logging.getLogger("asyncio").error("%d", "Bearer secret-of-a-device")
+        Log("app").info("after")
+    assert "secret" not in written.getvalue() + capsys.readouterr().err
+    assert '"event":"after"' in written.getvalue()
+
+
 class Stuck(io.StringIO):
     """A log file whose reader stands still until `go` is set."""
 
@@ -62,7 +91,7 @@ def test_a_reader_that_stands_still_stops_nobody(monkeypatch: pytest.MonkeyPatch
     handler = Background()
     handler.setFormatter(logging.Formatter("%(message)s"))
     for number in range(Background.MAX_LINES + 500):
-        handler.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+        handler.emit(logging.makeLogRecord({"name": "heiwa", "msg": f"line {number}"}))
     stuck.go.set()
     handler.close()
     lines = stuck.getvalue().splitlines()
