@@ -96,4 +96,4 @@ class Manifest:
         """Raises DamagedStoreError when a file holds less than it once did."""
         expected = self._content.pages.get(path.name, 0)
         if pages < expected:
-            raise damaged(path, f"it holds {pages} pages and once held {expected}")
+            raise damaged(path, f"it holds {pages} pages and once held {expected}, says {self._path.name}")
