@@ -17,6 +17,7 @@ from websockets.typing import Subprotocol
 
 ODD_TRIES = 2
 SERVED_S = 60.0
+DRIP_S = 0.1
 WELCOME = '{"type":"welcome","connection":"c","time":1,"heartbeat_s":45,"max_message_bytes":4096,"max_events":50}'
 
 
@@ -32,6 +33,8 @@ def busy(*values: str) -> bytes:
 
 RESET = b"reset"
 SILENCE = b"silence"
+DRIP = b"drip"
+ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 # The whole answer to a handshake; the connection is closed after it.
 REFUSALS = {
     "closed": b"",
@@ -40,8 +43,14 @@ REFUSALS = {
     "half-a-head": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n",
     "garbage": bytes(range(1, 256)) * 3,
     "another-protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
-    "wrong-key": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
+    "wrong-key": ACCEPTED + b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
+    "no-key": ACCEPTED + b"\r\n",
+    "long-head": ACCEPTED + b"X: " + b"x" * 2_000_000,
+    "many-fields": ACCEPTED + b"X: x\r\n" * 20_000 + b"\r\n",
+    "100-only": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "chunked": b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "http-0.9": b"<html>",
+    "204": refusal("204 No Content"),
     "200": refusal("200 OK", "Content-Type: text/html", body="<p>log in to the network of this hotel"),
     "301-to-itself": refusal("301 Moved Permanently", "Location: /ws"),
     "302-nowhere": refusal("302 Found", "Location: http://[::1"),
@@ -69,7 +78,7 @@ REFUSALS = {
     "retry-other-digits": busy("\u0663"),
 }
 # Once only, for it takes a client its whole time-out to find out.
-SILENT = {"no-answer": SILENCE}
+SILENT = {"no-answer": SILENCE, "an-answer-in-drops": DRIP}
 # These ask for a wait that no test sits out.
 LONG_REFUSALS = {"retry-absurd": busy("9" * 30), "retry-enormous": busy("9" * 3000)}
 
@@ -87,6 +96,13 @@ CONVERSATIONS = {
     "open-closed": b"",
     "open-reset": RESET,
     "open-garbage": bytes(range(255, 0, -1)),
+    "open-masked": Frame(Opcode.TEXT, WELCOME.encode()).serialize(mask=True),
+    "open-binary": Frame(Opcode.BINARY, b"\x00\xff").serialize(mask=False),
+    "open-enormous": b"\x81\x7f\x7f" + b"\xff" * 7 + b"x",
+    "open-a-close-of-one-byte": b"\x88\x01\x03",
+    "open-limits-of-nothing": text(WELCOME.replace('"max_events":50', '"max_events":-1')),
+    "open-limits-of-all": text(WELCOME.replace('"max_events":50', '"max_events":1e400')),
+    "open-a-nack-of-words": text(WELCOME) + text('{"type":"nack","ids":[7,null],"retry_after_ms":"soon"}'),
     "open-1001": text(WELCOME) + closing(1001),
     "open-1000": text(WELCOME) + closing(1000),
     "open-1011": text(WELCOME) + closing(1011),
@@ -155,7 +171,10 @@ class OddServer:
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, odd: bool
     ) -> None:
         if odd and (answer := (REFUSALS | SILENT | LONG_REFUSALS).get(self.name)) is not None:
-            await (reader.read() if answer == SILENCE else _write(writer, answer))
+            if answer == DRIP:
+                await _drip(writer)
+            else:
+                await (reader.read() if answer == SILENCE else _write(writer, answer))
             return
         protocol = ServerProtocol(subprotocols=[Subprotocol("heiwa.v1.json")])
         protocol.receive_data(head)
@@ -199,3 +218,11 @@ async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
         return
     writer.write(data)
     await writer.drain()
+
+
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    """A byte of an answer now and then, without an end."""
+    for byte in ACCEPTED + b"X: " + b"x" * 1000:
+        writer.write(bytes((byte,)))
+        await writer.drain()
+        await asyncio.sleep(DRIP_S)
