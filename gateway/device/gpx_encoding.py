@@ -33,6 +33,7 @@ _OTHER_NAMES = {
     "windows-949": "cp949",
     "windows-950": "cp950",
 }
+_ASCII = bytes(range(0x20, 0x7F)).replace(b"\\", b"")
 READABLE = "UTF-8, UTF-16, Shift_JIS, EUC-JP, ISO-2022-JP, GBK, GB18030, Big5, EUC-KR and those of one byte a character"
 _DECLARED = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._:-]{1,40})["']""")
 
@@ -72,8 +73,8 @@ def _codec(name: str) -> str | None:
         if found.startswith(("utf-8", "utf-16", "utf-32")):
             # Two or four bytes a character it is not, or the declaration could not have been read.
             return "utf-8"
-        # As expat asks for it: what every byte is. Encodings that are no text at all end here, too.
-        if len(bytes(range(256)).decode(found, "replace")) == 256:
+        # As expat asks for it: what every byte is. Those that are no text, or whose tags are not ASCII, end here, too.
+        if len(bytes(range(256)).decode(found, "replace")) == 256 and _ASCII.decode(found) == _ASCII.decode():
             return None
     except (LookupError, ValueError):
         pass

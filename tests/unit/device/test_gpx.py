@@ -166,7 +166,9 @@ def test_encodings_are_read(encoding: str, codec: str, name: str) -> None:
     assert parse(document.encode(codec)).fixes == [Fix(1, 2, 5.0, None)]
 
 
-@pytest.mark.parametrize("encoding", ["hex", "bz2_codec", "rot13", "utf-7", "idna", "EBCDIC-XX", "x" * 40])
+@pytest.mark.parametrize(
+    "encoding", ["ibm037", "hz-gb-2312", "johab", "hex", "bz2_codec", "rot13", "utf-7", "idna", "EBCDIC-XX", "x" * 40]
+)
 def test_an_encoding_that_is_not_read_is_named(encoding: str) -> None:
     document = f'<?xml version="1.0" encoding="{encoding}"?><gpx><trk><trkseg>{POINT}</trkseg></trk></gpx>'
     with pytest.raises(GpxError, match=f"encoding {encoding} is not read; readable are UTF-8"):
