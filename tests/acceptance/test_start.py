@@ -62,6 +62,17 @@ def test_second_process_on_the_folder(tmp_path: Path) -> None:
         assert program.get("/api/v1/devices")["devices"] == []
 
 
+def test_a_key_that_others_can_read_is_told(tmp_path: Path) -> None:
+    with Program(tmp_path / "data", "log.format=json") as program:
+        assert program.terminate() == 0
+        assert not [event for event in program.events() if event["event"] == "key_readable_by_others"]
+    (tmp_path / "data/key").chmod(0o644)
+    with Program(tmp_path / "data", "log.format=json") as program:
+        (told,) = [event for event in program.events() if event["event"] == "key_readable_by_others"]
+        assert told["level"] == "warning"
+        assert told["path"].endswith("/key")
+
+
 def test_secret_too_short(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("short")
