@@ -1,10 +1,14 @@
 """Who may ask, what every answer has, health and metrics, and what does not exist."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from aiohttp import ClientSession, web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
 
+from gateway.api import exposition
 from gateway.api.application import build_operations, build_public
 from gateway.api.context import Api
 from tests.support.api import JSON, Client, World, bearer, problem
@@ -102,6 +106,27 @@ async def test_an_accept_header_that_is_odd_gets_text(operations: Client, accept
     response = await operations.get("/metrics", headers={"Accept": accept})
     assert response.status == 200
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def test_metrics_are_collected_on_the_loop_and_written_off_it(
+    world: World, operations: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, threading.Thread] = {}
+
+    class Watching:
+        def collect(self) -> Iterator[Metric]:
+            seen["collected"] = threading.current_thread()
+            return iter(())
+
+    def write(registry: CollectorRegistry) -> bytes:
+        seen["written"] = threading.current_thread()
+        return generate_latest(registry)
+
+    world.registry.register(Watching())
+    monkeypatch.setattr(exposition, "generate_latest", write)
+    assert (await operations.get("/metrics")).status == 200
+    assert seen["collected"] is threading.current_thread()
+    assert seen["written"] is not threading.current_thread()
 
 
 async def test_open_metrics_for_who_asks(operations: Client) -> None:
