@@ -11,6 +11,7 @@ from gateway.connections.proxy import (
     ProxyHeaderError,
     forwarded_address,
     parse_networks,
+    read_address,
     read_proxy_header,
     trusted,
 )
@@ -131,3 +132,44 @@ def test_version_2(header: bytes, address: str | None) -> None:
 def test_version_2_malformed(header: bytes) -> None:
     with pytest.raises(ProxyHeaderError):
         read_proxy_header(header)
+
+
+# One address, several spellings
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8", "::ffff:10.0.0.0/104", "::ffff:a00:0/104"])
+def test_a_network_of_mapped_addresses_is_the_ipv4_network(text: str) -> None:
+    networks = parse_networks("listen.trusted_proxies", text)
+    assert trusted(read_address("10.1.2.3"), networks)
+    assert trusted(read_address("::ffff:10.1.2.3"), networks)
+    assert not trusted(read_address("11.0.0.1"), networks)
+
+
+def test_a_network_that_is_larger_than_the_mapped_ones_stays() -> None:
+    networks = parse_networks("listen.trusted_proxies", "::/0")
+    assert trusted(read_address("2001:db8::1"), networks)
+    assert not trusted(read_address("10.1.2.3"), networks), "IPv4 has to be named"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("::FFFF:CB00:7107", "203.0.113.7"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:DB8:0:0::1", "2001:db8::1"),
+    ],
+)
+def test_an_address_has_one_form(text: str, address: str) -> None:
+    assert read_address(text) == ip_address(address)
+    networks = parse_networks("listen.trusted_proxies", "192.0.2.1")
+    assert forwarded_address(ip_address("192.0.2.1"), text, networks) == ip_address(address)
+    assert forwarded_address(ip_address("192.0.2.1"), f"[{text}]:4000", networks) == ip_address(address)
+
+
+def test_mapped_addresses_of_proxy_headers() -> None:
+    header = b"PROXY TCP6 ::ffff:203.0.113.7 ::ffff:192.0.2.1 1 2\r\n"
+    assert read_proxy_header(header) == (ip_address("203.0.113.7"), len(header))
+    body = ip_address("::ffff:203.0.113.7").packed + ip_address("::ffff:192.0.2.1").packed + bytes(4)
+    header = _v2(1, 0x21, body)
+    assert read_proxy_header(header) == (ip_address("203.0.113.7"), len(header))
