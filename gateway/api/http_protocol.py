@@ -73,7 +73,7 @@ class HttpListener:
 
 
 class HttpProtocol(web.RequestHandler):
-    """One connection. `busy` while a request is being answered."""
+    """One connection. `busy` from a request that is whole to the end of its answer."""
 
     __slots__ = ("_listener", "busy")
 
@@ -123,6 +123,15 @@ class HttpProtocol(web.RequestHandler):
             del opened[self]
             opened[self] = None
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write the answer, for as long as the peer takes to read it."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self.ended()
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -159,8 +168,9 @@ async def _answered(handle: Handler, request: web.Request) -> web.StreamResponse
     protocol.began()
     try:
         return await problems(request, partial(_sound, handle))
-    finally:
+    except BaseException:
         protocol.ended()
+        raise
 
 
 async def _sound(handle: Handler, request: web.Request) -> web.StreamResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -83,3 +84,33 @@ async def test_a_parser_that_fails_in_a_way_of_its_own_costs_one_connection(
     assert list(listener.open) == [other]
     assert [record.getMessage() for record in caplog.records] == ["request_failed"]
     other.abandon()
+
+
+async def test_who_still_reads_an_answer_is_busy() -> None:
+    handled = asyncio.Event()
+
+    async def large(_: web.BaseRequest) -> web.StreamResponse:
+        handled.set()
+        return web.Response(body=b"x" * 20_000_000)
+
+    web_server = web.Server(large)
+    listener = HttpListener("operations", web_server, FakeClock(), maximum=1)
+    server = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2048)
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await handled.wait()
+            other, other_writer = await asyncio.open_connection("127.0.0.1", port)
+            assert (await other.readline()).startswith(b"HTTP/1.1 503 ")
+            await reader.readuntil(b"\r\n\r\n")
+            assert len(await reader.readexactly(20_000_000)) == 20_000_000
+            third, third_writer = await asyncio.open_connection("127.0.0.1", port)
+            third_writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await third.readline()).startswith(b"HTTP/1.1 200 ")
+        for one in (writer, other_writer, third_writer):
+            one.transport.abort()
+    finally:
+        server.close()
+        await web_server.shutdown(0)
