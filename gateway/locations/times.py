@@ -71,8 +71,10 @@ class EventTimes:
         """What is wrong with the events of one message, by position. `now_ms` is the wall clock."""
         self._fleet.seen(account, max(events[0].time, events[-1].time), self._clock.monotonic_s())
         found: dict[int, Problem] = {}
+        oldest_ms, newest_ms = now_ms - self._max_age_ms, now_ms + NEWEST_MS
         for position, event in enumerate(events):
-            if (text := check_time(event.time, now_ms, self._max_age_ms)) is not None:
+            timely = oldest_ms <= event.time <= newest_ms
+            if not timely and (text := check_time(event.time, now_ms, self._max_age_ms)) is not None:
                 found[position] = self._untimely(event, text)
             elif (text := check_form(event)) is not None:
                 found[position] = Problem(text)
