@@ -211,7 +211,7 @@ class Device(asyncio.Protocol):
     def _control(self, first: int, payload: bytes) -> bool:
         assert self.transport is not None
         if first == 0x89:
-            if self.state != LEAVING:
+            if self.state != LEAVING and (payload or not self.owner.kernel_of(self).overlooks_empty_pings):
                 self.transport.write(masked_frame(payload, 0x8A))
             return True
         if first == 0x8A:

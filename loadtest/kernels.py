@@ -49,7 +49,8 @@ class Kernel(NamedTuple):
     if there had been none.
 
     `header`: lines that its handshake has and nobody can take out. `subprotocol`: what it offers unasked; None: what
-    the fleet speaks. `loses_glued`: what comes in the packet of the 101 is thrown away. `receive_bytes`: a longer
+    the fleet speaks. `loses_glued`: what comes in the packet of the 101 is thrown away. `overlooks_empty_pings`: it
+    answers only those that have a payload. `receive_bytes`: a longer
     message ends the connection with 1009 when the kernel `closes_above`, else it comes in pieces that the program does
     not understand; 0: there is no such limit. `answer_s`: it waits so long for the answer to its handshake, not scaled;
     0: as long as the fleet does.
@@ -63,6 +64,7 @@ class Kernel(NamedTuple):
     header: str = ""
     subprotocol: str | None = None
     loses_glued: bool = False
+    overlooks_empty_pings: bool = False
     receive_bytes: int = 0
     closes_above: bool = False
     answer_s: float = 0.0
@@ -221,6 +223,9 @@ KERNELS: dict[str, Kernel] = {
     "micropython": Kernel(always(MICROPYTHON_WAIT_S), device_class="micropython", header=MICROPYTHON_HEADER),
     "mongoose": Kernel(always(MONGOOSE_WAIT_S), device_class="mongoose"),
     "gun": Kernel(gun, device_class="gun"),
+    # zephyrproject-rtos/zephyr before 4.2, subsys/net/lib/websocket: pings are the program's, an empty one reads as 0
+    # bytes; when to come back is the program's as well, here as it should be.
+    "zephyr": Kernel(patient, device_class="zephyr", loses_glued=True, overlooks_empty_pings=True),
     "browser": Kernel(browser, device_class="browser"),
     # At once, every time: the loop that every tutorial shows. The worst a server can meet.
     "naive": Kernel(always(0.0)),

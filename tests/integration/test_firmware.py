@@ -75,3 +75,16 @@ def test_a_client_without_a_pause_is_slowed_by_its_refusals(tmp_path: Path, kern
         subject.finish()
     # Each answer is held for a second at least; the first few are not.
     assert devices <= refused <= devices * (watched_s + 4)
+
+
+def test_a_silent_device_that_overlooks_empty_pings_stays(tmp_path: Path) -> None:
+    with (
+        Program(tmp_path / "data", *OPEN_HOUSE, f"connections.heartbeat_s={HEARTBEAT_S}") as program,
+        fleet(program, kernels={"zephyr": 1.0}, events={"period_s": 0}) as subject,
+    ):
+        subject.tell("connect")
+        began = subject.until(lambda told: told.connected == DEVICES)
+        silent_ms = 4 * 1000 * HEARTBEAT_S
+        over = subject.until(lambda told: told.time_ms >= began.time_ms + silent_ms)
+        assert (over.connected, over.connects, over.closed) == (DEVICES, DEVICES, {})
+        subject.finish()

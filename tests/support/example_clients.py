@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import re
 import shutil
@@ -50,7 +51,9 @@ CLIENTS: dict[str, Callable[[], list[str]]] = {"python": python, "javascript": j
 
 @functools.cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="heiwa-examples-"))
+    made = Path(tempfile.mkdtemp(prefix="heiwa-examples-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _built(name: str, command: Sequence[str], last: str, folder: Path = ROOT) -> list[str]:

@@ -285,3 +285,11 @@ def test_a_real_server_takes_the_request_of_every_kernel(name: str) -> None:
     assert found.headers["Authorization"] == "Bearer a.b.c"
     assert len(found.headers.get_all("Origin")) == ("Origin" in kernel.header)
     assert server.accept(found).status_code == 101
+
+
+def test_some_clients_overlook_a_ping_without_a_payload() -> None:
+    empty, full = server_frame(b"", 0x89), server_frame(b"x", 0x89)
+    _, wire, _ = connected(empty, full, kernel="zephyr")
+    assert wire.written == masked_frame(b"x", 0x8A)
+    _, wire, _ = connected(empty, full)
+    assert wire.written == masked_frame(b"", 0x8A) + masked_frame(b"x", 0x8A)
