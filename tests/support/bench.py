@@ -21,6 +21,7 @@ from gateway.settings.load import load
 from gateway.settings.model import Settings
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
+from tests.support.wire import Answer, read_answer, request
 
 ECHO = Subprotocol("heiwa.echo")
 NO_RATES = ("connections.messages_per_s=0", "connections.bytes_per_s=0")
@@ -118,6 +119,12 @@ class Bench:
         transport = FakeTransport(protocol, address)
         protocol.connection_made(transport)
         return transport
+
+    def ask(self, token: str = "good", rest: bytes = b"") -> tuple[FakeTransport, Answer]:
+        """A handshake for the echo, and what it was answered."""
+        transport = self.accept()
+        transport.feed(request(token, protocols=[ECHO]) + rest)
+        return transport, read_answer(transport.take())
 
     def open(
         self,

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from gateway.connections.connection import Connection
-from gateway.connections.handshake import V1
 from gateway.connections.identity import Identity
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, Recording, device
 from tests.support.fake_transport import FakeTransport
@@ -18,7 +17,6 @@ from tests.support.wire import (
     CLOSE,
     PONG,
     TEXT,
-    Answer,
     client_frame,
     close_payload,
     decompressed,
@@ -26,12 +24,6 @@ from tests.support.wire import (
     request,
     server_frames,
 )
-
-
-def _ask(bench: Bench, token: str = "good", rest: bytes = b"") -> tuple[FakeTransport, Answer]:
-    transport = bench.accept()
-    transport.feed(request(token, protocols=[ECHO]) + rest)
-    return transport, read_answer(transport.take())
 
 
 def _frames(transport: FakeTransport) -> list[object]:
@@ -67,7 +59,7 @@ def _texts(transport: FakeTransport) -> list[bytes]:
 
 def test_the_first_message_is_not_in_the_packet_of_the_answer() -> None:
     bench = Bench(session=Greeting())
-    transport, answer = _ask(bench)
+    transport, answer = bench.ask()
     assert answer.rest == b""
     bench.pass_time(0.25)
     assert transport.take() == b""
@@ -77,7 +69,7 @@ def test_the_first_message_is_not_in_the_packet_of_the_answer() -> None:
 
 def test_the_first_message_comes_with_the_first_one_of_the_device() -> None:
     bench = Bench(session=Greeting())
-    transport, _ = _ask(bench)
+    transport, _ = bench.ask()
     transport.feed(client_frame(TEXT, b"hello"))
     assert _texts(transport) == [b"welcome", b"hello"]
     assert transport.writes == 2, "the answer to the handshake, then both at once"
@@ -88,7 +80,7 @@ def test_the_first_message_comes_with_the_first_one_of_the_device() -> None:
 @pytest.mark.parametrize("heartbeat_s", ["0.25", "45"])
 def test_nothing_comes_before_the_first_message(heartbeat_s: str) -> None:
     bench = Bench(f"connections.heartbeat_s={heartbeat_s}", session=Greeting())
-    transport, _ = _ask(bench)
+    transport, _ = bench.ask()
     (connection,) = bench.hub.registry.all()
     connection.ping()
     connection.leave("drain", "drain", spread_s=0)
@@ -115,7 +107,7 @@ def test_the_first_message_is_compressed_where_that_was_agreed() -> None:
 
 def test_a_close_glued_to_the_request_ends_the_connection() -> None:
     bench = Bench()
-    transport, answer = _ask(bench, rest=client_frame(CLOSE, close_payload(1000)))
+    transport, answer = bench.ask(rest=client_frame(CLOSE, close_payload(1000)))
     assert [frame.close_code for frame in server_frames(answer.rest)] == [1000]
     assert transport.ended
     transport.finish()
@@ -125,7 +117,7 @@ def test_a_close_glued_to_the_request_ends_the_connection() -> None:
 
 def test_frames_of_a_peer_without_a_token_are_not_read() -> None:
     bench = Bench()
-    transport, answer = _ask(bench, "wrong", client_frame(TEXT, b"hello") * 1000)
+    transport, answer = bench.ask("wrong", client_frame(TEXT, b"hello") * 1000)
     assert answer.status == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="heiwa", error="invalid_token"'
     transport.feed(client_frame(TEXT, b"hello"))
@@ -134,7 +126,7 @@ def test_frames_of_a_peer_without_a_token_are_not_read() -> None:
 
 def test_a_token_without_a_scope_for_websockets() -> None:
     bench = Bench(authenticator=FakeAuthenticator(good=device("d", "a", "metrics:read")))
-    _, answer = _ask(bench)
+    _, answer = bench.ask()
     assert answer.status == 403
     assert b"location:write" in answer.body
 
@@ -248,24 +240,24 @@ def test_too_many_connections_of_an_account() -> None:
         "connections.maximum_per_account=1",
         authenticator=FakeAuthenticator(a=device("a"), b=device("b"), other=device("a", "other")),
     )
-    assert _ask(bench, "a")[1].status == 101
-    answer = _ask(bench, "b")[1]
+    assert bench.ask("a")[1].status == 101
+    answer = bench.ask("b")[1]
     assert answer.status == 429
     assert "retry-after" in answer.headers
-    assert _ask(bench, "other")[1].status == 101
+    assert bench.ask("other")[1].status == 101
 
 
 def test_a_flapping_device_is_held_off() -> None:
     bench = Bench("connections.flap_limit=3", "connections.flap_holdoff_s=30")
     for _ in range(3):
-        transport, answer = _ask(bench)
+        transport, answer = bench.ask()
         assert answer.status == 101
         transport.finish()
-    answer = _ask(bench)[1]
+    answer = bench.ask()[1]
     assert answer.status == 429
     assert 32 <= int(answer.headers["retry-after"]) <= 50
     bench.clock.advance(30)
-    assert _ask(bench)[1].status == 101
+    assert bench.ask()[1].status == 101
 
 
 def test_devices_that_flap_together_do_not_come_back_together() -> None:
@@ -273,8 +265,8 @@ def test_devices_that_flap_together_do_not_come_back_together() -> None:
     bench = Bench("connections.flap_limit=1", authenticator=FakeAuthenticator(**{name: device(name) for name in names}))
     told = []
     for name in names:
-        assert _ask(bench, name)[1].status == 101
-        told.append(_ask(bench, name)[1].headers["retry-after"])
+        assert bench.ask(name)[1].status == 101
+        told.append(bench.ask(name)[1].headers["retry-after"])
     assert len(set(told)) > 10
 
 
@@ -287,7 +279,7 @@ def test_after_a_mass_reconnect_pings_go_out_one_after_the_other(talks: bool) ->
     bench = Bench(
         "connections.heartbeat_s=10", authenticator=FakeAuthenticator(**{name: device(name) for name in names})
     )
-    open_now = [_ask(bench, name)[0] for name in names]
+    open_now = [bench.ask(name)[0] for name in names]
     bench.pass_time(0.25)
     for transport in open_now:
         transport.take()
@@ -312,8 +304,8 @@ def test_after_a_mass_reconnect_pings_go_out_one_after_the_other(talks: bool) ->
 
 def test_the_newer_connection_wins() -> None:
     bench = Bench()
-    first, _ = _ask(bench)
-    assert _ask(bench)[1].status == 101
+    first, _ = bench.ask()
+    assert bench.ask()[1].status == 101
     bench.pass_time(0.75)
     assert _frames(first) == [TEXT, 4409]
     assert len(bench.hub.registry.rivals("acme", "dev-1")) == 2
@@ -325,16 +317,16 @@ def test_the_newer_connection_wins() -> None:
 
 def test_the_newer_connection_is_refused() -> None:
     bench = Bench("connections.duplicates=reject")
-    first, _ = _ask(bench)
-    assert _ask(bench)[1].status == 409
+    first, _ = bench.ask()
+    assert bench.ask()[1].status == 409
     first.finish()
-    assert _ask(bench)[1].status == 101
+    assert bench.ask()[1].status == 101
 
 
 def test_both_connections_stay() -> None:
     bench = Bench("connections.duplicates=allow")
-    first, _ = _ask(bench)
-    assert _ask(bench)[1].status == 101
+    first, _ = bench.ask()
+    assert bench.ask()[1].status == 101
     assert first.take() == b""
 
 
@@ -344,7 +336,7 @@ def test_readers_may_have_many_tabs(rule: str) -> None:
         f"connections.duplicates={rule}",
         authenticator=FakeAuthenticator(good=device("browser", "acme", "progress:read")),
     )
-    transports = [_ask(bench)[0] for _ in range(3)]
+    transports = [bench.ask()[0] for _ in range(3)]
     assert [transport.take() for transport in transports] == [b""] * 3
     assert len(bench.hub.registry.all()) == 3
 
@@ -355,7 +347,7 @@ def test_a_reader_and_the_device_itself_do_not_disturb_each_other(rule: str) -> 
         f"connections.duplicates={rule}",
         authenticator=FakeAuthenticator(writer=device(), reader=device("dev-1", "acme", "progress:read")),
     )
-    transports = [_ask(bench, token)[0] for token in ("reader", "writer", "reader")]
+    transports = [bench.ask(token)[0] for token in ("reader", "writer", "reader")]
     assert [transport.take() for transport in transports] == [b""] * 3
     assert len(bench.hub.registry.all()) == 3
 
@@ -410,212 +402,14 @@ def test_a_proxy_header_from_anybody_else_is_not_believed() -> None:
 
 def test_a_slot_is_used_again_without_its_past() -> None:
     bench = Bench()
-    transport, _ = _ask(bench)
+    transport, _ = bench.ask()
     slot = bench.session.connections[0].slot
     bench.hub.table.position_ms[slot] = 7
     transport.finish()
-    _ask(bench)
+    bench.ask()
     assert bench.session.connections[1].slot == slot
     assert bench.hub.table.position_ms[slot] == 0
     assert bench.hub.registry.latest("acme", "dev-1") is None
-
-
-# Classes of devices
-
-
-def _open_as(bench: Bench, agent: str, token: str = "good", protocols: tuple[str, ...] = ()) -> Answer:
-    transport = bench.accept()
-    transport.feed(request(token, protocols=protocols, headers=[("User-Agent", agent)]))
-    return read_answer(transport.take())
-
-
-@pytest.mark.parametrize(
-    ("agent", "name"),
-    [
-        ("ESP32 Websocket Client", "esp-idf"),
-        ("ESP32 Websocket Client/2", "esp-idf"),
-        ("arduino-WebSocket-Client", "arduino"),
-        ("TinyWebsockets Client", "tiny"),
-        ("Mozilla/5.0 (ESP32 Websocket Client)", ""),
-        ("", ""),
-    ],
-)
-def test_a_token_without_a_class_gets_that_of_its_user_agent(agent: str, name: str) -> None:
-    bench = Bench(protocols=(V1,))
-    assert _open_as(bench, agent).status == 101
-    assert bench.session.connections[0].profile.device_class == name
-
-
-def test_the_class_of_the_token_counts_more() -> None:
-    bench = Bench(protocols=(V1,), authenticator=FakeAuthenticator(good=device(device_class="lorry")))
-    assert _open_as(bench, "ESP32 Websocket Client").status == 101
-    assert bench.session.connections[0].profile.device_class == "lorry"
-
-
-@pytest.mark.parametrize(("agent", "status"), [("arduino-WebSocket-Client", 101), ("ESP32 Websocket Client", 400)])
-def test_a_class_may_offer_a_subprotocol_of_its_own(agent: str, status: int) -> None:
-    answer = _open_as(Bench(protocols=(V1,)), agent, protocols=("arduino",))
-    assert answer.status == status
-    assert "sec-websocket-protocol" not in answer.headers
-
-
-# Refusals that repeat
-
-FLEET = {f"d{number}": device(f"d{number}") for number in range(20)}
-BEHIND_A_PROXY = ("listen.trusted_proxies=192.0.2.1/32",)
-
-
-def _refused(bench: Bench, token: str = "d0", *headers: tuple[str, str]) -> FakeTransport:
-    transport = bench.accept()
-    transport.feed(request(token, protocols=[ECHO], headers=headers))
-    return transport
-
-
-def test_a_device_that_is_refused_again_waits_for_its_answer() -> None:
-    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
-    bench.hub.admission.draining = True
-    assert read_answer(_refused(bench).take()).status == 503
-    assert read_answer(_refused(bench, "d1").take()).status == 503, "another device"
-    again = _refused(bench)
-    bench.pass_time(0.75)
-    assert again.take() == b""
-    again.feed(b"more that nobody reads")
-    bench.pass_time(2.5)
-    assert read_answer(again.take()).status == 503
-    assert again.closing
-    again.finish()
-    assert bench.hub.refusals == {(503, "draining"): 3}
-    assert (bench.hub.admission.pending, bench.hub.admission.held, bench.hub.held) == (0, 0, set())
-
-
-def test_a_device_that_is_refused_seldom_does_not_wait() -> None:
-    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
-    bench.hub.admission.draining = True
-    for _ in range(3):
-        assert read_answer(_refused(bench).take()).status == 503
-        bench.pass_time(11)
-
-
-def test_one_that_gives_up_meanwhile_is_forgotten() -> None:
-    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
-    bench.hub.admission.draining = True
-    _refused(bench).finish()
-    again = _refused(bench)
-    again.finish()
-    assert (bench.hub.admission.open, bench.hub.admission.pending, bench.hub.admission.held) == (0, 0, 0)
-    bench.pass_time(5)
-
-
-def test_without_a_trusted_proxy_an_address_may_be_that_of_the_whole_fleet() -> None:
-    bench = Bench()
-    for _ in range(5):
-        answer = read_answer(_refused(bench, "wrong", ("X-Forwarded-For", "203.0.113.7")).take())
-        assert answer.status == 401
-
-
-def test_behind_a_trusted_proxy_an_address_that_is_refused_again_waits() -> None:
-    bench = Bench(*BEHIND_A_PROXY)
-    first, other = ("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-For", "203.0.113.8")
-    assert read_answer(_refused(bench, "wrong", first).take()).status == 401
-    assert read_answer(_refused(bench, "wrong", other).take()).status == 401
-    assert _refused(bench, "wrong", first).take() == b""
-    assert read_answer(_refused(bench, "wrong").take()).status == 401, "the proxy's own requests"
-
-
-def test_a_stranger_is_not_known_by_what_it_says_of_itself() -> None:
-    bench = Bench("listen.trusted_proxies=10.0.0.0/8")
-    for _ in range(5):
-        answer = read_answer(_refused(bench, "wrong", ("X-Forwarded-For", "203.0.113.7")).take())
-        assert answer.status == 401
-
-
-def test_few_wait_and_never_with_a_file_of_the_reserve() -> None:
-    bench = Bench("connections.handshakes_pending=16", authenticator=FakeAuthenticator(**FLEET))
-    bench.hub.admission.draining = True
-    for name in FLEET:
-        _refused(bench, name).finish()
-    held = [_refused(bench, name) for name in FLEET]
-    assert [transport.take() == b"" for transport in held] == [True] * 2 + [False] * 18
-    bench = Bench(maximum=1, authenticator=FakeAuthenticator(**FLEET))
-    bench.hub.admission.draining = True
-    _refused(bench).finish()
-    bench.accept()
-    assert _refused(bench).take() != b""
-
-
-def test_at_the_end_everybody_is_answered_at_once() -> None:
-    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
-    bench.hub.admission.draining = True
-    _refused(bench).finish()
-    again = _refused(bench)
-    bench.hub.end()
-    assert read_answer(again.take()).status == 503
-    again.finish()
-    assert read_answer(_refused(bench).take()).status == 503
-
-
-def test_only_so_many_tokens_of_refused_peers_are_verified() -> None:
-    class Counting(FakeAuthenticator):
-        verified = 0
-
-        def verify(self, token: str) -> Identity:
-            self.verified += 1
-            return super().verify(token)
-
-    authenticator = Counting(**FLEET)
-    bench = Bench(authenticator=authenticator)
-    bench.hub.admission.draining = True
-    for number in range(500):
-        _refused(bench, f"unknown-{number}").finish()
-    assert authenticator.verified == 100
-
-
-# HTTP connections
-
-
-class NoApi(asyncio.Protocol):
-    """Takes everything and answers nothing."""
-
-
-def _http(bench: Bench, path: str = "/livez") -> FakeTransport:
-    bench.hub.http = NoApi
-    transport = bench.accept()
-    transport.feed(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode())
-    return transport
-
-
-def test_http_connections_have_a_maximum_of_their_own() -> None:
-    bench = Bench("connections.http_maximum=2")
-    first, _ = _http(bench), _http(bench)
-    assert bench.hub.admission.http == 2
-    answer = read_answer(_http(bench, "/api/v1/locations").take())
-    assert (answer.status, answer.headers["connection"]) == (503, "close")
-    assert _ask(bench)[1].status == 101, "devices have places of their own"
-    first.finish()
-    assert _http(bench, "/api/v1/locations").take() == b""
-
-
-@pytest.mark.parametrize("change", [{"memory_low": True}, {"maximum": 0}, {"max_pending": 0}])
-def test_short_of_room_only_health_checks_are_answered(change: dict[str, Any]) -> None:
-    bench = Bench()
-    bench.hub.admission = dataclasses.replace(bench.hub.admission, **change)
-    received: list[bytes] = []
-
-    class Api(asyncio.Protocol):
-        def data_received(self, data: bytes) -> None:
-            received.append(data)
-
-    bench.hub.http = Api
-    for path in ("/livez", "/readyz?verbose"):
-        transport = bench.accept()
-        transport.feed(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: keep-alive\r\n\r\n".encode())
-        assert transport.take() == b""
-        assert b"\r\nConnection: close\r\n" in received.pop()
-        transport.finish()
-    for path in ("/api/v1/locations", "/livez2", "/"):
-        transport = bench.accept()
-        transport.feed(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode())
-        assert read_answer(transport.take()).status == 503
 
 
 def test_a_check_that_is_gone_before_its_address_is_known_is_no_refusal() -> None:
@@ -639,11 +433,3 @@ def test_an_error_of_ours_ends_one_handshake() -> None:
     assert transport.aborted
     transport.finish()
     assert bench.hub.admission.pending == bench.hub.admission.open == 0
-
-
-def test_http_connections_take_no_places_of_devices() -> None:
-    bench = Bench(maximum=1)
-    for _ in range(40):
-        assert _http(bench).take() == b""
-    assert _ask(bench)[1].status == 101
-    assert _ask(bench)[1].status == 503
