@@ -11,10 +11,10 @@ python3 -m venv "$work/v"; "$work/v/bin/pip" install -q --disable-pip-version-ch
 "$work/v/bin/python" - <<'PY' | diff - <(sed -n 's/^#   //p' "$0")
 import gpxpy
 
-NAMESPACE = "http://www.topografix.com/GPX/1/1"
+xmlns = "http://www.topografix.com/GPX/1/1"
 POINT = '<{0}trk><{0}trkseg><{0}trkpt lat="1" lon="2"/></{0}trkseg></{0}trk>'
-plain = gpxpy.parse(f'<gpx xmlns="{NAMESPACE}" version="1.1" creator="x">{POINT.format("")}</gpx>')
-named = gpxpy.parse(f'<g:gpx xmlns:g="{NAMESPACE}" version="1.1" creator="x">{POINT.format("g:")}</g:gpx>')
+plain = gpxpy.parse(f'<gpx xmlns="{xmlns}" version="1.1" creator="x">{POINT.format("")}</gpx>')
+named = gpxpy.parse(f'<g:gpx xmlns:g="{xmlns}" version="1.1" creator="x">{POINT.format("g:")}</g:gpx>')
 print(f"default namespace: {len(plain.tracks)} track, {plain.get_points_no()} point")
 print(f"with a prefix: {len(named.tracks)} tracks")
 PY
