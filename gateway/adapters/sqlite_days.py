@@ -167,7 +167,7 @@ class Days:
             sizes = self._sizes()
             for day, writer in self._writers.items():
                 # A log that readers have kept from being moved does not count, and does not stay.
-                if sum(sizes.values()) > self._max_bytes or self._log_bytes(day) > CHECKPOINT_BYTES:
+                if sum(sizes.values()) > self._max_bytes or self._log_bytes(day) > 3 * CHECKPOINT_BYTES:
                     writer.checkpoint()
             sizes = self._sizes()
             total = sum(sizes.values())
