@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple, cast
 
+from gateway.adapters import sqlite_day, sqlite_spool
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.machine import memory
@@ -35,8 +36,13 @@ from gateway.settings.model import Drain, Settings
 GOOD, WARN, BAD = "ok", "warning", "wrong"
 # The file that the process that owns a data folder holds with flock (adapters/data_folder.py).
 LOCK_NAME = "lock"
+SPOOL_NAME = "spool.db"
 # A device holds one file; below this many a small fleet already fills the process.
 FEW_FILES = 4096
+# SQLite, "Database File Format", 1.3: the header, and where it holds PRAGMA user_version.
+_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES = 100
+_VERSION_AT = slice(60, 64)
 # What these clients take in a frame; ESP-IDF's hands over a longer one in pieces.
 RECEIVE_BYTES = {"esp-idf": 1024, "esp-idf-reconnect": 1024, "arduino": 15_360}
 ESP_IDF_TOKEN_BYTES = 760
@@ -68,6 +74,7 @@ def run(settings: Settings) -> list[Result]:
     """Try everything; one part that fails does not stop the others."""
     parts: tuple[tuple[str, Callable[[Settings], Iterator[Result]]], ...] = (
         ("data.folder", _folder),
+        ("stores", _stores),
         ("listen", _listen),
         ("connections", _connections),
         ("device_classes", _devices),
@@ -126,6 +133,31 @@ def _folder(settings: Settings) -> Iterator[Result]:
     little = free_bytes < LITTLE_DISK_BYTES
     mend = "free some space: events that cannot be spooled are refused" if little else ""
     yield Result("disk", WARN if little else GOOD, f"{free_bytes / 2**30:.1f} GiB free", mend)
+
+
+def _stores(settings: Settings) -> Iterator[Result]:
+    """Whether this version can read them. Only their headers are read: a gateway may be using them."""
+    folder = Path(settings.data.folder)
+    known = dict.fromkeys(sorted((folder / "locations").glob("*.db")), sqlite_day.SCHEMA_VERSION)
+    if (folder / SPOOL_NAME).exists():
+        known[folder / SPOOL_NAME] = sqlite_spool.SCHEMA_VERSION
+    wrong = False
+    for path, version in known.items():
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        found = int.from_bytes(header[_VERSION_AT])
+        if header and not header.startswith(_MAGIC):
+            # Of a damaged spool a start takes what it can; a day is opened as it is, or not at all.
+            verdict = WARN if path.name == SPOOL_NAME else BAD
+            yield Result("stores", verdict, f"{path} is no SQLite database", "move it out of the folder")
+        elif found > version:
+            said = f"{path} has schema {found}, this version knows {version}"
+            yield Result("stores", BAD, said, "use the newer version of the program that wrote it")
+        else:
+            continue
+        wrong = True
+    if known and not wrong:
+        yield Result("stores", GOOD, f"{len(known)} files can be read by this version")
 
 
 def _lock(folder: Path) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -128,6 +129,42 @@ def test_store_of_a_newer_version(tmp_path: Path) -> None:
     database.close()
     code, said = serve(*FREE, "--set", f"data.folder={folder}")
     assert code == 4
+    assert day.name in said
+    (told,) = stores_told(folder)
+    assert told["verdict"] == "wrong"
+    assert "schema 999" in told["found"]
+
+
+def stores_told(folder: Path) -> list[dict[str, str]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "check", "--json", *FREE, "--set", f"data.folder={folder}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return [result for result in json.loads(done.stdout) if result["name"] == "stores"]
+
+
+def test_check_reads_the_stores_of_a_gateway_that_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    assert stores_told(folder) == []
+    with Program(folder) as program:
+        with program.connect("dev") as connection:
+            send(connection, location("x"))
+            receive(connection, "ack")
+        (told,) = stores_told(folder)
+        assert (told["verdict"], told["found"]) == ("ok", "2 files can be read by this version")
+        assert program.terminate() == 0
+    (folder / "spool.db").write_bytes(b"x" * 4096)
+    (told,) = stores_told(folder)
+    assert told["verdict"] == "warning", "a start takes what it can of it"
+    assert "spool.db is no SQLite database" in told["found"]
+    day = next((folder / "locations").glob("*.db"))
+    day.write_bytes(b"x" * 4096)
+    assert [told["verdict"] for told in stores_told(folder)] == ["wrong", "warning"]
+    code, said = serve(*FREE, "--set", f"data.folder={folder}")
+    assert code == 1
     assert day.name in said
 
 
