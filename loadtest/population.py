@@ -17,6 +17,7 @@ import msgspec
 
 from gateway.connections.messages import Ack, Error, Goaway, Nack, Welcome
 from gateway.connections.timing_wheel import TimingWheel
+from gateway.decoding import Payload, decoder
 from loadtest.arrivals import moments
 from loadtest.connector import Connector
 from loadtest.device import LEAVING, OPEN, OPENING, REFUSED, Device
@@ -39,7 +40,8 @@ SILENT_HEARTBEATS = 2.5
 # What a load balancer says when it has no target.
 UNAVAILABLE = 503
 
-_decode = msgspec.json.Decoder(Welcome | Ack | Nack | Goaway | Error).decode
+Message = Welcome | Ack | Nack | Goaway | Error
+_decode: Callable[[Payload], Message] = decoder(Message)  # type: ignore[arg-type]
 
 Tell = Callable[..., None]
 
@@ -283,7 +285,7 @@ class Population:
     def on_text(self, device: Device, payload: bytes) -> None:
         try:
             message = _decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except msgspec.DecodeError:
             return  # a type that is not for devices
         now_s, slot = self._clock(), device.slot
         if isinstance(message, Ack):

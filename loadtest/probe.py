@@ -9,6 +9,7 @@ import subprocess
 
 import msgspec
 
+from gateway.decoding import decoder
 from gateway.errors import SettingsError, UnreachableError
 from loadtest.connector import Connector
 from loadtest.device import ACCEPT
@@ -22,6 +23,9 @@ class _Problem(msgspec.Struct):
     """What a person wants of a problem (RFC 9457)."""
 
     detail: str = ""
+
+
+_problem = decoder(_Problem)
 
 
 def tokens_of(options: Options) -> list[str]:
@@ -78,8 +82,8 @@ def _judge(one: Target, answer: bytes) -> None:
         return
     status = head[9:12].decode(errors="replace") if head.startswith(b"HTTP/1.") else ""
     try:
-        detail = msgspec.json.decode(body, type=_Problem).detail
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        detail = _problem(body).detail
+    except msgspec.DecodeError:
         detail = ""
     said = f"HTTP {status}{f', {detail}' if detail else ''}" if status else "no answer in HTTP"
     if status in ("401", "403"):

@@ -6,12 +6,13 @@ The files of several machines are merged by reading all of them.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
+from gateway.decoding import Payload, decoder
 from loadtest.sample import Sample
 
 Role = Literal["gateway", "fleet", "conductor"]
@@ -135,12 +136,12 @@ class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=Tru
 Line = Begin | Told | Process | Kernel | Happened | Judged | Waved
 
 encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Line).decode
+_decode: Callable[[Payload], Line] = decoder(Line)  # type: ignore[arg-type]
 
 
 def read(lines: Iterable[bytes]) -> Iterator[Line]:
     """The records of a file. A last line that was cut off by a crash is left out; any other raises ValueError."""
-    broken: Exception | None = None
+    broken: msgspec.DecodeError | None = None
     for number, text in enumerate(lines, 1):
         if broken is not None:
             raise ValueError(f"line {number - 1}: {broken}") from broken
@@ -148,7 +149,7 @@ def read(lines: Iterable[bytes]) -> Iterator[Line]:
             continue
         try:
             yield _decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             broken = error
 
 

@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
+from gateway.decoding import decoder
 from gateway.device.latency import Latency
 from gateway.device.measure import Measurer
 from gateway.device.outbox import Outbox
@@ -33,6 +34,9 @@ class _Refusal(msgspec.Struct):
 
     title: str = ""
     detail: str = ""
+
+
+_refusal = decoder(_Refusal)
 
 
 class _Connect(connect):
@@ -200,8 +204,8 @@ class Device:
 
 def _detail(body: bytes | bytearray | None) -> str:
     try:
-        refusal = msgspec.json.decode(body or b"", type=_Refusal)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        refusal = _refusal(bytes(body or b""))
+    except msgspec.DecodeError:
         return ""
     return (refusal.detail or refusal.title)[:MAX_DETAIL_LENGTH]
 

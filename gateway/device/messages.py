@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.decoding import Payload, decoder
 from gateway.device.track import Leg
 from gateway.locations.event import LocationEvent
 
@@ -58,17 +60,14 @@ class _Any(Struct, frozen=True):
 
 Incoming = Welcome | Ack | Nack | Goaway | Authenticated | ServerError
 _KNOWN = frozenset({"welcome", "ack", "nack", "goaway", "authenticated", "error"})
-_type = msgspec.json.Decoder(_Any)
-_incoming: msgspec.json.Decoder[Incoming] = msgspec.json.Decoder(Incoming)
+_type = decoder(_Any)
+_incoming: Callable[[Payload], Incoming] = decoder(Incoming)  # type: ignore[arg-type]
 _encode = msgspec.json.Encoder().encode
 
 
 def decode(frame: str | bytes) -> Incoming | None:
     """A frame of the server; None for a type that a device does not need. Raises msgspec.DecodeError for nonsense."""
-    try:
-        return _incoming.decode(frame) if _type.decode(frame).type in _KNOWN else None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise msgspec.DecodeError(str(error)) from error
+    return _incoming(frame) if _type(frame).type in _KNOWN else None
 
 
 def encode_event(id_: str, time_ms: int, leg: Leg) -> bytes:
