@@ -11,9 +11,9 @@ from gateway.adapters.sqlite_spool import SQLiteSpool
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.query import Found, Position, Query
-from tests.faults.test_store_days import ids, opened, shown, store
 from tests.support.locations import NOON_MS, ManualClock, event, found
 from tests.support.old_stores import write_day
+from tests.support.stores import ids, opened, shown, store
 
 DAY_FILE = "locations-2026-09-21.db"
 

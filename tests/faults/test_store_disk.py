@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.adapters.dead_letters import DeadLetterFile
 from gateway.adapters.sqlite_file import open_store
@@ -23,6 +22,7 @@ from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.query import Query
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, RecordingSender, event
 from tests.support.packages import missing
+from tests.support.stores import shown
 
 
 @contextmanager
@@ -285,10 +285,3 @@ def is_json(line: str) -> bool:
         return bool(connection.execute("SELECT json_valid(?)", (line,)).fetchone()[0])
     finally:
         connection.close()
-
-
-def shown(index: SQLiteLocationIndex) -> str:
-    """The metrics of an index, as text."""
-    registry = CollectorRegistry()
-    registry.register(index)
-    return generate_latest(registry).decode()
