@@ -14,6 +14,7 @@ from gateway.errors import DamagedStoreError, SchemaError, StoreError
 # and large batches are no faster.
 PAGE_BYTES = 4096
 BUSY_TIMEOUT_S = 10.0
+_FULL_DISK_BYTES = 65_536
 
 
 @contextlib.contextmanager
@@ -41,12 +42,21 @@ def _of(path: Path, error: sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return damaged(path, str(error))
-    if code == sqlite3.SQLITE_FULL:
+    # The shared memory of a log cannot be made on a full disk, which SQLite calls an I/O error.
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _disk_is_full(path)):
         return StoreError(f"{path}: no space left ({error})")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         mend = "check the owner and the mode of the file and its folder"
         return StoreError(f"{path} cannot be written ({error}); {mend}")
     return StoreError(f"{path}: {error}")
+
+
+def _disk_is_full(path: Path) -> bool:
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _FULL_DISK_BYTES
 
 
 def open_store(

@@ -57,7 +57,11 @@ class Welcome(Struct, tag="welcome", frozen=True):
 
 
 class Ack(Struct, tag="ack", frozen=True):
-    """These events are durable."""
+    """These events are durable.
+
+    What is `indexed` is kept for `locations.retention_days`, or until the index takes `locations.index_max_bytes`,
+    whichever comes first.
+    """
 
     ids: Sequence[str]
     durability: str

@@ -21,6 +21,7 @@ from gateway.locations.outcome import Durability, Rejection
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.query import Query
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, RecordingSender, event
+from tests.support.old_stores import write_day, write_spool
 from tests.support.packages import missing
 from tests.support.stores import shown
 
@@ -52,6 +53,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def make_read_only(folder: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+
+
+def fill_up(folder: Path) -> Path:
+    """A file that takes what is left of a disk."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+    return ballast
 
 
 def groups(first: int, number: int) -> list[DeviceEvents]:
@@ -99,6 +112,24 @@ async def test_a_full_disk_rejects_and_loses_nothing_that_was_stored(small_disk:
     await index.close()
 
 
+async def test_a_start_on_a_full_disk_says_so_and_works_when_there_is_room(small_disk: Path) -> None:
+    write_day(small_disk / "locations/locations-2026-09-21.db", groups(0, 5))
+    write_spool(small_disk / "spool.db", groups(5, 1))
+    ballast = fill_up(small_disk)
+    index = SQLiteLocationIndex(small_disk / "locations", ManualClock())
+    spool = SQLiteSpool(small_disk / "spool.db")
+    for store in (index, spool):
+        with pytest.raises(StoreError, match="no space left"):
+            await store.open()
+    ballast.unlink()
+    await index.open()
+    await spool.open()
+    assert await found(index) == 100
+    assert spool.events == 20
+    await index.close()
+    await spool.close()
+
+
 async def test_a_file_that_may_not_grow_rejects_until_it_may(tmp_path: Path) -> None:
     index = SQLiteLocationIndex(tmp_path, ManualClock())
     await index.open()
@@ -136,13 +167,7 @@ async def test_with_both_on_a_full_disk_events_are_refused_and_later_taken(small
     clock = ManualClock()
     pipeline = LocationPipeline(index, spool, DeadLetterFile(small_disk / "dead", clock), clock, Random(1))
     await pipeline.start()
-    ballast = small_disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            pass
+    ballast = fill_up(small_disk)
     sender = RecordingSender()
     for group in groups(0, 20):
         pipeline.submit(sender, group.account, group.device, group.events)
