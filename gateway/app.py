@@ -52,6 +52,8 @@ from gateway.locations.search import SearchService
 from gateway.locations.times import EventTimes
 from gateway.log import Log
 from gateway.parts import (
+    INDEX_FOLDER,
+    SPOOL_NAME,
     Bound,
     bind,
     connections_maximum,
@@ -199,7 +201,7 @@ class Gateway:
         path = self._folder.path
         times = EventTimes(self._clock, settings.retention_days, lambda: self._index.newest_ms)
         self._index = SQLiteLocationIndex(
-            path / "locations",
+            path / INDEX_FOLDER,
             self._clock,
             settings.retention_days,
             settings.index_max_bytes,
@@ -207,7 +209,7 @@ class Gateway:
             settings.account_max_bytes,
             index_readers(self.settings, raise_file_limit()),
         )
-        self._spool = SQLiteSpool(path / "spool.db", settings.spool_max_bytes)
+        self._spool = SQLiteSpool(path / SPOOL_NAME, settings.spool_max_bytes)
         await self._index.open()
         await self._spool.open()
         dead_letters = DeadLetterFile(path / "dead-letters.jsonl", self._clock)

@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 
 from gateway.adapters import sqlite_day, sqlite_spool
 from gateway.adapters.clock import SystemClock
+from gateway.adapters.data_folder import LOCK_NAME
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.machine import memory
 from gateway.connections.auth import Authenticator
@@ -29,14 +30,21 @@ from gateway.connections.public_key import rsa_bits
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, place
 from gateway.errors import HeiwaError, KeySetError, PollError, SettingsError
-from gateway.parts import Bound, Listening, bind, connections_maximum, consistent, listenings, target_health
+from gateway.parts import (
+    INDEX_FOLDER,
+    SPOOL_NAME,
+    Bound,
+    Listening,
+    bind,
+    connections_maximum,
+    consistent,
+    listenings,
+    target_health,
+)
 from gateway.ports import Receipts, TargetHealth
 from gateway.settings.model import Drain, Settings
 
 GOOD, WARN, BAD = "ok", "warning", "wrong"
-# The file that the process that owns a data folder holds with flock (adapters/data_folder.py).
-LOCK_NAME = "lock"
-SPOOL_NAME = "spool.db"
 # A device holds one file; below this many a small fleet already fills the process.
 FEW_FILES = 4096
 # SQLite, "Database File Format", 1.3: the header, and where it holds PRAGMA user_version.
@@ -138,7 +146,7 @@ def _folder(settings: Settings) -> Iterator[Result]:
 def _stores(settings: Settings) -> Iterator[Result]:
     """Whether this version can read them. Only their headers are read: a gateway may be using them."""
     folder = Path(settings.data.folder)
-    known = dict.fromkeys(sorted((folder / "locations").glob("*.db")), sqlite_day.SCHEMA_VERSION)
+    known = dict.fromkeys(sorted((folder / INDEX_FOLDER).glob("*.db")), sqlite_day.SCHEMA_VERSION)
     if (folder / SPOOL_NAME).exists():
         known[folder / SPOOL_NAME] = sqlite_spool.SCHEMA_VERSION
     wrong = False

@@ -23,9 +23,11 @@ from gateway.errors import SettingsError
 from gateway.ports import Clock, TargetHealth
 from gateway.settings.model import Auth, Settings
 
+# In the data folder.
+INDEX_FOLDER = "locations"
+SPOOL_NAME = "spool.db"
 _OPERATIONS_BACKLOG = 128
 _TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]+:targetgroup/[^/\s]+/[^/\s]+")
-
 _TARGET = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\s\[\]]+)):(?P<port>[0-9]{1,5})")
 
 

@@ -33,7 +33,7 @@ from gateway.drain.target_health import TargetHealthWatch
 from gateway.locations.pipeline import LocationPipeline
 from gateway.settings.model import Settings
 from generator.markdown import Row, allowed, as_json, join, prose, table
-from generator.source import log_events, uses
+from generator.source import log_events
 
 ROOT = Path(__file__).resolve().parents[2]
 HELP_COLUMNS = 88
@@ -68,17 +68,24 @@ def _device_classes(kind: dict[str, Any]) -> str:
         (f"`{key}`", as_json(field["default"]), allowed(field), field["description"])
         for key, field in kind["properties"].items()
     ]
-    presets = [(f"`{name}`", f"`{one.close}`", f"{one.reconnect_after_s:g}") for name, one in presets_of(Settings())]
+    names = list(kind["properties"])
+    presets = [
+        (f"`{name}`", *(_differing(getattr(one, key), kind["properties"][key]["default"]) for key in names))
+        for name, one in presets_of(Settings())
+    ]
     return join(
         "## device_classes",
-        "One table a class, `[device_classes.NAME]`, for the devices whose token has the claim `class` with that name; "
-        "a token without the claim, or with a name that is not here, gets the defaults.",
+        "One table a class, `[device_classes.NAME]`, for the devices whose token has the claim `class` with that name, "
+        "or whose token has no `class` and whose User-Agent begins as `user_agents` says. All others get the defaults.",
         table(("key", "default", "allowed", "what it is for"), fields),
-        "These classes exist already; what is set for them is changed, the rest stays:",
-        table(("class", "close", "reconnect_after_s"), presets),
+        "These classes exist already; what is set for them is changed, the rest stays. An empty place is the default.",
+        table(("class", *names), presets),
         "Set one with `--set device_classes.NAME.KEY=VALUE` or `HEIWA_DEVICE_CLASSES__NAME__KEY`.",
-        "" if uses(ROOT / "gateway", "reconnect_after_s") else "Nothing uses `reconnect_after_s` yet.",
     )
+
+
+def _differing(value: object, default: object) -> str:
+    return "" if value == default else f"`{value}`"
 
 
 def presets_of(model: Settings) -> Iterator[tuple[str, Any]]:

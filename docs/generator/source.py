@@ -87,12 +87,6 @@ def log_events(
     return [(event, level, part, list(fields)) for event, level, part, fields in sorted(named)], sorted(plain)
 
 
-def uses(folder: Path, attribute: str) -> bool:
-    """Whether any code reads an attribute of that name."""
-    trees = (_parse(path) for path in folder.rglob("*.py"))
-    return any(isinstance(node, ast.Attribute) and node.attr == attribute for tree in trees for node in ast.walk(tree))
-
-
 def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.errors import DataFolderError
 from gateway.log import Log
 
+LOCK_NAME = "lock"
 _log = Log("app")
 
 
@@ -36,7 +37,7 @@ class DataFolder:
             _make(folder)
             locks.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             _lock_folder(locks[0])
-            locks.append(_lock_file(folder / "lock"))
+            locks.append(_lock_file(folder / LOCK_NAME))
         except BlockingIOError as error:
             _close(locks)
             raise DataFolderError(
@@ -48,7 +49,7 @@ class DataFolder:
         except OSError as error:
             _close(locks)
             if error.errno == errno.ELOOP:
-                raise DataFolderError(f"data.folder: {folder}/lock is a symbolic link; remove it") from error
+                raise DataFolderError(f"data.folder: {folder / LOCK_NAME} is a symbolic link; remove it") from error
             raise DataFolderError(f"data.folder: {folder} cannot be written: {error.strerror}") from error
         return cls(folder, locks)
 
@@ -98,7 +99,7 @@ def _lock_file(path: Path) -> int:
 
 def _holder(folder: Path) -> str:
     try:
-        return (folder / "lock").read_text(errors="replace")[:32].strip() or "unknown"
+        return (folder / LOCK_NAME).read_text(errors="replace")[:32].strip() or "unknown"
     except OSError:
         return "unknown"
 

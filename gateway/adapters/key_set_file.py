@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
+from gateway.adapters.whole_file import write_whole
 from gateway.connections.jwk import MAX_SET_BYTES
 from gateway.decoding import decoder
 from gateway.errors import StoreError
@@ -48,14 +48,7 @@ class KeySetFile:
 
     def save(self, body: bytes, fetched_ms: int) -> None:
         """See the port."""
-        beside = self._path.with_suffix(".new")
         try:
-            text = msgspec.json.encode(_File(self._url, fetched_ms, body.decode()))
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(_File(self._url, fetched_ms, body.decode())))
         except (OSError, UnicodeDecodeError) as error:
             raise StoreError(f"{self._path} cannot be written: {error}") from error

@@ -5,12 +5,12 @@ SQLite takes a file of 0 bytes for a new one. The manifest knows better: files o
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from msgspec import DecodeError, Struct, field, json
 
-from gateway.adapters.sqlite_file import damaged, store_errors, sync_folder
+from gateway.adapters.sqlite_file import damaged, store_errors
+from gateway.adapters.whole_file import write_whole
 from gateway.log import Log
 
 # The smallest page that SQLite knows.
@@ -55,16 +55,8 @@ class Manifest:
         content = json.encode(self._content)
         if content == self._saved:
             return
-        beside = self._path.with_name(f"{self._path.name}.new")
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(descriptor, content)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            beside.replace(self._path)
-            sync_folder(self._path.parent)
+            write_whole(self._path, content)
         except OSError as error:
             _log.warning("manifest_not_saved", file=str(self._path), problem=error.strerror)
             return

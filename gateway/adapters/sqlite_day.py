@@ -22,10 +22,10 @@ from gateway.adapters.sqlite_file import checkpoint, open_store, store_errors
 from gateway.adapters.sqlite_rows import MARK, pack_head, seed
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.cells import CELL_BITS, cell
+from gateway.locations.event import DAY_MS
 from gateway.locations.outcome import Rejection
 
 SCHEMA_VERSION = 2
-DAY_MS = 86_400_000
 
 # The key of a row is account, time and a tie-breaker in one integer of 63 bits: account number (16), ms of the day
 # (27), sequence (20). The key of a cell is the account number (16) and the cell (46). When a ms of an account is full a

@@ -19,13 +19,13 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from gateway.adapters.account_turns import AccountTurns
 from gateway.adapters.search_effort import Effort
-from gateway.adapters.sqlite_day import DAY_MS
 from gateway.adapters.sqlite_days import Days
 from gateway.adapters.sqlite_readers import MAX_READERS
 from gateway.adapters.sqlite_search import Part, bounds_ms
 from gateway.adapters.worker_threads import WorkerThreads
 from gateway.errors import DamagedStoreError, StoreError
 from gateway.locations.batch import DeviceEvents, count
+from gateway.locations.event import DAY_MS
 from gateway.locations.narrowing import write_narrowed
 from gateway.locations.outcome import Rejection
 from gateway.locations.query import Found, Query

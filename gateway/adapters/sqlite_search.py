@@ -11,10 +11,11 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from gateway.adapters.sqlite_day import ACCOUNT_SHIFT, DAY_MS, MAX_ACCOUNTS, SEQUENCE_BITS, TIME_BITS
+from gateway.adapters.sqlite_day import ACCOUNT_SHIFT, MAX_ACCOUNTS, SEQUENCE_BITS, TIME_BITS
 from gateway.adapters.sqlite_file import open_reader, store_errors
 from gateway.adapters.sqlite_rows import RowReader
 from gateway.locations.cells import CELL_BITS, cover
+from gateway.locations.event import DAY_MS
 from gateway.locations.geo import Box, Shape, enclose
 from gateway.locations.query import Found, Query
 

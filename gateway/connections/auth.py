@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.connections.identity import Identity
 from gateway.connections.key_files import named_key, shared_secret
 from gateway.connections.key_freshness import Freshness
-from gateway.connections.token import Claims, check_claims, verify_hs256
+from gateway.connections.token import Verify, check_claims, verify_hs256
 from gateway.errors import SettingsError, TokenError
 from gateway.ports import Clock
 from gateway.settings.model import Auth
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from gateway.connections.key_ring import KeyRing
 
 _SOURCES = ("secret_file", "public_key_file", "jwks_url")
-Verify = Callable[[str], Claims]
 
 
 class Authenticator:

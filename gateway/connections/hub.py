@@ -123,9 +123,11 @@ class Hub:
         self.flaps = FlapGuard(connections.flap_limit, connections.flap_holdoff_s)
         burst = max(1.0, connections.handshakes_per_s)
         self.admission = Admission(
-            maximum, connections.handshakes_pending, TokenBucket(connections.handshakes_per_s, burst, self.now_s)
+            maximum,
+            connections.handshakes_pending,
+            TokenBucket(connections.handshakes_per_s, burst, self.now_s),
+            http_maximum=connections.http_maximum,
         )
-        self.admission.http_maximum = connections.http_maximum
         self.policy = Policy(
             tuple(sessions),
             allowed_origins("listen.allowed_origins", settings.listen.allowed_origins),

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from gateway.connections.jwk import PublicJwk
 from gateway.connections.key_freshness import Freshness
 from gateway.connections.public_key import jwk_verifier
-from gateway.connections.token import MAX_TOKEN_BYTES, Claims, header_of
+from gateway.connections.token import MAX_TOKEN_BYTES, Claims, Verify, header_of
 from gateway.errors import KeysUnknownError, SettingsError, TokenError
 from gateway.ports import Clock
-
-Verify = Callable[[str], Claims]
 
 
 class KeyRing:

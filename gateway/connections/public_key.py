@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from gateway.connections.jwk import PublicJwk
 from gateway.connections.key_files import one_public_key
-from gateway.connections.token import MAX_TOKEN_BYTES, Claims, header_algorithm, read_claims
+from gateway.connections.token import MAX_TOKEN_BYTES, Claims, Verify, header_algorithm, read_claims
 from gateway.errors import SettingsError, TokenError
 
 _KEY = "auth.public_key_file"
@@ -26,7 +26,7 @@ _MIN_RSA_BITS = 2048
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 
-def public_key_verifier(pem: bytes) -> Callable[[str], Claims]:
+def public_key_verifier(pem: bytes) -> Verify:
     """A function that checks signatures with this key; the algorithm follows from the kind of key (RFC 8725, 3.1)."""
     return _verifier(*_load(pem))
 
@@ -37,7 +37,7 @@ def rsa_bits(pem: bytes) -> int:
     return key.key_size if isinstance(key, RSAPublicKey) else 0
 
 
-def jwk_verifier(jwk: PublicJwk) -> Callable[[str], Claims]:
+def jwk_verifier(jwk: PublicJwk) -> Verify:
     """The same with a key of a set. Raises SettingsError when its numbers are no key, a point off the curve for one."""
     try:
         return _verifier(_MAKERS[jwk.algorithm](*jwk.parts), jwk.algorithm)
@@ -60,7 +60,7 @@ _MAKERS: dict[str, Callable[..., PublicKey]] = {
 }
 
 
-def _verifier(key: PublicKey, algorithm: str) -> Callable[[str], Claims]:
+def _verifier(key: PublicKey, algorithm: str) -> Verify:
     signatures = jwt.PyJWS(algorithms=[algorithm])
 
     def verify(token: str) -> Claims:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import hmac
 from base64 import b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +35,10 @@ class Claims(msgspec.Struct, frozen=True):
     iss: str | None = None
     aud: str | list[str] | None = None
     device_class: str = msgspec.field(default="", name="class")
+
+
+# Checks the signature of a token. Raises TokenError.
+Verify = Callable[[str], Claims]
 
 
 class Header(msgspec.Struct, frozen=True):

@@ -30,8 +30,6 @@ from gateway.errors import SettingsError
 from gateway.minting import DEVICE_SCOPE, Minter
 from gateway.settings.model import Listen
 
-# Its own tokens are short, so that renewal on an open connection is used and not only documented.
-TOKEN_LIFE_S = 3600.0
 MAX_SPEED = 1e6
 KYOTO = (35.0116, 135.7681)
 

@@ -18,7 +18,6 @@ _LON_SCALE = _SIDE / 360.0
 _LAT_SCALE = _SIDE / 180.0
 _LAST = _SIDE - 1
 _LOW_BITS = 12
-_LOW_MASK = (1 << _LOW_BITS) - 1
 
 
 def _spread(value: int) -> int:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-DAY_MS = 86_400_000
+from gateway.locations.event import DAY_MS
+
 STEP_S = 3600.0
 # In an hour, a clock that is corrected by NTP gains or loses at most 1.8 s (500 ppm); suspended machines lose more.
 AGREEMENT_MS = 60_000

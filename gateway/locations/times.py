@@ -11,9 +11,8 @@ from zlib import crc32
 
 from prometheus_client.metrics_core import Metric
 
-from gateway.locations.event import NEWEST_MS, OLDEST_MS, LocationEvent, Problem, check_form, check_time
+from gateway.locations.event import DAY_MS, NEWEST_MS, OLDEST_MS, LocationEvent, Problem, check_form, check_time
 from gateway.locations.fleet_time import FleetTime
-from gateway.locations.retention import DAY_MS
 from gateway.locations.settlement import MESSAGES
 from gateway.log import Log
 from gateway.ports import Clock

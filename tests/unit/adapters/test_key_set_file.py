@@ -67,7 +67,7 @@ def test_a_full_disk_keeps_the_last_one(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"kept")
-    (tmp_path / "jwks.new").symlink_to(tmp_path / "other")
+    (tmp_path / "jwks.json.new").symlink_to(tmp_path / "other")
     with pytest.raises(StoreError):
         KeySetFile(tmp_path, URL).save(b"{}", 1)
     assert (tmp_path / "other").read_bytes() == b"kept"

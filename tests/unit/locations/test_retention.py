@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.locations.retention import AGREEMENT_MS, DAY_MS, STEP_S, Cutoff, first_cutoff, look
+from gateway.locations.event import DAY_MS
+from gateway.locations.retention import AGREEMENT_MS, STEP_S, Cutoff, first_cutoff, look
 from tests.support.locations import NOON_MS
 
 TODAY = NOON_MS // DAY_MS
