@@ -86,7 +86,7 @@ def serve(
     if show_settings:
         _print_settings(loaded, as_json)
         return
-    from gateway.app import serve as run
+    from gateway.serving import serve as run
 
     raise typer.Exit(run(loaded, record))
 

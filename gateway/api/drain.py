@@ -10,7 +10,7 @@ from aiohttp import web
 from gateway.api.call import Call, answer, decode
 from gateway.api.problem import Problem
 from gateway.api.records import DrainBody, DrainProgress, DrainStatus
-from gateway.drain.drainer import Origin
+from gateway.drain.leaving import Origin
 from gateway.drain.receipt import picture
 from gateway.drain.states import State
 from gateway.errors import IllegalTransitionError, QueryError

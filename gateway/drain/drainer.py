@@ -13,7 +13,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from itertools import islice
 from random import Random
@@ -22,9 +21,10 @@ from gateway.connections.choice import choose
 from gateway.connections.hub import Hub
 from gateway.drain import window
 from gateway.drain.keeper import Keeper
+from gateway.drain.leaving import Leaving, Origin
 from gateway.drain.pacer import NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
 from gateway.drain.plan import Plan, play
-from gateway.drain.receipt import Receipt, Tally
+from gateway.drain.receipt import Receipt
 from gateway.drain.signals import Peers
 from gateway.drain.states import Signal, State, follow, is_leaving
 from gateway.log import Log
@@ -44,15 +44,6 @@ _RECEIPT_S = 1.0
 _SHORTEST_TICK_S = 1e-3
 
 
-class Origin(StrEnum):
-    """Who began a drain."""
-
-    TARGET_HEALTH = "target_health"
-    API = "api"
-    SIGUSR1 = "sigusr1"
-    SIGTERM = "sigterm"
-
-
 @dataclass(slots=True)
 class Standing:
     """What is known of the load balancer. `delay_s` is its deregistration delay, `period_s` the one of our polls.
@@ -65,27 +56,6 @@ class Standing:
     period_s: float = 5.0
     peers: Peers = field(default_factory=Peers)
     stop_timeout_s: float | None = None
-
-
-@dataclass(slots=True)
-class Leaving:
-    """One drain from its beginning."""
-
-    origin: Origin
-    began_s: float
-    began_ms: int
-    window_s: float
-    pacer: Pacer
-    connections: int
-    before: Counter[str]
-    tally: Tally = field(default_factory=Tally)
-    leftover: int = 0
-
-    def shorten(self, deadline_s: float) -> None:
-        """End no later than that."""
-        if deadline_s < self.pacer.deadline_s:
-            self.pacer.deadline_s = deadline_s
-            self.window_s = deadline_s - self.began_s
 
 
 class Drainer:

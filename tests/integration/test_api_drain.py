@@ -15,8 +15,8 @@ from prometheus_client.exposition import generate_latest
 
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.api.application import build_operations
-from gateway.drain.drainer import Origin
 from gateway.drain.health import Membership, TargetState
+from gateway.drain.leaving import Origin
 from gateway.drain.metrics import DrainMetrics
 from gateway.drain.receipt import Receipt, picture
 from gateway.drain.target_health import TargetHealthWatch

@@ -14,8 +14,9 @@ from typing import TypeVar
 import pytest
 
 from gateway.connections.hub import Hub
-from gateway.drain.drainer import Drainer, Origin
+from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind
+from gateway.drain.leaving import Origin
 from gateway.drain.receipt import Receipt
 from gateway.drain.states import State
 from gateway.drain.target_health import TargetHealthWatch

@@ -31,7 +31,9 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("", "ports log", Layer.PORTS),
     *_in("", "log_lines telemetry", Layer.SERVICES),
     *_in("", "settings.load adapters.*", Layer.ADAPTERS),
-    *_in("", "__main__ early_signals app parts check cli minting options device.command drain.command", Layer.APP),
+    *_in(
+        "", "__main__ early_signals app serving parts check cli minting options device.command drain.command", Layer.APP
+    ),
     *_in(
         "connections.",
         "admission answers close_codes frames handshake heartbeat identity inflated info jwk key_freshness lifetime "
@@ -45,7 +47,7 @@ TABLE: list[tuple[str, Layer]] = [
         Layer.CORE,
     ),
     *_in("locations.", "*", Layer.SERVICES),
-    *_in("drain.", "curve health pacer plan polling receipt signals states window", Layer.CORE),
+    *_in("drain.", "curve health leaving pacer plan polling receipt signals states window", Layer.CORE),
     *_in("drain.", "*", Layer.SERVICES),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),

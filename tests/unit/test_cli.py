@@ -279,7 +279,7 @@ def test_the_command_line_of_a_gateway_stays_light() -> None:
     code = (
         "import sys, gateway.cli\n"
         f"print([name for name in {heavy!r} if name in sys.modules])\n"
-        "import gateway.app\n"
+        "import gateway.serving\n"
         f"print([name for name in {heavy[:5]!r} if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.connections.connection import Connection
-from gateway.drain.drainer import Origin
 from gateway.drain.health import TargetState
+from gateway.drain.leaving import Origin
 from gateway.drain.signals import Peers
 from gateway.drain.states import Signal, State
 from gateway.errors import IllegalTransitionError

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from gateway.drain.drainer import Origin
 from gateway.drain.keeper import Keeper
+from gateway.drain.leaving import Origin
 from gateway.drain.receipt import Receipt
 from gateway.errors import StoreError
 from tests.support.draining import Fleet

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.drain.drainer import Origin
 from gateway.drain.health import GroupHealth, Membership, PollErrorKind, TargetState
+from gateway.drain.leaving import Origin
 from gateway.drain.pacer import NO_BOUND_PER_S
 from gateway.drain.states import State
 from gateway.errors import PollError

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.drain.drainer import Origin
+from gateway.drain.leaving import Origin
 from gateway.drain.states import Signal, State
 from gateway.errors import IllegalTransitionError
 from tests.support.draining import Fleet
