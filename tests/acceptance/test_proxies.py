@@ -110,19 +110,20 @@ def test_a_draining_gateway_is_passed_over_and_keeps_its_devices(site: Site) -> 
         leaving, _ = site.holder("staying")
         assert heiwa_drain(leaving, "start", "--window", "600").returncode == 0
         eventually(lambda: _answers(site, 8), WITHIN_S, "new devices are still refused")
-        for number in range(8):
-            with site.device(f"new-{number}"):
+        with contextlib.ExitStack() as stack:
+            for number in range(8):
+                stack.enter_context(site.device(f"new-{number}"))
                 assert site.holder(f"new-{number}")[0] is not leaving
         send(staying, location("staying-2"))
         assert receive(staying, "ack", WITHIN_S)["ids"] == ["staying-2"]
 
 
 def _answers(site: Site, times: int) -> bool:
-    """Whether so many devices in a row can connect."""
+    """Whether so many devices can be connected at once: more than the gateway that is to be passed over holds."""
     try:
-        for number in range(times):
-            with site.device(f"try-{number}"):
-                pass
+        with contextlib.ExitStack() as stack:
+            for number in range(times):
+                stack.enter_context(site.device(f"try-{number}"))
     except Exception as error:
         print(error)
         return False

@@ -21,7 +21,7 @@ from tests.support.odd_server import LONG, LONG_REFUSALS, ODD, ODD_TRIES, OddSer
 
 WITHIN_S = 45.0
 UNSERVED_S = 3.0
-SHORTEST_WAIT_S = 0.09  # 0.1 less what clocks and timers differ
+SHORTEST_WAIT_S = 0.05  # 0.1 less what passes between the end for a client and for its server
 AT_ONCE = 24
 # A browser and its like cannot read the headers of a refusal, a small client no long ones: they back off.
 UNREAD = {"javascript": set(LONG_REFUSALS), "c": {"retry-enormous"}}

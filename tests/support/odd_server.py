@@ -18,6 +18,7 @@ from websockets.typing import Subprotocol
 ODD_TRIES = 2
 SERVED_S = 60.0
 DRIP_S = 0.1
+HEARD_OUT_S = 5.0
 WELCOME = '{"type":"welcome","connection":"c","time":1,"heartbeat_s":45,"max_message_bytes":4096,"max_events":50}'
 
 
@@ -183,7 +184,14 @@ class OddServer:
         protocol.send_response(protocol.accept(request))
         await _write(writer, b"".join(protocol.data_to_send()))
         if odd:
-            await _write(writer, (CONVERSATIONS | LONG_CONVERSATIONS)[self.name])
+            said = (CONVERSATIONS | LONG_CONVERSATIONS)[self.name]
+            await _write(writer, said)
+            if said != RESET:
+                # Closed at once it would answer what the client sends with a reset, which can outrun what was said.
+                writer.write_eof()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HEARD_OUT_S):
+                        await reader.read()
             return
         protocol.send_text(WELCOME.encode())
         await self._serve(protocol, reader, writer)
