@@ -218,7 +218,7 @@ def _connections(settings: Settings) -> Iterator[Result]:
 
 
 def _devices(settings: Settings) -> Iterator[Result]:
-    """What is known of small clients and not kept here (docs/how-to/write-a-device-client.md)."""
+    """Where the settings ask more of small clients than they can do (docs/how-to/known-clients.md)."""
     name = "device_classes"
     for class_name, most_bytes in RECEIVE_BYTES.items():
         found = settings.device_classes[class_name].max_frame_bytes

@@ -81,7 +81,7 @@ def serve(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --show-settings: as JSON.")] = False,
 ) -> None:
-    """Run the gateway until SIGTERM, SIGHUP or Ctrl-C."""
+    """Run the gateway until SIGTERM, SIGHUP, SIGQUIT or Ctrl-C."""
     loaded = _load(config, setting)
     if show_settings:
         _print_settings(loaded, as_json)

@@ -1,6 +1,6 @@
 """What signals do before there is an event loop: those that ask for an end are remembered, the others ignored.
 
-Python and most of its signals end a process at once. Importing the gateway takes longer than a supervisor may wait, and
+By default most signals end a process at once. Importing the gateway takes longer than a supervisor may wait, and
 nothing that a service manager or a terminal sends may ever cut connections without a drain.
 """
 
@@ -18,7 +18,7 @@ _received: list[int] = []
 
 
 def prepare() -> None:
-    """To be called first in a process that will serve."""
+    """Call this first in a process that will serve."""
     for number in (DRAINING, *_MEANINGLESS):
         signal.signal(number, signal.SIG_IGN)
     for number in ENDING:

@@ -64,7 +64,7 @@ async def _serve(settings: Settings, record: Path | None) -> int:
 
 
 async def _unless(at_once: asyncio.Event, stopping: Coroutine[Any, Any, None], gateway: Gateway) -> None:
-    """Stop, but a second signal cuts the connections and only flushes what was accepted."""
+    """Stop, but a second SIGTERM or SIGINT cuts the connections; what was accepted is still stored."""
     task = asyncio.create_task(stopping, name="stopping")
     hurry = asyncio.create_task(at_once.wait(), name="second signal")
     await asyncio.wait([task, hurry], return_when=asyncio.FIRST_COMPLETED)

@@ -50,10 +50,9 @@ class Kernel(NamedTuple):
 
     `header`: lines that its handshake has and nobody can take out. `subprotocol`: what it offers unasked; None: what
     the fleet speaks. `loses_glued`: what comes in the packet of the 101 is thrown away. `overlooks_empty_pings`: it
-    answers only those that have a payload. `receive_bytes`: a longer
-    message ends the connection with 1009 when the kernel `closes_above`, else it comes in pieces that the program does
-    not understand; 0: there is no such limit. `answer_s`: it waits so long for the answer to its handshake, not scaled;
-    0: as long as the fleet does.
+    answers only those that have a payload. `receive_bytes`: a longer message ends the connection with 1009 when the
+    kernel `closes_above`, else it comes in pieces that the program does not understand; 0: there is no such limit.
+    `answer_s`: it waits so long for the answer to its handshake, not scaled; 0: as long as the fleet does.
     """
 
     next_attempt: Callable[[int, float, Ended, Random], tuple[float | None, int]]

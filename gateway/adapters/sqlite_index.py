@@ -266,7 +266,7 @@ class _Page:
         self._found: list[tuple[tuple[int, str, str], Found]] = []
 
     def fill(self, parts: Iterator[Part]) -> None:
-        """Read on until what is wanted cannot change any more."""
+        """Read on until what is wanted is final."""
         sign, floor, wanted = self._sign, self._floor, self._wanted
         for part in parts:
             keyed = [((sign * event.time, event.device, event.id), event) for event in part.events]

@@ -174,7 +174,7 @@ async def _answered(handle: Handler, request: web.Request) -> web.StreamResponse
 
 
 async def _sound(handle: Handler, request: web.Request) -> web.StreamResponse:
-    """What aiohttp lets pass although nobody speaks it any more."""
+    """Refuse what aiohttp lets pass although nobody speaks it."""
     if request.version < HttpVersion10:
         raise Problem(400, "version 1.0 or 1.1 of HTTP is needed")
     return await handle(request)

@@ -1,7 +1,7 @@
-"""The rates of a connection for those who send over HTTP: by token, not by connection. Pure.
+"""The rates of a connection for those who send over HTTP: by device, not by connection. Pure.
 
-A websocket is paused or closed when it is too fast. HTTP has as many connections as a peer likes, so it is the device
-that is counted, whichever connection it uses; each event costs what a message costs.
+A websocket is paused or closed when it is too fast. Over HTTP a peer may use as many connections as it likes, so the
+device is counted, whichever connection it uses. Each event costs what a message costs.
 """
 
 from __future__ import annotations

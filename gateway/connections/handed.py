@@ -120,7 +120,7 @@ class Lent(asyncio.Transport):
         self._taken_back = False
 
     def take_back(self) -> None:
-        """End the loan; a borrower that had paused reading has not any more."""
+        """End the loan, and read on if the borrower had paused reading."""
         self._taken_back = True
         if not self._lender.is_closing() and not self._lender.is_reading():
             self._lender.resume_reading()

@@ -241,7 +241,7 @@ def _offered(headers: Headers) -> list[str]:
 
 def _credential(headers: Headers, policy: Policy) -> str | None:
     """The token, from the Authorization header (RFC 6750, 2.1) or, for browsers, which cannot set headers on a
-    websocket, from an offered subprotocol. Raises Rejected for a browser's page of a foreign origin.
+    websocket, from an offered subprotocol. Raises Rejected for a browser's page of an origin that is not allowed.
     """
     bearer = _bearer(headers)
     offered = next((name.removeprefix(BEARER) for name in _offered(headers) if name.startswith(BEARER)), None)

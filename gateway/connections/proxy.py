@@ -19,14 +19,12 @@ _V2_HEADER_BYTES = 16
 _V2_MAX_BYTES = 4096
 # AF_INET and AF_INET6: bytes of one address, and of both with their ports.
 _V2_FAMILIES = {1: (4, 12), 2: (16, 36)}
+# RFC 4291, 2.5.5.2: IPv4 as a dual-stack socket writes it.
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 class ProxyHeaderError(ValueError):
     """The bytes are not a PROXY protocol header."""
-
-
-# RFC 4291, 2.5.5.2: IPv4 as a dual-stack socket writes it.
-_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def parse_networks(key: str, text: str) -> Networks:

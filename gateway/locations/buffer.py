@@ -13,8 +13,9 @@ from gateway.locations.outcome import Pressure, Sender
 class Limits(Struct, frozen=True):
     """How much is gathered and kept.
 
-    Above the first mark (`pause_…`) senders of an account are asked to stop reading, above the second (`refuse_…`, of
+    Above the first mark (`pause_…`) senders of an account are asked to stop reading. Above the second (`refuse_…`, of
     all accounts together) events are refused.
+
     A batch of 4,000 events costs the embedded index a third less per event than one of 1,000. Batches begin at least
     `gather_s` apart unless they are full: each commit costs about 1 ms of processor time, whatever it holds, and writes
     every page it touches. At 250 events a second a gateway needs a third less with 50 ms than with 20, for 16 ms more
@@ -150,7 +151,7 @@ class Buffer:
         return taken
 
     def settled(self, submissions: list[Submission]) -> None:
-        """These are done with: they no longer count."""
+        """These are settled: they do not count."""
         for submission in submissions:
             number, account = len(submission.group.events), submission.group.account
             held = self._accounts[account]

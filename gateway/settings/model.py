@@ -58,8 +58,8 @@ class Listen(Struct, frozen=True):
     allowed_origins: Annotated[
         str,
         Meta(
-            description="Origins (commas, no wildcard) from which browsers may connect, as `https://app.example.com`; "
-            "any other gets 403."
+            description="Origins (commas, no wildcard) from which browsers may connect, as `https://app.example.com`. "
+            "A handshake with the token in a subprotocol and any other Origin gets 403."
         ),
     ] = ""
     handshake_timeout_s: Annotated[Seconds, Meta(description="From accept to the end of the request.")] = 10
@@ -89,7 +89,11 @@ class Auth(Struct, frozen=True):
 
 class Connections(Struct, frozen=True):
     maximum: Annotated[
-        int, Meta(ge=0, description="Websockets; 0: the file limit less `file_reserve` and `http_maximum`.")
+        int,
+        Meta(
+            ge=0,
+            description="Websockets; 0: the file limit less `file_reserve`, `http_maximum` and files of the index.",
+        ),
     ] = 0
     file_reserve: Annotated[
         int, Meta(ge=8, le=10_000, description="Files kept free for stores, logs and refusals.")
@@ -154,7 +158,7 @@ class Connections(Struct, frozen=True):
     ] = 10
     flap_holdoff_s: Annotated[
         Seconds,
-        Meta(description="How long a device is refused with 429 that flaps, or was reset for what it sent."),
+        Meta(description="How long a device that flaps, or that was reset for what it sent, is refused with 429."),
     ] = 60
     http_maximum: Annotated[
         int,
@@ -284,7 +288,7 @@ class Log(Struct, frozen=True):
     ] = "auto"
 
 
-# What firmware clients do, by name and version, is in docs/how-to/write-a-device-client.md. In short:
+# What firmware clients do, by name and version, is in docs/how-to/known-clients.md. In short:
 # - esp_websocket_client ends for good at any close frame (unless enable_close_reconnect is set, from 1.5) and comes
 #   back 10 to 15 s after a reset; it hands messages over in pieces of 1,024 bytes.
 # - arduinoWebSockets 2.7 closes above 15,360 bytes a frame (1,024 on small boards) and offers `arduino` by itself.

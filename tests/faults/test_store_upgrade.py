@@ -1,4 +1,4 @@
-"""Data folders of older versions: they are read, and what stopped older versions stops this one no longer."""
+"""Data folders of older versions: they are read, and what stopped older versions does not stop this one."""
 
 import time
 from datetime import date, timedelta

@@ -33,23 +33,27 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, content: bytes) -> None:
         KeySetFile(tmp_path, URL).load()
 
 
-def test_it_is_synced_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_synced_before_it_has_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
     sync, replace = os.fsync, Path.replace
 
     def on_sync(descriptor: int) -> None:
-        assert os.fstat(descriptor).st_size > 0
-        seen.append("sync")
+        found = os.fstat(descriptor)
+        is_folder = stat.S_ISDIR(found.st_mode)
+        assert is_folder or found.st_size > 0
+        seen.append("folder synced" if is_folder else "file synced")
         sync(descriptor)
 
     def on_replace(self: Path, target: Path) -> Path:
-        seen.append("name")
+        seen.append("named")
         return replace(self, target)
 
     monkeypatch.setattr(os, "fsync", on_sync)
     monkeypatch.setattr(Path, "replace", on_replace)
     KeySetFile(tmp_path, URL).save(b"{}", 1)
-    assert seen == ["sync", "name"]
+    assert seen == ["file synced", "named", "folder synced"]
 
 
 def test_a_full_disk_keeps_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
