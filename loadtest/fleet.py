@@ -1,8 +1,8 @@
 """A fleet: one process with its share of the devices. `python -m loadtest.fleet`.
 
 The first line of standard input holds the options as JSON, each further one a command (see `Fleet.do`); the end of the
-input is a `stop`. Standard output is one `Sample` a second, and a line `{"event": …}` for what is remarkable. Exit 2: the
-options or the file limit do not do, 3: a target refuses; both are said before the first device connects.
+input is a `stop`. Standard output is one `Sample` a second, and a line `{"event": …}` for what is remarkable. Exit 2:
+the options or the file limit do not do, 3: a target refuses; both are said before the first device connects.
 """
 
 from __future__ import annotations

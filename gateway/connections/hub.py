@@ -258,7 +258,7 @@ class Hub:
         return subprotocol in _names(self.device_class(name).subprotocols)
 
     def end(self) -> None:
-        """The process ends: whoever waits for the answer to a refusal gets it at once, and nobody waits from here on."""
+        """The process ends: whoever waits for the answer to a refusal gets it at once, and nobody waits again."""
         self.admission.ending = True
         for accepting in list(self.held):
             accepting.answer_held()
