@@ -162,10 +162,12 @@ class OddServer:
                 head = await reader.readuntil(b"\r\n\r\n")
                 self.tries_s.append(time.monotonic())
                 odd_tries = 1 if self.name in SILENT else ODD_TRIES
+                tries = len(self.tries_s)
                 try:
-                    await self._answer(head, reader, writer, odd=len(self.tries_s) <= odd_tries)
+                    await self._answer(head, reader, writer, odd=tries <= odd_tries)
                 finally:
-                    self.ended_s.append(time.monotonic())
+                    if len(self.ended_s) < tries:
+                        self.ended_s.append(time.monotonic())
         writer.close()
 
     async def _answer(
@@ -186,6 +188,8 @@ class OddServer:
         if odd:
             said = (CONVERSATIONS | LONG_CONVERSATIONS)[self.name]
             await _write(writer, said)
+            # A client may end it for what it read, and be back before the end of this connection is seen here.
+            self.ended_s.append(time.monotonic())
             if said != RESET:
                 # Closed at once it would answer what the client sends with a reset, which can outrun what was said.
                 writer.write_eof()
