@@ -78,3 +78,21 @@ def test_a_clock_that_is_behind_makes_nobody_throw_events_away(
         assert "days behind the events" in checks["clock"]["why"]
         assert program.metrics()["heiwa_clock_off"] == 1
         eventually(lambda: any(line["event"] == "clock_off" for line in program.events()), 5)
+
+
+def test_clock_set_back(tmp_path: Path, faketime: tuple[Path, tuple[str, ...]]) -> None:
+    """The wall clock jumps back an hour under way: connections and acks live on."""
+    offset, prefix = faketime
+    with Program(tmp_path / "data", "connections.heartbeat_s=1", prefix=prefix) as program:
+        with program.connect("dev") as connection:
+            send(connection, location("before"))
+            assert receive(connection, "ack")["ids"] == ["before"]
+            offset.write_text("-3600")
+            send(connection, location("after"))
+            assert receive(connection, "ack")["ids"] == ["after"]
+            # Three heartbeats later nobody was taken for dead, and nothing was closed.
+            with pytest.raises(TimeoutError):
+                connection.recv(3)
+            send(connection, location("last"))
+            assert receive(connection, "ack")["ids"] == ["last"]
+        assert {event["id"] for event in program.found()} == {"before", "after", "last"}

@@ -1,4 +1,4 @@
-"""A full disk and a clock that jumps: nothing acknowledged is lost, the process lives on and recovers by itself."""
+"""A full disk: nothing acknowledged is lost, the process lives on and recovers by itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.packages import missing, need
+from tests.support.packages import missing
 from tests.support.program import Program, eventually, location, receive, send
 
 SMALL_BYTES = 6 << 20
@@ -73,30 +73,3 @@ def test_full_disk(small_disk: Path) -> None:
         eventually(lambda: acked <= {event["id"] for event in program.found()}, 30, "acknowledged events are lost")
         found = [event["id"] for event in program.found()]
         assert len(found) == len(set(found))
-
-
-def test_clock_set_back(tmp_path: Path) -> None:
-    """The wall clock jumps back an hour under way (libfaketime): connections and acks live on."""
-    library = need("faketime", lambda: next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None))
-    offset = tmp_path / "offset"
-    offset.write_text("+0")
-    prefix = (
-        "env",
-        f"LD_PRELOAD={library}",
-        f"FAKETIME_TIMESTAMP_FILE={offset}",
-        "FAKETIME_NO_CACHE=1",
-        "FAKETIME_DONT_FAKE_MONOTONIC=1",
-    )
-    with Program(tmp_path / "data", "connections.heartbeat_s=1", prefix=prefix) as program:
-        with program.connect("dev") as connection:
-            send(connection, location("before"))
-            assert receive(connection, "ack")["ids"] == ["before"]
-            offset.write_text("-3600")
-            send(connection, location("after"))
-            assert receive(connection, "ack")["ids"] == ["after"]
-            # Three heartbeats later nobody was taken for dead, and nothing was closed.
-            with pytest.raises(TimeoutError):
-                connection.recv(3)
-            send(connection, location("last"))
-            assert receive(connection, "ack")["ids"] == ["last"]
-        assert {event["id"] for event in program.found()} == {"before", "after", "last"}

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,12 @@ def test_they_are_counted_and_named(program: Program) -> None:
     for port in ports(program):
         told(port, b"GET /livez HTTP/1.1\r\nHost: a\r\nX: \1\r\n\r\n")
     assert malformed() == before + 2
-    lines = [line for line in program.events() if line["event"] == "request_malformed"]
+
+    def named() -> list[dict[str, Any]]:
+        return [line for line in program.events() if line["event"] == "request_malformed"]
+
+    eventually(lambda: bool(named()), what="it is not logged")
+    lines = named()
     assert {line["listener"] for line in lines} <= {"public", "operations"}
     assert all(set(line) == {"time", "level", "part", "event", "listener", "kind", "address"} for line in lines)
 

@@ -54,7 +54,9 @@ def test_a_data_folder_belongs_to_one_process(tmp_path: Path) -> None:
 
 def test_a_lock_left_by_a_crash_holds_nobody_up(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("99999999\n")
-    DataFolder.open(tmp_path).close()
+    folder = DataFolder.open(tmp_path)
+    assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+    folder.close()
 
 
 def test_a_file_is_not_a_data_folder(tmp_path: Path) -> None:

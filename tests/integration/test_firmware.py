@@ -57,6 +57,7 @@ def test_nobody_is_lost_when_an_access_point_restarts(tmp_path: Path) -> None:
 
 def test_what_was_stored_gets_acks_that_every_client_can_take(tmp_path: Path) -> None:
     found = outage(tmp_path / "data", stall_s=12, events={"period_s": 0.1}, store=10_000)
+    assert found.keys() == MIX.keys()
     assert all(connected == devices and given_up == 0 for devices, connected, given_up in found.values()), found
 
 

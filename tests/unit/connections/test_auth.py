@@ -164,7 +164,8 @@ def test_a_key_in_der_form_may_end_like_a_line(tmp_path: Path, last: bytes) -> N
 )
 def test_what_only_looks_like_one_is_a_secret(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "secret").write_bytes(content)
-    _authenticator(tmp_path, secret_file=str(tmp_path / "secret"))
+    authenticator = _authenticator(tmp_path, secret_file=str(tmp_path / "secret"))
+    assert authenticator.verify(mint(CLAIMS, content)).account == "acme"
 
 
 def test_a_file_that_is_no_key_is_not_read_whole(tmp_path: Path) -> None:
