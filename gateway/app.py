@@ -241,12 +241,15 @@ class Gateway:
         self._spawn("heartbeat", self.hub.run())
         self._spawn("housekeeping", self._housekeeping.run())
         self._start_drain()
-        limits = settings.connections
+        self._api = self._make_api(authenticator)
+
+    def _make_api(self, authenticator: Authenticator) -> Api:
+        limits = self.settings.connections
         rates = HttpRates(
             limits.messages_per_s, limits.messages_burst, limits.bytes_per_s, float(limits.max_message_bytes)
         )
         self._http_metrics = HttpMetrics(rates)
-        self._api = Api(
+        return Api(
             tokens=authenticator,
             devices=self.hub.registry,
             pipeline=self.pipeline,
@@ -264,7 +267,7 @@ class Gateway:
             rates=rates,
             watch=self._watch,
             clock=self._clock,
-            max_message_bytes=settings.connections.max_message_bytes,
+            max_message_bytes=limits.max_message_bytes,
         )
 
     def _memory_share(self) -> float:

@@ -157,7 +157,7 @@ def _stores(settings: Settings) -> Iterator[Result]:
         if header and not header.startswith(_MAGIC):
             # Of a damaged spool a start takes what it can; a day is opened as it is, or not at all.
             verdict = WARN if path.name == SPOOL_NAME else BAD
-            yield Result("stores", verdict, f"{path} is no SQLite database", "move it out of the folder")
+            yield Result("stores", verdict, f"{path} is not an SQLite database", "move it out of the folder")
         elif found > version:
             said = f"{path} has schema {found}, this version knows {version}"
             yield Result("stores", BAD, said, "use the newer version of the program that wrote it")
@@ -211,7 +211,7 @@ def _connections(settings: Settings) -> Iterator[Result]:
     Drainer(settings.drain, hub, hub.clock, hub.chance, cast(Receipts, None))
     odd = unusual(hub.policy.allowed_origins)
     if odd:
-        found = f"no browser sends {', '.join(odd)}; only a client that writes just this is let in"
+        found = f"no browser sends {', '.join(odd)}; only a client that sends exactly this is let in"
         yield Result("listen.allowed_origins", WARN, found, "keep what device libraries send; pages are https://host")
     else:
         yield Result("connections", GOOD, "the settings of connections, proxies, origins and drains fit together")
@@ -230,7 +230,7 @@ def _devices(settings: Settings) -> Iterator[Result]:
         yield Result(f"{name}.esp-idf", WARN, said, f"set {name}.esp-idf.close to abort")
     heartbeat_s = settings.connections.heartbeat_s
     if heartbeat_s >= BALANCER_IDLE_S:
-        said = f"a ping each {heartbeat_s:g} s is too late: balancers end what is idle for {BALANCER_IDLE_S:g} s"
+        said = f"a ping every {heartbeat_s:g} s is too late: balancers end what is idle for {BALANCER_IDLE_S:g} s"
         yield Result("connections.heartbeat_s", WARN, said, "set it below the balancer's idle time-out, to 45 for one")
     said = f'a silent device, or one that sees no pings, sends {{"type":"ping"}} every {heartbeat_s / 2:g} s'
     yield Result("devices", GOOD, f"{said}; tokens for ESP-IDF have at most {ESP_IDF_TOKEN_BYTES} bytes")

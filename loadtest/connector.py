@@ -153,4 +153,4 @@ def _context(ca_file: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file or None)
     except ssl.SSLError as error:
-        raise SettingsError("tls_ca_file", f"{ca_file} is no PEM certificate: {error}") from error
+        raise SettingsError("tls_ca_file", f"{ca_file} is not a PEM certificate: {error}") from error

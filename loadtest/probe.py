@@ -90,4 +90,4 @@ def _judge(one: Target, answer: bytes) -> None:
         raise UnreachableError(f"{one.url} refuses the token ({said}): give the secret of this gateway, see secret")
     if status in ("429", "503"):
         raise UnreachableError(f"{one.url} takes no connections now ({said}): wait, or aim at another, see urls")
-    raise UnreachableError(f"{one.url} is no websocket of this protocol ({said}): see the path and port in urls")
+    raise UnreachableError(f"{one.url} is not a websocket of this protocol ({said}): see the path and port in urls")

@@ -61,7 +61,7 @@ def parse(text: str) -> Threshold:
     check_known(name, text)
     if _NUMBER.fullmatch(limit):
         if not math.isfinite(float(limit)):
-            raise SettingsError("thresholds", f"{text[:80]!r}: the limit is no number that can be reached")
+            raise SettingsError("thresholds", f"{text[:80]!r}: the limit is not a number that can be reached")
         return Threshold(name, comparison, float(limit))
     check_known(limit, text)
     return Threshold(name, comparison, limit)

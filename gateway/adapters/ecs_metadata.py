@@ -96,7 +96,7 @@ async def read(environment: Mapping[str, str]) -> Identity:
     """Ask the endpoint that the environment names. Raises PollError."""
     uri = environment.get(VARIABLE, "")
     if not uri:
-        raise PollError(PollErrorKind.OTHER, f"{VARIABLE} is not set: this is no ECS task")
+        raise PollError(PollErrorKind.OTHER, f"{VARIABLE} is not set: this is not an ECS task")
     try:
         # It is a plain address on the host's own link: a proxy for the internet must not see it.
         async with ClientSession(timeout=ClientTimeout(total=TIMEOUT_S), trust_env=False) as session:

@@ -45,13 +45,13 @@ def health_of(answer: Mapping[str, Any], target: str, port: int, also: Iterable[
 
 
 def attributes_of(answer: Mapping[str, Any]) -> GroupAttributes:
-    """An answer of DescribeTargetGroupAttributes. Raises PollError for a delay that is no number."""
+    """An answer of DescribeTargetGroupAttributes. Raises PollError for a delay that is not a number."""
     values = {one.get("Key", ""): one.get("Value", "") for one in answer.get("Attributes", ())}
     delay = values.get(DELAY_KEY)
     try:
         delay_s = GroupAttributes().delay_s if delay is None else float(delay)
     except ValueError as error:
-        raise PollError(PollErrorKind.OTHER, f"{DELAY_KEY} is no number") from error
+        raise PollError(PollErrorKind.OTHER, f"{DELAY_KEY} is not a number") from error
     return GroupAttributes(delay_s, TERMINATION_KEY in values, values.get(TERMINATION_KEY) == "true")
 
 
@@ -90,7 +90,9 @@ class ElbTargetHealth:
         if self._target:
             return Membership(self._target, dict.fromkeys(self._groups, self._port))
         if not ecs_metadata.present(self._environment):
-            raise PollError(PollErrorKind.OTHER, "this is no ECS task: set drain.target to the registered host:port")
+            raise PollError(
+                PollErrorKind.OTHER, "this is not an ECS task: set drain.target to the registered host:port"
+            )
         return await self._service.membership()
 
     async def attributes(self, group: str) -> GroupAttributes:

@@ -117,7 +117,7 @@ class SQLiteLocationIndex:
     def collect(self) -> Iterator[Metric]:
         """Metric families for a Prometheus registry."""
         dropped = CounterMetricFamily(
-            "heiwa_locations_dropped_day_files", "Whole days dropped, by why.", labels=["why"]
+            "heiwa_locations_dropped_day_files", "Whole days dropped, by the reason.", labels=["why"]
         )
         for why in ("retention", "size"):
             dropped.add_metric([why], self._days.dropped[why])

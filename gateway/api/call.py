@@ -65,7 +65,7 @@ def answer(value: Any, status: int = 200) -> web.Response:
 
 
 def decode(payload: bytes, kind: type[T]) -> T:
-    """A JSON body as `kind`. Raises Problem: 400 when it is no JSON, 422 naming the field when it is the wrong one."""
+    """A JSON body as `kind`. Raises Problem: 400 when it is not JSON, else 422 naming the field."""
     try:
         return decoder(kind)(payload)
     except msgspec.DecodeError as error:
@@ -73,7 +73,7 @@ def decode(payload: bytes, kind: type[T]) -> T:
 
 
 def invalid(error: msgspec.DecodeError) -> Problem:
-    """400 for what is no JSON; else 422 with the path that msgspec puts at the end of its message."""
+    """400 for what is not JSON; else 422 with the path that msgspec puts at the end of its message."""
     if not isinstance(error, msgspec.ValidationError):
         return bad_field("$", f"not JSON that can be read: {error}")
     problem, separator, path = str(error).rpartition(" - at ")

@@ -205,7 +205,7 @@ class HttpMetrics:
             "heiwa_http_connections_refused", "HTTP connections refused at the listener's maximum.", labels=["listener"]
         )
         malformed = CounterMetricFamily(
-            "heiwa_http_requests_malformed", "Requests that were no valid HTTP.", labels=["listener", "kind"]
+            "heiwa_http_requests_malformed", "Requests that were not valid HTTP.", labels=["listener", "kind"]
         )
         for listener in self.listeners:
             held.add_metric([listener.name], len(listener.open))

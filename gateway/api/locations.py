@@ -72,7 +72,7 @@ async def store(call: Call) -> web.StreamResponse:
 
 
 def _kind(payload: bytes) -> str:
-    """The `type` of the body. Raises Problem when it is no JSON object."""
+    """The `type` of the body. Raises Problem when it is not a JSON object."""
     try:
         return decode(payload, _Typed).type
     except Problem:

@@ -63,13 +63,13 @@ _read_key = decoder(_Jwk)
 
 
 def read_key_set(body: bytes) -> KeySet:
-    """The usable keys of a set. Raises KeySetError for what is no set at all, or a larger one than is taken."""
+    """The usable keys of a set. Raises KeySetError for what is not a set, and for one that is too large."""
     if len(body) > MAX_SET_BYTES:
         raise KeySetError(f"the key set is larger than {MAX_SET_BYTES} bytes")
     try:
         listed = _read_set(body).keys
     except msgspec.DecodeError as error:
-        raise KeySetError("the answer is no JSON Web Key Set (RFC 7517)") from error
+        raise KeySetError("the answer is not a JSON Web Key Set (RFC 7517)") from error
     if len(listed) > MAX_KEYS:
         raise KeySetError(f"the key set holds {len(listed)} keys; at most {MAX_KEYS} are taken")
     keys: dict[tuple[str, str], PublicJwk] = {}

@@ -73,7 +73,7 @@ def _read(where: str, path: Path) -> bytes:
         # A device or a log that was named by mistake must not be read whole.
         content = file.read(MAX_KEY_BYTES + 1)
     if len(content) > MAX_KEY_BYTES:
-        raise SettingsError(where, f"more than {MAX_KEY_BYTES} bytes are no key")
+        raise SettingsError(where, f"the file is larger than {MAX_KEY_BYTES} bytes; it cannot be a key")
     return content
 
 
@@ -105,7 +105,7 @@ def _secret(content: bytes, where: str) -> bytes:
     # The last byte of a DER key may look like white space.
     if _NO_SECRET.match(secret) or any(map(_is_der, (content, secret, _from_base64(secret)))):
         raise SettingsError(
-            where, "this is a key in SSH, JWK or DER form and no shared secret; see auth.public_key_file"
+            where, "this is a key in SSH, JWK or DER form, not a shared secret; see auth.public_key_file"
         )
     if len(secret) < MIN_SECRET_BYTES:
         raise SettingsError(

@@ -118,6 +118,6 @@ class KeyRefresh:
         yield gauge("heiwa_jwks_keys", "Keys of auth.jwks_url that tokens are checked with.", len(ring))
         if ring.freshness.fetched_s is not None:
             age_s = self._clock.monotonic_s() - ring.freshness.fetched_s
-            yield gauge("heiwa_jwks_age_seconds", "Since the key set was read.", age_s)
+            yield gauge("heiwa_jwks_age_seconds", "Seconds since the key set was read.", age_s)
         yield counter("heiwa_jwks_errors", "Times that the key set could not be read.", self.errors)
         yield counter("heiwa_jwks_unknown_keys", "Tokens that name a key which is not in the set.", ring.unknown)

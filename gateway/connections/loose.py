@@ -21,7 +21,7 @@ _HUGE: int = 10**_MAX_DIGITS
 
 
 def loosely(payload: bytes) -> Any:
-    """A message as Python objects; None when it is no JSON. Text that is not Unicode holds lone surrogates."""
+    """A message as Python objects; None when it is not JSON. Text that is not Unicode holds lone surrogates."""
     try:
         return _decode(payload.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
@@ -89,7 +89,7 @@ def _whole(digits: str) -> int:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 _decode = json.JSONDecoder(parse_int=_whole, parse_constant=_refuse).decode

@@ -114,7 +114,7 @@ def decode_locations(payload: bytes, now_ms: int, judge: Judge = judge_alone) ->
 
     One bad event does not spoil the rest; the nack of one without an id names none, its message says which it was.
     Raises msgspec.ValidationError when the message itself is wrong (no `events`, too many of them), DecodeError when it
-    is no JSON.
+    is not JSON.
     """
     try:
         events = _decode_locations(payload).events

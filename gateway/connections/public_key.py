@@ -38,11 +38,11 @@ def rsa_bits(pem: bytes) -> int:
 
 
 def jwk_verifier(jwk: PublicJwk) -> Verify:
-    """The same with a key of a set. Raises SettingsError when its numbers are no key, a point off the curve for one."""
+    """The same with a key of a set. Raises SettingsError when its numbers make no key."""
     try:
         return _verifier(_MAKERS[jwk.algorithm](*jwk.parts), jwk.algorithm)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise SettingsError("auth.jwks_url", "a key of the set is none") from error
+        raise SettingsError("auth.jwks_url", "a key of the set is not valid") from error
 
 
 def _rsa(n: bytes, e: bytes) -> PublicKey:

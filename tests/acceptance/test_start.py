@@ -159,7 +159,7 @@ def test_check_reads_the_stores_of_a_gateway_that_runs(tmp_path: Path) -> None:
     (folder / "spool.db").write_bytes(b"x" * 4096)
     (told,) = stores_told(folder)
     assert told["verdict"] == "warning", "a start takes what it can of it"
-    assert "spool.db is no SQLite database" in told["found"]
+    assert "spool.db is not an SQLite database" in told["found"]
     day = next((folder / "locations").glob("*.db"))
     day.write_bytes(b"x" * 4096)
     assert [told["verdict"] for told in stores_told(folder)] == ["wrong", "warning"]

@@ -111,7 +111,7 @@ def test_the_first_of_two_with_one_name_counts() -> None:
     [b"", b"[]", b"{}", b'{"keys":{}}', b'{"keys":null}', b"<html>", b'{"keys":[\xff]}', b"[" * 9000, b'{"keys":[1}'],
 )
 def test_what_is_no_set(body: bytes) -> None:
-    with pytest.raises(KeySetError, match="no JSON Web Key Set"):
+    with pytest.raises(KeySetError, match="not a JSON Web Key Set"):
         read_key_set(body)
 
 

@@ -91,7 +91,7 @@ def test_what_is_not_said_is_as_in_the_base() -> None:
         ("[run]\nduration_s = nan", "", "run.duration_s"),
         ("[fleet]\nhalf_open_s = inf", "", "fleet.half_open_s"),
         ("[[actions]]\nat_s = inf\ndo = 'cut'", "", "at_s"),
-        (f"thresholds = ['ack_p99_ms < {'9' * 400}']", "thresholds", "no number that can be reached"),
+        (f"thresholds = ['ack_p99_ms < {'9' * 400}']", "thresholds", "not a number that can be reached"),
         ("[connect]\nat_a_time = 0", "", "connect.at_a_time"),
         ("[fleet]\nhalf_open_after_s = 61", "fleet.half_open_after_s", "more than fleet.half_open_within_s"),
         ("[fleet.kernels]\npatient = 0.5", "fleet.kernels", "add up to 0.5"),
