@@ -40,6 +40,10 @@ class Ended(NamedTuple):
         )
 
 
+# See `Kernel`.
+NextAttempt = Callable[[int, float, Ended, Random], tuple[float | None, int]]
+
+
 class Kernel(NamedTuple):
     """`next_attempt(retries, trait, ended, random)` gives the wait in seconds (None: never again) and new `retries`.
 
@@ -55,7 +59,7 @@ class Kernel(NamedTuple):
     `answer_s`: it waits so long for the answer to its handshake, not scaled; 0: as long as the fleet does.
     """
 
-    next_attempt: Callable[[int, float, Ended, Random], tuple[float | None, int]]
+    next_attempt: NextAttempt
     obeys_goaway: bool = False
     notices_silence: bool = False
     device_class: str = ""
@@ -94,37 +98,7 @@ def patient(retries: int, trait: float, ended: Ended, random: Random) -> tuple[f
     return max(wait_s, least_s, ended.retry_after_s or 0.0), _more(retries)
 
 
-ESP_IDF_WAIT_S = 10.0
-ESP_IDF_OLD_WAIT_S = 15.0
-
-
-def esp_idf(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
-    """Espressif's esp_websocket_client 1.8.0 with its defaults: a close frame ends it for good, a break 10 s.
-
-    espressif/esp-protocols, components/esp_websocket_client/esp_websocket_client.c: in WEBSOCKET_STATE_CLOSING it sets
-    `client->run = false` unless `enable_close_reconnect` (off by default), whatever the code; an error or a refused
-    upgrade leads to WEBSOCKET_STATE_WAIT_TIMEOUT for `reconnect_timeout_ms`, WEBSOCKET_RECONNECT_TIMEOUT_MS = 10*1000,
-    without jitter and without end. It knows nothing of goaway or Retry-After.
-    """
-    if ended.clean:
-        return None, retries
-    return ESP_IDF_WAIT_S, _more(retries)
-
-
-def esp_idf_old(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
-    """The same up to 1.7.0, which most of the field has: 15 s.
-
-    It waits in two halves of `reconnect_timeout_ms` and compares with `>`, so that on ticks a third half passes.
-    """
-    return (None, retries) if ended.clean else (ESP_IDF_OLD_WAIT_S, _more(retries))
-
-
-def esp_idf_reconnect(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
-    """The same with `enable_close_reconnect` (1.5.0, 2025): 10 s after anything."""
-    return ESP_IDF_WAIT_S, _more(retries)
-
-
-def always(wait_s: float) -> Callable[[int, float, Ended, Random], tuple[float | None, int]]:
+def always(wait_s: float) -> NextAttempt:
     """A kernel that comes back after the same time whatever happened, without jitter and without end."""
 
     def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
@@ -133,6 +107,25 @@ def always(wait_s: float) -> Callable[[int, float, Ended, Random], tuple[float |
     return next_attempt
 
 
+def unless_closed(wait_s: float) -> NextAttempt:
+    """A kernel that a close frame ends for good, and that comes back after the same time from all else."""
+    again = always(wait_s)
+
+    def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+        return (None, retries) if ended.clean else again(retries, trait, ended, random)
+
+    return next_attempt
+
+
+# Espressif's esp_websocket_client 1.8.0 with its defaults: espressif/esp-protocols,
+# components/esp_websocket_client/esp_websocket_client.c. In WEBSOCKET_STATE_CLOSING it sets `client->run = false`
+# unless `enable_close_reconnect` (from 1.5.0 on, off by default), whatever the code. An error or a refused upgrade
+# leads to WEBSOCKET_STATE_WAIT_TIMEOUT for `reconnect_timeout_ms`, WEBSOCKET_RECONNECT_TIMEOUT_MS = 10*1000. It knows
+# nothing of goaway or Retry-After.
+ESP_IDF_WAIT_S = 10.0
+# Up to 1.7.0, which most of the field has, it waits in two halves of that time and compares with `>`, so that on ticks
+# a third half passes.
+ESP_IDF_OLD_WAIT_S = 15.0
 # Links2004/arduinoWebSockets 2.7.3, src/WebSocketsClient.cpp: `_reconnectInterval = 500`; `loop()` tries again that
 # long after `_lastConnectionFail`, which `clientDisconnect()` and a failed connect set. WEBSOCKETS_TCP_TIMEOUT 5000.
 ARDUINO_WAIT_S = 0.5
@@ -193,7 +186,7 @@ ESP_IDF_RECEIVE_BYTES = 1024
 ESP_IDF_ANSWER_S = 10.0
 
 _ESP_IDF = Kernel(
-    esp_idf,
+    unless_closed(ESP_IDF_WAIT_S),
     device_class="esp-idf",
     header=ESP_IDF_HEADER,
     receive_bytes=ESP_IDF_RECEIVE_BYTES,
@@ -213,8 +206,8 @@ KERNELS: dict[str, Kernel] = {
     "patient": Kernel(patient, obeys_goaway=True, notices_silence=True),
     "esp-idf": _ESP_IDF,
     # On ESP-IDF up to 5.1.4 and 5.2.2, whose transport_ws.c drops what it read beyond the head; tokens without a class.
-    "esp-idf-15s": _ESP_IDF._replace(next_attempt=esp_idf_old, device_class="", loses_glued=True),
-    "esp-idf-reconnect": _ESP_IDF._replace(next_attempt=esp_idf_reconnect, device_class="esp-idf-reconnect"),
+    "esp-idf-15s": _ESP_IDF._replace(next_attempt=unless_closed(ESP_IDF_OLD_WAIT_S), device_class="", loses_glued=True),
+    "esp-idf-reconnect": _ESP_IDF._replace(next_attempt=always(ESP_IDF_WAIT_S), device_class="esp-idf-reconnect"),
     "arduino": _ARDUINO,
     "arduino-5s": _ARDUINO._replace(next_attempt=always(ARDUINO_EXAMPLE_WAIT_S)),
     # gilmaimon/ArduinoWebsockets 0.5.4, in the loop of its examples: at once; 1 s for an answer.
