@@ -31,7 +31,9 @@ from gateway.drain.drainer import Drainer
 from gateway.drain.metrics import DrainMetrics
 from gateway.drain.target_health import TargetHealthWatch
 from gateway.locations.pipeline import LocationPipeline
+from gateway.log_lines import MAX_LINE_CHARS
 from gateway.settings.model import Settings
+from gateway.telemetry import Background
 from generator.markdown import Row, allowed, as_json, join, prose, table
 from generator.source import log_events
 
@@ -194,7 +196,11 @@ def log_page() -> str:
     return join(
         "# Log events",
         "Logs go to standard error, one line an event: JSON, or text on a terminal (`log.format`). A JSON line has "
-        "`time` (RFC 3339, UTC), `level`, `part`, `event`, and the fields named here.",
+        "`time` (RFC 3339, UTC), `level`, `part`, `event`, and the fields named here. `exception` holds a traceback. "
+        f"A line has at most {MAX_LINE_CHARS:,} characters, and what looks like a token is replaced with `[redacted]`.",
+        f"Lines are dropped when {Background.MAX_LINES:,} wait to be written, and those of libraries above "
+        f"{Background.FOREIGN_PER_S} a second. How many were is said in a line of its own: "
+        '`{"event":"log_lines_dropped","lines":3}`.',
         table(
             ("event", "level", "part", "fields"),
             [
