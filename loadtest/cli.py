@@ -18,8 +18,8 @@ from gateway.errors import HeiwaError, SettingsError
 from loadtest import bounded
 
 if TYPE_CHECKING:
-    from loadtest.conductor import Options
     from loadtest.folder import Outcome
+    from loadtest.run_options import Options
     from loadtest.scenario import Scenario
 
 THRESHOLDS_MISSED = 99
@@ -129,7 +129,7 @@ def run(
 ) -> None:
     """Run a scenario; exit code 99 when a threshold is missed."""
     from loadtest import plan, replay
-    from loadtest.conductor import Options
+    from loadtest.run_options import Options
 
     settings = list(setting or ())
     settings += [f"fleet.devices={devices}"] if devices else []

@@ -11,68 +11,31 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from gateway.errors import HeiwaError
 from loadtest import folder as run_folder
 from loadtest import machine, plan, preflight, stores
 from loadtest.cloud import fronts
 from loadtest.cloud.rollout import Rollout, Start, Witness
-from loadtest.fleets import COMMAND, FleetProcess
+from loadtest.fleets import FleetProcess
 from loadtest.folder import Journal, Outcome
 from loadtest.gateways import GatewayProcess, gateway_name, make_secret
-from loadtest.plan import Share
 from loadtest.recorder import Recorder
 from loadtest.records import Begin, Happened, Line, Process, Told
-from loadtest.replay import Summary
+from loadtest.run_options import Options, View
 from loadtest.sample import Sample
-from loadtest.scenario import Action, Scenario
+from loadtest.scenario import Action
 
 FLEET_START_S = 60.0
 # smaps_rollup walks all of a process, which can map no memory meanwhile: not each second, and not during a deploy.
 WHOLE_EVERY_S = 20
 GATEWAYS_AT_ONCE = 4
-
-
-class Options(Struct, frozen=True):
-    """`targets` empty: gateways are started here, `gateways` of them (0: enough for the devices).
-
-    `operations` are the HTTP APIs of the targets through which what was stored can be judged. `recorded`: what is in
-    the recording that the scenario plays.
-    """
-
-    name: str
-    scenario: Scenario
-    out: Path
-    seed: int
-    share: Share = Share()
-    gateways: int = 0
-    targets: Sequence[str] = ()
-    operations: Sequence[str] = ()
-    secret: str = ""
-    start_at_ms: int = 0
-    keep_data: bool = False
-    recorded: Summary | None = None
-    fleet_command: Sequence[str] = COMMAND
-
-
-class View(Protocol):
-    """Where a person sees what happens."""
-
-    def note(self, text: str) -> None:
-        """A line that stays."""
-
-    def phase(self, name: str, within_s: float, later_s: float) -> None:
-        """What is going on now, about how long it takes, and what comes after it."""
-
-    def show(self, recorder: Recorder, devices: int) -> None:
-        """The state, once a second."""
 
 
 class Conductor:

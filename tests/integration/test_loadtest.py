@@ -16,11 +16,12 @@ import pytest
 
 from gateway.errors import HeiwaError
 from loadtest import folder
-from loadtest.conductor import Conductor, Options
+from loadtest.conductor import Conductor
 from loadtest.fleets import STOP_TIMEOUT_S
 from loadtest.live import PlainView
 from loadtest.records import Happened
 from loadtest.result import Result
+from loadtest.run_options import Options
 from loadtest.scenario import parse
 from tests.support import fake_fleet
 from tests.support.loadtests import ROOT, TIMEOUT_S, result_of, run
