@@ -111,6 +111,10 @@ class HttpProtocol(web.RequestHandler):
         if transport is not None:
             transport.abort()
 
+    def may_log(self) -> bool:
+        """Whether one more line fits into this second."""
+        return self._listener.may_log()
+
     def began(self) -> None:
         """A request is there."""
         self.busy = True

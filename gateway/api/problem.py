@@ -104,7 +104,10 @@ def problem_of(request: web.Request, error: Exception) -> Problem:
         return unauthorized(str(error), given=True)
     if isinstance(error, web.RequestPayloadError):
         return Problem(400, "the body could not be read: broken off or wrongly encoded")
-    _log.error("request_failed", exc_info=error, method=request.method, route=_route(request))
+    if isinstance(error, ConnectionError):
+        return Problem(400, "the connection ended before the request did")
+    if getattr(request.protocol, "may_log", _always)():
+        _log.error("request_failed", exc_info=error, method=request.method, route=_route(request))
     if isinstance(error, StoreError):
         return unavailable("a store does not answer; try again")
     return Problem(500, "an unexpected error; it has been logged")
@@ -119,6 +122,10 @@ def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Problem:
     if error.status == 404:
         return Problem(404, "there is nothing at this path")
     return Problem(error.status, error.reason)
+
+
+def _always() -> bool:
+    return True
 
 
 def _route(request: web.Request) -> str:

@@ -10,6 +10,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from gateway.api.problem import Problem
 from gateway.connections.handed import UPGRADE
+from gateway.connections.handshake import is_websocket_path
 
 
 class _Tail:
@@ -37,12 +38,14 @@ class _HandedOver(web.StreamResponse):
 
 async def websocket(request: web.Request) -> web.StreamResponse:
     """Hand the request over as it came, whatever its method and headers are."""
+    lines = [f"{request.method} {request.raw_path} HTTP/{request.version.major}.{request.version.minor}".encode()]
+    lines += [name + b": " + value for name, value in request.raw_headers]
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
     upgrade = request.transport.get_extra_info(UPGRADE) if request.transport is not None else None
-    if upgrade is None:
+    # aiohttp decodes the path and cuts a fragment off: those who accept websockets would give such a request back.
+    if upgrade is None or not is_websocket_path(head):
         raise Problem(404, "there is nothing at this path")
     tail = _Tail()
     request.protocol.set_parser(tail)  # type: ignore[arg-type]
-    lines = [f"{request.method} {request.raw_path} HTTP/{request.version.major}.{request.version.minor}".encode()]
-    lines += [name + b": " + value for name, value in request.raw_headers]
-    upgrade(b"\r\n".join(lines) + b"\r\n\r\n" + tail.data)
+    upgrade(head + tail.data)
     return _HandedOver(headers={hdrs.CONNECTION: "close"})

@@ -51,6 +51,7 @@ class Accepting(asyncio.Protocol):
         "_proxied",
         "_refusal",
         "_rejected",
+        "_returned",
         "_slot",
         "_told",
         "_transport",
@@ -67,6 +68,7 @@ class Accepting(asyncio.Protocol):
         self._told = False
         self._identity: Identity | None = None
         self._rejected: Rejected | None = None
+        self._returned = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         counts = self._hub.admission
@@ -275,7 +277,7 @@ class Accepting(asyncio.Protocol):
     def _hand_over(self, head: bytes, rest: bytes) -> None:
         """Any other path is the HTTP API's, which reads the request anew. Short of room, it answers health checks."""
         hub = self._hub
-        if hub.http is None:
+        if hub.http is None or self._returned:
             raise Rejected(404, "path", "nothing is served here; websockets are at /ws")
         refusal = self._refusal if self._refusal in admission.SHORT_OF_ROOM else None
         if refusal is None and hub.admission.http >= hub.admission.http_maximum:
@@ -290,9 +292,10 @@ class Accepting(asyncio.Protocol):
         Handed(hub, self._slot, self._transport, hub.http(), self._again).take_over(head + rest)
 
     def _again(self, data: bytes) -> None:
-        """The HTTP API gives the connection back: `data` begins with a request for a websocket."""
+        """The HTTP API gives the connection back: `data` begins with a request for a websocket, and nothing else."""
         hub = self._hub
         self._over = False
+        self._returned = True
         self._buffer = b""
         hub.admission.pending += 1
         hub.holders[self._slot] = self

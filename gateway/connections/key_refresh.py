@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.metrics_core import Metric
 
 from gateway.connections.jwk import KeySet, read_key_set
-from gateway.errors import HeiwaError
+from gateway.errors import HeiwaError, KeySetError
 from gateway.log import Log
 from gateway.ports import Clock, KeySetSource, KeySetStore
 from gateway.telemetry import counter, gauge
@@ -73,6 +73,9 @@ class KeyRefresh:
         try:
             body = await self._source.fetch()
             found = read_key_set(body)
+            # An issuer's mistake: one answer must not shut out the whole fleet.
+            if not found.keys:
+                raise KeySetError("the key set holds no key that can be used")  # noqa: TRY301
         except Exception as error:
             self._failed(error)
             freshness.failed(self._clock.monotonic_s(), self._chance.random())

@@ -29,7 +29,7 @@ class LocationEvent(Struct, frozen=True, omit_defaults=True, gc=False):
     """
 
     id: Annotated[str, Meta(min_length=1, max_length=MAX_ID_LENGTH)]
-    time: int
+    time: Annotated[int, Meta(ge=-(2**53), le=2**53)]
     lat: Annotated[float, Meta(ge=-90, le=90)]
     lon: Annotated[float, Meta(ge=-180, le=180)]
     accuracy: Annotated[float, Meta(ge=0, le=1e9)] | None = None

@@ -183,6 +183,19 @@ async def test_a_later_request_for_a_websocket_is_refused_as_a_first_one_is(
     alone.close()
 
 
+@pytest.mark.parametrize("path", ["/%77s", "/w%73", "/ws#", "/ws#a", "/%77%73?x=1", "http://a/%77s", "/ws%20", "//ws"])
+@pytest.mark.parametrize("upgrade", [True, False])
+async def test_other_spellings_of_the_path_are_not_found(site: Site, path: str, upgrade: bool) -> None:
+    asked = request(site.token, path=path, without=() if upgrade else ("Upgrade", "Connection"))
+    peer = await site.dial(LIVEZ + asked + LIVEZ)
+    for status in (200, 404, 200):
+        await _answer(peer, status)
+    peer.close()
+    alone = await site.dial(asked)
+    await _answer(alone, 404)
+    alone.close()
+
+
 async def test_clients_with_a_pool(site: Site) -> None:
     headers = {"Authorization": f"Bearer {site.token}"}
     url = f"http://{site.host}:{site.port}"

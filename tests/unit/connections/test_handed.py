@@ -128,3 +128,15 @@ def test_its_slot_is_free_for_another() -> None:
     bench.pass_time(5)
     assert len(bench.hub.holders) == 1
     assert not other.closing
+
+
+def test_what_is_given_back_is_not_handed_over_again() -> None:
+    async def ask() -> None:
+        bench, api, transport = _handed()
+        api.transport.get_extra_info(UPGRADE)(b"GET /%77s HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert read_answer(transport.take()).status == 404
+        assert transport.closing
+        transport.finish()
+        assert bench.hub.admission.pending == bench.hub.admission.http == 0
+
+    asyncio.run(ask())

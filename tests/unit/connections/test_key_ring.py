@@ -83,9 +83,20 @@ async def test_a_key_that_is_gone_counts_no_longer_and_a_new_one_does() -> None:
     assert world.ring.verify(new.token())
     await world.publish(new.jwk())
     assert "does not publish" in world.refused(old.token())
-    await world.publish()
-    assert "does not publish" in world.refused(new.token())
-    assert not world.refresh.readiness()[1]
+
+
+@pytest.mark.parametrize("published", [[], [{"kty": "oct", "kid": "a", "k": "AAAA"}]])
+async def test_a_set_without_a_usable_key_shuts_nobody_out(published: list[dict[str, str]]) -> None:
+    key = Key("a")
+    world = World()
+    await world.publish(key.jwk())
+    await world.kept.wait()
+    kept = world.stored
+    await world.publish(*published)
+    assert world.ring.verify(key.token())
+    assert world.refresh.readiness()[1]
+    assert world.refresh.errors == 1
+    assert world.stored == kept
 
 
 async def test_a_key_may_change_under_its_name() -> None:

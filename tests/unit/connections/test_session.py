@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from gateway.connections.messages import MAX_EVENTS
 from gateway.connections.session import Action, Invalid, Renew, Reply, Store, interpret
 from gateway.locations.event import LocationEvent, Problem
-from tests.support.fake_clock import START_MS
+from gateway.locations.times import EventTimes
+from tests.support.fake_clock import START_MS, FakeClock
 
 EVENT = {"id": "e1", "time": START_MS, "lat": 35.6, "lon": 139.7}
 DAY_MS = 86_400_000
@@ -187,6 +189,22 @@ def test_text_that_is_not_utf_8_costs_only_its_event() -> None:
         assert [event.id for event in action.events] == ["e1"]
         assert [list(nack.ids) for nack in action.refused] == [["bad"]]
         assert "`$.events[1].attributes.n`" in action.refused[0].message
+
+
+@pytest.mark.parametrize("time", [2**53 + 1, -(2**53) - 1, 10**30, 10**309, -(10**400), 1e300], ids=range(6))
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_time_beyond_all_clocks_costs_only_its_event(time: float, place: int) -> None:
+    events = [{**EVENT, "id": f"e{number}"} for number in range(3)]
+    events[place]["time"] = time
+    judge = EventTimes(FakeClock()).judge
+    action = interpret(
+        json.dumps({"type": "locations", "events": events}).encode(), True, START_MS, partial(judge, "a")
+    )
+    assert isinstance(action, Store)
+    assert [event.id for event in action.events] == [f"e{number}" for number in range(3) if number != place]
+    (nack,) = action.refused
+    assert nack.ids == (f"e{place}",)
+    assert f"`$.events[{place}].time`" in nack.message
 
 
 def test_without_the_scope() -> None:
