@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -34,6 +35,16 @@ class Site:
     def token(self) -> str:
         now_s = self.hub.clock.time_ms() / 1000
         return self._minter.mint("dev-1", "default", "location:write", "", now_s, 60).token
+
+    async def alone(self) -> None:
+        """Until everybody has left: one more connection is answered after all before it."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                last = await self.dial(LIVEZ)
+                await _answer(last, 200)
+                last.close()
+                if self.hub.admission.open <= 1:
+                    return
 
     async def dial(self, data: bytes) -> Peer:
         reader, writer = await asyncio.open_connection(self.host, self.port)
@@ -215,3 +226,23 @@ async def test_an_idle_http_connection_gives_its_place_back(site: Site) -> None:
     site.hub.wheel.schedule(slot, site.hub.now_s)
     assert await asyncio.wait_for(peer.reader.read(), DEADLINE_S) == b""
     peer.close()
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"POST /api/v1/locations HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n",
+        LIVEZ * 30,
+        None,
+    ],
+)
+async def test_a_peer_that_breaks_off_is_no_failure_of_ours(
+    site: Site, request_head: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    for _ in range(20):
+        peer = await site.dial(request_head or _post(site.token, b"x" * 100)[:-50])
+        await asyncio.sleep(0)
+        peer.close()
+    await site.alone()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
