@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 import resource
 import shutil
 import tempfile
@@ -117,11 +116,20 @@ def table(results: list[Result]) -> str:
 def _folder(settings: Settings) -> Iterator[Result]:
     folder = Path(settings.data.folder)
     name = "data.folder"
+    if folder.is_symlink() and not folder.exists():
+        yield Result(name, BAD, f"{folder} is a symbolic link to nothing", "set data.folder to a folder")
+        return
     if not folder.exists():
         parent = next(parent for parent in folder.absolute().parents if parent.exists())
-        writable = os.access(parent, os.W_OK | os.X_OK)
-        mend = "" if writable else f"make {parent} writable for this user, or set data.folder"
-        yield Result(name, GOOD if writable else BAD, f"{folder.absolute()} will be made at first start", mend)
+        try:
+            # What a file system lets be made is not told by modes alone.
+            with tempfile.TemporaryDirectory(dir=parent):
+                pass
+        except OSError as error:
+            mend = f"make {parent} writable for this user, or set data.folder"
+            yield Result(name, BAD, f"{folder.absolute()} cannot be made: {error.strerror}", mend)
+            return
+        yield Result(name, GOOD, f"{folder.absolute()} will be made at first start")
         return
     if not folder.is_dir():
         yield Result(name, BAD, f"{folder} is not a folder", "set data.folder to a folder")

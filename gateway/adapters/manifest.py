@@ -11,6 +11,7 @@ from msgspec import DecodeError, Struct, field, json
 
 from gateway.adapters.sqlite_file import damaged, store_errors
 from gateway.adapters.whole_file import write_whole
+from gateway.decoding import decoder
 from gateway.log import Log
 
 # The smallest page that SQLite knows.
@@ -22,6 +23,9 @@ _log = Log("locations")
 class _Content(Struct):
     pages: dict[str, int] = field(default_factory=dict)
     cutoff_day: int | None = None
+
+
+_read_content = decoder(_Content)
 
 
 class Manifest:
@@ -42,10 +46,10 @@ class Manifest:
         with store_errors(self._path):
             try:
                 self._saved = self._path.read_bytes()
-                self._content = json.decode(self._saved, type=_Content)
+                self._content = _read_content(self._saved)
             except FileNotFoundError:
                 return
-            except (DecodeError, ValueError) as error:
+            except (DecodeError, IsADirectoryError) as error:
                 _log.error("manifest_damaged", file=str(self._path), problem=str(error))
 
     def save(self, cutoff_day: int | None = None) -> None:
@@ -81,7 +85,7 @@ class Manifest:
     def check_size(self, path: Path) -> None:
         """Before a file is opened, which would make a new store of an empty one. Raises DamagedStoreError."""
         with store_errors(path):
-            if self.knows(path) and path.exists() and (size_bytes := path.stat().st_size) < _LEAST_BYTES:
+            if self.knows(path) and path.is_file() and (size_bytes := path.stat().st_size) < _LEAST_BYTES:
                 raise damaged(path, f"it holds {size_bytes} bytes and once held more")
 
     def check(self, path: Path, pages: int) -> None:

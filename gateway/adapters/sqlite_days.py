@@ -25,7 +25,7 @@ from gateway.log import Log
 from gateway.ports import Clock
 
 _EPOCH = date(1970, 1, 1)
-_PATTERN = "locations-????-??-??.db"
+_PREFIX = "locations-"
 # Late events are rarely older than a day or two; a fleet that comes back from a month offline opens files in turn.
 MAX_OPEN_WRITERS = 4
 # Above its limit by this factor the index takes nothing of anybody.
@@ -67,7 +67,7 @@ class Days:
 
     def path(self, day: int) -> Path:
         """Where a day is kept."""
-        return self._folder / f"locations-{_name(day)}.db"
+        return self._folder / f"{_PREFIX}{_name(day)}.db"
 
     def generation(self, day: int) -> int | None:
         """A number that changes when the file of a day is another one; None: there is none."""
@@ -82,10 +82,7 @@ class Days:
         make_folder(self._folder)
         self._manifest.load()
         with store_errors(self._folder):
-            found = [
-                (date.fromisoformat(path.stem[len("locations-") :]) - _EPOCH).days
-                for path in self._folder.glob(_PATTERN)
-            ]
+            found = self._find()
         for name in set(self._manifest.names()) - {self.path(day).name for day in found}:
             _log.error("day_missing", file=name)
             self._manifest.forget(name)
@@ -185,6 +182,17 @@ class Days:
             self._manifest.held(self.path(day).name, writer.pages())
         self._manifest.save(self._cutoff.day)
 
+    def _find(self) -> list[int]:
+        """The days that have a file. One whose name is no day is left alone: it is not ours."""
+        found = []
+        for path in sorted(self._folder.glob(f"{_PREFIX}*.db")):
+            day = _day(path.stem.removeprefix(_PREFIX))
+            if day is not None and self.path(day).name == path.name:
+                found.append(day)
+            else:
+                _log.warning("file_is_no_day", file=path.name)
+        return found
+
     def _helps_nobody(self, total: int, newest_bytes: int) -> bool:
         """Whether dropping older days would leave the index as full, and only those pay who did not fill it."""
         accounts = len(+self._account_bytes)
@@ -246,3 +254,11 @@ def _file_bytes(path: Path) -> int:
 
 def _name(day: int) -> str:
     return str(_EPOCH + timedelta(days=day))
+
+
+def _day(name: str) -> int | None:
+    """The reverse of `_name`; None: no day is called that."""
+    try:
+        return (date.fromisoformat(name) - _EPOCH).days
+    except ValueError:
+        return None

@@ -74,6 +74,8 @@ def open_store(
 
     May be used by any thread, by one at a time. Raises StoreError, or SchemaError for a file with a newer version.
     """
+    if (other := _no_file(path)) is not None:
+        raise StoreError(f"{path} is {other}, not a file; move it away")
     _make_private(path)
     with store_errors(path):
         # Statements for thousands of rows are large: a small cache of them, each worth keeping.
@@ -93,6 +95,18 @@ def open_store(
             connection.close()
             raise
         return connection
+
+
+def _no_file(path: Path) -> str | None:
+    """What is there in place of a file; None: a file, or nothing yet. SQLite makes a file that a link leads to."""
+    if path.is_dir():
+        return "a folder"
+    if path.exists():
+        return None if path.is_file() else "a pipe, a socket or a device"
+    leads_to = Path(os.path.realpath(path))
+    if path.is_symlink() and not leads_to.parent.is_dir():
+        return f"a symbolic link to {leads_to}, whose folder is missing"
+    return None
 
 
 def _make_private(path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import stat
 from base64 import b64decode
 from pathlib import Path
 
@@ -69,8 +70,11 @@ def readable_by_others(path: Path) -> bool:
 
 
 def _read(where: str, path: Path) -> bytes:
-    with path.open("rb") as file:
-        # A device or a log that was named by mistake must not be read whole.
+    # The open of a pipe waits for somebody who writes, with O_NONBLOCK it does not.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise SettingsError(where, f"{path} is not a regular file; a key must be in one")
+        # A log that was named by mistake must not be read whole.
         content = file.read(MAX_KEY_BYTES + 1)
     if len(content) > MAX_KEY_BYTES:
         raise SettingsError(where, f"the file is larger than {MAX_KEY_BYTES} bytes; it cannot be a key")

@@ -70,8 +70,9 @@ def run(options: Options, minter: Callable[[], Minter]) -> int:
     if not 0 <= options.speed <= MAX_SPEED:
         raise SettingsError("--speed", f"must be a number from 0 (no pauses) to {MAX_SPEED:g}")
     try:
-        parse_uri(options.url)
-    except InvalidURI as error:
+        # As the lookup of a name encodes it, which takes no label of more than 63 bytes.
+        parse_uri(options.url).host.encode("idna")
+    except (InvalidURI, ValueError) as error:
         raise SettingsError("--url", f"{error}; write it like ws://127.0.0.1:8080/ws") from error
     random, clock = SystemRandom(), SystemClock()
     sub, account = options.sub, options.account

@@ -1,7 +1,9 @@
 """Bits that flip and files that lose their content: it is noticed, named and counted, and the rest is found."""
 
+import os
 import random
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -173,12 +175,65 @@ async def test_a_day_that_is_missing_is_named_and_the_others_are_found(
     assert [record.getMessage() for record in caplog.records].count("day_missing") == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff" * 9, b'{"pages":5}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff" * 9, b'{"pages":5}', b"[" * 100_000, b'{"a":' * 100_000])
 async def test_a_damaged_manifest_stops_nothing(tmp_path: Path, content: bytes) -> None:
     await filled(tmp_path, 3)
     (tmp_path / "manifest.json").write_bytes(content)
     index = await opened(tmp_path)
     assert len(await ids(index)) == 3
+    await index.close()
+
+
+async def test_a_manifest_that_is_a_folder_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await filled(tmp_path, 3)
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "manifest.json").mkdir()
+    index = await opened(tmp_path)
+    assert len(await ids(index)) == 3
+    await index.close()
+    assert "manifest_damaged" in [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    "day", ["copy-of-it", "2026-13-45", "2026-02-30", "20260921", "2026-W39-1", "2026-09-21 (1)", ""]
+)
+async def test_a_file_whose_name_is_no_day_is_left_alone_and_named(
+    tmp_path: Path, day: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await filled(tmp_path, 3)
+    other = tmp_path / f"locations-{day}.db"
+    other.write_bytes(b"not ours")
+    index = await opened(tmp_path)
+    assert len(await ids(index)) == 3
+    await index.keep_retention()
+    await index.close()
+    assert other.read_bytes() == b"not ours"
+    (named,) = [record for record in caplog.records if record.getMessage() == "file_is_no_day"]
+    assert vars(named)["fields"] == {"file": other.name}
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (Path.mkdir, "a folder"),
+        (os.mkfifo, "a pipe"),
+        (
+            lambda path: path.symlink_to(path.parent / "gone" / "x.db"),
+            r"a symbolic link to .*/gone/x\.db, whose folder",
+        ),
+    ],
+)
+async def test_what_is_in_place_of_a_day_file_is_said(
+    tmp_path: Path, make: Callable[[Path], None], kind: str, known: bool
+) -> None:
+    if known:
+        await filled(tmp_path, 3)
+        (tmp_path / DAY_FILE).unlink()
+    make(tmp_path / DAY_FILE)
+    index = SQLiteLocationIndex(tmp_path, ManualClock())
+    with pytest.raises(StoreError, match=rf"{DAY_FILE} is {kind}.*move it away"):
+        await index.open()
     await index.close()
 
 

@@ -321,3 +321,32 @@ def test_check_gives_the_limits_of_devices(heiwa: Run) -> None:
     (limits,) = [result["found"] for result in json.loads(out) if result["name"] == "devices"]
     assert '{"type":"ping"} every 22.5 s' in limits
     assert "760 bytes" in limits
+
+
+@pytest.mark.parametrize("folder_name", ["/proc/x", "/proc/x/y", "file/x", "link"])
+def test_check_says_that_the_data_folder_cannot_be_made(heiwa: Run, tmp_path: Path, folder_name: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    code, out, _ = heiwa("check", "--json", *FREE, "--set", f"data.folder={tmp_path / folder_name}")
+    (found,) = [result for result in json.loads(out) if result["name"] == "data.folder"]
+    assert (code, found["verdict"]) == (1, "wrong")
+    assert found["mend"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://127.0.0.1:99999/ws",
+        "ws://127.0.0.1:x/ws",
+        "ws://[::1/ws",
+        "ws://h\u2100x/",
+        "ws://",
+        "ws://a..b/ws",
+        f"ws://{'a' * 64}/ws",
+    ],
+)
+def test_a_device_refuses_what_is_no_address(heiwa: Run, url: str) -> None:
+    code, _, err = heiwa("device", "--url", url, "--count", "1")
+    assert code == 2
+    assert "--url" in err
+    assert "unexpected" not in err

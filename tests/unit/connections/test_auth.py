@@ -62,6 +62,14 @@ def test_an_empty_local_key_says_what_to_do(tmp_path: Path) -> None:
         local_key(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["key", "secret_file", "public_key_file"])
+def test_a_key_that_is_a_pipe_is_refused_without_a_wait(tmp_path: Path, name: str) -> None:
+    pipe = tmp_path / "key"
+    os.mkfifo(pipe)
+    with pytest.raises(SettingsError, match=f"{pipe} is not a regular file"):
+        _authenticator(tmp_path, **({} if name == "key" else {name: str(pipe)}))
+
+
 @pytest.mark.parametrize("failing", ["write", "fsync", "link"])
 def test_a_key_that_cannot_be_stored_leaves_nothing(
     tmp_path: Path, failing: str, monkeypatch: pytest.MonkeyPatch
@@ -169,10 +177,14 @@ def test_what_only_looks_like_one_is_a_secret(tmp_path: Path, content: bytes) ->
 
 
 def test_a_file_that_is_no_key_is_not_read_whole(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(1 << 40)
     for name in ("secret_file", "public_key_file"):
-        with pytest.raises(SettingsError, match="65536 bytes") as caught:
-            _authenticator(tmp_path, **{name: "/dev/zero"})
-        assert caught.value.key == f"auth.{name}"
+        for path, problem in (("/dev/zero", "not a regular file"), (str(large), "65536 bytes")):
+            with pytest.raises(SettingsError, match=problem) as caught:
+                _authenticator(tmp_path, **{name: path})
+            assert caught.value.key == f"auth.{name}"
 
 
 def test_a_shared_secret(tmp_path: Path) -> None:
