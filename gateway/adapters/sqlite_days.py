@@ -87,9 +87,7 @@ class Days:
             _log.error("day_missing", file=name)
             self._manifest.forget(name)
         self._generations = {day: next(self._next_generation) for day in sorted(found, reverse=True)}
-        first = first_cutoff(
-            self._manifest.cutoff_day, min(found, default=None), self._clock.time_ms(), self._retention_days
-        )
+        first = first_cutoff(self._manifest.cutoff_day, found, self._clock.time_ms(), self._retention_days)
         self._cutoff = Cutoff(first)
         # First what has to go: a full disk may leave no room to open the rest.
         for day in self._expired():
@@ -150,9 +148,8 @@ class Days:
     def keep(self, events: int, events_ms: int | None) -> None:
         """So many events are about to be written: drop what has to go. `events_ms`: see `retention.look`."""
         before = self._cutoff.day
-        self._cutoff = look(
-            self._cutoff, self._clock.time_ms(), self._clock.monotonic_s(), self._retention_days, events_ms
-        )
+        now_ms, now_s = self._clock.time_ms(), self._clock.monotonic_s()
+        self._cutoff = look(self._cutoff, now_ms, now_s, self._retention_days, events_ms, self._generations)
         self._unchecked_events += events
         if self._unchecked_events >= _SIZE_CHECK_EVENTS or self._cutoff.day > before:
             self.sweep()

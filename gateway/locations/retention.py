@@ -5,10 +5,13 @@ Dropping cannot be undone, and one reading of the wall clock can be wrong. So th
 1. It moves towards (wall day − retention days) by at most one day in an hour of uptime.
 2. It moves only after an hour in which the wall clock and the monotonic clock agreed.
 3. It does not move while the wall clock is more than a day ahead of what devices' events say.
-4. It follows a wall clock that is behind at once: that drops nothing.
+4. It moves at once, in both directions, where no stored day is affected: between what the wall clock says and what the
+   stored days need. So a wall clock that is years behind does not take it along, and it recovers from one that did.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -34,17 +37,19 @@ class Cutoff(Struct, frozen=True):
     looked_s: float | None = None
 
 
-def first_cutoff(stored: int | None, oldest_day: int | None, now_ms: int, retention_days: int) -> int:
-    """Where to begin: at what was stored, else so that nothing is dropped. `oldest_day`: of the files there are."""
+def first_cutoff(stored: int | None, days: Collection[int], now_ms: int, retention_days: int) -> int:
+    """Where to begin: at what was stored, else so that nothing is dropped. `days`: those that have files."""
     target = now_ms // DAY_MS - retention_days
-    begin = stored if stored is not None else oldest_day
-    return target if begin is None else min(begin, target)
+    return min((*days, target)) if stored is None else _settled(stored, target, days, retention_days)
 
 
-def look(cutoff: Cutoff, now_ms: int, now_s: float, retention_days: int, events_ms: int | None) -> Cutoff:
+def look(
+    cutoff: Cutoff, now_ms: int, now_s: float, retention_days: int, events_ms: int | None, days: Collection[int]
+) -> Cutoff:
     """The cut-off after a look at both clocks.
 
-    `events_ms`: how far events are from the wall clock (negative: it is ahead of them); None: not known.
+    `events_ms`: how far events are from the wall clock (negative: it is ahead of them); None: not known. `days`: those
+    that have files.
     """
     target = now_ms // DAY_MS - retention_days
     apart_ms = now_ms - now_s * 1000
@@ -56,7 +61,18 @@ def look(cutoff: Cutoff, now_ms: int, now_s: float, retention_days: int, events_
         agreed_s = 0.0
     else:
         agreed_s = min(agreed_s + now_s - cutoff.looked_s, STEP_S)
-    day = min(cutoff.day, target)
+    day = _settled(cutoff.day, target, days, retention_days)
     if day < target and agreed_s >= STEP_S:
         return Cutoff(day + 1, 0.0, apart_ms, now_s)
     return Cutoff(day, agreed_s, cutoff.apart_ms, now_s)
+
+
+def _settled(day: int, target: int, days: Collection[int], retention_days: int) -> int:
+    """The cut-off as near to `target` as one reading may bring it: the median of it, `target` and what `days` need.
+
+    They need that the oldest of them stays, and every day that may still come while the newest is today.
+    """
+    if not days:
+        return day
+    need = min(min(days), max(days) - retention_days)
+    return sorted((day, target, need))[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters import sqlite_day, sqlite_days, sqlite_index
+from gateway.adapters.manifest import Manifest
 from gateway.adapters.sqlite_day import DayWriter
 from gateway.adapters.sqlite_index import SQLiteLocationIndex
 from gateway.adapters.sqlite_readers import FILES_EACH, MAX_READERS
@@ -127,6 +128,36 @@ async def test_the_cut_off_survives_a_restart(tmp_path: Path) -> None:
         index = await opened(tmp_path, clock, retention_days=5)
         assert await ids(index) == set("0123")
         await index.close()
+
+
+@pytest.mark.parametrize("cutoff_day", [None, -30])
+async def test_a_start_in_1970_does_not_switch_retention_off(tmp_path: Path, cutoff_day: int | None) -> None:
+    """Neither does a manifest in which such a start is written down."""
+    clock = ManualClock()
+    index = await opened(tmp_path, clock, retention_days=5)
+    for age in range(6):
+        await store(index, str(age), age)
+    await index.keep_retention()
+    await index.close()
+    clock.now_ms -= NOON_MS
+    index = await opened(tmp_path, clock, retention_days=5)
+    pass_hours(clock, 2)
+    await index.keep_retention()
+    assert await ids(index) == set("012345")
+    await index.close()
+    manifest = Manifest(tmp_path / "manifest.json")
+    manifest.load()
+    assert manifest.cutoff_day == NOON_MS // DAY_MS - 5
+    manifest.save(cutoff_day)
+    clock.now_ms += NOON_MS + 3 * DAY_MS
+    index = await opened(tmp_path, clock, retention_days=5)
+    left = []
+    for _ in range(6):
+        left.append(len(await ids(index)))
+        pass_hours(clock, 1)
+        await index.keep_retention()
+    assert left == [6, 5, 4, 3, 3, 3]
+    await index.close()
 
 
 async def test_retention_waits_while_the_clock_is_ahead_of_what_devices_say(tmp_path: Path) -> None:
