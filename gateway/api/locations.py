@@ -61,7 +61,7 @@ async def store(call: Call) -> web.StreamResponse:
     if _kind(payload) != "locations":
         raise bad_field("$.type", "must be locations or be left out", status=422)
     try:
-        judge = partial(call.api.pipeline.times.judge, call.identity.account)
+        judge = partial(call.api.pipeline.times.judge, call.identity.account, call.identity.device)
         good, bad = decode_locations(payload, call.api.clock.time_ms(), judge)
     except msgspec.DecodeError as error:
         raise invalid(error) from error

@@ -46,7 +46,7 @@ class DeviceSession:
 
     def text(self, connection: Connection, payload: bytes) -> None:
         account = connection.profile.account.name
-        judge = partial(self._pipeline.times.judge, account)
+        judge = partial(self._pipeline.times.judge, account, connection.device)
         action = interpret(payload, connection.profile.may_write, connection.hub.time_ms, judge)
         if isinstance(action, Store):
             for nack in merged(action.refused):

@@ -1,7 +1,8 @@
 """Which event times are taken, and whether it is our own clock that is wrong.
 
 An event must not be older than what the index keeps, nor of the future. Where most accounts' events are out of these
-bounds the wall clock is, and devices are asked to send again later what is good.
+bounds the wall clock is, and devices are asked to send again later what is good. Where there are too few accounts for
+that, each account with several devices is asked for itself.
 """
 
 from __future__ import annotations
@@ -40,41 +41,39 @@ class EventTimes:
         self._max_age_ms = min(OLDEST_MS, retention_days * DAY_MS)
         self._fleet = FleetTime()
         self._looked_s = float("-inf")
-        self._accounts = 0
+        self._joined = 0
         self._offset_ms: int | None = None
+        self._own_offsets_ms: dict[str, int] = {}
         self._off = False
 
     @property
     def offset_ms(self) -> int | None:
         """How far most accounts' events are from the wall clock, positive: it is behind them; None: nobody knows."""
-        now_s = self._clock.monotonic_s()
-        if now_s - self._looked_s >= _LOOK_EVERY_S or len(self._fleet) != self._accounts:
-            self._looked_s, self._accounts = now_s, len(self._fleet)
-            self._look(self._found_offset_ms(self._clock.time_ms(), now_s))
+        self._refresh()
         return self._offset_ms
 
     @property
     def clock_off(self) -> bool:
-        """Whether most accounts' events would be refused for their times."""
-        return not -self._max_age_ms <= (self.offset_ms or 0) <= NEWEST_MS
+        """Whether most accounts' events would be refused for their times; where there are too few, one account's."""
+        return self._worst_ms() is not None
 
     def problem(self) -> str:
         """What is wrong with the wall clock, for a person; empty: nothing."""
-        if not self.clock_off:
+        offset_ms = self._worst_ms()
+        if offset_ms is None:
             return ""
-        offset_ms = self._offset_ms or 0
         side = "behind" if offset_ms > 0 else "ahead of"
         return f"the wall clock is {abs(offset_ms) / DAY_MS:.1f} days {side} the events"
 
-    def judge(self, account: str, events: Sequence[LocationEvent], now_ms: int) -> dict[int, Problem]:
+    def judge(self, account: str, device: str, events: Sequence[LocationEvent], now_ms: int) -> dict[int, Problem]:
         """What is wrong with the events of one message, by position. `now_ms` is the wall clock."""
-        self._fleet.seen(account, max(events[0].time, events[-1].time), self._clock.monotonic_s())
+        self._fleet.seen(account, device, max(events[0].time, events[-1].time), self._clock.monotonic_s())
         found: dict[int, Problem] = {}
         oldest_ms, newest_ms = now_ms - self._max_age_ms, now_ms + NEWEST_MS
         for position, event in enumerate(events):
             timely = oldest_ms <= event.time <= newest_ms
             if not timely and (text := check_time(event.time, now_ms, self._max_age_ms)) is not None:
-                found[position] = self._untimely(event, text)
+                found[position] = self._untimely(account, event, text)
             elif (text := check_form(event)) is not None:
                 found[position] = Problem(text)
         return found
@@ -82,23 +81,47 @@ class EventTimes:
     def collect(self) -> Iterator[Metric]:
         """Metric families for a Prometheus registry."""
         offset_ms = self.offset_ms
-        yield gauge(
-            "heiwa_clock_off", "1: most accounts' events do not fit the wall clock: alarm.", int(self.clock_off)
-        )
+        yield gauge("heiwa_clock_off", "1: what devices send does not fit the wall clock: alarm.", int(self.clock_off))
         yield gauge(
             "heiwa_clock_behind_events_seconds",
             "How far the median account's events are ahead of the wall clock; negative: behind it; 0: unknown.",
             (offset_ms or 0) / 1000,
         )
 
-    def _untimely(self, event: LocationEvent, text: str) -> Problem:
-        if not self.clock_off:
+    def _untimely(self, account: str, event: LocationEvent, text: str) -> Problem:
+        offset_ms = self.offset_ms
+        if not self._is_off(self._own_offsets_ms.get(account) if offset_ms is None else offset_ms):
             return Problem(text)
         return Problem(
             f"{MESSAGES['clock']} - at `$.time`",
             "clock",
             RETRY_MS + crc32(event.id.encode(errors="replace")) % RETRY_MS,
         )
+
+    def _is_off(self, offset_ms: int | None) -> bool:
+        """Whether events so far from the wall clock would be refused."""
+        return offset_ms is not None and not -self._max_age_ms <= offset_ms <= NEWEST_MS
+
+    def _worst_ms(self) -> int | None:
+        """How far events are from a wall clock that is off; None: it is not."""
+        offset_ms = self.offset_ms
+        said_ms = self._own_offsets_ms.values() if offset_ms is None else [offset_ms]
+        return max(filter(self._is_off, said_ms), key=abs, default=None)
+
+    def _refresh(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._looked_s < _LOOK_EVERY_S and self._fleet.joined == self._joined:
+            return
+        self._looked_s, self._joined = now_s, self._fleet.joined
+        now_ms = self._clock.time_ms()
+        self._offset_ms = self._found_offset_ms(now_ms, now_s)
+        self._own_offsets_ms = self._fleet.own_offsets_ms(now_ms, now_s)
+        off = self.clock_off
+        if off and not self._off:
+            _log.critical("clock_off", problem=self.problem())
+        elif self._off and not off:
+            _log.info("clock_agrees")
+        self._off = off
 
     def _found_offset_ms(self, now_ms: int, now_s: float) -> int | None:
         offset_ms = self._fleet.offset_ms(now_ms, now_s)
@@ -107,12 +130,3 @@ class EventTimes:
             # No event so far ahead is ever taken: the clock was later once, however few accounts there are.
             return newest_ms - now_ms
         return offset_ms
-
-    def _look(self, offset_ms: int | None) -> None:
-        self._offset_ms = offset_ms
-        off = self.clock_off
-        if off and not self._off:
-            _log.critical("clock_off", problem=self.problem())
-        elif self._off and not off:
-            _log.info("clock_agrees")
-        self._off = off

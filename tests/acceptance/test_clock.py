@@ -80,6 +80,24 @@ def test_a_clock_that_is_behind_makes_nobody_throw_events_away(
         eventually(lambda: any(line["event"] == "clock_off" for line in program.events()), 5)
 
 
+def test_a_clock_that_is_ahead_makes_a_lone_account_throw_nothing_away(
+    tmp_path: Path, faketime: tuple[Path, tuple[str, ...]]
+) -> None:
+    offset, prefix = faketime
+    offset.write_text(f"+{40 * DAY_S}")
+    with Program(tmp_path / "data", prefix=prefix) as program:
+        for device in ("d1", "d2", "d3"):
+            with program.connect(device, ttl_s=1e9) as connection:
+                send(connection, location("e"))
+                nack = receive(connection, "nack")
+        assert nack["code"] == "clock"
+        assert nack["retry_after_ms"] > 0
+        assert program.metrics()["heiwa_clock_off"] == 1
+        with urllib.request.urlopen(f"{program.operations}/readyz?verbose", timeout=10) as answer:
+            assert b"days ahead of the events" in answer.read()
+        eventually(lambda: any(line["event"] == "clock_off" for line in program.events()), 5)
+
+
 def test_clock_set_back(tmp_path: Path, faketime: tuple[Path, tuple[str, ...]]) -> None:
     """The wall clock jumps back an hour under way: connections and acks live on."""
     offset, prefix = faketime

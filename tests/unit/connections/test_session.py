@@ -198,7 +198,7 @@ def test_a_time_beyond_all_clocks_costs_only_its_event(time: float, place: int) 
     events[place]["time"] = time
     judge = EventTimes(FakeClock()).judge
     action = interpret(
-        json.dumps({"type": "locations", "events": events}).encode(), True, START_MS, partial(judge, "a")
+        json.dumps({"type": "locations", "events": events}).encode(), True, START_MS, partial(judge, "a", "d")
     )
     assert isinstance(action, Store)
     assert [event.id for event in action.events] == [f"e{number}" for number in range(3) if number != place]

@@ -12,10 +12,10 @@ class Fleet:
         self.clock = ManualClock(NOON_MS + ahead_ms)
         self.times = EventTimes(self.clock, retention_days)
 
-    def sends(self, account: str, *events: LocationEvent) -> dict[int, Problem]:
+    def sends(self, account: str, *events: LocationEvent, device: str = "d") -> dict[int, Problem]:
         self.clock.now_s += 1
         self.clock.now_ms += 1000
-        return self.times.judge(account, events or (event("e", NOON_MS),), self.clock.now_ms)
+        return self.times.judge(account, device, events or (event("e", NOON_MS),), self.clock.now_ms)
 
 
 @pytest.mark.parametrize("ahead_days", [-40, 40])
@@ -51,22 +51,69 @@ def test_one_account_never_decides(ahead_days: int) -> None:
         assert problem.code == "invalid"
 
 
+@pytest.mark.parametrize("ahead_days", [-40, 40])
+@pytest.mark.parametrize("accounts", [("a",), ("a", "b")])
+def test_where_there_are_too_few_accounts_the_devices_of_each_are_asked_for_again(
+    ahead_days: int, accounts: tuple[str, ...]
+) -> None:
+    fleet = Fleet(ahead_days * DAY_MS)
+    for account in accounts:
+        for device in ("d1", "d2", "d3"):
+            (problem,) = fleet.sends(account, device=device).values()
+        assert problem.code == "clock"
+        assert problem.retry_after_ms is not None
+    assert fleet.times.clock_off
+    assert "40.0 days" in fleet.times.problem()
+    # Retention does not listen to them, and what fits the clock is taken.
+    assert fleet.times.offset_ms is None
+    assert fleet.sends("a", event("now", fleet.clock.now_ms)) == {}
+    fleet.clock.now_ms -= ahead_days * DAY_MS
+    assert fleet.sends("a") == {}
+    assert not fleet.times.clock_off
+
+
+def test_an_account_with_wrong_devices_changes_nothing_for_another_one() -> None:
+    fleet = Fleet()
+    for number in range(50):
+        fleet.sends("wrong", event("e", 0), device=f"d{number}")
+    assert fleet.times.clock_off
+    assert fleet.sends("right") == {}
+    (problem,) = fleet.sends("right", event("old", NOON_MS - 31 * DAY_MS)).values()
+    assert (problem.code, problem.retry_after_ms) == ("invalid", None)
+    # A fleet is believed more than one account.
+    fleet.sends("right")
+    fleet.sends("third")
+    (problem,) = fleet.sends("wrong", event("e", 0)).values()
+    assert problem.code == "invalid"
+    assert not fleet.times.clock_off
+
+
+def test_few_wrong_devices_do_not_speak_for_their_account() -> None:
+    fleet = Fleet()
+    for device in ("d1", "d2", "d3"):
+        assert fleet.sends("a", device=device) == {}
+    for device in ("w1", "w2"):
+        (problem,) = fleet.sends("a", event("e", 0), device=device).values()
+        assert problem.code == "invalid"
+    assert not fleet.times.clock_off
+
+
 def test_where_there_is_one_account_a_newer_day_that_is_stored_says_that_our_clock_is_behind() -> None:
     clock = ManualClock(NOON_MS - 40 * DAY_MS)
     stored: list[int | None] = [NOON_MS]
     times = EventTimes(clock, newest_ms=lambda: stored[0])
-    (problem,) = times.judge("a", (event("e", NOON_MS),), clock.now_ms).values()
+    (problem,) = times.judge("a", "d", (event("e", NOON_MS),), clock.now_ms).values()
     assert problem.code == "clock"
     # A device may be a day ahead, and stored days of the past say nothing.
     for newest_ms in (clock.now_ms + DAY_MS, clock.now_ms - 40 * DAY_MS, None):
         stored[0] = newest_ms
         clock.now_s += 1
-        (problem,) = times.judge("a", (event("e", NOON_MS),), clock.now_ms).values()
+        (problem,) = times.judge("a", "d", (event("e", NOON_MS),), clock.now_ms).values()
         assert problem.code == "invalid"
     # Where accounts say otherwise they are right.
     stored[0] = NOON_MS
     for account in ("a", "b", "c"):
-        times.judge(account, (event("e", clock.now_ms),), clock.now_ms)
+        times.judge(account, "d", (event("e", clock.now_ms),), clock.now_ms)
     clock.now_s += 1
     clock.now_ms += 1000
     assert not times.clock_off
