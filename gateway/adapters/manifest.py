@@ -45,12 +45,18 @@ class Manifest:
         """Read the file. One that is missing or cannot be read says nothing. Raises StoreError."""
         with store_errors(self._path):
             try:
-                self._saved = self._path.read_bytes()
+                self._saved = self._read()
                 self._content = _read_content(self._saved)
             except FileNotFoundError:
                 return
-            except (DecodeError, IsADirectoryError) as error:
+            except DecodeError as error:
                 _log.error("manifest_damaged", file=str(self._path), problem=str(error))
+
+    def _read(self) -> bytes:
+        # Reading a pipe would wait for somebody who writes.
+        if self._path.exists() and not self._path.is_file():
+            raise DecodeError("it is not a regular file")
+        return self._path.read_bytes()
 
     def save(self, cutoff_day: int | None = None) -> None:
         """Write it if anything has changed; all or nothing. A full disk is logged: the next save makes up for it."""

@@ -184,10 +184,13 @@ async def test_a_damaged_manifest_stops_nothing(tmp_path: Path, content: bytes) 
     await index.close()
 
 
-async def test_a_manifest_that_is_a_folder_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+async def test_a_manifest_that_is_no_file_stops_nothing(
+    tmp_path: Path, make: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
     await filled(tmp_path, 3)
     (tmp_path / "manifest.json").unlink()
-    (tmp_path / "manifest.json").mkdir()
+    make(tmp_path / "manifest.json")
     index = await opened(tmp_path)
     assert len(await ids(index)) == 3
     await index.close()
