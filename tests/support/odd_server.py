@@ -175,7 +175,7 @@ class OddServer:
     ) -> None:
         if odd and (answer := (REFUSALS | SILENT | LONG_REFUSALS).get(self.name)) is not None:
             if answer == DRIP:
-                await _drip(writer)
+                await _drip(reader, writer)
             else:
                 await (reader.read() if answer == SILENCE else _write(writer, answer))
             return
@@ -232,9 +232,16 @@ async def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
     await writer.drain()
 
 
-async def _drip(writer: asyncio.StreamWriter) -> None:
-    """A byte of an answer now and then, without an end."""
-    for byte in ACCEPTED + b"X: " + b"x" * 1000:
-        writer.write(bytes((byte,)))
-        await writer.drain()
-        await asyncio.sleep(DRIP_S)
+async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A byte of an answer now and then, until the client ends it.
+
+    A write learns of that end late, when the next try is already there.
+    """
+    ended = asyncio.create_task(reader.read())
+    try:
+        for byte in ACCEPTED + b"X: " + b"x" * 1000:
+            writer.write(bytes((byte,)))
+            if (await asyncio.wait({ended}, timeout=DRIP_S))[0]:
+                return
+    finally:
+        ended.cancel()
