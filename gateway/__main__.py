@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from gateway import early_signals
+from gateway.app import early_signals
 
 
 def main() -> NoReturn:
     """Run the command line."""
     if "serve" in sys.argv[1:2]:
         early_signals.prepare()
-    from gateway.cli import main as run
+    from gateway.cli.main import main as run
 
     run()
 

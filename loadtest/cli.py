@@ -18,9 +18,9 @@ from gateway.errors import HeiwaError, SettingsError
 from loadtest import bounded
 
 if TYPE_CHECKING:
-    from loadtest.folder import Outcome
-    from loadtest.run_options import Options
-    from loadtest.scenario import Scenario
+    from loadtest.run.folder import Outcome
+    from loadtest.run.options import Options
+    from loadtest.scenario.scenario import Scenario
 
 THRESHOLDS_MISSED = 99
 MAX_AHEAD_S = 30 * 86_400
@@ -128,8 +128,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
 ) -> None:
     """Run a scenario; exit code 99 when a threshold is missed."""
-    from loadtest import plan, replay
-    from loadtest.run_options import Options
+    from loadtest.fleet import replay
+    from loadtest.processes import plan
+    from loadtest.run.options import Options
 
     settings = list(setting or ())
     settings += [f"fleet.devices={devices}"] if devices else []
@@ -173,7 +174,7 @@ def run(
 @app.command("list", epilog="Example: heiwa-loadtest list --json")
 def list_scenarios(as_json: Json = False) -> None:
     """Print the scenarios that ship."""
-    from loadtest import shipped
+    from loadtest.scenario import shipped
 
     found = {name: _scenario(name, [])[1].description for name in shipped.names()}
     if as_json:
@@ -192,7 +193,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The file to write; report.html in the first folder.")] = None,
 ) -> None:
     """Make the HTML report again, of one run, its merged shares, or two runs side by side."""
-    from loadtest.compare import write
+    from loadtest.run.compare import write
 
     typer.echo(write(folders, out))
 
@@ -200,14 +201,14 @@ def report(
 @app.command(epilog="Example: heiwa-loadtest schema > scenario.schema.json")
 def schema() -> None:
     """Print the JSON Schema of a scenario file."""
-    from loadtest.scenario import json_schema
+    from loadtest.scenario.scenario import json_schema
 
     _print_json(json_schema())
 
 
 def _scenario(given: str, overrides: list[str]) -> tuple[str, Scenario]:
-    from loadtest import shipped
-    from loadtest.scenario import parse
+    from loadtest.scenario import shipped
+    from loadtest.scenario.scenario import parse
 
     path = shipped.path_of(given)
     return path.stem, parse(shipped.read(path), path.name, overrides)
@@ -215,7 +216,7 @@ def _scenario(given: str, overrides: list[str]) -> tuple[str, Scenario]:
 
 def _is_deploy(given: str, overrides: list[str]) -> bool:
     """Whether it has a section [deploy]."""
-    from loadtest import shipped
+    from loadtest.scenario import shipped
 
     if any(override.startswith("deploy.") for override in overrides):
         return True
@@ -224,7 +225,7 @@ def _is_deploy(given: str, overrides: list[str]) -> bool:
 
 
 def _seconds(text: str, option: str = "--for") -> float:
-    from gateway.minting import duration_s
+    from gateway.identity.minting import duration_s
 
     return duration_s(text, option)
 
@@ -291,7 +292,7 @@ def _compared(options: Options, as_json: bool) -> Outcome:
     """The same deploy without the drain and with it, and both in one report; returns the latter's outcome."""
     from msgspec.structs import replace
 
-    from loadtest.compare import write
+    from loadtest.run.compare import write
 
     scenario, whole = options.scenario, options.out
     assert scenario.deploy is not None
@@ -307,8 +308,8 @@ def _compared(options: Options, as_json: bool) -> Outcome:
 
 
 def _conduct(options: Options, as_json: bool) -> Outcome:
-    from loadtest.conductor import Conductor
-    from loadtest.live import LiveView, PlainView, QuietView
+    from loadtest.run.conductor import Conductor
+    from loadtest.run.live import LiveView, PlainView, QuietView
 
     async def conduct() -> Outcome:
         stop, at_once = asyncio.Event(), asyncio.Event()
@@ -324,8 +325,8 @@ def _conduct(options: Options, as_json: bool) -> Outcome:
 def _tell(outcome: Outcome, folder: Path, as_json: bool) -> None:
     import msgspec
 
-    from loadtest import thresholds
-    from loadtest.folder import REPORT
+    from loadtest.run.folder import REPORT
+    from loadtest.scenario import thresholds
 
     result = outcome.result
     if as_json:

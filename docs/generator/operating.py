@@ -16,24 +16,24 @@ from prometheus_client.metrics_core import Metric
 
 from gateway import errors
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.api.http_protocol import HttpMetrics
 from gateway.api.http_rates import HttpRates
-from gateway.cli import app
-from gateway.connections.auth import Authenticator
+from gateway.cli.main import app
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
-from gateway.connections.key_freshness import Freshness
-from gateway.connections.key_refresh import KeyRefresh
-from gateway.connections.key_ring import KeyRing
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.drain.drainer import Drainer
 from gateway.drain.metrics import DrainMetrics
 from gateway.drain.target_health import TargetHealthWatch
+from gateway.identity.auth import Authenticator
+from gateway.identity.key_freshness import Freshness
+from gateway.identity.key_refresh import KeyRefresh
+from gateway.identity.key_ring import KeyRing
 from gateway.locations.pipeline import LocationPipeline
-from gateway.log_lines import MAX_LINE_CHARS
 from gateway.settings.model import Settings
-from gateway.telemetry import Background
+from gateway.telemetry.lines import MAX_LINE_CHARS
+from gateway.telemetry.metrics import Background
 from generator.markdown import Row, allowed, as_json, join, prose, table
 from generator.source import log_events
 

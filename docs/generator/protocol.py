@@ -9,9 +9,9 @@ import msgspec
 from gateway import __version__
 from gateway.api.asyncapi import CLIENT_MESSAGES, SERVER_MESSAGES, document, tag_of
 from gateway.connections.admission import RETRY_AFTER_S
-from gateway.connections.close_codes import CLOSE_CODES
-from gateway.connections.session import KNOWN
 from gateway.locations.outcome import Durability
+from gateway.protocol.requests import KNOWN
+from gateway.wire.close_codes import CLOSE_CODES
 from generator.markdown import Row, join, kind, prose, table
 from generator.source import codes_of_messages, refusals
 
@@ -38,7 +38,7 @@ def close_codes() -> str:
 
 def websocket_messages() -> str:
     if tuple(CLIENT_MESSAGES) != KNOWN:
-        raise ValueError(f"gateway.connections.session knows {KNOWN}; add the new ones to CLIENT_MESSAGES")
+        raise ValueError(f"gateway.protocol.requests knows {KNOWN}; add the new ones to CLIENT_MESSAGES")
     kinds = [*CLIENT_MESSAGES.values(), *SERVER_MESSAGES]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="{name}")
     named = dict(zip(kinds, (components[schema["$ref"]] for schema in schemas), strict=True))

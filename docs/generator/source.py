@@ -11,7 +11,7 @@ from gateway.locations.event import INVALID
 from gateway.locations.settlement import MESSAGES
 
 ROOT = Path(__file__).resolve().parents[2]
-HANDSHAKE_MODULES = ("handshake", "accepting", "admission")
+HANDSHAKE_MODULES = ("wire.handshake", "connections.accepting", "connections.admission")
 # Where status or detail come from elsewhere: websockets' judgement, the token's, the PROXY header's.
 STATUS = {"malformed": "400, 414, 431", "handshake": "400, 405, 426, 505"}
 DETAIL = {
@@ -33,7 +33,7 @@ def refusals() -> list[tuple[str, str, str]]:
     """Status, reason and detail of every handshake refusal, sorted. Raises KeyError for one that is not known here."""
     found: dict[tuple[str, str], list[str]] = {}
     for name in HANDSHAKE_MODULES:
-        module = importlib.import_module(f"gateway.connections.{name}")
+        module = importlib.import_module(f"gateway.{name}")
         for call in _calls(_parse(Path(str(module.__file__)))):
             if _name(call) not in ("Rejected", "Refusal") or len(call.args) < 3:
                 continue
@@ -48,7 +48,7 @@ def refusals() -> list[tuple[str, str, str]]:
 
 def codes_of_messages() -> Iterator[tuple[str, str, str]]:
     """Type of answer, code and meaning, of `nack` and `error`. Raises KeyError for a code that is not known here."""
-    tree = [_parse(ROOT / f"gateway/connections/{name}.py") for name in ("session", "messages", "device_session")]
+    tree = [_parse(ROOT / f"gateway/protocol/{name}.py") for name in ("requests", "messages", "session")]
     errors: dict[str, str] = {}
     nacks = {INVALID: CODES[INVALID]}
     for call in (call for module in tree for call in _calls(module)):

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from gateway.errors import DataFolderError
-from gateway.log import Log
+from gateway.telemetry.log import Log
 
 LOCK_NAME = "lock"
 _log = Log("app")

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from gateway.connections.jwk import MAX_SET_BYTES
 from gateway.errors import KeySetError, SettingsError
+from gateway.identity.jwk import MAX_SET_BYTES
 
 KEY = "auth.jwks_url"
 TIMEOUT_S = 10.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from gateway.adapters.whole_file import write_whole
-from gateway.connections.jwk import MAX_SET_BYTES
 from gateway.decoding import decoder
 from gateway.errors import StoreError
+from gateway.identity.jwk import MAX_SET_BYTES
 from gateway.ports import StoredKeySet
 
 NAME = "jwks.json"

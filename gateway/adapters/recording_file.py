@@ -9,9 +9,9 @@ from collections import deque
 from pathlib import Path
 
 from gateway.errors import SettingsError
-from gateway.log import Log
 from gateway.ports import Clock
 from gateway.recording.format import VERSION, Dropped, Header, Line, encode_lines
+from gateway.telemetry.log import Log
 
 log = Log("recording")
 

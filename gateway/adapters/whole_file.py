@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gateway.adapters.sqlite_file import sync_folder
+from gateway.adapters.sqlite.file import sync_folder
 
 # Not through a symbolic link that somebody else has put there.
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -17,7 +17,7 @@ from gateway.api.operation import Listener
 from gateway.api.problem import Problem, problems
 from gateway.api.routes import ROUTES, Handler, Route
 from gateway.api.websocket import websocket
-from gateway.connections.identity import Identity
+from gateway.identity.identity import Identity
 
 # A polygon of 10,000 positions of 40 digits fits; see query.py.
 MAX_OPERATIONS_BODY_BYTES = 1_048_576

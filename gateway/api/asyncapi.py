@@ -9,11 +9,11 @@ import msgspec
 
 from gateway.api.openapi import in_json_words
 from gateway.api.operation import Listener, Operation
-from gateway.connections import messages
-from gateway.connections.close_codes import CLOSE_CODES
-from gateway.connections.handshake import BEARER, V1
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
+from gateway.protocol import messages
+from gateway.wire.close_codes import CLOSE_CODES
+from gateway.wire.handshake import BEARER, V1
 
 PATH = "/api/v1/asyncapi.json"
 DOCUMENT = Operation(

@@ -11,11 +11,11 @@ from aiohttp import web
 
 from gateway.api.context import Api
 from gateway.api.problem import Problem, bad_field, forbidden, unauthorized
-from gateway.connections.handed import AUTHORIZED
-from gateway.connections.identity import Identity
-from gateway.connections.token import MAX_TOKEN_BYTES
+from gateway.connections.handover import AUTHORIZED
 from gateway.decoding import decoder
 from gateway.errors import QueryError
+from gateway.identity.identity import Identity
+from gateway.identity.token import MAX_TOKEN_BYTES
 
 MAX_QUERY_BYTES = 4096
 BODY_TIMEOUT_S = 30.0

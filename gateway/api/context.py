@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from gateway.api.http_rates import HttpRates
-from gateway.connections.identity import Identity
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.drain.drainer import Drainer
 from gateway.drain.target_health import TargetHealthWatch
+from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Pressure, Sender
 from gateway.locations.query import Found, Page, Query

@@ -13,8 +13,8 @@ from gateway.api.locations import find
 from gateway.api.paging import next_names
 from gateway.api.problem import Problem, unavailable
 from gateway.api.records import DeviceDetail, DevicesPage, DisconnectAnswer, DisconnectBody
-from gateway.connections.identity import MAX_NAME_BYTES
 from gateway.errors import QueryError
+from gateway.identity.identity import MAX_NAME_BYTES
 from gateway.locations.query import DEFAULT_LIMIT, parse_limit, parse_track
 
 LIST_PARAMETERS = ("limit", "cursor")

@@ -19,11 +19,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from gateway.api.http_rates import HttpRates
 from gateway.api.problem import HEADERS, RETRY_AFTER_S, Handler, Problem, problems
-from gateway.connections.handshake import Rejected
-from gateway.connections.rate import TokenBucket
-from gateway.log import Log
 from gateway.ports import Clock
-from gateway.telemetry import counter
+from gateway.rate import TokenBucket
+from gateway.telemetry.log import Log
+from gateway.telemetry.metrics import counter
+from gateway.wire.handshake import Rejected
 
 # Longer than the 60 s for which load balancers keep connections: who closes first must not be the server.
 KEEPALIVE_S = 75.0

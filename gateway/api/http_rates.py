@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 
-from gateway.connections.rate import next_arrival
+from gateway.rate import next_arrival
 
 _MAX_DEVICES = 65_536
 # Sums of fractions of a second are the same when they differ by less.

@@ -12,11 +12,11 @@ from aiohttp import web
 from gateway.api.call import Call, answer, decode, invalid
 from gateway.api.problem import Problem, bad_field, unavailable
 from gateway.api.records import LocationsAnswer, Refused, Stored
-from gateway.connections.loose import loosely
-from gateway.connections.messages import Nack, decode_locations
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
 from gateway.locations.query import Query, parse_search
+from gateway.protocol.loose import loosely
+from gateway.protocol.messages import Nack, decode_locations
 
 
 class _Typed(msgspec.Struct):

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.errors import HeiwaError, KeysUnknownError, QueryError, QueryTooWideError, StoreError, TokenError
-from gateway.log import Log
+from gateway.telemetry.log import Log
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
-from gateway.connections.messages import MAX_EVENTS
 from gateway.drain.receipt import Receipt
 from gateway.locations.event import LocationEvent
+from gateway.protocol.messages import MAX_EVENTS
 
 # RFC 6455, 5.5: a close frame holds 125 bytes, two of them the code; goaway and logs want a short one anyway.
 MAX_REASON_LENGTH = 100

@@ -9,8 +9,8 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.api.problem import Problem
-from gateway.connections.handed import UPGRADE
-from gateway.connections.handshake import is_websocket_path
+from gateway.connections.handover import UPGRADE
+from gateway.wire.handshake import is_websocket_path
 
 
 class _Tail:

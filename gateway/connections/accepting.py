@@ -14,10 +14,14 @@ from typing import cast
 
 from gateway.connections import admission
 from gateway.connections.admission import HOLD_S, Refusal, retry_after_s
-from gateway.connections.close_codes import REPLACED
 from gateway.connections.connection import Connection
-from gateway.connections.handed import Handed
-from gateway.connections.handshake import (
+from gateway.connections.handover import Handed
+from gateway.connections.hub import Hub
+from gateway.connections.table import parse_address
+from gateway.errors import KeysUnknownError, TokenError
+from gateway.identity.identity import Identity
+from gateway.wire.close_codes import REPLACED
+from gateway.wire.handshake import (
     Offer,
     Rejected,
     find_end,
@@ -26,13 +30,9 @@ from gateway.connections.handshake import (
     path_of,
     read_offer,
 )
-from gateway.connections.hub import Hub
-from gateway.connections.identity import Identity
-from gateway.connections.inflated import Inflated
-from gateway.connections.proxy import Address, ProxyHeaderError, believed_header, forwarded_address, trusted
-from gateway.connections.table import parse_address
-from gateway.connections.uuid7 import uuid7
-from gateway.errors import KeysUnknownError, TokenError
+from gateway.wire.inflated import Inflated
+from gateway.wire.proxy import Address, ProxyHeaderError, believed_header, forwarded_address, trusted
+from gateway.wire.uuid7 import uuid7
 
 _NO_ADDRESS = IPv4Address(0)
 _HEALTH = (b"/livez", b"/readyz")

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from gateway.connections.rate import TokenBucket
+from gateway.rate import TokenBucket
 
 # How long a refused client is told to stay away: long enough to let a burst pass, spread so that the refused do not
 # come back as one.

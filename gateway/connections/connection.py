@@ -6,14 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from gateway.connections import close_codes
-from gateway.connections.answers import split
-from gateway.connections.close_codes import Fault, fault_of
-from gateway.connections.frames import payload_bytes, text_frame
 from gateway.connections.heartbeat import Due, judge
 from gateway.connections.hub import Cause, Hub, Session
-from gateway.connections.inflated import Inflated
-from gateway.connections.messages import Ack, Goaway, Nack, encode
 from gateway.connections.outgoing import (
     CLOSING,
     LEAVING,
@@ -25,9 +19,15 @@ from gateway.connections.outgoing import (
     UNGREETED,
 )
 from gateway.connections.registry import Profile
-from gateway.connections.transport import Websocket
+from gateway.connections.websocket import Websocket
 from gateway.locations.event import LocationEvent
+from gateway.protocol.answers import split
+from gateway.protocol.messages import Ack, Goaway, Nack, encode
 from gateway.settings.model import DeviceClass
+from gateway.wire import close_codes
+from gateway.wire.close_codes import Fault, fault_of
+from gateway.wire.frames import payload_bytes, text_frame
+from gateway.wire.inflated import Inflated
 
 if TYPE_CHECKING:
     from gateway.locations.outcome import Durability

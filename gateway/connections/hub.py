@@ -10,19 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.connections.admission import Admission, FlapGuard, Repeats
-from gateway.connections.auth import Authenticator
-from gateway.connections.handshake import Policy
 from gateway.connections.lifetime import age_s, token_lead_s
-from gateway.connections.origin import allowed_origins
-from gateway.connections.proxy import Networks, parse_networks
-from gateway.connections.rate import TokenBucket
 from gateway.connections.registry import Registry
 from gateway.connections.table import Table
 from gateway.connections.timing_wheel import TimingWheel
-from gateway.connections.uuid7 import time_ms_of
-from gateway.log import Log
+from gateway.identity.auth import Authenticator
 from gateway.ports import Clock
+from gateway.rate import TokenBucket
 from gateway.settings.model import DeviceClass, Settings
+from gateway.telemetry.log import Log
+from gateway.wire.handshake import Policy
+from gateway.wire.origin import allowed_origins
+from gateway.wire.proxy import Networks, parse_networks
+from gateway.wire.uuid7 import time_ms_of
 
 if TYPE_CHECKING:
     from gateway.connections.accepting import Accepting

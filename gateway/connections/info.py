@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from gateway.connections.close_codes import Fault
+from gateway.wire.close_codes import Fault
 
 
 class ConnectionInfo(Struct, frozen=True, gc=False):

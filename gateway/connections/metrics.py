@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
-from gateway.connections.close_codes import CLOSE_CODES
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
-from gateway.telemetry import counter, gauge
+from gateway.telemetry.metrics import counter, gauge
+from gateway.wire.close_codes import CLOSE_CODES
 
 
 class ConnectionMetrics:

@@ -10,11 +10,11 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.connections import close_codes
-from gateway.connections.frames import binary_frame, close_frame, ping_frame, text_frame
 from gateway.connections.hub import Cause, Hub
-from gateway.connections.inflated import Inflated
-from gateway.connections.socket_end import reset, unsent_bytes
+from gateway.wire import close_codes
+from gateway.wire.frames import binary_frame, close_frame, ping_frame, text_frame
+from gateway.wire.inflated import Inflated
+from gateway.wire.socket_end import reset, unsent_bytes
 
 # Flags of a websocket.
 CLOSING: Final = 1  # a close frame of ours is out, or the transport is ending: nothing more is sent or understood

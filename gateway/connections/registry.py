@@ -9,9 +9,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from gateway.connections.identity import Identity
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
-from gateway.connections.uuid7 import text_of, time_ms_of
+from gateway.identity.identity import Identity
+from gateway.wire.uuid7 import text_of, time_ms_of
 
 if TYPE_CHECKING:
     from gateway.connections.connection import Connection

@@ -9,7 +9,7 @@ from array import array
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-from gateway.connections.proxy import read_address
+from gateway.wire.proxy import read_address
 
 _V4_MAPPED = 0xFFFF << 32
 _LOW = (1 << 64) - 1

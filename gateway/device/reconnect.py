@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
-from gateway.connections.close_codes import CLOSE_CODES, REPLACED, Reconnect
+from gateway.wire.close_codes import CLOSE_CODES, REPLACED, Reconnect
 
 # No two tries without a wait, whatever the server says: it may be broken, and so may what stands before it.
 LEAST_WAIT_S = 0.1

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 from random import Random
 
-from gateway.connections.choice import choose
+from gateway.connections.eviction import choose
 from gateway.connections.hub import Hub
 from gateway.drain import window
 from gateway.drain.keeper import Keeper
@@ -27,9 +27,9 @@ from gateway.drain.plan import Plan, play
 from gateway.drain.receipt import Receipt
 from gateway.drain.signals import Peers
 from gateway.drain.states import Signal, State, follow, is_leaving
-from gateway.log import Log
 from gateway.ports import Clock, Receipts
 from gateway.settings.model import Drain
+from gateway.telemetry.log import Log
 
 # Of the window, spent on waiting for receivers that are not there yet.
 _GUARD_SHARE = 0.1

@@ -7,8 +7,8 @@ import contextlib
 
 from gateway.drain.receipt import Receipt
 from gateway.errors import StoreError
-from gateway.log import Log
 from gateway.ports import Receipts
+from gateway.telemetry.log import Log
 
 
 class Keeper:

@@ -10,7 +10,7 @@ from gateway.drain.drainer import Drainer
 from gateway.drain.health import PollErrorKind, TargetState
 from gateway.drain.states import State
 from gateway.drain.target_health import TargetHealthWatch
-from gateway.telemetry import counter, gauge
+from gateway.telemetry.metrics import counter, gauge
 
 
 class DrainMetrics:

@@ -14,8 +14,8 @@ from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupHealth, Membership, PollErrorKind
 from gateway.drain.signals import Peers, Presence, Watch, peers, presence
 from gateway.errors import PollError
-from gateway.log import Log
 from gateway.ports import TargetHealth
+from gateway.telemetry.log import Log
 
 # Attributes of a group may be changed while we live; a service may get groups. At most; half of it at least, so that
 # tasks that started together do not all ask at once. Who was never listed may be looked for in the wrong place.

@@ -28,9 +28,9 @@ from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
 from gateway.locations.replay import Replay
 from gateway.locations.settlement import MESSAGES, Part, Poison, Verdict, merge, sort_out
 from gateway.locations.times import EventTimes
-from gateway.log import Log
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool
-from gateway.telemetry import gauge
+from gateway.telemetry.log import Log
+from gateway.telemetry.metrics import gauge
 
 # The shares of the time given to `stop`: for the index, the rest for the spool.
 _INDEX_SHARE = 0.7

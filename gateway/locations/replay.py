@@ -10,8 +10,8 @@ from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.counters import Counters
 from gateway.locations.narrowing import write_narrowed_async
 from gateway.locations.outcome import Rejection
-from gateway.log import Log
 from gateway.ports import Clock, DeadLetters, LocationIndex, Spool, SpoolRecord
+from gateway.telemetry.log import Log
 
 INDEX_RETRY_S = 1.0
 # How long the spool rests after a round that moved nothing: twice as long each time, up to this.

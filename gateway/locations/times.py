@@ -15,9 +15,9 @@ from prometheus_client.metrics_core import Metric
 from gateway.locations.event import DAY_MS, NEWEST_MS, OLDEST_MS, LocationEvent, Problem, check_form, check_time
 from gateway.locations.fleet_time import FleetTime
 from gateway.locations.settlement import MESSAGES
-from gateway.log import Log
 from gateway.ports import Clock
-from gateway.telemetry import gauge
+from gateway.telemetry.log import Log
+from gateway.telemetry.metrics import gauge
 
 # Spread over a minute, so that a fleet does not come back at once.
 RETRY_MS = 60_000

@@ -24,9 +24,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from gateway.connections.messages import decode_typed
-from gateway.connections.session import KNOWN
 from gateway.errors import RecordingError
+from gateway.protocol.messages import decode_typed
+from gateway.protocol.requests import KNOWN
 
 VERSION: Final = 1
 TYPES: Final = KNOWN

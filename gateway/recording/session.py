@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from gateway.connections.close_codes import ABNORMAL
 from gateway.connections.connection import Connection
 from gateway.recording.format import Connected, Disconnected, Said, hashed, measure
+from gateway.wire.close_codes import ABNORMAL
 
 if TYPE_CHECKING:
     from gateway.connections.hub import Session

@@ -18,7 +18,7 @@ from typing import cast
 
 import uvloop
 
-from gateway.connections.token import mint
+from gateway.identity.token import mint
 
 _SOURCES = 8  # source addresses 127.0.0.2 …, each with its own 28,000 ephemeral ports
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gateway.connections.key_files import local_key
+from gateway.identity.key_files import local_key
 from loadtest.bench.peers import build
 from loadtest.bench.process import LoadProcess, Server
 

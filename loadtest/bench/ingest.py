@@ -14,8 +14,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.connections.key_files import local_key
-from gateway.connections.token import mint
+from gateway.identity.key_files import local_key
+from gateway.identity.token import mint
 from loadtest.bench.process import LoadProcess, Server
 
 WORLD = "bbox=-180,-90,180,90"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from gateway.errors import SettingsError
 from loadtest.cloud import haproxy
 from loadtest.cloud.haproxy import Haproxy, State
-from loadtest.cloud.options import Deploy
+from loadtest.scenario.deploy import Deploy
 
 Tell = Callable[..., Awaitable[None]]
 # As the gateways see it.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.errors import HeiwaError, SettingsError
-from loadtest import children, machine
+from loadtest.processes import children, machine
 
 # Each connection is two files of one process, and 20,000 are a common limit: 9,800 were open at once here.
 MOST_CONNECTIONS = 9_000

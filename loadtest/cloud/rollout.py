@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
-from gateway.connections.token import mint
 from gateway.drain import window
 from gateway.drain.health import TargetState
 from gateway.errors import HeiwaError
+from gateway.identity.token import mint
 from gateway.settings.model import Drain
 from loadtest.cloud import ecs_records, fronts
 from loadtest.cloud.balancer import POLL_PERIOD_S, Balancer, CrowdedElbv2
@@ -31,10 +31,10 @@ from loadtest.cloud.ecs_records import Ecs
 from loadtest.cloud.elbv2 import Address
 from loadtest.cloud.endpoints import Endpoints
 from loadtest.cloud.leaving import Leaving
-from loadtest.cloud.options import Deploy, part
 from loadtest.cloud.tasks import CHECK_PERIOD_S, Task
-from loadtest.gateways import GatewayProcess
-from loadtest.records import Drained, Waved
+from loadtest.processes.gateways import GatewayProcess
+from loadtest.results.records import Drained, Waved
+from loadtest.scenario.deploy import Deploy, part
 
 SERVICE = "gateway"
 STARTS_AT_ONCE = 4

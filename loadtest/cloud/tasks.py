@@ -13,7 +13,7 @@ import aiohttp
 from loadtest.cloud.balancer import Balancer
 from loadtest.cloud.clock import Clock
 from loadtest.cloud.elbv2 import Address
-from loadtest.gateways import GatewayProcess
+from loadtest.processes.gateways import GatewayProcess
 
 # Of a target group's health check, simulated: HealthCheckIntervalSeconds and the two thresholds.
 CHECK_PERIOD_S = 5.0

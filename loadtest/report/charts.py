@@ -7,9 +7,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from loadtest.records import Happened
-from loadtest.series import Machine, Second
-from loadtest.waves import Simulated
+from loadtest.results.records import Happened
+from loadtest.results.series import Machine, Second
+from loadtest.results.waves import Simulated
 
 # More points than this cannot be seen; longer runs are drawn in steps of several seconds.
 MAX_POINTS = 1200

@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from loadtest.report import charts, tables
 from loadtest.report.charts import Chart, Mark
-from loadtest.result import Result
-from loadtest.series import Machine, Second
+from loadtest.results.result import Result
+from loadtest.results.series import Machine, Second
 
 FOLDER = Path(__file__).parent
 VENDOR = FOLDER / "vendor"

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from time import gmtime, strftime
 
-from loadtest.metrics import FIGURES
-from loadtest.records import Happened
-from loadtest.result import Result
-from loadtest.sample import OfKernel
-from loadtest.series import Usage
-from loadtest.thresholds import Verdict
-from loadtest.waves import Wave
+from loadtest.fleet.sample import OfKernel
+from loadtest.results.records import Happened
+from loadtest.results.result import Result
+from loadtest.results.series import Usage
+from loadtest.results.waves import Wave
+from loadtest.scenario.metrics import FIGURES
+from loadtest.scenario.thresholds import Verdict
 
 Cell = tuple[str, str]
 HELD = {True: "held", False: "missed", None: "not judged"}

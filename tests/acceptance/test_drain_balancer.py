@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection
 
-from gateway.adapters.aws import READ_TIMEOUT_S
+from gateway.adapters.aws.clients import READ_TIMEOUT_S
 from gateway.drain.remote import RemoteDrain
 from gateway.drain.window import EMERGENCY_S, QUICK_S
 from tests.support.live_cloud import LiveCloud

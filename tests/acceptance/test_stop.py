@@ -53,8 +53,8 @@ def test_class_with_abort_is_reset(tmp_path: Path) -> None:
 
 
 def program_token(program: Program, sub: str, device_class: str) -> str:
-    from gateway.connections.key_files import local_key
-    from gateway.connections.token import mint
+    from gateway.identity.key_files import local_key
+    from gateway.identity.token import mint
 
     claims = {"sub": sub, "scope": "location:write", "exp": time.time() + 60, "class": device_class}
     return mint(claims, local_key(program.folder))

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.connections.key_files import local_key
-from gateway.connections.token import mint
+from gateway.identity.key_files import local_key
+from gateway.identity.token import mint
 from tests.support.program import Program, http_problem, location, receive, refusal, send
 
 

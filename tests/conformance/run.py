@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.connections.handshake import BEARER
-from gateway.connections.key_files import local_key
-from gateway.connections.token import mint
+from gateway.identity.key_files import local_key
+from gateway.identity.token import mint
+from gateway.wire.handshake import BEARER
 from tests.conformance.install import CACHE, MissingError, install
 from tests.conformance.suite import (
     COMPRESSION_CASES,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from gateway.locations.geo import BoundingBox, Circle

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import SpoolFullError
 from gateway.locations.batch import DeviceEvents
 from gateway.ports import Spool

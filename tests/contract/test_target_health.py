@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.adapters.elbv2 import ElbTargetHealth
+from gateway.adapters.aws.elbv2 import ElbTargetHealth
 from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, TargetState
 from gateway.errors import PollError
 from gateway.ports import TargetHealth

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
-from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import DataFolderError, StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Rejection

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters import sqlite_day
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
-from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.adapters.sqlite import day as sqlite_day
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.query import Query
@@ -23,8 +23,8 @@ from tests.support.stores import pass_hours
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
-from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.locations.batch import DeviceEvents
 from tests.support.locations import ManualClock, event
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters import sqlite_day, sqlite_days, sqlite_index
-from gateway.adapters.manifest import Manifest
-from gateway.adapters.sqlite_day import DayWriter
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
-from gateway.adapters.sqlite_readers import FILES_EACH, MAX_READERS
+from gateway.adapters.sqlite import day as sqlite_day
+from gateway.adapters.sqlite import days as sqlite_days
+from gateway.adapters.sqlite import index as sqlite_index
+from gateway.adapters.sqlite.day import DayWriter
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.manifest import Manifest
+from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, event

@@ -12,9 +12,9 @@ from random import Random
 import pytest
 
 from gateway.adapters.dead_letters import DeadLetterFile
-from gateway.adapters.sqlite_file import open_store
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
-from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.adapters.sqlite.file import open_store
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import SchemaError, StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Durability, Rejection

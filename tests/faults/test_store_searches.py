@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters import sqlite_index
-from gateway.adapters.sqlite_search import DayReader
+from gateway.adapters.sqlite import index as sqlite_index
+from gateway.adapters.sqlite.search import DayReader
 from gateway.errors import QueryTooWideError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.geo import Polygons

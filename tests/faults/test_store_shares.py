@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, event

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.adapters import sqlite_file
+from gateway.adapters.sqlite import file as sqlite_file
 from tests.support.program import Program, location, receive, send
 from tests.support.traced import Step, steps, strace, synced_before
 
@@ -14,11 +14,11 @@ SCRIPT = """
 import asyncio, os, sys
 from pathlib import Path
 from gateway.adapters.dead_letters import DeadLetterFile
-from gateway.adapters.manifest import Manifest
-from gateway.adapters.sqlite_file import make_folder, open_store
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
-from gateway.adapters.sqlite_spool import SQLiteSpool
-from gateway.connections.key_files import local_key
+from gateway.adapters.sqlite.manifest import Manifest
+from gateway.adapters.sqlite.file import make_folder, open_store
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.spool import SQLiteSpool
+from gateway.identity.key_files import local_key
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Rejection
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, event

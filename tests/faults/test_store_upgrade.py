@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 
 from gateway.adapters.dead_letters import DeadLetterFile
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
-from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.query import Query

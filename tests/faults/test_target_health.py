@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.adapters.aws import READ_TIMEOUT_S
-from gateway.adapters.elbv2 import ElbTargetHealth
+from gateway.adapters.aws.clients import READ_TIMEOUT_S
+from gateway.adapters.aws.elbv2 import ElbTargetHealth
 from gateway.drain.health import GroupHealth, PollErrorKind, TargetState
 from gateway.errors import PollError
 from loadtest.cloud.elbv2 import BUCKET_TOKENS

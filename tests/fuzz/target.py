@@ -13,9 +13,9 @@ import atheris
 
 # Before anything imports them, so that coverage of these packages guides the search.
 with atheris.instrument_imports(include=["gateway.connections", "websockets"]):
-    from gateway.connections.handshake import Policy, Rejected, find_end, read_offer, read_unusual_offer
-    from gateway.connections.token import verify_hs256
     from gateway.errors import TokenError
+    from gateway.identity.token import verify_hs256
+    from gateway.wire.handshake import Policy, Rejected, find_end, read_offer, read_unusual_offer
     from tests.support.bench import ECHO, Bench
     from tests.support.offers import outcome
     from tests.support.oracle import Oracle

@@ -14,8 +14,8 @@ from yarl import URL
 from gateway.adapters.clock import SystemClock
 from gateway.api.application import all_routes
 from gateway.api.operation import Listener, Operation
-from gateway.app import Gateway
-from gateway.minting import Minter
+from gateway.app.gateway import Gateway
+from gateway.identity.minting import Minter
 from gateway.settings.load import load
 
 REQUESTS = 600

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from gateway.connections.close_codes import Fault
 from gateway.connections.info import DisconnectInfo
 from gateway.locations.query import Found
+from gateway.wire.close_codes import Fault
 from tests.support.api import Client, World, bearer, device_url, problem
 
 ODD_IDS = ["a/b", "100%", "%2F", "ビル 7", "a?b#c", "{x}", "a+b&c=d", "..;", "tab\tnew\nline", "é" * 64]

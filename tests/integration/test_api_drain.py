@@ -21,7 +21,7 @@ from gateway.drain.metrics import DrainMetrics
 from gateway.drain.receipt import Receipt, picture
 from gateway.drain.target_health import TargetHealthWatch
 from gateway.errors import StoreError
-from gateway.telemetry import new_registry
+from gateway.telemetry.metrics import new_registry
 from tests.support.api import World
 from tests.support.bench import Bench, device
 from tests.support.fake_target_health import PORT, TARGET, FakeTargetHealth

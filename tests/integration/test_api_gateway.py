@@ -10,11 +10,11 @@ import pytest
 from aiohttp import ClientSession
 
 from gateway.adapters.clock import SystemClock
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
 from gateway.device.client import Device
 from gateway.device.plan import Plan, Token
 from gateway.device.track import Leg
-from gateway.minting import DEVICE_SCOPE, Minter
+from gateway.identity.minting import DEVICE_SCOPE, Minter
 from gateway.settings.load import load
 from gateway.settings.model import Settings
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import check
-from gateway.check import Result
+from gateway.cli import check
+from gateway.cli.check import Result
 from gateway.settings.load import load
 from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
 

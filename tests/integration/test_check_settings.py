@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import check
-from gateway.app import Gateway
+from gateway.app.gateway import Gateway
+from gateway.cli import check
 from gateway.errors import HeiwaError, SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings

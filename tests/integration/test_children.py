@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from loadtest import children
+from loadtest.processes import children
 
 TRIES = 100
 

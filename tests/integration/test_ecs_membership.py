@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.adapters.elbv2 import ElbTargetHealth
+from gateway.adapters.aws.elbv2 import ElbTargetHealth
 from gateway.drain.health import Membership, PollErrorKind
 from gateway.errors import PollError
 from loadtest.cloud.ecs_records import Balancer

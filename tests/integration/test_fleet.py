@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.histogram import Latencies
-from loadtest.sample import Sample
+from loadtest.fleet.histogram import Latencies
+from loadtest.fleet.sample import Sample
 from tests.support.certificate import make_certificate
 from tests.support.fleet_program import DEVICES, FleetProgram, fleet, free_port
 from tests.support.program import Program
@@ -291,8 +291,8 @@ def test_a_silent_path_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
 
 def test_tokens_may_come_from_a_command(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from gateway.connections.key_files import local_key\n"
-        "from gateway.connections.token import mint\n"
+        "import sys, time; from pathlib import Path; from gateway.identity.key_files import local_key\n"
+        "from gateway.identity.token import mint\n"
         f"key = local_key(Path({str(tmp_path / 'data')!r}))\n"
         "for name in sys.stdin.read().split():\n"
         "    claims = {'sub': name, 'account': 'default', 'scope': 'location:write', 'exp': time.time() + 60}\n"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from loadtest.bench.process import LoadProcess
-from loadtest.fleets import FleetProcess
-from loadtest.plan import Part
+from loadtest.processes.fleets import FleetProcess
+from loadtest.processes.plan import Part
 
 # It reads to the end of its input, as a fleet does, and ends then.
 READER = ("sh", "-c", "cat > /dev/null")
@@ -51,7 +51,7 @@ async def test_a_secret_is_neither_in_arguments_nor_in_the_environment(tmp_path:
     secret = "s" * 40
     await fleet.start({"urls": ["ws://127.0.0.1:1/ws"], "secret": secret}, lambda _: None, lambda *_: None)
     told = [await asyncio.to_thread(Path(f"/proc/{fleet.pid}/{name}").read_text) for name in ("cmdline", "environ")]
-    assert "loadtest.fleet" in told[0]
+    assert "loadtest.fleet.process" in told[0]
     assert not any(secret in text for text in told)
     await fleet.stop()
     assert "missing required field `devices`" in fleet.why()

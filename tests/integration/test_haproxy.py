@@ -16,7 +16,7 @@ from gateway.errors import SettingsError
 from loadtest.cloud import fronts, haproxy
 from loadtest.cloud.fronts import HaproxyFront
 from loadtest.cloud.haproxy import Haproxy, HaproxyError
-from loadtest.cloud.options import Deploy
+from loadtest.scenario.deploy import Deploy
 from tests.support.packages import need
 
 WITHIN_S = 10

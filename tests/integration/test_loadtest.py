@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from gateway.errors import HeiwaError
-from loadtest import folder
-from loadtest.conductor import Conductor
-from loadtest.fleets import STOP_TIMEOUT_S
-from loadtest.live import PlainView
-from loadtest.records import Happened
-from loadtest.result import Result
-from loadtest.run_options import Options
-from loadtest.scenario import parse
+from loadtest.processes.fleets import STOP_TIMEOUT_S
+from loadtest.results.records import Happened
+from loadtest.results.result import Result
+from loadtest.run import folder
+from loadtest.run.conductor import Conductor
+from loadtest.run.live import PlainView
+from loadtest.run.options import Options
+from loadtest.scenario.scenario import parse
 from tests.support import fake_fleet
 from tests.support.loadtests import ROOT, TIMEOUT_S, result_of, run
 from tests.support.program import Program, eventually

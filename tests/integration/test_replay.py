@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.recording.format import Connected, Disconnected, Line, Said
-from loadtest.replay import lines, scan
+from loadtest.fleet.replay import lines, scan
 from tests.support.loadtests import TIMEOUT_S, result_of, run
 from tests.support.program import Program, eventually, location, receive, send
 

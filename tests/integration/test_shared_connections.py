@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
-from gateway.app import Gateway
-from gateway.minting import Minter
+from gateway.app.gateway import Gateway
+from gateway.identity.minting import Minter
 from gateway.settings.load import load
 from tests.support.sockets import DEADLINE_S, Peer
 from tests.support.wire import PING, TEXT, client_frame, read_answer, request

@@ -14,9 +14,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.connections.hub import TICK_S
-from gateway.connections.listener import tls_context
-from gateway.connections.socket_end import reset
 from gateway.settings.model import Listen
+from gateway.wire.listener import tls_context
+from gateway.wire.socket_end import reset
 from tests.support.bench import ECHO, device
 from tests.support.certificate import make_certificate
 from tests.support.sockets import Served, on_uvloop, served

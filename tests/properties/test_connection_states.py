@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.connections.connection import Connection
-from gateway.connections.socket_end import reset
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
+from gateway.wire.socket_end import reset
 from tests.properties.frame_streams import closes, illegal, legal
 from tests.support.bench import Bench, device
 from tests.support.fake_transport import FakeTransport

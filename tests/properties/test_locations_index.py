@@ -10,8 +10,9 @@ from unittest import mock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters import sqlite_day, sqlite_search
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite import day as sqlite_day
+from gateway.adapters.sqlite import search as sqlite_search
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from gateway.locations.geo import BoundingBox, Circle, Polygons, Shape

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.adapters.sqlite_spool import SQLiteSpool
+from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import SpoolFullError
 from gateway.locations.batch import DeviceEvents, count
 from tests.support.locations import event

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from gateway.connections.handshake import V1, Policy, read_offer, read_unusual_offer
-from gateway.connections.plain_request import read_plain_request
+from gateway.wire.handshake import V1, Policy, read_offer, read_unusual_offer
+from gateway.wire.plain_request import read_plain_request
 from tests.support.offers import outcome
 from tests.support.wire import KEY
 

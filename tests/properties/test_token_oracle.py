@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.types import FullOptions, Options
 
-from gateway.connections.token import check_claims, mint, verify_hs256
 from gateway.errors import TokenError
+from gateway.identity.token import check_claims, mint, verify_hs256
 from tests.support.jwts import NOW_S, SECRET, token
 
 LEEWAY_S = 30

@@ -14,9 +14,9 @@ from yarl import URL
 
 from gateway.api.context import Api
 from gateway.api.http_rates import HttpRates
-from gateway.connections.identity import Identity
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.errors import TokenError
+from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Pressure, Sender
 from gateway.locations.query import Found, Page, Query

@@ -12,13 +12,13 @@ from websockets.typing import Subprotocol
 from gateway.connections.accepting import Accepting
 from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub, Session
-from gateway.connections.identity import Identity
-from gateway.connections.inflated import Inflated
 from gateway.drain.drainer import Drainer
 from gateway.drain.receipt import Receipt
 from gateway.errors import TokenError
+from gateway.identity.identity import Identity
 from gateway.settings.load import load
 from gateway.settings.model import Settings
+from gateway.wire.inflated import Inflated
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
 from tests.support.wire import Answer, read_answer, request

@@ -19,13 +19,13 @@ import uvloop
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.machine import raise_file_limit
 from gateway.connections.accepting import Accepting
-from gateway.connections.auth import Authenticator
 from gateway.connections.connection import Connection
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
-from gateway.connections.listener import Address, SocketOptions, listen, open_socket
+from gateway.identity.auth import Authenticator
 from gateway.settings.load import load
 from gateway.settings.model import Settings
+from gateway.wire.listener import Address, SocketOptions, listen, open_socket
 
 ECHO = "heiwa.echo"
 

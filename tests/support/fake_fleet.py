@@ -1,4 +1,4 @@
-"""A fleet process without sockets: speaks the protocol of `loadtest.fleet`, and pretends that all goes well.
+"""A fleet process without sockets: speaks the protocol of `loadtest.fleet.process`, and pretends that all goes well.
 
 `fake_fleet.py [--die-after N [--dies SHARE]] [--acked N]`, options in the first line of its input: ends with exit code
 7 after N samples that tell of connections; claims that N events were acknowledged, of which no gateway has ever heard.

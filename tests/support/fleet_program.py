@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gateway.connections.key_files import local_key
-from loadtest import sample
-from loadtest.sample import Sample
+from gateway.identity.key_files import local_key
+from loadtest.fleet import sample
+from loadtest.fleet.sample import Sample
 from tests.support.program import Program
 
 DEVICES = 200
@@ -31,11 +31,11 @@ def free_port() -> int:
 
 
 class FleetProgram:
-    """`python -m loadtest.fleet` with what it told so far."""
+    """`python -m loadtest.fleet.process` with what it told so far."""
 
     def __init__(self, **options: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "loadtest.fleet"],
+            [sys.executable, "-m", "loadtest.fleet.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

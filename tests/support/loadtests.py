@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 import loadtest
-from loadtest import folder
-from loadtest.result import Result
+from loadtest.results.result import Result
+from loadtest.run import folder
 
 ROOT = Path(loadtest.__file__).parents[1]
 TIMEOUT_S = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.connections.handshake import Offer, Policy, Rejected
+from gateway.wire.handshake import Offer, Policy, Rejected
 from tests.support.wire import read_answer
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.connections.key_files import local_key
-from gateway.connections.token import mint
+from gateway.identity.key_files import local_key
+from gateway.identity.token import mint
 
 READY_S = 30.0
 EXIT_S = 40.0

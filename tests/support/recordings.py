@@ -6,10 +6,10 @@ from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
-from loadtest.histogram import DIGITS, HIGHEST_US, LOWEST_US
-from loadtest.recorder import Recorder
-from loadtest.records import Begin, Happened, Judged, Kernel, Line, Process, Told
-from loadtest.sample import Sample
+from loadtest.fleet.histogram import DIGITS, HIGHEST_US, LOWEST_US
+from loadtest.fleet.sample import Sample
+from loadtest.results.recorder import Recorder
+from loadtest.results.records import Begin, Happened, Judged, Kernel, Line, Process, Told
 
 # An even second, so that sums are easy to follow.
 ZERO_S = 1_800_000_000

@@ -15,9 +15,9 @@ from blockbuster import blockbuster_ctx
 from gateway.adapters.clock import SystemClock
 from gateway.connections.connection import Connection
 from gateway.connections.hub import Hub
-from gateway.connections.identity import Identity
-from gateway.connections.listener import Address, SocketOptions, listen, open_socket
 from gateway.connections.securing import accepting
+from gateway.identity.identity import Identity
+from gateway.wire.listener import Address, SocketOptions, listen, open_socket
 from tests.support.bench import ECHO, FakeAuthenticator, Recording, device, make_settings
 from tests.support.wire import read_answer, request
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.adapters.sqlite_index import SQLiteLocationIndex
+from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.query import Query
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, event

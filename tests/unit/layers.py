@@ -27,20 +27,20 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 
 
 TABLE: list[tuple[str, Layer]] = [
-    *_in("", "decoding errors settings.model", Layer.CORE),
-    *_in("", "ports log", Layer.PORTS),
-    *_in("", "log_lines telemetry", Layer.SERVICES),
+    *_in("", "decoding errors rate settings.model", Layer.CORE),
+    *_in("", "ports", Layer.PORTS),
+    *_in("telemetry.", "log", Layer.PORTS),
+    *_in("telemetry.", "*", Layer.SERVICES),
     *_in("", "settings.load adapters.*", Layer.ADAPTERS),
-    *_in(
-        "", "__main__ early_signals app serving parts check cli minting options device.command drain.command", Layer.APP
-    ),
-    *_in(
-        "connections.",
-        "admission answers close_codes frames handshake heartbeat identity inflated info jwk key_freshness lifetime "
-        "loose messages origin plain_request proxy rate session table timing_wheel token uuid7",
-        Layer.CORE,
-    ),
+    *_in("", "__main__ app.* cli.* identity.minting", Layer.APP),
+    *_in("wire.", "listener socket_end", Layer.SERVICES),
+    *_in("wire.", "*", Layer.CORE),
+    *_in("identity.", "identity jwk key_freshness token", Layer.CORE),
+    *_in("identity.", "*", Layer.SERVICES),
+    *_in("connections.", "admission heartbeat info lifetime table timing_wheel", Layer.CORE),
     *_in("connections.", "*", Layer.SERVICES),
+    *_in("protocol.", "session", Layer.SERVICES),
+    *_in("protocol.", "*", Layer.CORE),
     *_in(
         "locations.",
         "batch buffer cells event fleet_time geo narrowing outcome polygons query retention settlement",
@@ -79,5 +79,5 @@ SANS_IO = _words(
 
 
 def layer_of(module: str) -> Layer | None:
-    """The layer of a module such as `gateway.connections.token`; None when the table does not know it."""
+    """The layer of a module such as `gateway.identity.token`; None when the table does not know it."""
     return next((layer for pattern, layer in TABLE if fnmatchcase(module, pattern)), None)

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import typer
 
-from gateway.cli import app
-from gateway.connections.identity import SCOPES
+from gateway.cli.main import app
+from gateway.identity.identity import SCOPES
 from gateway.settings.load import load
 from loadtest import cli as loadtest_cli
-from loadtest import scenario, shipped
-from loadtest.kernels import KERNELS
+from loadtest.scenario import scenario, shipped
+from loadtest.scenario.kernels import KERNELS
 
 ROOT = Path(__file__).resolve().parents[2]
 HAND_MADE = ("README.md", "README.ja.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")

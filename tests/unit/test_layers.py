@@ -112,7 +112,7 @@ def test_there_are_no_cycles() -> None:
 
 
 def test_defaults_load_nothing_heavy() -> None:
-    code = f"import sys, gateway.serving; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys, gateway.app.serving; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.app.parts import target_health
 from gateway.errors import SettingsError
-from gateway.parts import target_health
 from tests.support.bench import make_settings
 from tests.support.fake_target_health import GROUP
 

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from gateway.api.asyncapi import CLIENT_MESSAGES, EXAMPLES, SERVER_MESSAGES, document, tag_of
-from gateway.connections import messages
-from gateway.connections.session import KNOWN, Invalid, Renew, Reply, Store, interpret
 from gateway.device.messages import decode
+from gateway.protocol import messages
+from gateway.protocol.requests import KNOWN, Invalid, Renew, Reply, Store, interpret
 
 DOCUMENT: dict[str, Any] = json.loads(msgspec.json.encode(document("1.2.3")))
 MESSAGES: dict[str, dict[str, Any]] = DOCUMENT["components"]["messages"]

@@ -11,7 +11,7 @@ from gateway.api.application import all_routes, build_operations, build_public
 from gateway.api.context import Api
 from gateway.api.openapi import document
 from gateway.api.operation import Listener, Operation, Parameter
-from gateway.connections.identity import SCOPES
+from gateway.identity.identity import SCOPES
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 DOCUMENT: dict[str, Any] = json.loads(

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gateway.connections.connection import Connection
-from gateway.connections.identity import Identity
+from gateway.identity.identity import Identity
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, Recording, device
 from tests.support.fake_transport import FakeTransport
 from tests.support.wire import (

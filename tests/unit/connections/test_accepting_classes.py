@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.connections.handshake import V1
+from gateway.wire.handshake import V1
 from tests.support.bench import Bench, FakeAuthenticator, device
 from tests.support.wire import (
     Answer,

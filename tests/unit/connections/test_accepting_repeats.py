@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.connections.identity import Identity
+from gateway.identity.identity import Identity
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, device
 from tests.support.fake_transport import FakeTransport
 from tests.support.wire import (

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.connections import admission
 from gateway.connections.admission import Admission, FlapGuard, Refusal, retry_after_s
-from gateway.connections.rate import TokenBucket
+from gateway.rate import TokenBucket
 
 
 def _admission(**state: object) -> Admission:

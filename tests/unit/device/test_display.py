@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from gateway.device.command import exit_code, local_url
+from gateway.cli.device import exit_code, local_url
 from gateway.device.display import Display, Summary, line, summary, text
 from gateway.device.outbox import Outbox
 from gateway.device.plan import Record

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import HeiwaError, RecordingError, SettingsError
-from loadtest import bounded, children, folder, replay, shipped
-from loadtest.commands import MAX_LINE_BYTES, Lines
+from loadtest import bounded
+from loadtest.fleet import replay
+from loadtest.fleet.commands import MAX_LINE_BYTES, Lines
+from loadtest.processes import children
+from loadtest.run import folder
+from loadtest.scenario import shipped
 
 
 def test_lines_end_at_the_first_that_is_too_long() -> None:

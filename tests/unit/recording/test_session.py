@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gateway.connections.identity import Identity
+from gateway.identity.identity import Identity
 from gateway.recording.format import Connected, Disconnected, Line, Said, encode_lines
 from gateway.recording.session import RecordedSession
 from tests.support.bench import Bench, Recording, device

@@ -1,0 +1,171 @@
+"""What `heiwa serve` makes of the settings before it starts anything, and `heiwa check` to find what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from gateway.adapters.aws.elbv2 import ElbTargetHealth, to_be_watched
+from gateway.adapters.jwks_endpoint import JwksEndpoint
+from gateway.adapters.key_set_file import KeySetFile
+from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS, MIN_READERS
+from gateway.errors import SettingsError
+from gateway.identity.auth import Authenticator
+from gateway.identity.key_refresh import KeyRefresh
+from gateway.ports import Clock, TargetHealth
+from gateway.settings.model import Auth, Settings
+from gateway.wire.listener import Address, SocketOptions, open_socket, parse_addresses
+from gateway.wire.proxy import parse_networks
+
+# In the data folder.
+INDEX_FOLDER = "locations"
+SPOOL_NAME = "spool.db"
+_OPERATIONS_BACKLOG = 128
+_TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]+:targetgroup/[^/\s]+/[^/\s]+")
+_TARGET = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\s\[\]]+)):(?P<port>[0-9]{1,5})")
+
+
+class Listening(NamedTuple):
+    """An address to listen on. `name` is that of its listener: public or operations."""
+
+    name: str
+    address: Address
+    options: SocketOptions
+
+    @property
+    def key(self) -> str:
+        """The setting it comes from."""
+        return f"listen.{self.name}"
+
+
+class Bound(NamedTuple):
+    """A socket that is bound and does not listen yet."""
+
+    listening: Listening
+    socket: socket.socket
+
+
+def listenings(settings: Settings) -> Iterator[Listening]:
+    """Every address that the settings name. Raises SettingsError."""
+    listen, connections = settings.listen, settings.connections
+    public = SocketOptions(
+        listen.backlog, listen.reuse_port, connections.send_buffer_bytes, int(connections.heartbeat_s * 2000)
+    )
+    for address in parse_addresses("listen.public", listen.public):
+        yield Listening("public", address, public)
+    for address in parse_addresses("listen.operations", listen.operations):
+        yield Listening("operations", address, SocketOptions(_OPERATIONS_BACKLOG))
+
+
+def bind(listening: Listening, others: list[Bound]) -> Bound:
+    """Bind one address. Raises SettingsError when one of the `others` has it, ListenError when another program has it.
+
+    The kernel does not tell the first: until somebody listens, two sockets may have one address.
+    """
+    opened = open_socket(listening.key, listening.address, listening.options)
+    for other in others:
+        if _overlap(opened, other.socket):
+            opened.close()
+            same = f"{listening.address} is taken by {other.listening.key} = {other.listening.address}"
+            raise SettingsError(listening.key, f"{same}; each needs a port of its own")
+    return Bound(listening, opened)
+
+
+def _overlap(one: socket.socket, other: socket.socket) -> bool:
+    if one.family != other.family:
+        return False
+    hosts_and_ports = [bound.getsockname()[:2] for bound in (one, other)]
+    (host, port), (other_host, other_port) = hosts_and_ports
+    anywhere = any(ip_address(name.partition("%")[0]).is_unspecified for name in (host, other_host))
+    return bool(port == other_port and (host == other_host or anywhere))
+
+
+def consistent(settings: Settings) -> None:
+    """Raises SettingsError for settings that are fine one by one, and not together."""
+    listen = settings.listen
+    if listen.proxy_protocol and not parse_networks("listen.trusted_proxies", listen.trusted_proxies):
+        raise SettingsError(
+            "listen.proxy_protocol",
+            "needs listen.trusted_proxies: the header is believed from a trusted proxy only, all others are refused",
+        )
+    least, _, most = settings.connections.max_age_h.partition("-")
+    if most and float(least) > float(most):
+        raise SettingsError("connections.max_age_h", f"{least}-{most}: the first number must not be above the second")
+
+
+def http_maximum(settings: Settings, file_limit: int) -> int:
+    """How many HTTP connections the public listener holds: few where files are short."""
+    connections = settings.connections
+    return max(1, min(connections.http_maximum, (file_limit - connections.file_reserve) // 4))
+
+
+def index_readers(settings: Settings, file_limit: int) -> int:
+    """How many days the index keeps open for searches: with many files more than those that the reserve holds."""
+    room = max(0, file_limit - settings.connections.file_reserve)
+    return min(MAX_READERS, MIN_READERS + room // (32 * FILES_EACH))
+
+
+def connections_maximum(settings: Settings, file_limit: int) -> int:
+    """How many connections this process takes with so many files. Raises SettingsError."""
+    connections = settings.connections
+    http = http_maximum(settings, file_limit)
+    searches = (index_readers(settings, file_limit) - MIN_READERS) * FILES_EACH
+    room = file_limit - connections.file_reserve - http - searches
+    maximum = connections.maximum or room
+    if maximum < 1 or maximum > room:
+        raise SettingsError(
+            "connections.maximum",
+            f"{maximum} websockets, {http} HTTP connections, {searches} files of the index and file_reserve "
+            f"{connections.file_reserve} do not fit the limit of {file_limit} open files; raise the limit (ulimit -n, "
+            "nofile) or lower the setting",
+        )
+    return maximum
+
+
+def key_refresh(
+    auth: Auth, authenticator: Authenticator, folder: Path, clock: Clock, chance: Random
+) -> KeyRefresh | None:
+    """What keeps the keys of an issuer up to date; None: the key is in a file. Raises SettingsError."""
+    if authenticator.keys is None:
+        return None
+    return KeyRefresh(authenticator.keys, JwksEndpoint(auth.jwks_url), KeySetFile(folder, auth.jwks_url), clock, chance)
+
+
+def target_health(settings: Settings) -> TargetHealth | None:
+    """What to ask about our place behind a load balancer; None: there is none, and no SDK is loaded."""
+    drain = settings.drain
+    groups = [arn.strip() for arn in drain.target_group_arns.split(",") if arn.strip()]
+    if drain.target and not groups:
+        raise SettingsError("drain.target", "needs drain.target_group_arns: nobody else says which groups it is in")
+    if drain.target:
+        _own_target(drain.target)
+    if not drain.enabled or not to_be_watched(groups, os.environ):
+        return None
+    for arn in groups:
+        if not _TARGET_GROUP.fullmatch(arn):
+            raise SettingsError(
+                "drain.target_group_arns",
+                f"{arn!r} is not the ARN of a target group; one is arn:aws:elasticloadbalancing:REGION:ACCOUNT:"
+                "targetgroup/NAME/ID",
+            )
+    if drain.target:
+        return ElbTargetHealth(groups, *_own_target(drain.target))
+    return ElbTargetHealth(groups, "", parse_addresses("listen.public", settings.listen.public)[0].port)
+
+
+def _own_target(text: str) -> tuple[str, int]:
+    """Address or instance id, and port. Raises SettingsError."""
+    found = _TARGET.fullmatch(text)
+    if found is None or not 1 <= int(found["port"]) <= 65_535:
+        raise SettingsError(
+            "drain.target",
+            f"{text!r} is not a target; write 10.0.1.7:8080, [2001:db8::7]:8080 or i-0abc:32768, with a port from 1 to "
+            "65535",
+        )
+    return found["v6"] or found["host"], int(found["port"])

@@ -1,0 +1,203 @@
+"""The command line. Commands import what they need when they run: a gateway must not carry what only others use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from gateway import __version__
+from gateway.cli.drain import app as drain
+from gateway.cli.options import Config, Json, Set, print_json
+from gateway.errors import HeiwaError
+from gateway.settings.load import Loaded, flatten, load
+
+app = typer.Typer(
+    name="heiwa",
+    help="A websocket gateway for device fleets that stays calm while it is deployed.",
+    no_args_is_help=True,
+    # Plain help and errors: rich would cost 5.5 MB, and boxes do not survive being read by a script.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 usage or settings, 3 unreachable, 4 schema."""
+    try:
+        code = app(prog_name="heiwa")
+    except HeiwaError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Who reads our output has gone; Python would complain a second time while it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("HEIWA_TRACEBACK"):
+            raise
+        _complain(f"unexpected {type(error).__name__}: {error} (HEIWA_TRACEBACK=1 shows where)")
+        sys.exit(1)
+    sys.exit(code)
+
+
+def _complain(text: str) -> None:
+    """One line on standard error; control characters of a quoted value must not draw on the terminal."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    print(f"heiwa: {shown}", file=sys.stderr)  # noqa: T201
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"heiwa {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def heiwa(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A websocket gateway for device fleets that stays calm while it is deployed."""
+
+
+@app.command(epilog="Example: heiwa serve --set listen.public=0.0.0.0:8080 --set data.folder=/var/lib/heiwa")
+def serve(
+    config: Config = None,
+    setting: Set = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Record what arrives, without positions or names, for heiwa-loadtest run replay."
+        ),
+    ] = None,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", help="Print the settings with their origins, and end.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --show-settings: as JSON.")] = False,
+) -> None:
+    """Run the gateway until SIGTERM, SIGHUP, SIGQUIT or Ctrl-C."""
+    loaded = _load(config, setting)
+    if show_settings:
+        _print_settings(loaded, as_json)
+        return
+    from gateway.app.serving import serve as run
+
+    raise typer.Exit(run(loaded, record))
+
+
+@app.command(epilog='Example: heiwa token --sub phone-1 --scope "location:read device:read" --ttl 7d')
+def token(
+    sub: Annotated[str, typer.Option(help="Device or client id, at most 128 bytes.")],
+    account: Annotated[str, typer.Option(help="The tenant.")] = "default",
+    scope: Annotated[str, typer.Option(help="What it allows; several with spaces.")] = "location:write command:receive",
+    device_class: Annotated[str, typer.Option("--class", help="Device class: esp-idf, arduino, browser, …")] = "",
+    ttl: Annotated[str, typer.Option(help="How long it holds: 90s, 15m, 24h, 7d.")] = "24h",
+    config: Config = None,
+    setting: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Print a token (JWT) made with the local key."""
+    import time
+
+    from gateway.identity.minting import Minter, duration_s
+
+    life_s = duration_s(ttl, "--ttl")
+    minted = Minter(_load(config, setting).settings).mint(sub, account, scope, device_class, time.time(), life_s)
+    if as_json:
+        print_json({"token": minted.token, "expires_s": minted.expires_s, "claims": minted.claims})
+    else:
+        typer.echo(minted.token)
+
+
+@app.command(epilog="Example: heiwa check --config /etc/heiwa.toml")
+def check(config: Config = None, setting: Set = None, as_json: Json = False) -> None:
+    """Read the settings and try what they name: files, folder, ports, keys, limits, load balancer."""
+    from gateway.cli import check as checks
+
+    results = checks.run(_load(config, setting).settings)
+    if as_json:
+        print_json([result._asdict() for result in results])
+    else:
+        typer.echo(checks.table(results))
+    if any(result.verdict == checks.BAD for result in results):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Example: heiwa device --sub van-7 --track loadtest/tracks/around-visnjan-with-car.gpx --speed 10 --count 50"
+)
+def device(
+    sub: Annotated[str, typer.Option(help="Device id, when it makes its own token.")] = "device-1",
+    account: Annotated[str, typer.Option(help="The tenant, when it makes its own token.")] = "default",
+    device_class: Annotated[str, typer.Option("--class", help="Device class: esp-idf, arduino, browser, …")] = "",
+    given_token: Annotated[
+        str, typer.Option("--token", envvar="HEIWA_TOKEN", help="A JWT; without it one is made with the local key.")
+    ] = "",
+    url: Annotated[str, typer.Option(help="The gateway; the one of the settings without it.")] = "",
+    track: Annotated[Path | None, typer.Option(help="GPX file to follow; a synthetic walk without it.")] = None,
+    speed: Annotated[float, typer.Option(min=0, help="Times real time; 0: no pauses.")] = 1.0,
+    original_times: Annotated[
+        bool, typer.Option("--original-times", help="Send recorded times as they are; the server refuses old ones.")
+    ] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many events; a track starts over.")] = None,
+    duration: Annotated[str, typer.Option(help="End after so long: 90s, 15m, 24h.")] = "",
+    token_life: Annotated[
+        str, typer.Option("--token-ttl", help="Life of the tokens it makes; renewed before they end.")
+    ] = "1h",  # noqa: S107 - a duration
+    config: Config = None,
+    setting: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON object.")] = False,
+) -> None:
+    """Simulate one device: send a track or a walk, keep what was not acknowledged, and come back as told.
+
+    Keeps at most 10,000 events, in memory only. Exit code 1 when an event was not acknowledged.
+    """
+    from gateway.cli.device import Options, local_url, run
+    from gateway.identity.minting import Minter, duration_s
+
+    settings = _load(config, setting).settings
+    options = Options(
+        sub=sub,
+        account=account,
+        device_class=device_class,
+        token=given_token,
+        url=url or local_url(settings.listen),
+        track=track,
+        speed=speed,
+        original_times=original_times,
+        count=count,
+        duration_s=duration_s(duration, "--duration") if duration else None,
+        token_life_s=duration_s(token_life, "--token-ttl"),
+        json=as_json,
+    )
+    raise typer.Exit(run(options, lambda: Minter(settings)))
+
+
+app.add_typer(drain, name="drain")
+
+
+def _load(config: Path | None, flags: list[str] | None) -> Loaded:
+    return load(config, os.environ, flags or ())
+
+
+def _print_settings(loaded: Loaded, as_json: bool) -> None:
+    rows = [(key, value, loaded.origins.get(key, "default")) for key, value in flatten(loaded.settings)]
+    if as_json:
+        print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
+        return
+    width = max(len(key) for key, _, _ in rows)
+    for key, value, origin in rows:
+        typer.echo(f"{key:<{width}} = {_show(value):<24} # {origin}")
+
+
+def _show(value: object) -> str:
+    """A value as it would be written in heiwa.toml."""
+    import msgspec
+
+    return msgspec.json.encode(value).decode()

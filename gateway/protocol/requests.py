@@ -1,0 +1,117 @@
+"""What one message of `heiwa.v1.json` asks for. Pure: it says what to do, `device_session.py` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
+from gateway.protocol.messages import (
+    Error,
+    Nack,
+    Pong,
+    decode_auth,
+    decode_location,
+    decode_locations,
+    decode_ping,
+    encode,
+    identified,
+    kind_of,
+    refusal,
+)
+
+KNOWN = ("location", "locations", "auth", "ping")
+
+
+class Store(NamedTuple):
+    """Give these events to the pipeline; answer the others at once."""
+
+    events: list[LocationEvent]
+    refused: list[Nack]
+
+
+class Renew(NamedTuple):
+    """The client shows a new token."""
+
+    token: str
+
+
+class Reply(NamedTuple):
+    """Answer with this message; nothing else happens."""
+
+    message: bytes
+
+
+class Invalid(NamedTuple):
+    """The message cannot be understood: answer, and close with 4400 when it happens again and again."""
+
+    message: bytes
+
+
+Action = Store | Renew | Reply | Invalid
+
+
+def interpret(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge = judge_alone) -> Action:
+    """What a whole text message asks for; `payload` is UTF-8, `now_ms` since the Unix epoch."""
+    try:
+        kind = kind_of(payload)
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            allowed = ", ".join(KNOWN)
+            return Invalid(_error("unknown_type", f"Unknown type {kind[:64]!r}, allowed: {allowed} - at `$.type`"))
+        return handler(payload, may_write_locations, now_ms, judge)
+    except msgspec.ValidationError as error:
+        return Invalid(_error("invalid", str(error), identified(payload)))
+    except (msgspec.DecodeError, RecursionError) as error:
+        return Invalid(_error("malformed", f"not a JSON object: {error}"))
+
+
+def _location(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge) -> Action:
+    try:
+        event = decode_location(payload)
+    except msgspec.ValidationError as error:
+        name = identified(payload)
+        if name is None:
+            raise
+        return Invalid(encode(refusal(name, Problem(str(error)))))
+    problem = judge((event,), now_ms).get(0)
+    if problem is not None:
+        nack = encode(refusal(event.id, problem))
+        # What may be sent again later is no fault of the device.
+        return Invalid(nack) if problem.retry_after_ms is None else Reply(nack)
+    if not may_write_locations:
+        return Reply(encode(_forbidden([event])))
+    return Store([event], [])
+
+
+def _locations(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge) -> Action:
+    good, bad = decode_locations(payload, now_ms, judge)
+    if not may_write_locations:
+        return Store([], [*bad, _forbidden(good)] if good else bad)
+    return Store(good, bad)
+
+
+def _auth(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
+    return Renew(decode_auth(payload).token)
+
+
+def _ping(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
+    return Reply(encode(Pong(decode_ping(payload).id)))
+
+
+_HANDLERS: dict[str, Callable[[bytes, bool, int, Judge], Action]] = {
+    "location": _location,
+    "locations": _locations,
+    "auth": _auth,
+    "ping": _ping,
+}
+
+
+def _forbidden(events: list[LocationEvent]) -> Nack:
+    return Nack([event.id for event in events], "forbidden", "the token lacks the scope location:write")
+
+
+def _error(code: str, message: str, name: str | None = None) -> bytes:
+    return encode(Error(code, message, name))

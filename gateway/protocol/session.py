@@ -1,0 +1,125 @@
+"""The session `heiwa.v1.json`: does what a message asks for (session.py)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gateway.connections.connection import Connection
+from gateway.errors import KeysUnknownError, TokenError
+from gateway.locations.outcome import Pressure
+from gateway.protocol.answers import merged
+from gateway.protocol.messages import MAX_EVENTS, Authenticated, Error, Welcome, encode
+from gateway.protocol.requests import Renew, Reply, Store, interpret
+from gateway.wire import close_codes
+from gateway.wire.uuid7 import text_of
+
+if TYPE_CHECKING:
+    from gateway.locations.pipeline import LocationPipeline
+
+# So many invalid messages on one connection, and it is closed with 4400: what it sends will not get better.
+MAX_STRIKES = 20
+# A UUID with its quotes and comma, and the frame that is large enough for no batch to be made smaller for it.
+_BYTES_OF_AN_ID = 40
+_FRAME_OF_ALL_BYTES = 16_384
+
+
+class DeviceSession:
+    """One object for all connections; what differs between them is in the connection."""
+
+    def __init__(self, pipeline: LocationPipeline) -> None:
+        self._pipeline = pipeline
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def greeting(self, connection: Connection) -> bytes:
+        hub, slot = connection.hub, connection.slot
+        return encode(
+            Welcome(
+                connection=text_of(hub.table.id_high[slot], hub.table.id_low[slot]),
+                time=hub.clock.time_ms(),
+                heartbeat_s=hub.settings.heartbeat_s,
+                max_message_bytes=hub.max_message_bytes,
+                max_events=_max_events(connection.device_class.max_frame_bytes),
+            )
+        )
+
+    def text(self, connection: Connection, payload: bytes) -> None:
+        account = connection.profile.account.name
+        judge = partial(self._pipeline.times.judge, account, connection.device)
+        action = interpret(payload, connection.profile.may_write, connection.hub.time_ms, judge)
+        if isinstance(action, Store):
+            for nack in merged(action.refused):
+                connection.tell(nack)
+            if action.events:
+                connection.hub.strikes.pop(connection.slot, None)
+                self._submit(connection, action)
+            elif all(nack.code == "invalid" for nack in action.refused):
+                self._strike(connection)
+        elif isinstance(action, Reply):
+            connection.send(action.message)
+        elif isinstance(action, Renew):
+            self._renew(connection, action.token)
+        else:
+            connection.send(action.message)
+            self._strike(connection)
+
+    def binary(self, connection: Connection, payload: bytes) -> None:
+        connection.fail(close_codes.UNSUPPORTED_DATA, "only text frames are understood")
+
+    def closed(self, connection: Connection) -> None:
+        self._pipeline.forget(connection)
+
+    def _submit(self, connection: Connection, action: Store) -> None:
+        # Counted before: above the second mark the refusal comes from within submit.
+        connection.submitted(len(action.events), pause=False)
+        account = connection.profile.account.name
+        if self._pipeline.submit(connection, account, connection.device, action.events) is Pressure.PAUSE:
+            connection.submitted(0, pause=True)
+
+    def _renew(self, connection: Connection, token: str) -> None:
+        hub = connection.hub
+        try:
+            identity = hub.authenticator.verify(token)
+        except KeysUnknownError as error:
+            # The old token still holds; the device may show the new one again.
+            connection.send(encode(Error("unavailable", str(error))))
+            return
+        except TokenError as error:
+            connection.close(close_codes.TOKEN, str(error)[:120], "token")
+            return
+        if (identity.account, identity.device) != (connection.profile.account.name, connection.device):
+            connection.close(close_codes.FORBIDDEN, "the token is of another device or account", "forbidden")
+            return
+        # A class that follows from the User-Agent is not in the token.
+        identity = identity._replace(device_class=identity.device_class or connection.profile.device_class)
+        profile = hub.registry.profile(identity)
+        if profile.exclusive and not connection.profile.exclusive and not self._displace_rivals(connection):
+            connection.close(close_codes.FORBIDDEN, "this device has another connection that may send", "duplicate")
+            return
+        connection.profile = profile
+        hub.table.expires_ms[connection.slot] = int(identity.expires_s * 1000)
+        connection.stay()
+        hub.plan_end(connection.slot)
+        connection.send(encode(Authenticated(int(identity.expires_s * 1000))))
+
+    def _displace_rivals(self, connection: Connection) -> bool:
+        """The new token makes this the connection of its device that sends; false: another one is, and stays."""
+        hub = connection.hub
+        rivals = hub.registry.rivals(connection.profile.account.name, connection.device)
+        if hub.settings.duplicates == "replace":
+            for rival in rivals:
+                rival.leave("replaced", "replaced", close_codes.REPLACED)
+        return hub.settings.duplicates != "reject" or not rivals
+
+    def _strike(self, connection: Connection) -> None:
+        """Nothing of a message could be taken."""
+        strikes = connection.hub.strikes
+        count = strikes[connection.slot] = strikes.get(connection.slot, 0) + 1
+        if count >= MAX_STRIKES:
+            connection.fail(close_codes.INVALID_MESSAGES, "repeated invalid messages")
+
+
+def _max_events(max_frame_bytes: int) -> int:
+    """Events in one message whose ids fit one ack, for devices that can take small frames only."""
+    return MAX_EVENTS if max_frame_bytes >= _FRAME_OF_ALL_BYTES else max(1, max_frame_bytes // _BYTES_OF_AN_ID)

@@ -1,0 +1,100 @@
+"""What a fleet counts and measures, and the sample of each second that is made of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+from hdrh.histogram import HdrHistogram
+
+from loadtest.fleet.histogram import DIGITS, HIGHEST_US, LOWEST_US
+from loadtest.fleet.sample import Bin
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Second:
+    """The latencies of one second. The histogram exists from the first value on (each takes 0.2 MB)."""
+
+    __slots__ = ("_histogram",)
+
+    def __init__(self) -> None:
+        self._histogram: HdrHistogram | None = None
+
+    def record(self, seconds: float) -> None:
+        if self._histogram is None:
+            self._histogram = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
+        self._histogram.record_value(min(HIGHEST_US, max(LOWEST_US, int(seconds * 1e6))))
+
+    def take(self) -> str:
+        """HdrHistogram's compressed base64 form, empty when nothing was recorded; then begin anew."""
+        histogram = self._histogram
+        if histogram is None or not histogram.total_count:
+            return ""
+        encoded: str = histogram.encode().decode()
+        # A new one takes a ninth of the time that resetting this one does.
+        self._histogram = None
+        return encoded
+
+
+class Bins:
+    """Connects and lost connections, counted by simulated second: bin n is from n / speed to (n + 1) / speed s."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._counts: dict[int, list[int]] = {}
+
+    def connected(self, wall_s: float) -> None:
+        """A device was welcomed at this moment, s since the Unix epoch."""
+        self._of(wall_s)[0] += 1
+
+    def lost(self, wall_s: float) -> None:
+        """A connection ended."""
+        self._of(wall_s)[1] += 1
+
+    def take(self) -> list[Bin]:
+        """What was counted since the last time, in the order of time."""
+        taken = [(number, *self._counts[number]) for number in sorted(self._counts)]
+        self._counts = {}
+        return [(number, connects, lost) for number, connects, lost in taken]
+
+    def _of(self, wall_s: float) -> list[int]:
+        return self._counts.setdefault(int(wall_s * self._speed), [0, 0])
+
+
+class Tally:
+    """Counters since the start; latencies and the longest delay of a tick of the current second (those of Sample).
+
+    `abnormal` counts by kernel (its place among the fleet's) the connections that ended without a close frame although
+    the device did not break them.
+    """
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self.bins = Bins(speed)
+        self.late_s = 0.0
+        self.abnormal: Counter[int] = Counter()
+        self.connects = 0
+        self.closed: Counter[int] = Counter()
+        self.unexpected = 0
+        self.refused: Counter[int] = Counter()
+        self.goaways = 0
+        self.ack = Second()
+        self.faulty_ack = Second()
+        self.connect = Second()
+        self.gap = Second()
+
+    def take_late_ms(self) -> int:
+        """The longest delay of a tick since this was last asked."""
+        late_s, self.late_s = self.late_s, 0.0
+        return round(late_s * 1000)
+
+
+def cpu_s() -> float:
+    """User and system time of this process."""
+    return time.process_time()
+
+
+def rss_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES

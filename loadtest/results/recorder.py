@@ -1,0 +1,206 @@
+"""Merges what many fleet processes, on one or several machines, tell each second into one run.
+
+Counts of a sample are since its process started; a process that tells nothing in a second is taken to stand where it
+stood. Histograms of a second are added up. Everything is a pure function of the records, so that a report can be made
+again from `samples.jsonl`, after a crash too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from loadtest.fleet.histogram import Latencies
+from loadtest.fleet.sample import OfKernel, Sample
+from loadtest.results.records import Begin, Happened, Judged, Kernel, Line, Process, Told, Waved
+from loadtest.results.series import Machine, Second, Usage
+from loadtest.results.waves import merged
+from loadtest.scenario.metrics import Values
+
+# A second is closed when another one so much later has begun: processes do not tell at the same moment.
+LATE_S = 5
+LATENCIES = ("ack", "connect", "gap")
+# From which fields of a sample they are made; of a second those of LATENCIES.
+FIELDS = {
+    "ack": ("ack", "faulty_ack"),
+    "healthy_ack": ("ack",),
+    "connect": ("connect",),
+    "gap": ("gap",),
+}
+# A process that told nothing for so long is not counted as connected any more.
+SILENT_S = 15
+
+
+class _Open:
+    """A second of which more may be told."""
+
+    __slots__ = ("latencies",)
+
+    def __init__(self) -> None:
+        self.latencies = {name: Latencies() for name in LATENCIES}
+
+
+class Recorder:
+    """Feed it records in the order of time; ask for seconds, totals and figures at any moment."""
+
+    def __init__(self) -> None:
+        self.begins: list[Begin] = []
+        self.events: list[Happened] = []
+        self.judged: list[Judged] = []
+        self.waves: list[Waved] = []
+        self.bins: dict[int, list[int]] = {}
+        self._settled: list[Mapping[str, OfKernel]] = []
+        self.machine = Machine()
+        self.latencies = {name: Latencies() for name in FIELDS}
+        self.last: dict[str, Sample] = {}
+        self._died: set[str] = set()
+        self._open: dict[int, _Open] = {}
+        self._seconds: dict[int, Second] = {}
+        self._closed_until = 0
+        self._told: dict[str, dict[int, Sample]] = defaultdict(dict)
+
+    def add(self, line: Line) -> None:
+        """Take one record."""
+        match line:
+            case Told(sample):
+                self._tell(sample)
+            case Process() | Kernel():
+                self.machine.add(line)
+            case Happened():
+                self.events.append(line)
+                if line.what == "phase" and line.name == "settle":
+                    self._settled = [sample.kernels for sample in self.last.values()]
+                if line.what == "died":
+                    self._died.add(line.name)
+            case Begin():
+                self.begins.append(line)
+                self.machine.several = len(self.begins) > 1
+            case Judged():
+                self.judged.append(line)
+            case Waved():
+                self.waves.append(line)
+
+    def seconds(self) -> list[Second]:
+        """All seconds until now, without a gap."""
+        self._close(until=max(self._open, default=-1) + 1)
+        return [self._seconds[second] for second in sorted(self._seconds)]
+
+    def now(self) -> Second | None:
+        """The last second that was closed; for a live view."""
+        return self._seconds.get(self._closed_until - 1)
+
+    def phase(self, name: str) -> int | None:
+        """When a phase began (of several machines the last one), in s since the Unix epoch."""
+        moments = [event.time_ms for event in self.events if event.what == "phase" and event.name == name]
+        return max(moments) // 1000 if moments else None
+
+    def totals(self) -> Mapping[str, int]:
+        """The counters at this moment, over all processes; what died keeps what it had counted."""
+        names = ("connects", "unexpected", "goaways", "given_up", "sent", "acked", "nacked", "in_flight", "stored")
+        total: Counter[str] = Counter()
+        for share, sample in self.last.items():
+            total.update({name: getattr(sample, name) for name in (*names, "lost", "resent")})
+            if share not in self._died:
+                total.update({name: getattr(sample, name) for name in ("connected", "connecting")})
+        return total
+
+    def by_code(self, field: str) -> dict[str, int]:
+        """`closed` by close code or `refused` by status."""
+        total: Counter[str] = Counter()
+        for sample in self.last.values():
+            total.update(getattr(sample, field))
+        return dict(sorted(total.items()))
+
+    def kernels(self) -> dict[str, OfKernel]:
+        """The devices of each kernel as they were when the measured time ended; before that, as they are."""
+        return merged(self._settled or [sample.kernels for sample in self.last.values()])
+
+    def usage(self) -> list[Usage]:
+        """Each process: base, most and last memory, CPU."""
+        return self.machine.usage(self._died)
+
+    def _tell(self, sample: Sample) -> None:
+        second = (sample.time_ms - 1) // 1000
+        for name, fields in FIELDS.items():
+            for field in fields:
+                self.latencies[name].add(getattr(sample, field))
+        for number, connects, lost in sample.bins:
+            counts = self.bins.setdefault(number, [0, 0])
+            counts[0] += connects
+            counts[1] += lost
+        self.last[sample.share] = sample
+        if second < self._closed_until:
+            return  # its counts appear in a later second, its histograms only in the totals
+        if second not in self._open:
+            self._open[second] = _Open()
+            self._close(until=second - LATE_S)
+        for name in LATENCIES:
+            for field in FIELDS[name]:
+                self._open[second].latencies[name].add(getattr(sample, field))
+        self._told[sample.share][second] = sample
+
+    def _close(self, until: int) -> None:
+        """Make the seconds before `until` final."""
+        if not self._closed_until:
+            self._closed_until = min(self._open, default=until)
+        for second in range(self._closed_until, until):
+            self._seconds[second] = self._second(second, self._open.pop(second) if second in self._open else _Open())
+        self._closed_until = max(self._closed_until, until)
+
+    def _second(self, second: int, latencies: _Open) -> Second:
+        state: Counter[str] = Counter()
+        closed: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
+        late_ms = 0
+        for share, told in self._told.items():
+            known = [moment for moment in told if moment <= second]
+            if not known:
+                continue
+            moment = max(known)
+            sample = told[moment]
+            for older in known:
+                if older != moment:
+                    del told[older]
+            alive = share not in self._died and second - moment < SILENT_S
+            state.update(
+                connected=sample.connected if alive or moment == second else 0,
+                connecting=sample.connecting if alive or moment == second else 0,
+                connects=sample.connects,
+                unexpected=sample.unexpected,
+                goaways=sample.goaways,
+                given_up=sample.given_up,
+                sent=sample.sent,
+                acked=sample.acked,
+                nacked=sample.nacked,
+                in_flight=sample.in_flight,
+                waiting=sample.stored,
+                lost=sample.lost,
+            )
+            closed.update(sample.closed)
+            refused.update(sample.refused)
+            late_ms = max(late_ms, sample.late_ms if moment == second else 0)
+        ack = latencies.latencies["ack"].percentiles_ms(50, 99, 100)
+        return Second(
+            time_s=second,
+            closed=dict(closed),
+            refused=dict(refused),
+            ack_p50_ms=ack[0],
+            ack_p99_ms=ack[1],
+            ack_max_ms=ack[2],
+            connect_p99_ms=latencies.latencies["connect"].percentiles_ms(99)[0],
+            gap_p99_ms=latencies.latencies["gap"].percentiles_ms(99)[0],
+            late_ms=late_ms,
+            **state,
+        )
+
+
+def latency_figures(recorder: Recorder) -> Values:
+    """The percentiles of the whole run."""
+    values: Values = {}
+    for name in FIELDS:
+        percents = (50, 99, 99.9, 100) if name == "ack" else (50, 99, 100)
+        found = recorder.latencies[name].percentiles_ms(*percents)
+        for percent, value in zip(percents, found, strict=True):
+            word = "max" if percent == 100 else f"p{percent:g}".replace(".", "")
+            values[f"{name}_{word}_ms"] = value
+    return values

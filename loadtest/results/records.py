@@ -1,0 +1,158 @@
+"""The lines of `samples.jsonl`: all that is known of a run, written while it happens. Everything else is made of them.
+
+The files of several machines are merged by reading all of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from gateway.decoding import Payload, decoder
+from loadtest.fleet.sample import Sample
+
+Role = Literal["gateway", "fleet", "conductor"]
+
+
+class Begin(Struct, frozen=True, tag="begin", tag_field="line"):
+    """What was asked for, and of which machine. `share` is `i/n`; `devices` are those of this share."""
+
+    time_ms: int
+    scenario: str
+    share: str
+    devices: int
+    seed: int
+    options: dict[str, Any]
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
+class Told(Struct, frozen=True, tag="fleet", tag_field="line"):
+    """What a fleet process told about one second."""
+
+    sample: Sample
+
+    @property
+    def time_ms(self) -> int:
+        return self.sample.time_ms
+
+
+class Process(Struct, frozen=True, tag="process", tag_field="line", omit_defaults=True):
+    """A process as the kernel sees it. `pss_bytes` and `private_bytes` are from smaps_rollup; 0: not read this time."""
+
+    time_ms: int
+    name: str
+    role: Role
+    pid: int
+    cpu_s: float
+    rss_bytes: int
+    files: int = 0
+    pss_bytes: int = 0
+    private_bytes: int = 0
+
+
+class Kernel(Struct, frozen=True, tag="kernel", tag_field="line"):
+    """What the machine's kernel holds: slab in all, TCP buffers, sockets in use.
+
+    `stolen_s` is the processor time since it started that its hypervisor gave to other machines (proc_stat(5), steal).
+    """
+
+    time_ms: int
+    slab_bytes: int
+    tcp_bytes: int
+    sockets: int
+    stolen_s: float = 0.0
+
+
+class Happened(Struct, frozen=True, tag="event", tag_field="line", omit_defaults=True):
+    """Something worth a line: a phase (`connect`, `measure`, `settle`, `end`), an action, a step of a deploy, a process
+    that died."""
+
+    time_ms: int
+    what: Literal["phase", "action", "wave", "died", "note"]
+    text: str
+    name: str = ""
+    fields: dict[str, Any] = {}
+
+
+class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=True):
+    """Loss and doubling over all stores. `lost_ids` are the first ones, as `device id`.
+
+    `through` are the search addresses that were asked; none: the data folders of the share's own gateways were read.
+    Shares that asked the same addresses looked at the same events.
+    """
+
+    time_ms: int
+    acked: int
+    stored: int
+    lost: int
+    doubled: int
+    copies: int
+    lost_ids: list[str] = []
+    doubled_ids: list[str] = []
+    through: list[str] = []
+
+
+class Drained(Struct, frozen=True):
+    """What one gateway of a deploy did: its `state` when it was last asked ("": it could not be), and one of its drain
+    receipts, if it wrote any; its fields have the receipt's names."""
+
+    name: str
+    state: str = ""
+    origin: str = ""
+    outcome: str = ""
+    connections: int = 0
+    sent_away: int = 0
+    leftover: int = 0
+    overrun: int = 0
+    window_s: float = 0.0
+    took_s: float = 0.0
+    highest_per_s: float = 0.0
+
+
+class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=True):
+    """A wave of a deploy, told when it is over. `began_ms`: its old tasks were told to go.
+
+    `connections` they held then, `window_s` (simulated) their drains were to be spread over, `plan_peak_per_s` what
+    they said the highest second would be; None: they could not be asked. `calls_per_s`: polls of the load balancer by
+    all gateways, a simulated second. `drains`: of its old and new gateways, and of old ones that are still to come.
+    """
+
+    time_ms: int
+    number: int
+    began_ms: int
+    speed: float
+    window_s: float
+    connections: int | None = None
+    plan_peak_per_s: float | None = None
+    calls_per_s: float = 0.0
+    drains: list[Drained] = []
+
+
+Line = Begin | Told | Process | Kernel | Happened | Judged | Waved
+
+encode = msgspec.json.Encoder().encode
+_decode: Callable[[Payload], Line] = decoder(Line)  # type: ignore[arg-type]
+
+
+def read(lines: Iterable[bytes]) -> Iterator[Line]:
+    """The records of a file. A last line that was cut off by a crash is left out; any other raises ValueError."""
+    broken: msgspec.DecodeError | None = None
+    for number, text in enumerate(lines, 1):
+        if broken is not None:
+            raise ValueError(f"line {number - 1}: {broken}") from broken
+        if not text.strip():
+            continue
+        try:
+            yield _decode(text)
+        except msgspec.DecodeError as error:
+            broken = error
+
+
+def merge(files: Iterable[Iterable[Line]]) -> Iterator[Line]:
+    """The records of several files in the order of time, as long as each file is nearly in order itself."""
+    return heapq.merge(*files, key=lambda line: line.time_ms)

@@ -1,0 +1,221 @@
+"""The result of a run: all figures, verdicts and series, made of a recorder. What `result.json` holds."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from msgspec import Struct
+
+from loadtest.fleet.sample import OfKernel
+from loadtest.results import waves
+from loadtest.results.recorder import Recorder, latency_figures
+from loadtest.results.records import Happened, Judged
+from loadtest.results.series import Second, Usage
+from loadtest.results.waves import Simulated, Wave
+from loadtest.scenario import thresholds
+from loadtest.scenario.metrics import FIGURES, Values
+from loadtest.scenario.thresholds import Verdict
+
+
+class Result(Struct, frozen=True):
+    """`stopped_by` "": the scenario was played to its end. `shares` are those that were merged, as `i/n`."""
+
+    scenario: str
+    description: str
+    shares: list[str]
+    began_ms: int
+    ended_ms: int
+    seed: int
+    stopped_by: str
+    figures: Values
+    verdicts: list[Verdict]
+    closed: dict[str, int]
+    refused: dict[str, int]
+    lost_ids: list[str]
+    doubled_ids: list[str]
+    processes: list[Usage]
+    events: list[Happened]
+    machines: list[dict[str, Any]]
+    versions: dict[str, str]
+    options: dict[str, Any]
+    kernels: dict[str, OfKernel] = {}
+    waves: list[Wave] = []
+    simulated: Simulated | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Whether a threshold was not kept."""
+        return any(verdict.held is False for verdict in self.verdicts)
+
+
+def result(recorder: Recorder, seconds: list[Second]) -> Result:
+    """What the records say. Raises ValueError when there is no beginning among them."""
+    if not recorder.begins:
+        raise ValueError("no run begins in these records")
+    first = recorder.begins[0]
+    options: dict[str, Any] = first.options.get("scenario", {})
+    values = figures(recorder, seconds)
+    stops = [event.text for event in recorder.events if event.what == "phase" and event.name == "stopped"]
+    return Result(
+        scenario=first.scenario,
+        description=options.get("description", ""),
+        shares=sorted({begin.share for begin in recorder.begins}),
+        began_ms=min(begin.time_ms for begin in recorder.begins),
+        ended_ms=max([event.time_ms for event in recorder.events] + [second.time_s * 1000 for second in seconds[-1:]])
+        if recorder.events or seconds
+        else first.time_ms,
+        seed=first.seed,
+        stopped_by="; ".join(dict.fromkeys(stops)),
+        figures=values,
+        verdicts=thresholds.judge_all(options.get("thresholds", []), values, _notes(recorder, seconds)),
+        closed=recorder.by_code("closed"),
+        refused=recorder.by_code("refused"),
+        lost_ids=[name for judged in recorder.judged for name in judged.lost_ids],
+        doubled_ids=list(dict.fromkeys(name for judged in recorder.judged for name in judged.doubled_ids)),
+        processes=recorder.usage(),
+        events=recorder.events,
+        machines=[begin.machine for begin in recorder.begins],
+        versions=first.versions,
+        options=first.options,
+        kernels=recorder.kernels(),
+        waves=_waves(recorder),
+        simulated=_simulated(recorder, seconds),
+    )
+
+
+def _waves(recorder: Recorder) -> list[Wave]:
+    settled = [event.time_ms for event in recorder.events if event.what == "phase" and event.name == "settle"]
+    return waves.judge(recorder.waves, recorder.bins, max(settled, default=None))
+
+
+def _notes(recorder: Recorder, seconds: list[Second]) -> dict[str, str]:
+    """What to say when a figure missed its threshold."""
+    if not recorder.waves:
+        return {}
+    late_ms = {second.time_s: second.late_ms for second in seconds}
+    said = waves.of_the_peak(_waves(recorder), recorder.waves[0].speed, late_ms, recorder.machine.stolen_s())
+    return dict.fromkeys(("connect_peak_per_s", "connect_peak_ratio", "connect_peak_share"), said)
+
+
+def _simulated(recorder: Recorder, seconds: list[Second]) -> Simulated | None:
+    """Of a deploy, the simulated seconds of the measured time."""
+    begin = recorder.phase("measure")
+    if not recorder.waves or begin is None or not seconds:
+        return None
+    end = recorder.phase("settle") or seconds[-1].time_s
+    return waves.simulated(recorder.waves[0].speed, recorder.bins, begin, end)
+
+
+def figures(recorder: Recorder, seconds: list[Second]) -> Values:
+    """Every figure by its name; None: not measured."""
+    totals = recorder.totals()
+    values: Values = dict.fromkeys(FIGURES)
+    values.update(
+        devices=sum(begin.devices for begin in recorder.begins),
+        refused=sum(recorder.by_code("refused").values()),
+        closed=sum(recorder.by_code("closed").values()),
+        unexpected_close=totals["unexpected"],
+        waiting=totals["stored"],
+        dropped=totals["lost"],
+        unaccounted=totals["sent"] - sum(totals[name] for name in ("acked", "nacked", "in_flight", "stored", "lost")),
+        processes_died=sum(event.what == "died" for event in recorder.events),
+    )
+    plain = ("connects", "given_up", "goaways", "sent", "acked", "nacked", "in_flight", "resent")
+    values.update({name: totals[name] for name in plain})
+    values.update(latency_figures(recorder))
+    if recorder.judged:
+        values["lost"] = totals["lost"] + sum(judged.lost for judged in recorder.judged)
+        values["doubled"] = _over_stores(recorder.judged, "doubled")
+        values["copies"] = _over_stores(recorder.judged, "copies")
+    values.update(_over_time(recorder, seconds))
+    values["abnormal_close"] = waves.abnormal(recorder.kernels())
+    if recorder.waves:
+        values.update(waves.figures(_waves(recorder), recorder.waves[0].speed, values))
+    return values
+
+
+def _over_stores(found: list[Judged], name: str) -> int:
+    """A count over all stores: of shares that looked into the same ones the greatest, since the last saw the most."""
+    own = sum(int(getattr(judged, name)) for judged in found if not judged.through)
+    seen: dict[tuple[str, ...], int] = {}
+    for judged in found:
+        if judged.through:
+            key, count = tuple(judged.through), int(getattr(judged, name))
+            seen[key] = max(seen.get(key, 0), count)
+    return own + sum(seen.values())
+
+
+def _over_time(recorder: Recorder, seconds: list[Second]) -> Values:
+    if not seconds:
+        return {}
+    values: Values = {
+        "connected_max": max(second.connected for second in seconds),
+        "connect_peak_per_s": _peak(seconds, 0),
+    }
+    begin, end = recorder.phase("measure"), recorder.phase("settle")
+    last = seconds[-1].time_s
+    # The seconds that lie wholly within the measured time.
+    measured = [
+        second for second in seconds if begin is not None and begin < second.time_s < (end if end is not None else last)
+    ]
+    if not measured or begin is None:
+        return values
+    values["connected"] = measured[-1].connected
+    values["connected_min"] = min(second.connected for second in measured)
+    values["reconnect_peak_per_s"] = _peak(measured[1:], measured[0].connects) if measured[1:] else 0
+    values["recovered_s"] = _recovered_s(recorder, seconds)
+    values["late_max_ms"] = max(second.late_ms for second in measured)
+    stolen_s = recorder.machine.stolen_s()
+    values["stolen_max_s"] = max((stolen_s[at.time_s] for at in measured if at.time_s in stolen_s), default=None)
+    values.update(_memory(recorder, measured))
+    mean = sum(second.connected for second in measured) / len(measured)
+    span = measured[-1].time_s - begin
+    for role in ("gateway", "fleet"):
+        if recorder.machine.growth(role, last) is not None and mean and span:
+            cpu_s = recorder.machine.cpu_s(role, begin, measured[-1].time_s)
+            values[f"{role}_cpu_us_per_connection_s"] = cpu_s / span / mean * 1e6
+    return values
+
+
+def _memory(recorder: Recorder, measured: list[Second]) -> Values:
+    """At the last of the seconds in which most were connected."""
+    most = max(second.connected for second in measured)
+    if not most:
+        return {}
+    moment = max(second.time_s for second in measured if second.connected == most)
+    values: Values = {}
+    for role in ("gateway", "fleet"):
+        growth = recorder.machine.growth(role, moment)
+        if growth is not None:
+            values[f"{role}_base_bytes"] = growth[0]
+            values[f"{role}_bytes_per_connection"] = growth[1] / most
+    kernel = recorder.machine.kernel_growth(moment)
+    values["kernel_bytes_per_connection"] = None if kernel is None else kernel / most
+    return values
+
+
+def _peak(seconds: list[Second], before: int) -> int:
+    """Most connects in one second; `before` were counted when the first began."""
+    counts = [before, *(second.connects for second in seconds)]
+    return max(after - earlier for earlier, after in pairwise(counts))
+
+
+def _recovered_s(recorder: Recorder, seconds: list[Second]) -> float | None:
+    """The longest over all actions; None without one, or when it never came to that."""
+    took: list[float] = []
+    for event in recorder.events:
+        if event.what != "action":
+            continue
+        moment = event.time_ms // 1000
+        before = [second.connected for second in seconds if second.time_s < moment]
+        if not before:
+            continue
+        fell = [second.time_s for second in seconds if second.time_s >= moment and second.connected < before[-1]]
+        if not fell:
+            continue
+        back = [s.time_s for s in seconds if s.time_s > fell[0] and s.connected >= before[-1]]
+        if not back:
+            return None
+        took.append(back[0] - moment)
+    return max(took, default=None)

@@ -1,0 +1,183 @@
+"""What a deploy did to new connections, counted by simulated second. Pure functions of what was recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from gateway.settings.model import PRESETS
+from loadtest.fleet.sample import OfKernel
+from loadtest.results.records import Drained, Waved
+from loadtest.scenario.kernels import KERNELS
+from loadtest.scenario.metrics import Values
+
+# Connects and lost connections by simulated second, counted since the Unix epoch.
+Bins = Mapping[int, Sequence[int]]
+# The highest second may be so much of the even rate above it, and of the planned one away from it.
+CALM = 0.3
+PLANNED = 0.2
+# Each device comes back at a moment of its own: a second's count is about Poisson's. One second of a thousand is more
+# than three standard deviations above the mean; four are allowed where that matters.
+DEVIATIONS = 4
+FEW_PER_S = 40.0
+# Two ticks of samples: a highest second belongs to the one that tells of it, or to the one before.
+NEAR_S = 2.0
+
+
+class Wave(Struct, frozen=True):
+    """One wave. Seconds and rates are simulated; `began_ms` and `ended_ms` are of the wall clock.
+
+    `even_per_s` is what its connections are a second when spread over its window, `peak_per_s` the highest second of
+    new connections, `ratio` the latter through the former, `share` the latter through what is allowed. `plan_ratio`:
+    the peak through the planned one, `plan_share`: its distance from that through what is allowed; None: no plan was to
+    be had. What is allowed: see `slack_per_s`.
+    """
+
+    number: int
+    began_ms: int
+    ended_ms: int
+    connections: int
+    window_s: float
+    even_per_s: float
+    peak_per_s: int
+    peak_at_s: float
+    ratio: float | None
+    share: float | None
+    plan_peak_per_s: float | None
+    plan_ratio: float | None
+    plan_share: float | None
+    calls_per_s: float
+    drains: list[Drained]
+
+
+class Simulated(Struct, frozen=True):
+    """Connects and lost connections in each simulated second from `first` (since the epoch) on."""
+
+    speed: float
+    first: int
+    connects: list[int]
+    lost: list[int]
+
+    def at_s(self, place: int) -> float:
+        """The end of a simulated second, in real seconds since the epoch."""
+        return (self.first + place + 1) / self.speed
+
+
+def judge(told: Sequence[Waved], bins: Bins, end_ms: int | None) -> list[Wave]:
+    """All waves. What devices do after one is still its doing, until the next one begins; `end_ms` ends the last."""
+    ends = [*(later.began_ms for later in told[1:]), end_ms or 0][: len(told)]
+    return [wave(one, bins, max(end, one.time_ms)) for one, end in zip(told, ends, strict=True)]
+
+
+def wave(told: Waved, bins: Bins, end_ms: int) -> Wave:
+    """Judge a wave by the simulated seconds from its beginning to `end_ms`."""
+    first, last = (int(moment_ms / 1000 * told.speed) for moment_ms in (told.began_ms, end_ms))
+    within = {second: bins[second] for second in range(first, last + 1) if second in bins}
+    peak_at, peak = max(((second, counts[0]) for second, counts in within.items()), key=_count, default=(first, 0))
+    lost = sum(counts[1] for counts in within.values())
+    connections = lost if told.connections is None else told.connections
+    even = connections / told.window_s if told.window_s else 0.0
+    planned = told.plan_peak_per_s
+    return Wave(
+        number=told.number,
+        began_ms=told.began_ms,
+        ended_ms=told.time_ms,
+        connections=connections,
+        window_s=told.window_s,
+        even_per_s=even,
+        peak_per_s=peak,
+        peak_at_s=float(peak_at - first),
+        ratio=peak / even if even else None,
+        share=peak / (even + slack_per_s(even, CALM)) if even else None,
+        plan_peak_per_s=planned,
+        plan_ratio=peak / planned if planned else None,
+        plan_share=abs(peak - planned) / slack_per_s(planned, PLANNED) if planned else None,
+        calls_per_s=told.calls_per_s,
+        drains=told.drains,
+    )
+
+
+def slack_per_s(rate_per_s: float, part: float) -> float:
+    """How far from a rate the highest second may be: a part of it; of few devices what chance makes of it."""
+    chance_per_s = DEVIATIONS * math.sqrt(rate_per_s) if rate_per_s < FEW_PER_S else 0.0
+    return max(part * rate_per_s, chance_per_s)
+
+
+def _count(found: tuple[int, int]) -> int:
+    return found[1]
+
+
+def simulated(speed: float, bins: Bins, begin_s: float, end_s: float) -> Simulated:
+    """The seconds from one moment of the wall clock (s since the epoch) to another."""
+    first, last = int(begin_s * speed), int(end_s * speed)
+    rows = [bins.get(second, (0, 0)) for second in range(first, last + 1)]
+    return Simulated(speed, first, [row[0] for row in rows], [row[1] for row in rows])
+
+
+def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
+    """Of a deploy: the worst of all waves. `gaps_ms` are real ones."""
+    if not waves:
+        return {}
+    ratios = [one.ratio for one in waves if one.ratio is not None]
+    plans = [one.plan_ratio for one in waves if one.plan_ratio is not None]
+    p50, p99 = gaps_ms.get("gap_p50_ms"), gaps_ms.get("gap_p99_ms")
+    return {
+        "connect_peak_per_s": max(one.peak_per_s for one in waves),
+        "connect_even_per_s": max(one.even_per_s for one in waves),
+        "connect_peak_ratio": max(ratios, default=None),
+        "connect_peak_share": max((one.share for one in waves if one.share is not None), default=None),
+        "plan_peak_share": max((one.plan_share for one in waves if one.plan_share is not None), default=None),
+        "plan_peak_ratio": max(plans, key=lambda ratio: abs(ratio - 1), default=None),
+        "balancer_calls_per_s": max(one.calls_per_s for one in waves),
+        "gap_p50_s": None if p50 is None else p50 / 1000 * speed,
+        "gap_p99_s": None if p99 is None else p99 / 1000 * speed,
+    }
+
+
+def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int], stolen_s: Mapping[int, float]) -> str:
+    """When the highest second of the worst wave was, and whether this machine kept time then; "" without a wave.
+
+    `late_ms`: the longest that a tick of the fleet came late, by the real second (since the epoch) at whose end it was
+    told; `stolen_s`: processor time that the hypervisor gave to others, likewise. A fleet that stood still sees all at
+    once what happened meanwhile.
+    """
+    worst = max(judged, key=lambda one: one.share or 0.0, default=None)
+    if worst is None:
+        return ""
+    at_s = (int(worst.began_ms / 1000 * speed) + worst.peak_at_s) / speed
+    late = max((late for second, late in late_ms.items() if abs(second - at_s) <= NEAR_S), default=0)
+    stolen = max((stolen for second, stolen in stolen_s.items() if abs(second - at_s) <= NEAR_S), default=None)
+    when = f"wave {worst.number}, {worst.peak_at_s:g} s after it began"
+    ticks = f"the fleet's own ticks came up to {late / 1000 * speed:.2g} simulated s ({late} ms) late"
+    others = "" if stolen is None else f", and {stolen:.2g} s of processor time a second went to other machines"
+    return f"{when}; {ticks} then{others}"
+
+
+def abnormal(kernels: Mapping[str, OfKernel]) -> int:
+    """Closes 1006 that devices saw whose class takes close frames."""
+    return sum(of.abnormal for name, of in kernels.items() if not _is_reset(name))
+
+
+def _is_reset(name: str) -> bool:
+    """Whether the gateway ends the connections of such devices without a close frame."""
+    kernel = KERNELS[name]
+    by_agent = (one for one in PRESETS.values() if one.user_agents and one.user_agents in kernel.header)
+    preset = PRESETS.get(kernel.device_class) or next(by_agent, None)
+    return preset is not None and preset.close == "abort"
+
+
+def merged(told: Sequence[Mapping[str, OfKernel]]) -> dict[str, OfKernel]:
+    """The kernels of several fleet processes in one."""
+    found: dict[str, OfKernel] = {}
+    for kernels in told:
+        for name, of in kernels.items():
+            known = found.get(name, OfKernel())
+            found[name] = OfKernel(
+                known.devices + of.devices,
+                known.connected + of.connected,
+                known.given_up + of.given_up,
+                known.abnormal + of.abnormal,
+            )
+    return found

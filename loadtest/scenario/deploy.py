@@ -1,0 +1,133 @@
+"""The section `[deploy]` of a scenario: a rolling deploy behind a load balancer, and what goes wrong in it."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from gateway.errors import SettingsError
+from loadtest.fleet.routing import Law
+
+Delay = Annotated[float, Meta(ge=0, le=3600)]
+
+
+class Faults(Struct, frozen=True, forbid_unknown_fields=True):
+    """Times are simulated seconds, counted from the moment the old tasks of a wave are told to go."""
+
+    receivers_late_s: Annotated[
+        Delay, Meta(description="The new tasks pass their health check only so long after; 0: before.")
+    ] = 0
+    throttled_by: Annotated[
+        int, Meta(ge=0, le=10_000, description="Other tasks of the account, each polling every five seconds.")
+    ] = 0
+    credentials: Annotated[
+        Literal["", "before", "during"],
+        Meta(description="The credentials expire before the old tasks go, or while they drain."),
+    ] = ""
+    endpoint: Annotated[
+        Literal["", "before", "during"], Meta(description="The load balancer's API is out of reach from then on.")
+    ] = ""
+    reverse_at_s: Annotated[
+        Delay, Meta(description="The old tasks are registered again and stay, with the new ones; 0: never.")
+    ] = 0
+    stall_at_s: Annotated[Delay, Meta(description="The old gateways stand still (SIGSTOP) from then on.")] = 0
+    stall_s: Annotated[Delay, Meta(description="For so long; 0: never.")] = 0
+
+
+class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
+    """Times are simulated seconds: all of them pass `speed` times faster."""
+
+    old: Annotated[int, Meta(ge=1, le=1000, description="Gateways that are replaced.")] = 2
+    new: Annotated[int, Meta(ge=0, le=1000, description="Gateways that replace them; 0: as many.")] = 0
+    waves: Annotated[int, Meta(ge=1, le=1000, description="Replaced in so many groups, one after the other.")] = 1
+    delay_s: Annotated[Delay, Meta(description="The target group's deregistration delay.")] = 300
+    speed: Annotated[float, Meta(ge=1, le=1000, description="How many simulated seconds pass in one.")] = 10
+    order: Annotated[
+        Literal["rolling", "stop-task", "spot"],
+        Meta(
+            description="rolling: deregistered, the delay, SIGTERM; stop-task: SIGTERM while still registered, "
+            "deregistered two seconds later; spot: SIGTERM, and it stays registered."
+        ),
+    ] = "rolling"
+    routing: Annotated[Law, Meta(description="How the load balancer chooses.")] = "round_robin"
+    balancer: Annotated[
+        Literal["fleet", "haproxy"],
+        Meta(
+            description="fleet: the devices themselves go where the load balancer would send them; haproxy: through a "
+            "real HAProxy of this machine, for 9,000 devices at most."
+        ),
+    ] = "fleet"
+    drain: Annotated[bool, Meta(description="false: the gateways know nothing of the load balancer.")] = True
+    stop_timeout_s: Annotated[float, Meta(gt=10, le=120, description="From SIGTERM to SIGKILL (ECS stopTimeout).")] = 30
+    health: Annotated[
+        Literal["/livez", "/readyz"], Meta(description="The path of the target group's health check.")
+    ] = "/livez"
+    reuse_addresses: Annotated[
+        bool, Meta(description="With stop-task: a new task gets the address of one that is still draining.")
+    ] = False
+    before_s: Annotated[float, Meta(ge=0, le=86_400, description="Calm before the first wave.")] = 30
+    after_s: Annotated[float, Meta(ge=0, le=86_400, description="Calm after the last one.")] = 60
+    faults: Annotated[Faults, Meta(description="What goes wrong.")] = field(default_factory=Faults)
+
+    @property
+    def replacing(self) -> int:
+        """How many new gateways."""
+        return self.new or self.old
+
+    def check(self, origin: str) -> None:
+        """Raises SettingsError for what does not fit together."""
+        if self.waves > min(self.old, self.replacing):
+            raise SettingsError("deploy.waves", f"{self.waves} waves need as many gateways (set in {origin})")
+        if self.balancer == "haproxy" and self.routing == "fixed":
+            raise SettingsError("deploy.routing", f"HAProxy does not know which device is which (set in {origin})")
+        if self.reuse_addresses and (self.order != "stop-task" or self.new not in (0, self.old)):
+            raise SettingsError("deploy.reuse_addresses", f"needs order stop-task and as many new ones ({origin})")
+        if self.faults.reverse_at_s and (self.order != "rolling" or self.faults.reverse_at_s >= self.delay_s):
+            raise SettingsError(
+                "deploy.faults.reverse_at_s", f"needs order rolling and must come before the delay is over ({origin})"
+            )
+
+    def expected_s(self) -> float:
+        """About how long the measured time takes, in real seconds."""
+        wave_s = self.delay_s + 20 if self.order == "rolling" else self.stop_timeout_s
+        return (self.before_s + self.waves * (wave_s + 20) + self.after_s) / self.speed + 3 * self.replacing
+
+
+def most_held(deploy: Deploy, devices: int) -> int:
+    """The most connections that one gateway will hold: in waves the last old ones and the first new ones hold far more
+    than the average, because who is sent away goes to those that are to be replaced, too."""
+    old = [devices / deploy.old] * deploy.old
+    new: list[float] = []
+    most = max(old)
+    for wave in range(deploy.waves):
+        coming = range(deploy.replacing)[part(deploy.replacing, deploy.waves, wave)]
+        new += [0.0] * len(coming)
+        leaving = part(deploy.old, deploy.waves, wave)
+        moved, rest = sum(old[leaving]), old[leaving.stop :]
+        staying = [*rest, *new]
+        spread = _emptiest if deploy.routing == "least_outstanding" else _evenly
+        staying = spread(staying, moved)
+        old[leaving.stop :], new = staying[: len(rest)], staying[len(rest) :]
+        most = max([most, *staying])
+    return math.ceil(most)
+
+
+def _evenly(held: list[float], moved: float) -> list[float]:
+    return [count + moved / len(held) for count in held]
+
+
+def _emptiest(held: list[float], moved: float) -> list[float]:
+    """Fill the emptiest ones up to a common level."""
+    level, ordered = 0.0, sorted(held)
+    for count in range(1, len(ordered) + 1):
+        level = (sum(ordered[:count]) + moved) / count
+        if count == len(ordered) or level <= ordered[count]:
+            break
+    return [max(level, count) for count in held]
+
+
+def part(count: int, waves: int, wave: int) -> slice:
+    """Which of `count` gateways belong to a wave, counted from 0: as evenly as can be."""
+    return slice(count * wave // waves, count * (wave + 1) // waves)

@@ -1,0 +1,240 @@
+"""When a device comes back: the reconnect behaviour of real clients, each as its source says. Pure.
+
+A kernel is told how a connection, or an attempt at one, ended, and answers with the wait. Its memory between two calls
+is one small number, `retries`; `trait` is a number from 0 to below 1 that stays the same for a device as long as it
+runs (what a client draws once at its start).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import NamedTuple
+
+from gateway.wire.close_codes import ABNORMAL, CLOSE_CODES, Reconnect
+
+MAX_RETRIES = 60_000
+# Shares that are thirds are written with as many digits as this asks for.
+SHARES_TOLERANCE = 1e-6
+
+
+class Ended(NamedTuple):
+    """How it ended. `clean`: the server sent a close frame. `code` 1006: none was seen.
+
+    `refused_status` is the HTTP status of a refused handshake (0: there was no answer, or the websocket was open).
+    `uptime_s` counts from the open websocket, 0: it never was.
+    """
+
+    clean: bool = False
+    code: int = 1006
+    refused_status: int = 0
+    retry_after_s: float | None = None
+    goaway_after_ms: int | None = None
+    uptime_s: float = 0.0
+
+    def faster(self, speed: float) -> Ended:
+        """The same in simulated seconds, of which `speed` pass in a real one."""
+        asked_ms = self.goaway_after_ms
+        return self._replace(
+            uptime_s=self.uptime_s * speed, goaway_after_ms=None if asked_ms is None else round(asked_ms * speed)
+        )
+
+
+# See `Kernel`.
+NextAttempt = Callable[[int, float, Ended, Random], tuple[float | None, int]]
+
+
+class Kernel(NamedTuple):
+    """`next_attempt(retries, trait, ended, random)` gives the wait in seconds (None: never again) and new `retries`.
+
+    `obeys_goaway`: the device leaves at once when the server says goaway. `notices_silence`: it ends a connection on
+    which the server has not been heard for long. `device_class` is what the token of such a device says, so that a
+    server can close its connection in a way it survives; "": its token says none. Not `answers_close`: it goes on as
+    if there had been none.
+
+    `header`: lines that its handshake has and nobody can take out. `subprotocol`: what it offers unasked; None: what
+    the fleet speaks. `loses_glued`: what comes in the packet of the 101 is thrown away. `overlooks_empty_pings`: it
+    answers only those that have a payload. `receive_bytes`: a longer message ends the connection with 1009 when the
+    kernel `closes_above`, else it comes in pieces that the program does not understand; 0: there is no such limit.
+    `answer_s`: it waits so long for the answer to its handshake, not scaled; 0: as long as the fleet does.
+    """
+
+    next_attempt: NextAttempt
+    obeys_goaway: bool = False
+    notices_silence: bool = False
+    device_class: str = ""
+    answers_close: bool = True
+    header: str = ""
+    subprotocol: str | None = None
+    loses_glued: bool = False
+    overlooks_empty_pings: bool = False
+    receive_bytes: int = 0
+    closes_above: bool = False
+    answer_s: float = 0.0
+
+
+PATIENT_FIRST_S = 1.0
+PATIENT_LAST_S = 60.0
+PATIENT_STEADY_S = 10.0
+PATIENT_REFUSED_S = 1.0
+
+
+def patient(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+    """The client that `heiwa.v1.json` asks for (docs: protocol, close codes).
+
+    After a goaway it waits as told, after a refusal at least its Retry-After; otherwise full jitter, any wait from 0 to
+    a ceiling of 1, 2, 4 … 60 s (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). It does not
+    come back where the close code says never, and after every refusal it does.
+    """
+    if ended.uptime_s >= PATIENT_STEADY_S:
+        retries = 0
+    known = CLOSE_CODES.get(ended.code)
+    if known is not None and known.reconnect is Reconnect.NEVER:
+        return None, retries
+    if ended.goaway_after_ms is not None:
+        return max(0, ended.goaway_after_ms) / 1000, 0
+    wait_s = random.uniform(0, min(PATIENT_LAST_S, PATIENT_FIRST_S * 2.0 ** min(retries, 30)))
+    least_s = PATIENT_REFUSED_S if ended.refused_status else 0.0
+    return max(wait_s, least_s, ended.retry_after_s or 0.0), _more(retries)
+
+
+def always(wait_s: float) -> NextAttempt:
+    """A kernel that comes back after the same time whatever happened, without jitter and without end."""
+
+    def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+        return wait_s, _more(retries)
+
+    return next_attempt
+
+
+def unless_closed(wait_s: float) -> NextAttempt:
+    """A kernel that a close frame ends for good, and that comes back after the same time from all else."""
+    again = always(wait_s)
+
+    def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+        return (None, retries) if ended.clean else again(retries, trait, ended, random)
+
+    return next_attempt
+
+
+# Espressif's esp_websocket_client 1.8.0 with its defaults: espressif/esp-protocols,
+# components/esp_websocket_client/esp_websocket_client.c. In WEBSOCKET_STATE_CLOSING it sets `client->run = false`
+# unless `enable_close_reconnect` (from 1.5.0 on, off by default), whatever the code. An error or a refused upgrade
+# leads to WEBSOCKET_STATE_WAIT_TIMEOUT for `reconnect_timeout_ms`, WEBSOCKET_RECONNECT_TIMEOUT_MS = 10*1000. It knows
+# nothing of goaway or Retry-After.
+ESP_IDF_WAIT_S = 10.0
+# Up to 1.7.0, which most of the field has, it waits in two halves of that time and compares with `>`, so that on ticks
+# a third half passes.
+ESP_IDF_OLD_WAIT_S = 15.0
+# Links2004/arduinoWebSockets 2.7.3, src/WebSocketsClient.cpp: `_reconnectInterval = 500`; `loop()` tries again that
+# long after `_lastConnectionFail`, which `clientDisconnect()` and a failed connect set. WEBSOCKETS_TCP_TIMEOUT 5000.
+ARDUINO_WAIT_S = 0.5
+ARDUINO_ANSWER_S = 5.0
+# Its example for the ESP32: `webSocket.setReconnectInterval(5000)`.
+ARDUINO_EXAMPLE_WAIT_S = 5.0
+# src/WebSockets.h: WEBSOCKETS_MAX_DATA_SIZE (15 * 1024); a longer frame: clientDisconnect(client, 1009).
+ARDUINO_RECEIVE_BYTES = 15_360
+# The loop of micropython-lib's aiohttp 0.0.8 as its examples write it: sleep(1), connect again.
+MICROPYTHON_WAIT_S = 1.0
+# cesanta/mongoose 7.22, tutorials/websocket/websocket-client: a timer of 3 s that connects when there is no connection.
+MONGOOSE_WAIT_S = 3.0
+GUN_RETRIES = 5
+GUN_WAIT_S = 5.0
+
+
+def gun(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+    """ninenines/gun 2.4.1 with its defaults: at once, 5 s apart while nobody answers, and five such tries end it.
+
+    src/gun.erl: `retry` 5, `retry_timeout` 5000; the count begins anew with each TCP connect, and a refused upgrade
+    leaves its connection up, so that a refusal is followed by the next try without a wait.
+    """
+    if ended.refused_status or ended.uptime_s > 0 or ended.code != ABNORMAL:
+        return 0.0, 0
+    if retries >= GUN_RETRIES:
+        return None, retries
+    return GUN_WAIT_S, _more(retries)
+
+
+BROWSER_LEAST_S = 1.0
+BROWSER_SPREAD_S = 4.0
+BROWSER_GROWTH = 1.3
+BROWSER_LAST_S = 10.0
+BROWSER_MIN_UPTIME_S = 5.0
+
+
+def browser(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
+    """The npm package reconnecting-websocket (and partysocket, its successor) with its defaults.
+
+    pladaria/reconnecting-websocket, reconnecting-websocket.ts: `minReconnectionDelay: 1000 + Math.random() * 4000`,
+    drawn once when the script is loaded, times `reconnectionDelayGrowFactor: 1.3` for each retry, at most
+    `maxReconnectionDelay: 10000`; a connection that lasted `minUptime: 5000` resets it. No jitter between retries.
+    """
+    if ended.uptime_s >= BROWSER_MIN_UPTIME_S:
+        retries = 0
+    first_s = BROWSER_LEAST_S + BROWSER_SPREAD_S * trait
+    return min(BROWSER_LAST_S, first_s * BROWSER_GROWTH ** min(retries, 100)), _more(retries)
+
+
+# Headers that a library sends by itself, and that its user cannot or does not change.
+ESP_IDF_HEADER = "User-Agent: ESP32 Websocket Client\r\n"
+ARDUINO_HEADER = "Origin: file://\r\nUser-Agent: arduino-WebSocket-Client\r\n"
+# The page of the library, which has a path.
+TINY_HEADER = "Origin: https://libraries.example/TinyWebsockets\r\nUser-Agent: TinyWebsockets Client\r\n"
+MICROPYTHON_HEADER = "Origin: http://localhost\r\n"
+# ESP-IDF hands longer messages over in pieces of its buffer (WS_BUFFER_SIZE, `buffer_size` 1024).
+ESP_IDF_RECEIVE_BYTES = 1024
+ESP_IDF_ANSWER_S = 10.0
+
+_ESP_IDF = Kernel(
+    unless_closed(ESP_IDF_WAIT_S),
+    device_class="esp-idf",
+    header=ESP_IDF_HEADER,
+    receive_bytes=ESP_IDF_RECEIVE_BYTES,
+    answer_s=ESP_IDF_ANSWER_S,
+)
+_ARDUINO = Kernel(
+    always(ARDUINO_WAIT_S),
+    device_class="arduino",
+    header=ARDUINO_HEADER,
+    subprotocol="arduino",
+    receive_bytes=ARDUINO_RECEIVE_BYTES,
+    closes_above=True,
+    answer_s=ARDUINO_ANSWER_S,
+)
+
+KERNELS: dict[str, Kernel] = {
+    "patient": Kernel(patient, obeys_goaway=True, notices_silence=True),
+    "esp-idf": _ESP_IDF,
+    # On ESP-IDF up to 5.1.4 and 5.2.2, whose transport_ws.c drops what it read beyond the head; tokens without a class.
+    "esp-idf-15s": _ESP_IDF._replace(next_attempt=unless_closed(ESP_IDF_OLD_WAIT_S), device_class="", loses_glued=True),
+    "esp-idf-reconnect": _ESP_IDF._replace(next_attempt=always(ESP_IDF_WAIT_S), device_class="esp-idf-reconnect"),
+    "arduino": _ARDUINO,
+    "arduino-5s": _ARDUINO._replace(next_attempt=always(ARDUINO_EXAMPLE_WAIT_S)),
+    # gilmaimon/ArduinoWebsockets 0.5.4, in the loop of its examples: at once; 1 s for an answer.
+    "tiny": Kernel(always(0.0), device_class="tiny", header=TINY_HEADER, answer_s=1.0),
+    "micropython": Kernel(always(MICROPYTHON_WAIT_S), device_class="micropython", header=MICROPYTHON_HEADER),
+    "mongoose": Kernel(always(MONGOOSE_WAIT_S), device_class="mongoose"),
+    "gun": Kernel(gun, device_class="gun"),
+    # zephyrproject-rtos/zephyr before 4.2, subsys/net/lib/websocket: pings are the program's, an empty one reads as 0
+    # bytes; when to come back is the program's as well, here as it should be.
+    "zephyr": Kernel(patient, device_class="zephyr", loses_glued=True, overlooks_empty_pings=True),
+    "browser": Kernel(browser, device_class="browser"),
+    # At once, every time: the loop that every tutorial shows. The worst a server can meet.
+    "naive": Kernel(always(0.0)),
+    "deaf": Kernel(always(ARDUINO_WAIT_S), answers_close=False),
+}
+
+
+def shares_problem(shares: Mapping[str, float]) -> str | None:
+    """What is wrong with the shares of a fleet that follow each kernel; None: nothing."""
+    unknown = [name for name in shares if name not in KERNELS]
+    if unknown:
+        return f"there is no kernel {unknown[0]!r}; known are {', '.join(KERNELS)}"
+    total = sum(shares.values())
+    if abs(total - 1) > SHARES_TOLERANCE:
+        return f"the shares add up to {total:.10g}, not to 1; give the last digit to one of them"
+    return None
+
+
+def _more(retries: int) -> int:
+    return min(retries + 1, MAX_RETRIES)

@@ -1,0 +1,79 @@
+"""Who is chosen to leave: everybody once, idle ones first."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from gateway.connections.eviction import choose
+from tests.support.bench import Bench, device
+from tests.support.wire import CONT, PING, TEXT, client_frame
+
+
+def test_nobody_is_there() -> None:
+    assert list(choose(Bench().hub)) == []
+
+
+def test_idle_ones_come_first_and_each_once() -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(50)]
+    busy = set(connections[:20])
+    for connection in busy:
+        connection.submitted(1, False)
+    chosen = []
+    for connection in choose(bench.hub):
+        connection.leave("drain", "drain")
+        chosen.append(connection)
+    assert len(set(chosen)) == len(chosen) == 50
+    assert set(chosen[30:]) == busy
+
+
+def test_busy_ones_can_be_left_alone() -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(10)]
+    connections[0].submitted(1, False)
+    chosen = []
+    for connection in choose(bench.hub, busy_too=False):
+        connection.leave("drain", "drain")
+        chosen.append(connection)
+    assert set(chosen) == set(connections[1:])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        client_frame(TEXT, b'{"type":"event"}')[:-3],
+        client_frame(TEXT, b'{"type":', final=False),
+        client_frame(TEXT, b'{"type":', final=False) + client_frame(CONT, b'"event"}')[:-3],
+        client_frame(TEXT, b'{"type":', final=False) + client_frame(PING),
+    ],
+)
+def test_who_is_in_the_middle_of_a_message_goes_last(part: bytes) -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(3)]
+    connections[1].data_received(part)
+    assert connections[1].busy
+    chosen = []
+    for connection in choose(bench.hub, busy_too=False):
+        connection.leave("drain", "drain")
+        chosen.append(connection)
+    assert set(chosen) == {connections[0], connections[2]}
+
+
+def test_few_among_many_slots_are_found() -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(500)]
+    for connection in connections[:-1]:
+        connection.leave("drain", "drain")
+    assert list(islice(choose(bench.hub), 1)) == [connections[-1]]
+
+
+def test_the_order_is_drawn() -> None:
+    bench = Bench()
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(100)]
+    chosen = []
+    for connection in choose(bench.hub):
+        connection.leave("drain", "drain")
+        chosen.append(connection)
+    assert chosen != connections

@@ -1,0 +1,99 @@
+"""What a deploy did, from simulated seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtest.fleet.sample import OfKernel, Sample
+from loadtest.results import waves
+from loadtest.results.recorder import Recorder
+from loadtest.results.records import Happened, Told, Waved
+
+SPEED = 10.0
+# Ten simulated seconds of a hundredth each.
+WAVE = Waved(time_ms=1_001_000, number=1, began_ms=1_000_000, speed=SPEED, window_s=5.0, connections=20)
+BINS = {9_999: [50, 50], 10_000: [4, 5], 10_003: [8, 7], 10_010: [1, 1], 10_011: [60, 60]}
+
+
+def test_a_wave_is_judged_by_its_own_seconds_only() -> None:
+    found = waves.wave(WAVE, BINS, WAVE.time_ms)
+    assert (found.even_per_s, found.peak_per_s, found.peak_at_s, found.ratio) == (4.0, 8, 3.0, 2.0)
+
+
+def test_without_a_plan_the_lost_connections_are_those_of_the_wave() -> None:
+    told = Waved(time_ms=1_001_000, number=1, began_ms=1_000_000, speed=SPEED, window_s=5.0)
+    found = waves.wave(told, BINS, told.time_ms)
+    assert (found.connections, found.plan_ratio) == (13, None)
+
+
+def test_a_wave_in_which_nobody_was_connected_has_no_ratio() -> None:
+    told = Waved(time_ms=1_001_000, number=1, began_ms=1_000_000, speed=SPEED, window_s=5.0, connections=0)
+    assert waves.wave(told, {}, told.time_ms).ratio is None
+
+
+def test_the_worst_wave_counts() -> None:
+    calm = Waved(1_001_000, 1, 1_000_000, SPEED, 5.0, 40, 8.0, 0.5)
+    worse = Waved(1_002_000, 2, 1_001_100, SPEED, 5.0, 40, 30.0, 0.7)
+    judged = waves.judge([calm, worse], BINS, None)
+    assert [one.peak_per_s for one in judged] == [60, 60]
+    values = waves.figures(judged, SPEED, {"gap_p50_ms": 100.0, "gap_p99_ms": None})
+    assert values == {
+        "connect_peak_per_s": 60,
+        "connect_even_per_s": 8.0,
+        "connect_peak_ratio": 7.5,
+        "connect_peak_share": 60 / (8 + 4 * 8**0.5),
+        "plan_peak_share": 52 / (4 * 8**0.5),
+        "plan_peak_ratio": 7.5,
+        "balancer_calls_per_s": 0.7,
+        "gap_p50_s": 1.0,
+        "gap_p99_s": None,
+    }
+
+
+def test_the_highest_second_says_whether_the_machine_kept_time() -> None:
+    judged = waves.judge([Waved(1_001_000, 1, 1_000_000, SPEED, 5.0, 40)], BINS, None)
+    said = waves.of_the_peak(judged, SPEED, {998: 900, 1001: 120, 1002: 5, 1004: 800}, {998: 2.0, 1001: 0.814})
+    assert said == (
+        "wave 1, 3 s after it began; the fleet's own ticks came up to 1.2 simulated s (120 ms) late then, "
+        "and 0.81 s of processor time a second went to other machines"
+    )
+    assert waves.of_the_peak(judged, SPEED, {}, {998: 2.0}).endswith("(0 ms) late then")
+    assert waves.of_the_peak([], SPEED, {}, {}) == ""
+
+
+def test_a_drawn_second_ends_where_its_real_moment_is() -> None:
+    found = waves.simulated(SPEED, BINS, 1000.0, 1000.5)
+    assert (found.connects, found.lost) == ([4, 0, 0, 8, 0, 0], [5, 0, 0, 7, 0, 0])
+    assert found.at_s(0) == pytest.approx(1000.1)
+
+
+def test_only_classes_that_take_close_frames_count_as_abnormal() -> None:
+    kernels = {"esp-idf": OfKernel(5, 5, 0, 5), "arduino": OfKernel(3, 3, 0, 2), "patient": OfKernel(9, 9, 0, 1)}
+    assert waves.abnormal(kernels) == 3
+    # A token without a class, but a User-Agent of one.
+    assert waves.abnormal({"esp-idf-15s": OfKernel(5, 5, 0, 5), "esp-idf-reconnect": OfKernel(5, 5, 0, 2)}) == 2
+
+
+def test_processes_add_up_and_the_end_of_the_measured_time_is_kept() -> None:
+    recorder = Recorder()
+    for number in (1, 2):
+        told = Sample(
+            f"fleet-{number}",
+            1000,
+            devices=2,
+            bins=[(7, 1, 0), (8, 2, number)],
+            kernels={"patient": OfKernel(2, 2, 0, number)},
+        )
+        recorder.add(Told(told))
+    recorder.add(Happened(1500, "phase", "settle", "settle"))
+    recorder.add(Told(Sample("fleet-1", 2000, bins=[(8, 0, 1)], kernels={"patient": OfKernel(2)})))
+    assert recorder.bins == {7: [2, 0], 8: [4, 4]}
+    assert recorder.kernels() == {"patient": OfKernel(4, 4, 0, 3)}
+
+
+@pytest.mark.parametrize(
+    ("rate", "part", "slack"),
+    [(100, waves.CALM, 30), (40, waves.CALM, 12), (36, waves.CALM, 24), (1, waves.PLANNED, 4), (0, waves.CALM, 0)],
+)
+def test_chance_is_allowed_to_few_devices_only(rate: float, part: float, slack: float) -> None:
+    assert waves.slack_per_s(rate, part) == pytest.approx(slack)

@@ -1,0 +1,298 @@
+"""The session `heiwa.v1.json` on a connection without a socket and a pipeline that only remembers."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from gateway.connections.connection import Connection
+from gateway.errors import KeysUnknownError
+from gateway.identity.identity import Identity
+from gateway.locations.outcome import Durability, Pressure
+from gateway.locations.times import EventTimes
+from gateway.protocol.session import MAX_STRIKES, DeviceSession
+from tests.support.bench import Bench, FakeAuthenticator, device
+from tests.support.fake_clock import START_MS
+from tests.support.fake_transport import FakeTransport
+from tests.support.locations import ManualClock
+from tests.support.wire import BINARY, CLOSE, PING, TEXT, client_frame, server_frames
+
+
+class Pipeline:
+    """Remembers what was submitted."""
+
+    def __init__(self) -> None:
+        self.pressure = Pressure.GO
+        self.submitted: list[tuple[object, str, str, list[Any]]] = []
+        self.forgotten: list[object] = []
+        self.times = EventTimes(ManualClock(START_MS))
+
+    def submit(self, sender: object, account: str, name: str, events: list[Any]) -> Pressure:
+        self.submitted.append((sender, account, name, events))
+        return self.pressure
+
+    def forget(self, sender: object) -> None:
+        self.forgotten.append(sender)
+
+
+class Talk:
+    """One device and what it is told."""
+
+    def __init__(self, identity: Identity | None = None, *flags: str, **tokens: Identity) -> None:
+        self.pipeline = Pipeline()
+        session = DeviceSession(self.pipeline)  # type: ignore[arg-type]
+        self.bench = Bench(*flags, session=session, authenticator=FakeAuthenticator(**tokens))
+        self.connection: Connection
+        self.transport: FakeTransport
+        self.connection, self.transport = self.bench.open(identity)
+        self.welcome = self.hear()[0]
+
+    def say(self, **message: Any) -> list[Any]:
+        self.transport.feed(client_frame(TEXT, msgspec.json.encode(message)))
+        return self.hear()
+
+    def hear(self) -> list[Any]:
+        """Messages as objects, closes as codes."""
+        return [
+            frame.close_code if frame.opcode == CLOSE else msgspec.json.decode(frame.payload)
+            for frame in server_frames(self.transport.take())
+        ]
+
+    def event(self, name: str = "e1", **changes: Any) -> dict[str, Any]:
+        return {"id": name, "time": self.bench.clock.time_ms(), "lat": 1.0, "lon": 2.0, **changes}
+
+
+def test_welcome() -> None:
+    talk = Talk()
+    assert talk.welcome["type"] == "welcome"
+    assert (talk.welcome["heartbeat_s"], talk.welcome["max_message_bytes"], talk.welcome["max_events"]) == (
+        45,
+        131_072,
+        500,
+    )
+    assert talk.welcome["time"] == talk.bench.clock.time_ms()
+    assert UUID(talk.welcome["connection"])
+
+
+def test_events_go_to_the_pipeline_and_acks_come_back() -> None:
+    talk = Talk()
+    assert talk.say(type="location", **talk.event()) == []
+    ((sender, account, name, events),) = talk.pipeline.submitted
+    assert (sender, account, name) == (talk.connection, "acme", "dev-1")
+    assert talk.connection.in_flight == 1
+    talk.connection.acknowledge(events, Durability.SPOOLED)
+    assert talk.hear() == [{"type": "ack", "ids": ["e1"], "durability": "spooled"}]
+    assert talk.connection.in_flight == 0
+
+
+def test_pressure_pauses_reading() -> None:
+    talk = Talk()
+    talk.pipeline.pressure = Pressure.PAUSE
+    talk.say(type="location", **talk.event())
+    assert not talk.transport.reading
+    talk.connection.resume_reading()
+    assert talk.transport.reading
+
+
+def test_refused_events_are_answered_and_the_rest_is_stored() -> None:
+    talk = Talk()
+    (nack,) = talk.say(type="locations", events=[talk.event("a"), talk.event("b", lat=91)])
+    assert nack["ids"] == ["b"]
+    assert [event.id for event in talk.pipeline.submitted[0][3]] == ["a"]
+    assert talk.connection.in_flight == 1
+
+
+def test_without_the_scope_nothing_is_stored() -> None:
+    talk = Talk(device("tab", "acme", "progress:read"))
+    (nack,) = talk.say(type="location", **talk.event())
+    assert nack["code"] == "forbidden"
+    assert talk.pipeline.submitted == []
+
+
+def test_the_pipeline_forgets_a_connection_that_ended() -> None:
+    talk = Talk()
+    talk.transport.finish()
+    assert talk.pipeline.forgotten == [talk.connection]
+
+
+def test_repeated_invalid_messages_end_with_4400() -> None:
+    talk = Talk()
+    for _ in range(MAX_STRIKES - 1):
+        (error,) = talk.say(type="nonsense")
+        assert error["code"] == "unknown_type"
+    error, code = talk.say(type="nonsense")
+    assert code == 4400
+    talk.transport.finish()
+    assert talk.bench.hub.strikes == {}
+
+
+# Renewal of the token
+
+
+def _expiring(after_s: float, **claims: Any) -> Identity:
+    return device(**claims)._replace(expires_s=1_750_000_000 + after_s)
+
+
+def test_a_new_token() -> None:
+    talk = Talk(_expiring(60), new=_expiring(7200))
+    assert talk.say(type="auth", token="new") == [{"type": "authenticated", "expires": 1_750_007_200_000}]
+    slot = talk.connection.slot
+    table = talk.bench.hub.table
+    assert table.expires_ms[slot] == 1_750_007_200_000
+    assert 7200 * 0.8 <= table.planned_s[slot] - talk.bench.hub.now_s <= 7200
+
+
+def test_a_new_token_may_have_other_scopes_in_the_same_account() -> None:
+    talk = Talk(device(), reader=device("dev-1", "acme", "progress:read"))
+    account = talk.connection.profile.account
+    talk.say(type="auth", token="reader")
+    assert talk.connection.profile.account is account
+    (nack,) = talk.say(type="location", **talk.event())
+    assert nack["code"] == "forbidden"
+    talk.transport.finish()
+    assert talk.bench.hub.registry.total == account.connected == 0
+
+
+def test_a_new_token_that_nobody_can_check_now_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(_expiring(60), new=_expiring(7200))
+
+    def fail(_: str) -> Identity:
+        raise KeysUnknownError("the keys of the issuer are not known at the moment")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(talk.bench.hub.authenticator, "verify", fail)
+        (error,) = talk.say(type="auth", token="new")
+    assert error["code"] == "unavailable"
+    assert talk.bench.hub.table.expires_ms[talk.connection.slot] == 1_750_000_060_000
+    assert talk.say(type="auth", token="new")[0]["type"] == "authenticated"
+
+
+@pytest.mark.parametrize(("token", "code"), [("unknown", 4401), ("neighbour", 4403), ("tenant", 4403)])
+def test_a_token_that_is_not_taken(token: str, code: int) -> None:
+    talk = Talk(device(), neighbour=device("dev-2"), tenant=device("dev-1", "other"))
+    assert talk.say(type="auth", token=token) == [code]
+    assert talk.say(type="location", **talk.event()) == []
+    assert talk.pipeline.submitted == []
+
+
+def test_a_token_that_expires_ends_with_4401() -> None:
+    talk = Talk(_expiring(100), "connections.heartbeat_s=1000", same=_expiring(100))
+    talk.say(type="auth", token="same")
+    talk.bench.pass_time(101)
+    (goaway,) = talk.hear()
+    assert (goaway["type"], goaway["reason"]) == ("goaway", "token_expired")
+    talk.bench.pass_time(3)
+    assert talk.hear() == [4401]
+
+
+def test_renewal_after_goaway_lets_it_stay() -> None:
+    talk = Talk(_expiring(100), "connections.heartbeat_s=1000", same=_expiring(100), new=_expiring(7200))
+    talk.say(type="auth", token="same")
+    talk.bench.pass_time(100.5)
+    assert talk.hear()[0]["type"] == "goaway"
+    assert talk.say(type="auth", token="new")[0]["type"] == "authenticated"
+    talk.bench.pass_time(10)
+    assert talk.hear() == []
+
+
+# What devices can take
+
+
+@pytest.mark.parametrize(("device_class", "most", "max_events"), [("", 16_384, 500), ("esp-idf", 1000, 25)])
+def test_no_frame_is_larger_than_the_class_can_take(device_class: str, most: int, max_events: int) -> None:
+    talk = Talk(device(device_class=device_class))
+    assert talk.welcome["max_events"] == max_events
+    names = [f"{number:04}-1a202ff3-cbc9-4d84-9e2f-0242ac12" for number in range(500)]
+    talk.say(type="locations", events=[talk.event(name) for name in names])
+    (_, _, _, events) = talk.pipeline.submitted[0]
+    writes = talk.transport.writes
+    talk.connection.acknowledge(events, Durability.INDEXED)
+    assert talk.transport.writes == writes + 1
+    sent = bytes(talk.transport.written)
+    frames = server_frames(sent)
+    assert max(len(frame.payload) + 4 for frame in frames) <= most
+    acks = talk.hear()
+    assert [name for ack in acks for name in ack["ids"]] == names
+    assert len(acks) == -(-len(sent) // most)
+
+
+def test_many_bad_events_are_one_answer_and_a_strike() -> None:
+    talk = Talk()
+    for _ in range(MAX_STRIKES - 1):
+        (nack,) = talk.say(type="locations", events=[{}] * 500)
+        assert nack["ids"] == []
+        assert "499 more" in nack["message"]
+    assert talk.say(type="locations", events=[{}])[-1] == 4400
+
+
+def test_one_good_event_takes_the_strikes_away() -> None:
+    talk = Talk()
+    for _ in range(MAX_STRIKES - 1):
+        talk.say(type="locations", events=[{}])
+    talk.say(type="locations", events=[{}, talk.event()])
+    assert len(talk.say(type="locations", events=[{}])) == 1
+
+
+def test_events_that_the_token_does_not_allow_are_no_strike() -> None:
+    talk = Talk(device("dev-1", "acme", "progress:read"))
+    for _ in range(MAX_STRIKES + 1):
+        (nack,) = talk.say(type="locations", events=[talk.event()])
+        assert nack["code"] == "forbidden"
+
+
+def test_a_class_may_want_pings_with_a_payload() -> None:
+    for device_class, payload in (("zephyr", b"\0"), ("", b"")):
+        talk = Talk(device(device_class=device_class), "connections.heartbeat_s=10")
+        talk.bench.pass_time(11)
+        (ping,) = server_frames(talk.transport.take())
+        assert (ping.opcode, ping.payload) == (PING, payload)
+
+
+def test_binary_messages_are_refused() -> None:
+    talk = Talk()
+    talk.transport.feed(client_frame(BINARY, b"{}"))
+    assert talk.hear() == [1003]
+
+
+# Renewal
+
+
+def _reader(name: str = "dev-1") -> Identity:
+    return device(name, "acme", "progress:read")
+
+
+@pytest.mark.parametrize(("rule", "first", "second"), [("replace", 4409, None), ("reject", None, 4403)])
+def test_a_new_token_does_not_get_around_the_rule_of_duplicates(
+    rule: str, first: int | None, second: int | None
+) -> None:
+    talk = Talk(_reader(), f"connections.duplicates={rule}", writer=device())
+    other, transport = talk.bench.open(_reader())
+    transport.take()
+    talk.say(type="auth", token="writer")
+    assert talk.connection.profile.may_write
+    transport.feed(client_frame(TEXT, b'{"type":"auth","token":"writer"}'))
+    assert [heard for heard in talk.hear() if isinstance(heard, int)] == ([] if first is None else [first])
+    codes = [frame.close_code for frame in server_frames(transport.take()) if frame.opcode == CLOSE]
+    assert codes == ([] if second is None else [second])
+    assert other.profile.may_write == (second is None)
+
+
+def test_both_may_send_where_duplicates_are_allowed() -> None:
+    talk = Talk(_reader(), "connections.duplicates=allow", writer=device())
+    other, transport = talk.bench.open(_reader())
+    talk.say(type="auth", token="writer")
+    transport.feed(client_frame(TEXT, b'{"type":"auth","token":"writer"}'))
+    assert talk.connection.profile.may_write
+    assert other.profile.may_write
+    assert talk.connection.stays
+
+
+def test_a_new_token_without_a_class_keeps_that_of_the_user_agent() -> None:
+    talk = Talk(device(device_class="esp-idf"), more=device(), other=device(device_class="tiny"))
+    talk.say(type="auth", token="more")
+    assert talk.connection.profile.device_class == "esp-idf"
+    talk.say(type="auth", token="other")
+    assert talk.connection.profile.device_class == "tiny"
