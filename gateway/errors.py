@@ -6,8 +6,6 @@ message and ends with `exit_code`; a message names what was wrong, where it was 
 
 from __future__ import annotations
 
-from gateway.drain.health import PollErrorKind
-
 
 class HeiwaError(Exception):
     """Base of all of them. `exit_code` is what the command ends with when nobody handles it."""
@@ -95,15 +93,6 @@ class RecordingError(HeiwaError):
     """A recording cannot be read: it is no recording, of another version, or damaged."""
 
     exit_code = 2
-
-
-class PollError(HeiwaError):
-    """The load balancer or the container service did not answer, or not with what was asked for. Never a reason to
-    drain."""
-
-    def __init__(self, kind: PollErrorKind, problem: str) -> None:
-        super().__init__(problem)
-        self.kind = kind
 
 
 class IllegalTransitionError(HeiwaError):

@@ -33,7 +33,7 @@ from gateway.identity.key_ring import KeyRing
 from gateway.locations.pipeline import LocationPipeline
 from gateway.settings.model import Settings
 from gateway.telemetry.lines import MAX_LINE_CHARS
-from gateway.telemetry.metrics import Background
+from gateway.telemetry.output import Background
 from generator.markdown import Row, allowed, as_json, join, prose, table
 from generator.source import log_events
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from msgspec import json
 
 from gateway.adapters.sqlite.file import sync_folder
+from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Rejection
-from gateway.ports import Clock
 
 # Not through a symbolic link: the content comes from devices.
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -10,7 +10,7 @@ from gateway.adapters.whole_file import write_whole
 from gateway.decoding import decoder
 from gateway.errors import StoreError
 from gateway.identity.jwk import MAX_SET_BYTES
-from gateway.ports import StoredKeySet
+from gateway.identity.ports import StoredKeySet
 
 NAME = "jwks.json"
 # The body is JSON text within JSON.

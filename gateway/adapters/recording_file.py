@@ -8,8 +8,8 @@ import threading
 from collections import deque
 from pathlib import Path
 
+from gateway.clock import Clock
 from gateway.errors import SettingsError
-from gateway.ports import Clock
 from gateway.recording.format import VERSION, Dropped, Header, Line, encode_lines
 from gateway.telemetry.log import Log
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from gateway.api.http_rates import HttpRates
+from gateway.clock import Clock
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.drain.drainer import Drainer
 from gateway.drain.target_health import TargetHealthWatch
@@ -17,7 +18,6 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Pressure, Sender
 from gateway.locations.query import Found, Page, Query
 from gateway.locations.times import EventTimes
-from gateway.ports import Clock
 
 
 class Tokens(Protocol):

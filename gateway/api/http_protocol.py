@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from gateway.api.http_rates import HttpRates
 from gateway.api.problem import HEADERS, RETRY_AFTER_S, Handler, Problem, problems
-from gateway.ports import Clock
+from gateway.clock import Clock
 from gateway.rate import TokenBucket
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import counter

@@ -48,6 +48,7 @@ from gateway.connections.securing import accepting
 from gateway.drain.drainer import Drainer
 from gateway.drain.leaving import Origin
 from gateway.drain.metrics import DrainMetrics
+from gateway.drain.ports import TargetHealth
 from gateway.drain.target_health import TargetHealthWatch
 from gateway.errors import IllegalTransitionError, TaskFailedError
 from gateway.identity.auth import Authenticator
@@ -57,7 +58,6 @@ from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.search import SearchService
 from gateway.locations.times import EventTimes
-from gateway.ports import TargetHealth
 from gateway.protocol.session import DeviceSession
 from gateway.recording.session import RecordedSession
 from gateway.settings.model import Settings

@@ -15,10 +15,11 @@ from gateway.adapters.aws.elbv2 import ElbTargetHealth, to_be_watched
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.key_set_file import KeySetFile
 from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS, MIN_READERS
+from gateway.clock import Clock
+from gateway.drain.ports import TargetHealth
 from gateway.errors import SettingsError
 from gateway.identity.auth import Authenticator
 from gateway.identity.key_refresh import KeyRefresh
-from gateway.ports import Clock, TargetHealth
 from gateway.settings.model import Auth, Settings
 from gateway.wire.listener import Address, SocketOptions, open_socket, parse_addresses
 from gateway.wire.proxy import parse_networks

@@ -18,7 +18,7 @@ from gateway.errors import TaskFailedError
 from gateway.settings.load import Loaded
 from gateway.settings.model import Settings
 from gateway.telemetry.log import Log
-from gateway.telemetry.metrics import logging_to_stderr
+from gateway.telemetry.output import logging_to_stderr
 
 log = Log("app")
 

@@ -32,13 +32,13 @@ from gateway.app.parts import (
 )
 from gateway.connections.hub import Hub, Session
 from gateway.drain.drainer import Drainer
-from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, place
-from gateway.errors import HeiwaError, KeySetError, PollError, SettingsError
+from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, place
+from gateway.drain.ports import Receipts, TargetHealth
+from gateway.errors import HeiwaError, KeySetError, SettingsError
 from gateway.identity.auth import Authenticator
 from gateway.identity.jwk import read_key_set
 from gateway.identity.key_files import KEY_NAME, readable_by_others
 from gateway.identity.public_key import rsa_bits
-from gateway.ports import Receipts, TargetHealth
 from gateway.settings.model import Drain, Settings
 from gateway.wire.handshake import V1
 from gateway.wire.listener import tls_context

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from typing import cast
 
 from gateway.connections import admission
-from gateway.connections.admission import HOLD_S, Refusal, retry_after_s
+from gateway.connections.admission import HOLD_S, retry_after_s
 from gateway.connections.connection import Connection
 from gateway.connections.handover import Handed
 from gateway.connections.hub import Hub
@@ -32,6 +32,7 @@ from gateway.wire.handshake import (
 )
 from gateway.wire.inflated import Inflated
 from gateway.wire.proxy import Address, ProxyHeaderError, believed_header, forwarded_address, trusted
+from gateway.wire.refusal import Refusal
 from gateway.wire.uuid7 import uuid7
 
 _NO_ADDRESS = IPv4Address(0)

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from gateway.rate import TokenBucket
+from gateway.wire.refusal import Refusal
 
 # How long a refused client is told to stay away: long enough to let a burst pass, spread so that the refused do not
 # come back as one.
@@ -15,15 +16,6 @@ RETRY_AFTER_S = (2.0, 20.0)
 _FLAP_WINDOW_S = 60.0
 _MAX_FLAPPING = 65_536
 _HELD_OFF = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a handshake is refused: HTTP status, a short name for metrics, a sentence for the client."""
-
-    status: int
-    reason: str
-    detail: str
 
 
 DRAINING = Refusal(503, "draining", "this server is leaving; connect again to reach another one")

@@ -9,13 +9,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.clock import Clock
 from gateway.connections.admission import Admission, FlapGuard, Repeats
 from gateway.connections.lifetime import age_s, token_lead_s
 from gateway.connections.registry import Registry
 from gateway.connections.table import Table
 from gateway.connections.timing_wheel import TimingWheel
 from gateway.identity.auth import Authenticator
-from gateway.ports import Clock
 from gateway.rate import TokenBucket
 from gateway.settings.model import DeviceClass, Settings
 from gateway.telemetry.log import Log

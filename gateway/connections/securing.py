@@ -14,9 +14,9 @@ from typing import cast
 
 from gateway.connections import admission
 from gateway.connections.accepting import Accepting, peer_address
-from gateway.connections.admission import Refusal
 from gateway.connections.hub import Hub
 from gateway.wire.proxy import Address, ProxyHeaderError, believed_header
+from gateway.wire.refusal import Refusal
 
 # Refused before any cryptography; the others learn why once they can be told.
 _BEFORE_TLS = (admission.TOO_MANY_PENDING, admission.OUT_OF_MEMORY, admission.TOO_FAST)

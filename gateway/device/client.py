@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 from websockets.typing import Subprotocol
 
+from gateway.clock import Clock
 from gateway.decoding import decoder
 from gateway.device.latency import Latency
 from gateway.device.measure import Measurer
@@ -19,7 +20,6 @@ from gateway.device.outbox import Outbox
 from gateway.device.plan import Observer, Plan, Record, Token
 from gateway.device.reconnect import Return, Stop, after_close, after_goaway, after_refusal, backoff_s, retry_after_s
 from gateway.device.session import End, Session
-from gateway.ports import Clock
 
 SUBPROTOCOL = Subprotocol("heiwa.v1.json")
 # A connection that lasted so long was a success: the next failure starts with a short wait again.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.clock import Clock
 from gateway.device import messages
 from gateway.device.plan import Observer, Plan, Record
 from gateway.device.track import Leg
-from gateway.ports import Clock
 
 
 class Measurer:

@@ -11,9 +11,9 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from gateway.clock import Clock
 from gateway.device import messages
 from gateway.device.plan import Observer, Plan, Record, Token
-from gateway.ports import Clock
 
 # The server allows 10 s for a handshake; the first frame follows at once.
 WELCOME_TIMEOUT_S = 10.0

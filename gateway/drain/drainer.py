@@ -17,6 +17,7 @@ from functools import partial
 from itertools import islice
 from random import Random
 
+from gateway.clock import Clock
 from gateway.connections.eviction import choose
 from gateway.connections.hub import Hub
 from gateway.drain import window
@@ -24,10 +25,10 @@ from gateway.drain.keeper import Keeper
 from gateway.drain.leaving import Leaving, Origin
 from gateway.drain.pacer import NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
 from gateway.drain.plan import Plan, play
+from gateway.drain.ports import Receipts
 from gateway.drain.receipt import Receipt
 from gateway.drain.signals import Peers
 from gateway.drain.states import Signal, State, follow, is_leaving
-from gateway.ports import Clock, Receipts
 from gateway.settings.model import Drain
 from gateway.telemetry.log import Log
 

@@ -11,6 +11,8 @@ from ipaddress import IPv6Address, ip_address
 
 from msgspec import Struct, field
 
+from gateway.errors import HeiwaError
+
 
 class TargetState(StrEnum):
     """`TargetHealth.State`. A target that is not registered has none."""
@@ -34,6 +36,15 @@ class PollErrorKind(StrEnum):
     UNREACHABLE = "unreachable"
     NOT_FOUND = "not_found"
     OTHER = "other"
+
+
+class PollError(HeiwaError):
+    """The load balancer or the container service did not answer, or not with what was asked for. Never a reason to
+    drain."""
+
+    def __init__(self, kind: PollErrorKind, problem: str) -> None:
+        super().__init__(problem)
+        self.kind = kind
 
 
 def place(target: str, port: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from gateway.drain.ports import Receipts
 from gateway.drain.receipt import Receipt
 from gateway.errors import StoreError
-from gateway.ports import Receipts
 from gateway.telemetry.log import Log
 
 

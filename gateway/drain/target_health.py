@@ -11,10 +11,9 @@ from msgspec.structs import replace
 from gateway.connections.hub import Hub
 from gateway.drain import polling, window
 from gateway.drain.drainer import Drainer
-from gateway.drain.health import GroupHealth, Membership, PollErrorKind
+from gateway.drain.health import GroupHealth, Membership, PollError, PollErrorKind
+from gateway.drain.ports import TargetHealth
 from gateway.drain.signals import Peers, Presence, Watch, peers, presence
-from gateway.errors import PollError
-from gateway.ports import TargetHealth
 from gateway.telemetry.log import Log
 
 # Attributes of a group may be changed while we live; a service may get groups. At most; half of it at least, so that

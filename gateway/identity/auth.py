@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.clock import Clock
 from gateway.errors import SettingsError, TokenError
 from gateway.identity.identity import Identity
 from gateway.identity.key_files import named_key, shared_secret
 from gateway.identity.key_freshness import Freshness
 from gateway.identity.token import Verify, check_claims, verify_hs256
-from gateway.ports import Clock
 from gateway.settings.model import Auth
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.metrics_core import Metric
 
+from gateway.clock import Clock
 from gateway.errors import HeiwaError, KeySetError
 from gateway.identity.jwk import KeySet, read_key_set
-from gateway.ports import Clock, KeySetSource, KeySetStore
+from gateway.identity.ports import KeySetSource, KeySetStore
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import counter, gauge
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gateway.clock import Clock
 from gateway.errors import KeysUnknownError, SettingsError, TokenError
 from gateway.identity.jwk import PublicJwk
 from gateway.identity.key_freshness import Freshness
 from gateway.identity.public_key import jwk_verifier
 from gateway.identity.token import MAX_TOKEN_BYTES, Claims, Verify, header_of
-from gateway.ports import Clock
 
 
 class KeyRing:

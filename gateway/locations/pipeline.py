@@ -18,6 +18,7 @@ from random import Random
 
 from prometheus_client.metrics_core import Metric
 
+from gateway.clock import Clock
 from gateway.errors import SpoolFullError, StoreError, TaskFailedError
 from gateway.locations.batch import DeviceEvents, count, size_bytes
 from gateway.locations.buffer import Buffer, Caller, Limits, Submission
@@ -25,10 +26,10 @@ from gateway.locations.counters import Counters
 from gateway.locations.event import LocationEvent
 from gateway.locations.narrowing import write_narrowed_async
 from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
+from gateway.locations.ports import DeadLetters, LocationIndex, Spool
 from gateway.locations.replay import Replay
 from gateway.locations.settlement import MESSAGES, Part, Poison, Verdict, merge, sort_out
 from gateway.locations.times import EventTimes
-from gateway.ports import Clock, DeadLetters, LocationIndex, Spool
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import gauge
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Container, Mapping, Sequence
 
+from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.counters import Counters
 from gateway.locations.narrowing import write_narrowed_async
 from gateway.locations.outcome import Rejection
-from gateway.ports import Clock, DeadLetters, LocationIndex, Spool, SpoolRecord
+from gateway.locations.ports import DeadLetters, LocationIndex, Spool, SpoolRecord
 from gateway.telemetry.log import Log
 
 INDEX_RETRY_S = 1.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gateway.locations.ports import LocationIndex
 from gateway.locations.query import Found, Page, Position, Query, encode_cursor
-from gateway.ports import LocationIndex
 
 
 class SearchService:

@@ -12,10 +12,10 @@ from zlib import crc32
 
 from prometheus_client.metrics_core import Metric
 
+from gateway.clock import Clock
 from gateway.locations.event import DAY_MS, NEWEST_MS, OLDEST_MS, LocationEvent, Problem, check_form, check_time
 from gateway.locations.fleet_time import FleetTime
 from gateway.locations.settlement import MESSAGES
-from gateway.ports import Clock
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import gauge
 

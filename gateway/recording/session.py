@@ -11,7 +11,7 @@ from gateway.wire.close_codes import ABNORMAL
 
 if TYPE_CHECKING:
     from gateway.connections.hub import Session
-    from gateway.ports import Recording
+    from gateway.recording.ports import Recording
 
 
 class RecordedSession:

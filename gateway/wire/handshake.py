@@ -18,10 +18,10 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from gateway.connections.admission import Refusal
 from gateway.wire.inflated import release
 from gateway.wire.origin import normal
 from gateway.wire.plain_request import read_plain_request
+from gateway.wire.refusal import Refusal
 
 MAX_REQUEST_BYTES = 16_384
 PATH = b"/ws"

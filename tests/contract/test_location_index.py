@@ -10,8 +10,8 @@ from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from gateway.locations.geo import BoundingBox, Circle
+from gateway.locations.ports import LocationIndex
 from gateway.locations.query import Found, Position, Query
-from gateway.ports import LocationIndex
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, MemoryIndex, event, found
 
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import SpoolFullError
 from gateway.locations.batch import DeviceEvents
-from gateway.ports import Spool
+from gateway.locations.ports import Spool
 from tests.support.locations import MemorySpool, event
 
 

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
-from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, TargetState
-from gateway.errors import PollError
-from gateway.ports import TargetHealth
+from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, TargetState
+from gateway.drain.ports import TargetHealth
 from tests.support.cloud import ADDRESS, PORT, TASK, Cloud, point_at, running
 from tests.support.fake_target_health import FakeTargetHealth
 

@@ -9,8 +9,7 @@ import pytest
 
 from gateway.adapters.aws.clients import READ_TIMEOUT_S
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
-from gateway.drain.health import GroupHealth, PollErrorKind, TargetState
-from gateway.errors import PollError
+from gateway.drain.health import GroupHealth, PollError, PollErrorKind, TargetState
 from loadtest.cloud.elbv2 import BUCKET_TOKENS
 from loadtest.cloud.endpoints import SESSION_TOKEN
 from tests.support.cloud import ADDRESS, PORT, TASK, Cloud, point_at, running

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
-from gateway.drain.health import Membership, PollErrorKind
-from gateway.errors import PollError
+from gateway.drain.health import Membership, PollError, PollErrorKind
 from loadtest.cloud.ecs_records import Balancer
 from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
 

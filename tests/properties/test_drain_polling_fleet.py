@@ -15,12 +15,11 @@ import pytest
 
 from gateway.connections.hub import Hub
 from gateway.drain.drainer import Drainer
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollError, PollErrorKind
 from gateway.drain.leaving import Origin
 from gateway.drain.receipt import Receipt
 from gateway.drain.states import State
 from gateway.drain.target_health import TargetHealthWatch
-from gateway.errors import PollError
 from loadtest.cloud.elbv2 import ElbError, Elbv2
 from tests.support.bench import FakeAuthenticator, make_settings
 from tests.support.virtual_time import LoopClock, run

@@ -16,8 +16,8 @@ from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from gateway.locations.geo import BoundingBox, Circle, Polygons, Shape
+from gateway.locations.ports import LocationIndex
 from gateway.locations.query import Found, Position, Query
-from gateway.ports import LocationIndex
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, MemoryIndex
 
 # Few values, so that they meet: ties of time, copies of ids, points on the rims of shapes.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState, place
-from gateway.errors import PollError
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollError, PollErrorKind, TargetState, place
 
 GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef"
 TARGET, PORT = "10.0.0.1", 8080

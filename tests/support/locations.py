@@ -11,8 +11,8 @@ from gateway.errors import SpoolFullError, StoreError
 from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Rejection
+from gateway.locations.ports import SpoolRecord
 from gateway.locations.query import Found, Query
-from gateway.ports import SpoolRecord
 
 NOON_MS = 1_790_000_000_000 // 86_400_000 * 86_400_000 + 43_200_000
 DAY_MS = 86_400_000

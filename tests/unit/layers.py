@@ -28,7 +28,7 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 
 TABLE: list[tuple[str, Layer]] = [
     *_in("", "decoding errors rate settings.model", Layer.CORE),
-    *_in("", "ports", Layer.PORTS),
+    *_in("", "clock drain.ports identity.ports locations.ports recording.ports", Layer.PORTS),
     *_in("telemetry.", "log", Layer.PORTS),
     *_in("telemetry.", "*", Layer.SERVICES),
     *_in("", "settings.load adapters.*", Layer.ADAPTERS),

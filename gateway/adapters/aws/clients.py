@@ -14,8 +14,7 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.drain.health import PollErrorKind
-from gateway.errors import PollError
+from gateway.drain.health import PollError, PollErrorKind
 
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 4.0

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.clients import AwsClients
 from gateway.adapters.aws.ecs_metadata import Identity
-from gateway.drain.health import Membership, PollErrorKind
-from gateway.errors import PollError
+from gateway.drain.health import Membership, PollError, PollErrorKind
 
 SERVICE_PREFIX = "service:"
 

@@ -11,8 +11,7 @@ from typing import TypeVar
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from msgspec import MsgspecError, Struct, field, json
 
-from gateway.drain.health import PollErrorKind
-from gateway.errors import PollError
+from gateway.drain.health import PollError, PollErrorKind
 
 VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 # The endpoint is on the same host; the SDK gives it as long.

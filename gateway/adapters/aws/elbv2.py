@@ -13,8 +13,7 @@ from typing import Any
 from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.clients import CALL_TIMEOUT_S, AwsClients
 from gateway.adapters.aws.ecs import EcsService
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollErrorKind, TargetState, place
-from gateway.errors import PollError
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollError, PollErrorKind, TargetState, place
 
 NOT_REGISTERED = "Target.NotRegistered"
 INVALID_TARGET = "InvalidTarget"

@@ -17,11 +17,11 @@ from gateway.adapters.sqlite.day import CHECKPOINT_BYTES, DayWriter
 from gateway.adapters.sqlite.file import make_folder, remove_store, store_errors
 from gateway.adapters.sqlite.manifest import Manifest
 from gateway.adapters.sqlite.readers import Readers
+from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Rejection
 from gateway.locations.retention import Cutoff, first_cutoff, look
-from gateway.ports import Clock
 from gateway.telemetry.log import Log
 
 _EPOCH = date(1970, 1, 1)

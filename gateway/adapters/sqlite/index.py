@@ -23,13 +23,13 @@ from gateway.adapters.sqlite.readers import MAX_READERS
 from gateway.adapters.sqlite.search import Part, bounds_ms
 from gateway.adapters.sqlite.search_effort import Effort
 from gateway.adapters.sqlite.worker_threads import WorkerThreads
+from gateway.clock import Clock
 from gateway.errors import DamagedStoreError, StoreError
 from gateway.locations.batch import DeviceEvents, count
 from gateway.locations.event import DAY_MS
 from gateway.locations.narrowing import write_narrowed
 from gateway.locations.outcome import Rejection
 from gateway.locations.query import Found, Query
-from gateway.ports import Clock
 from gateway.telemetry.log import Log
 
 READERS = 2

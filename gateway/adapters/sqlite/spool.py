@@ -23,7 +23,7 @@ from gateway.adapters.sqlite.manifest import Manifest
 from gateway.errors import DamagedStoreError, SpoolFullError, StoreError
 from gateway.locations.batch import DeviceEvents, count
 from gateway.locations.event import LocationEvent, StoredScalar
-from gateway.ports import SpoolRecord
+from gateway.locations.ports import SpoolRecord
 from gateway.telemetry.log import Log
 
 SCHEMA_VERSION = 1

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.adapters.key_set_file import NAME, KeySetFile
 from gateway.errors import StoreError
-from gateway.ports import StoredKeySet
+from gateway.identity.ports import StoredKeySet
 
 URL = "https://id.example/keys"
 

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from gateway.connections import admission
-from gateway.connections.admission import Admission, FlapGuard, Refusal, retry_after_s
+from gateway.connections.admission import Admission, FlapGuard, retry_after_s
 from gateway.rate import TokenBucket
+from gateway.wire.refusal import Refusal
 
 
 def _admission(**state: object) -> Admission:

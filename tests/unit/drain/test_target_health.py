@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.drain.health import GroupHealth, Membership, PollErrorKind, TargetState
+from gateway.drain.health import GroupHealth, Membership, PollError, PollErrorKind, TargetState
 from gateway.drain.leaving import Origin
 from gateway.drain.pacer import NO_BOUND_PER_S
 from gateway.drain.states import State
-from gateway.errors import PollError
 from tests.support.bench import device
 from tests.support.fake_target_health import GROUP, PORT
 from tests.support.watched import World

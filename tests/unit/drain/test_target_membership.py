@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.drain.health import GroupAttributes, Membership, PollErrorKind, TargetState
+from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, TargetState
 from gateway.drain.states import State
-from gateway.errors import PollError
 from tests.support.fake_target_health import GROUP, PORT, TARGET
 from tests.support.watched import GREEN, World
 

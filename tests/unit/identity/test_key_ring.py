@@ -15,7 +15,7 @@ from gateway.identity.jwk import read_key_set
 from gateway.identity.key_freshness import UNKNOWN_KEY_S, Freshness
 from gateway.identity.key_refresh import KeyRefresh
 from gateway.identity.key_ring import KeyRing
-from gateway.ports import StoredKeySet
+from gateway.identity.ports import StoredKeySet
 from tests.support.fake_clock import FakeClock
 from tests.support.issuer import ALGORITHMS, Key, key_set
 from tests.support.jwts import CLAIMS, encode, token

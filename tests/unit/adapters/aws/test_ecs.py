@@ -9,8 +9,7 @@ from msgspec import json
 
 from gateway.adapters.aws.ecs import Entry, entries, host_port, service_of, stop_timeout_s
 from gateway.adapters.aws.ecs_metadata import Identity, identity, present
-from gateway.drain.health import PollErrorKind
-from gateway.errors import PollError
+from gateway.drain.health import PollError, PollErrorKind
 
 # Shortened from "Amazon ECS task metadata v4 examples" of the developer guide.
 TASK: dict[str, Any] = {

@@ -10,8 +10,7 @@ import pytest
 
 from gateway.adapters.aws.clients import region_of
 from gateway.adapters.aws.elbv2 import attributes_of, health_of, to_be_watched
-from gateway.drain.health import GroupAttributes, GroupHealth, PollErrorKind, TargetState
-from gateway.errors import PollError
+from gateway.drain.health import GroupAttributes, GroupHealth, PollError, PollErrorKind, TargetState
 
 GROUP = "arn:aws-cn:elasticloadbalancing:cn-north-1:123456789012:targetgroup/web/0123456789abcdef"
 

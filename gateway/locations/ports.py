@@ -1,26 +1,13 @@
-"""What services need from the outside world, as small protocols. Adapters implement them."""
+"""What the part needs from outside: where events are kept, queued and set aside."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership
-from gateway.drain.receipt import Receipt
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Rejection
 from gateway.locations.query import Found, Query
-from gateway.recording.format import Line
-
-
-class Clock(Protocol):
-    """Wall time for what is stored, monotonic time for what is measured; never one for the other."""
-
-    def time_ms(self) -> int:
-        """Wall clock, ms since the Unix epoch; may jump."""
-
-    def monotonic_s(self) -> float:
-        """Seconds since an arbitrary moment; never goes back."""
 
 
 class LocationIndex(Protocol):
@@ -104,64 +91,3 @@ class DeadLetters(Protocol):
 
     async def append(self, letters: Sequence[tuple[DeviceEvents, Rejection]]) -> None:
         """Store all; durable on return. Raises StoreError."""
-
-
-class Recording(Protocol):
-    """Where arrivals are written, for a load test to play them again (gateway/recording)."""
-
-    def put(self, line: Line) -> None:
-        """Take one line, not earlier than the last. Never waits and never fails; without room for it it is dropped."""
-
-    def now_ms(self) -> int:
-        """Whole ms since the recording began."""
-
-
-class StoredKeySet(NamedTuple):
-    """A key set as it was answered, and when (ms since the Unix epoch)."""
-
-    body: bytes
-    fetched_ms: int
-
-
-class KeySetSource(Protocol):
-    """Where an issuer publishes its keys."""
-
-    async def fetch(self) -> bytes:
-        """Its JSON Web Key Set. Bounded in time and size; raises KeySetError."""
-
-
-class KeySetStore(Protocol):
-    """Where the last key set is kept for the next start."""
-
-    def load(self) -> StoredKeySet | None:
-        """The last one of the same address; None: there is none. Blocks. Raises StoreError."""
-
-    def save(self, body: bytes, fetched_ms: int) -> None:
-        """Keep this one instead; blocks. Raises StoreError."""
-
-
-class Receipts(Protocol):
-    """Where receipts of drains are kept."""
-
-    def keep(self, receipt: Receipt) -> None:
-        """Store it; blocks. Raises StoreError."""
-
-
-class TargetHealth(Protocol):
-    """What the load balancer and the container service say of this process.
-
-    Every call is bounded in time and raises PollError, whose `kind` says which answer it was; cancelling is harmless.
-    """
-
-    async def membership(self) -> Membership:
-        """Own target and its groups. A service may have no group yet: then `ports` is empty."""
-
-    async def attributes(self, group: str) -> GroupAttributes:
-        """The settings of a target group (ARN)."""
-
-    async def health(self, group: str, target: str, port: int, also: Sequence[str] = ()) -> GroupHealth:
-        """The state of all targets of a group, by one unfiltered call; `target` and `port` are the own one, `also` its
-        other addresses."""
-
-    async def close(self) -> None:
-        """Release connections."""

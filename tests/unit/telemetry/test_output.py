@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from gateway.telemetry.log import Log
-from gateway.telemetry.metrics import Background, logging_to_stderr
+from gateway.telemetry.output import Background, logging_to_stderr
 
 
 def test_json_lines_have_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
