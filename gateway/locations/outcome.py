@@ -48,9 +48,10 @@ class Rejection(Struct, frozen=True, gc=False):
     """Why a store did not take one item. `poison`: it never will, so the item belongs in the dead letters.
 
     `code`: its sender is refused with this one of `settlement.MESSAGES`, and no other store takes the item. Empty: the
-    item may go elsewhere.
+    item may go elsewhere. `overflow`: the index is only busy or away, so another way to it may take the item.
     """
 
     reason: str
     poison: bool = False
     code: str = ""
+    overflow: bool = False

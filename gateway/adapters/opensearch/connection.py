@@ -1,0 +1,214 @@
+"""One connection pool to OpenSearch: who we are, and what an exchange that failed means."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import zlib
+from base64 import b64encode
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, TCPConnector
+from msgspec import DecodeError, Struct, json
+from yarl import URL
+
+from gateway.adapters.opensearch.signing import Signer
+from gateway.errors import HeiwaError, SettingsError
+from gateway.locations.bulk_outcome import Silence
+
+KEY = "locations.opensearch_url"
+CONNECT_TIMEOUT_S = 2.0
+# Shorter than any server keeps it: a request on a connection that was just closed is one of unknown outcome.
+KEEP_ALIVE_S = 15.0
+# As many as batches in flight, and the searches beside them.
+CONNECTIONS = 32
+MAX_ANSWER_BYTES = 64 << 20
+# Above this, compressing and signing take longer than the loop may be blocked.
+LARGE_BYTES = 64 << 10
+_JSON, _LINES = "application/json", "application/x-ndjson"
+
+
+class NoAnswerError(HeiwaError):
+    """There was no answer that could be used; `silence` says why."""
+
+    exit_code = 3
+
+    def __init__(self, silence: Silence, problem: str) -> None:
+        super().__init__(problem)
+        self.silence = silence
+
+
+class Response(NamedTuple):
+    """An answer as it came."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        """The body decoded; None when it is not JSON."""
+        try:
+            return json.decode(self.body)
+        except (DecodeError, UnicodeDecodeError):
+            return None
+
+
+class Access(Struct, frozen=True):
+    """How to reach OpenSearch and who we are there; the settings of the same names mean the same.
+
+    `password` comes from the environment or a file, never from `url`.
+    """
+
+    url: str
+    user: str = ""
+    password: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    sign_region: str = ""
+    sign_service: str = "es"
+    timeout_s: float = 10.0
+    gzip: bool = False
+
+
+def checked_url(url: str) -> URL:
+    """The address without a path's last slash. Raises SettingsError.
+
+    Plain http is for this machine and for private networks: whoever sits on the way reads positions and passwords.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise SettingsError(KEY, f"not an address: {error}") from error
+    if not host or parts.scheme not in ("https", "http"):
+        raise SettingsError(KEY, "must be an address as https://search.example.com:9200")
+    if parts.username is not None or parts.password is not None:
+        raise SettingsError(
+            KEY, "must hold no user or password; set locations.opensearch_user and opensearch_password(_file)"
+        )
+    if parts.query or parts.fragment:
+        raise SettingsError(KEY, "must hold neither a query nor a fragment")
+    return URL(url.rstrip("/"))
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Connection:
+    """Requests to one address. Made and used on one running event loop."""
+
+    def __init__(self, access: Access) -> None:
+        self.url = checked_url(access.url)
+        self._access = access
+        self._headers = {"Accept-Encoding": "identity", "User-Agent": "heiwa"}
+        if access.user:
+            self._headers["Authorization"] = _basic(access.user, access.password)
+        self._signer = Signer(access.sign_region, access.sign_service) if access.sign_region else None
+        self._session: ClientSession | None = None
+
+    @property
+    def where(self) -> str:
+        """Host and port, for messages."""
+        return f"{self.url.host}:{self.url.port}"
+
+    async def close(self) -> None:
+        """End all connections; a request under way raises NoAnswerError."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        lines: bool = False,
+        timeout_s: float | None = None,
+        compress: bool = True,
+    ) -> Response:
+        """One exchange, never repeated. `path` is quoted already. Raises NoAnswerError.
+
+        Cancelling is safe; the server may have done what was asked.
+        """
+        url = URL(f"{self.url}{path}", encoded=True).with_query(query or {})
+        headers = dict(self._headers)
+        if body is not None:
+            headers["Content-Type"] = _LINES if lines else _JSON
+            if self._access.gzip and compress and len(body) > 1024:
+                body = await _off_the_loop(body, _compressed, body)
+                headers["Content-Encoding"] = "gzip"
+        if self._signer is not None:
+            headers = await self._signer.sign(method, url, headers, body)
+        return await self._exchange(method, url, headers, body, timeout_s or self._access.timeout_s)
+
+    async def _exchange(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+    ) -> Response:
+        if self._session is None:
+            self._session = self._open()
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(method, url, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                return Response(response.status, await response.read())
+        except ClientConnectorError as error:
+            problem = error.strerror or str(error.os_error) or type(error).__name__
+            raise NoAnswerError(Silence.NOT_SENT, f"{self.where}: {problem}") from error
+        except TimeoutError as error:
+            raise NoAnswerError(Silence.TIMEOUT, f"{self.where} did not answer within {timeout_s:g} s") from error
+        except (ClientError, OSError, RuntimeError) as error:
+            # RuntimeError: the session was closed under us.
+            problem = f"{self.where} broke off its answer ({type(error).__name__})"
+            raise NoAnswerError(Silence.BROKEN, problem) from error
+
+    def _open(self) -> ClientSession:
+        connector = TCPConnector(
+            limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, ssl=tls(self._access), ttl_dns_cache=10
+        )
+        return ClientSession(
+            connector=connector,
+            timeout=ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            auto_decompress=True,
+            max_line_size=65536,
+        )
+
+
+def tls(access: Access) -> ssl.SSLContext | bool:
+    """Whom to believe, and our own certificate (mTLS). Raises SettingsError."""
+    if not (access.ca_file or access.certificate_file):
+        return True
+    try:
+        context = ssl.create_default_context(cafile=access.ca_file or None)
+        if access.certificate_file:
+            context.load_cert_chain(access.certificate_file, access.key_file or None)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            "locations.opensearch_ca_file" if not access.certificate_file else "locations.opensearch_certificate_file",
+            f"cannot be used: {error}",
+        ) from error
+    return context
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + b64encode(f"{unquote(user)}:{password}".encode()).decode()
+
+
+def _compressed(body: bytes) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return packer.compress(body) + packer.flush()
+
+
+async def _off_the_loop(body: bytes, call: Any, *arguments: Any) -> Any:
+    """Large bodies in a thread, small ones here: a thread costs more than they do."""
+    return await asyncio.to_thread(call, *arguments) if len(body) > LARGE_BYTES else call(*arguments)

@@ -1,0 +1,158 @@
+"""How much is asked of an index: batches in flight (AIMD), when to leave it alone (a breaker), and how many retries.
+
+Time is an argument, in seconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+MIN_BATCHES, FIRST_BATCHES, MAX_BATCHES = 1, 2, 16
+# RFC 6298, 2: how fast the mean and its deviation follow.
+_MEAN_SHARE, _DEVIATION_SHARE = 1 / 8, 1 / 4
+_SLOW_DEVIATIONS = 2.5
+_SLOWER = 0.9
+
+
+class Window:
+    """Batches in flight: one more after a clean round trip of a full window, half of them after a refusal.
+
+    Halved at most once a round trip: the refusals of one window are one message. A round trip that is slow by its own
+    measure takes a tenth.
+    """
+
+    def __init__(self) -> None:
+        self._size = float(FIRST_BATCHES)
+        self._mean_s = 0.0
+        self._deviation_s = 0.0
+        self._halved_s = float("-inf")
+
+    @property
+    def batches(self) -> int:
+        """How many batches may be in flight, 1 to 16."""
+        return int(self._size)
+
+    @property
+    def mean_s(self) -> float:
+        """The mean round trip; 0 before the first one."""
+        return self._mean_s
+
+    def taken(self, round_trip_s: float, *, full: bool) -> None:
+        """A batch was taken; `full`: as many were in flight as may be."""
+        slow = bool(self._mean_s) and round_trip_s > self._mean_s + _SLOW_DEVIATIONS * self._deviation_s
+        self._measure(round_trip_s)
+        if slow:
+            self._size = max(MIN_BATCHES, self._size * _SLOWER)
+        elif full:
+            # One a window, not one a batch.
+            self._size = min(MAX_BATCHES, self._size + 1 / self.batches)
+
+    def refused(self, now_s: float) -> None:
+        """A batch was refused, in whole or in part."""
+        if now_s - self._halved_s >= self._mean_s:
+            self._halved_s = now_s
+            self._size = max(MIN_BATCHES, self._size / 2)
+
+    def _measure(self, round_trip_s: float) -> None:
+        if not self._mean_s:
+            self._mean_s, self._deviation_s = round_trip_s, round_trip_s / 2
+            return
+        apart_s = round_trip_s - self._mean_s
+        self._deviation_s += _DEVIATION_SHARE * (abs(apart_s) - self._deviation_s)
+        self._mean_s += _MEAN_SHARE * apart_s
+
+
+class Way(Enum):
+    """Where a batch goes: to the index, to the index to see whether it works, or not to the index."""
+
+    DIRECT = "direct"
+    PROBE = "probe"
+    NOT = "not"
+
+
+REFUSED_IN_A_ROW = 3
+PROBE_EVERY_S = 1.0
+CLEAN_PROBES = 5
+
+
+class Breaker:
+    """Leaves an index alone after three batches in a row of which half was refused; one probe a second finds out more.
+
+    Five clean probes in a row close it. While it is open, the last batch that was refused tells why.
+    """
+
+    def __init__(self) -> None:
+        self.open = False
+        self._in_a_row = 0
+        self._clean = 0
+        self._probed_s = float("-inf")
+
+    def way(self, now_s: float) -> Way:
+        """Where the next batch goes; PROBE counts as taken."""
+        if not self.open:
+            return Way.DIRECT
+        if now_s - self._probed_s < PROBE_EVERY_S:
+            return Way.NOT
+        self._probed_s = now_s
+        return Way.PROBE
+
+    def seen(self, way: Way, refused: int, number: int, now_s: float) -> None:
+        """What became of a batch: how many of its documents were refused. One that was under way does not probe."""
+        bad = 2 * refused >= number > 0
+        if not self.open:
+            self._in_a_row = self._in_a_row + 1 if bad else 0
+            if self._in_a_row >= REFUSED_IN_A_ROW:
+                self.trip(now_s)
+        elif way is Way.PROBE:
+            self._clean = 0 if bad else self._clean + 1
+            if self._clean >= CLEAN_PROBES:
+                self.open = False
+                self._in_a_row = 0
+
+    def trip(self, now_s: float) -> None:
+        """Open at once."""
+        if not self.open:
+            self.open = True
+            self._probed_s = now_s
+        self._clean = 0
+
+
+class RetryBudget:
+    """Retries are a tenth of what is sent at most, so that they never make an overload worse.
+
+    What was not used is kept, up to `reserve`: an index that fails rarely gets its retries at once.
+    """
+
+    def __init__(self, share: float = 0.1, reserve: float = 4000.0) -> None:
+        self._share = share
+        self._reserve = reserve
+        self._left = reserve
+
+    def sent(self, number: int) -> None:
+        """So many documents were sent for the first time."""
+        self._left = min(self._reserve, self._left + number * self._share)
+
+    def take(self, number: int) -> bool:
+        """Whether so many may be sent again; if so, they count."""
+        if number > self._left:
+            return False
+        self._left -= number
+        return True
+
+
+class Quota:
+    """A token bucket of bytes, with a second's worth in it at most."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._rate = bytes_per_s
+        self._left = bytes_per_s
+        self._seen_s = float("-inf")
+
+    def take(self, size_bytes: int, now_s: float) -> bool:
+        """Whether so much may be sent now; if so, it counts."""
+        self._left = min(self._rate, self._left + (now_s - self._seen_s) * self._rate)
+        self._seen_s = now_s
+        if size_bytes > self._left:
+            return False
+        self._left -= size_bytes
+        return True
