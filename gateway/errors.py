@@ -59,6 +59,18 @@ class SpoolFullError(StoreError):
     """The spool has reached `locations.spool_max_bytes`."""
 
 
+class IndexBusyError(StoreError):
+    """A location index refuses searches for the moment; the same search may be sent again after `retry_after_s`."""
+
+    def __init__(self, problem: str, retry_after_s: int) -> None:
+        super().__init__(problem)
+        self.retry_after_s = retry_after_s
+
+
+class ClusterError(HeiwaError):
+    """A search cluster answers, but is not what we need: another product or version, not set up, or not for us."""
+
+
 class QueryError(HeiwaError):
     """A search asks for something impossible; `field` is the parameter at fault."""
 
