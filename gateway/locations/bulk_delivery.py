@@ -50,9 +50,7 @@ def deliver(number: int, may_retry: Callable[[int], bool]) -> Generator[Attempt,
     return found
 
 
-def _decide(
-    found: Delivery, attempt: Attempt, answer: Answer, may_retry: Callable[[int], bool]
-) -> list[Attempt]:
+def _decide(found: Delivery, attempt: Attempt, answer: Answer, may_retry: Callable[[int], bool]) -> list[Attempt]:
     """Note what is decided; what has to be sent again."""
     if answer.items is None:
         return _act(found, attempt, attempt.positions, of_request(answer), answer.text, may_retry)

@@ -25,6 +25,7 @@ class Counters:
         self.refused: Counter[str] = Counter()
         self.replayed = 0
         self.index_failures = 0
+        self.stream_failures = 0
         self.spool_failures = 0
         self.sender_errors = 0
         self.flushes = 0
@@ -59,6 +60,11 @@ class Counters:
         )
         yield CounterMetricFamily(
             "heiwa_locations_index_failures", "Batches of which the index took not all.", self.index_failures
+        )
+        yield CounterMetricFamily(
+            "heiwa_locations_stream_failures",
+            "Batches of which the overflow stream took not all.",
+            self.stream_failures,
         )
         yield CounterMetricFamily(
             "heiwa_locations_spool_failures", "Batches that the spool did not take: alarm.", self.spool_failures

@@ -1,34 +1,35 @@
 """Location ingest: events come in by message, leave in batches, and are acknowledged once they are durable.
 
-    submit → buffer → index ─ stored ─────────────► acknowledge(indexed)
-                        ├─ not taken → spool ─────► acknowledge(spooled), replayed into the index later
-                        │                └─ full ─► refuse with retry_after_ms
+    submit → buffer → index ─ stored ────────────────► acknowledge(indexed)
+                        ├─ too busy → stream, if any ► acknowledge(firehose)
+                        ├─ not taken → spool ────────► acknowledge(spooled), replayed into the index later
+                        │                └─ full ────► refuse with retry_after_ms
                         └─ never will → dead letters ► acknowledge(dead_letter)
 
-One batch is written at a time; meanwhile the next one gathers. So an idle pipeline writes at once and a busy one
-writes large batches.
+As many batches are written at a time as the index takes (the embedded one: one); meanwhile the next one gathers. So an
+idle pipeline writes at once and a busy one writes large batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from prometheus_client.metrics_core import Metric
 
 from gateway.clock import Clock
-from gateway.errors import SpoolFullError, StoreError, TaskFailedError
+from gateway.errors import TaskFailedError
 from gateway.locations.batch import DeviceEvents, count, size_bytes
 from gateway.locations.buffer import Buffer, Caller, Limits, Submission
 from gateway.locations.counters import Counters
 from gateway.locations.event import LocationEvent
-from gateway.locations.narrowing import write_narrowed_async
-from gateway.locations.outcome import Durability, Pressure, Rejection, Sender
-from gateway.locations.ports import DeadLetters, LocationIndex, Spool
+from gateway.locations.outcome import Durability, Pressure, Sender
+from gateway.locations.ports import DeadLetters, LocationIndex, OverflowStream, Spool
 from gateway.locations.replay import Replay
-from gateway.locations.settlement import MESSAGES, Part, Poison, Verdict, merge, sort_out
+from gateway.locations.settlement import MESSAGES, Verdict, merge
+from gateway.locations.storing import Storing
 from gateway.locations.times import EventTimes
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import gauge
@@ -41,10 +42,10 @@ _log = Log("locations")
 
 
 class LocationPipeline:
-    """Owns the tasks `locations-flush` and `locations-replay`. Made and used on one running event loop.
+    """Owns the tasks `locations-flush`, `locations-replay` and one for each batch that is being written.
 
-    `ack_min` is the least durability that is acknowledged: with INDEXED, what the index does not take is refused.
-    `times` judges the events that are submitted, before they are.
+    Made and used on one running event loop. `ack_min` is the least durability that is acknowledged: with INDEXED, what
+    the index does not take is refused. `times` judges the events that are submitted, before they are.
     `failed` is done when a task ended that must not; its exception, a TaskFailedError, carries the cause.
     """
 
@@ -56,26 +57,27 @@ class LocationPipeline:
         clock: Clock,
         random: Random,
         *,
+        stream: OverflowStream | None = None,
         ack_min: Durability = Durability.SPOOLED,
         limits: Limits | None = None,
         times: EventTimes | None = None,
     ) -> None:
         self._index = index
         self._spool = spool
-        self._dead_letters = dead_letters
         self._clock = clock
         self._random = random
-        self._may_spool = ack_min is Durability.SPOOLED
         self._limits = limits or Limits()
         self.times = times or EventTimes(clock)
         self._buffer = Buffer(self._limits)
         self._counters = Counters()
         self._replay = Replay(index, spool, dead_letters, clock, lambda: bool(self._buffer), self._counters)
+        self._storing = Storing(index, stream, spool, self._replay, self._counters, random, ack_min)
         self._callers: dict[int, Caller] = {}
         self._paused: dict[str, deque[Caller]] = {}
         self._typical_events = 1
         self._idle_rounds = 0
-        self._in_flight: list[Submission] = []
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._in_flight: dict[int, list[Submission]] = {}
         self._wake = asyncio.Event()
         self._enough = asyncio.Event()
         self._flush_began_s = float("-inf")
@@ -110,12 +112,13 @@ class LocationPipeline:
                 tasks[1].cancel()
                 await asyncio.wait(tasks[:1], timeout=timeout_s * _INDEX_SHARE)
         finally:
+            tasks += self._flushes
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         # A commit that is still under way may succeed as well: the spool's copy is then a duplicate, by design.
-        left = self._in_flight + self._buffer.take_all()
-        self._in_flight = []
+        left = [one for batch in self._in_flight.values() for one in batch] + self._buffer.take_all()
+        self._in_flight.clear()
         if left:
             await self._give_up(left, timeout_s * (1 - _INDEX_SHARE))
 
@@ -123,7 +126,7 @@ class LocationPipeline:
         parts = [(submission.caller, submission.group) for submission in left]
         try:
             async with asyncio.timeout(timeout_s):
-                verdicts = await self._to_spool(parts, "shutting_down")
+                verdicts = await self._storing.to_spool(parts, "shutting_down")
         except TimeoutError:
             _log.error("spool_too_slow", problem="it did not take the last location events in time")
             verdicts = [Verdict(parts, code="shutting_down")]
@@ -194,11 +197,28 @@ class LocationPipeline:
 
     async def _flush_forever(self) -> None:
         while self._running or self._buffer:
-            if self._buffer:
-                await self._gather()
-                await self._flush()
-            else:
+            if not self._buffer:
                 await self._wait_for_events()
+            elif len(self._flushes) >= self._index.writes_at_once:
+                await asyncio.wait(self._flushes, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await self._gather()
+                self._begin_flush()
+        if self._flushes:
+            await asyncio.wait(self._flushes)
+
+    def _begin_flush(self) -> None:
+        self._flush_began_s = self._clock.monotonic_s()
+        batch = self._buffer.take()
+        self._in_flight[id(batch)] = batch
+        task = asyncio.create_task(self._flush(batch, self._flush_began_s), name="locations-batch")
+        self._flushes.add(task)
+        task.add_done_callback(self._flush_ended)
+
+    def _flush_ended(self, task: asyncio.Task[None]) -> None:
+        self._flushes.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._task_ended(task)
 
     async def _wait_for_events(self) -> None:
         """Until something was submitted. Senders still paused are let go in portions.
@@ -225,92 +245,19 @@ class LocationPipeline:
         except TimeoutError:
             pass
 
-    async def _flush(self) -> None:
-        began_s = self._flush_began_s = self._clock.monotonic_s()
-        batch = self._in_flight = self._buffer.take()
-        parts: list[Part] = [(submission.caller, submission.group) for submission in batch]
-        rejections = await self._write([group for _, group in parts])
-        if not rejections:
-            self._settle(batch, [Verdict(parts, Durability.INDEXED)])
-        else:
-            self._settle(batch, await self._verdicts(parts, rejections))
+    async def _flush(self, batch: list[Submission], began_s: float) -> None:
+        verdicts = await self._storing.store([(submission.caller, submission.group) for submission in batch])
+        del self._in_flight[id(batch)]
+        self._settle(batch, verdicts)
         self._counters.flushed(self._clock.monotonic_s() - began_s)
         self._typical_events = count(submission.group for submission in batch) // len(batch)
         self._idle_rounds = 0
         self._resume(self._typical_events, 0)
 
-    async def _write(self, groups: list[DeviceEvents]) -> Mapping[int, Rejection]:
-        """The index's answer; everything is rejected while it fails as a whole, which is tried again after a while."""
-        rejections: Mapping[int, Rejection]
-        everything = range(count(groups))
-        if self._may_spool and not self._replay.index_works():
-            rejections = dict.fromkeys(everything, Rejection("the index failed a moment ago"))
-        else:
-            try:
-                rejections = await write_narrowed_async(groups, self._index.write)
-            except StoreError as error:
-                self._replay.index_failed(error)
-                rejections = dict.fromkeys(everything, Rejection(str(error)))
-        if rejections:
-            self._counters.index_failures += 1
-            self._replay.index_refused(rejections)
-        return rejections
-
-    async def _verdicts(self, parts: list[Part], rejections: Mapping[int, Rejection]) -> list[Verdict]:
-        """What becomes of a batch of which the index took not all."""
-        found = sort_out(parts, rejections)
-        verdicts = [Verdict(found.stored, Durability.INDEXED)]
-        verdicts += [self._refusal(refused, code) for code, refused in found.refused.items()]
-        if found.later:
-            verdicts += await self._to_spool(found.later)
-        if found.poison:
-            verdicts.append(await self._bury(found.poison))
-        return verdicts
-
-    async def _to_spool(self, parts: list[Part], refusal: str = "") -> list[Verdict]:
-        """Store the events in the spool, and refuse or bury what it does not take.
-
-        `refusal` is the code of the refusals; empty: the one that tells why.
-        """
-        if not self._may_spool:
-            return [self._refusal(parts, refusal or "index_unavailable")]
-        try:
-            rejections = await write_narrowed_async([group for _, group in parts], self._append)
-        except StoreError as error:
-            self._counters.spool_failures += 1
-            _log.critical("spool_failed", problem=str(error))
-            why = "spool_full" if isinstance(error, SpoolFullError) else "storage_failed"
-            return [self._refusal(parts, refusal or why)]
-        self._replay.wake()
-        found = sort_out(parts, rejections)
-        verdicts = [Verdict(found.stored, Durability.SPOOLED)]
-        if found.later:
-            verdicts.append(self._refusal(found.later, refusal or "storage_failed"))
-        if found.poison:
-            verdicts.append(await self._bury(found.poison))
-        return verdicts
-
-    async def _append(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
-        await self._spool.append(groups)
-        return {}
-
-    async def _bury(self, poison: list[Poison]) -> Verdict:
-        dead = [(caller, group) for caller, group, _ in poison]
-        if await self._replay.bury([(group, rejection) for _, group, rejection in poison]):
-            return Verdict(dead, Durability.DEAD_LETTER)
-        return self._refusal(dead, "storage_failed")
-
-    def _refusal(self, parts: list[Part], code: str) -> Verdict:
-        return Verdict(parts, code=code, retry_after_ms=self._later_ms())
-
-    def _later_ms(self) -> int:
-        return self._random.randint(5000, 15_000)
-
     # Telling
 
     def _settle(self, batch: list[Submission], verdicts: list[Verdict]) -> None:
         """The batch is decided: count all of it first, then tell, so that the count is right for whoever is told."""
-        self._in_flight = []
         self._buffer.settled(batch)
         for submission in batch:
             caller = submission.caller

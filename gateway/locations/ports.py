@@ -17,6 +17,10 @@ class LocationIndex(Protocol):
     (account, device, id) and the first copy wins.
     """
 
+    @property
+    def writes_at_once(self) -> int:
+        """How many calls of `write` it takes at once now, at least 1."""
+
     async def open(self) -> None:
         """Make or check the store. Raises StoreError or SchemaError when it cannot be used."""
 
@@ -26,8 +30,8 @@ class LocationIndex(Protocol):
     async def write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
         """Store all events durably, and return the ones that were not: position in the flattened batch → why.
 
-        A duplicate is a success. When this returns, the others survive a crash and are found by every search that
-        starts afterwards. Raises StoreError when nothing is known about any of them.
+        A duplicate is a success. When this returns, the others survive a crash and are found by every search of this
+        process that starts afterwards. Raises StoreError when nothing is known about any of them.
         """
 
     async def search(self, account: str, query: Query) -> tuple[list[Found], bool]:
@@ -41,6 +45,22 @@ class LocationIndex(Protocol):
 
     async def latest(self, account: str, device: str) -> Found | None:
         """The device's event with the newest time; None when there is none. Raises StoreError."""
+
+
+class OverflowStream(Protocol):
+    """Another way to the index, slower and for another price: what the index is too busy for goes here."""
+
+    async def open(self) -> None:
+        """Begin; nothing is asked of the other side."""
+
+    async def close(self) -> None:
+        """Release everything; what was taken is on its way."""
+
+    async def put(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        """Hand all events over, and return the ones that were not taken, as `LocationIndex.write` does.
+
+        Bounded in time. Cancelled, it may have taken any of them; they are one document all the same.
+        """
 
 
 class SpoolRecord(NamedTuple):

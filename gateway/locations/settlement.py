@@ -16,6 +16,7 @@ MESSAGES = {
     "overloaded": "too many location events are waiting; slow down",
     "shutting_down": "the gateway does not take location events now; send them again",
     "index_unavailable": "the index does not take location events now, and settings allow nothing else",
+    "stream_unavailable": "neither the index nor the overflow stream takes location events now",
     "spool_full": "location events cannot be stored now: the spool is full",
     "clock": "the gateway's clock does not fit what devices send; send them again later",
     "account_full": "the account's events take as much as they may; older ones have to expire first",
@@ -42,9 +43,13 @@ def merge(parts: list[Part]) -> Iterator[tuple[Caller, Sequence[LocationEvent]]]
 
 
 class Sorted(NamedTuple):
-    """What a store took, what it or another one may take later, what none ever will, and what is refused by code."""
+    """What a store took, what it or another one may take later, what none ever will, and what is refused by code.
+
+    `overflow` may go another way to the index at once, `later` not.
+    """
 
     stored: list[Part]
+    overflow: list[Part]
     later: list[Part]
     poison: list[Poison]
     refused: dict[str, list[Part]]
@@ -52,10 +57,11 @@ class Sorted(NamedTuple):
 
 def sort_out(parts: Sequence[Part], rejections: Mapping[int, Rejection]) -> Sorted:
     """Every event of `parts` in one place."""
-    found = Sorted([], [], [], {})
+    found = Sorted([], [], [], [], {})
     position = 0
     for caller, group in parts:
         good: list[LocationEvent] = []
+        overflow: list[LocationEvent] = []
         later: list[LocationEvent] = []
         for event in group.events:
             rejection = rejections.get(position)
@@ -67,10 +73,14 @@ def sort_out(parts: Sequence[Part], rejections: Mapping[int, Rejection]) -> Sort
             elif rejection.code:
                 one = DeviceEvents(group.account, group.device, (event,))
                 found.refused.setdefault(rejection.code, []).append((caller, one))
+            elif rejection.overflow:
+                overflow.append(event)
             else:
                 later.append(event)
         if good:
             found.stored.append((caller, DeviceEvents(group.account, group.device, good)))
+        if overflow:
+            found.overflow.append((caller, DeviceEvents(group.account, group.device, overflow)))
         if later:
             found.later.append((caller, DeviceEvents(group.account, group.device, later)))
     return found

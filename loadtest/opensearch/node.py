@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from loadtest.opensearch.install import HERE, java, jars
+from loadtest.opensearch.install import HERE, jars, java
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0

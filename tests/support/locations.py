@@ -68,6 +68,8 @@ class MemoryIndex:
         self.answer: Callable[[Sequence[DeviceEvents]], Mapping[int, Rejection]] | None = None
         self.gate: asyncio.Event | None = None
         self.changes = Changes()
+        self.writes_at_once = 1
+        self.most_at_once = self._writing = 0
 
     async def open(self) -> None:
         pass
@@ -76,8 +78,13 @@ class MemoryIndex:
         pass
 
     async def write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
-        if self.gate is not None:
-            await self.gate.wait()
+        self._writing += 1
+        self.most_at_once = max(self.most_at_once, self._writing)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+        finally:
+            self._writing -= 1
         rejections = self.answer(groups) if self.answer is not None else {}
         self.batches.append(count(groups))
         for position, (group, one) in enumerate(items(groups)):
@@ -115,6 +122,28 @@ class MemoryIndex:
     async def latest(self, account: str, device: str) -> Found | None:
         hits, _ = await self.search(account, Query(device=device, limit=1))
         return hits[0] if hits else None
+
+
+class MemoryStream:
+    """The OverflowStream port in memory; `answer`, when set, decides about a batch first."""
+
+    def __init__(self) -> None:
+        self.taken: dict[tuple[str, str, str], LocationEvent] = {}
+        self.answer: Callable[[Sequence[DeviceEvents]], Mapping[int, Rejection]] | None = None
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def put(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        await asyncio.sleep(0)
+        rejections = self.answer(groups) if self.answer is not None else {}
+        for position, (group, one) in enumerate(items(groups)):
+            if position not in rejections:
+                self.taken.setdefault((group.account, group.device, one.id), one)
+        return rejections
 
 
 class MemorySpool:

@@ -43,8 +43,8 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("protocol.", "*", Layer.CORE),
     *_in(
         "locations.",
-        "batch buffer bulk_delivery bulk_outcome cells congestion document event fleet_time geo latest narrowing outcome "
-        "packing polygons query recent retention settlement stream_outcome",
+        "batch buffer bulk_delivery bulk_outcome cells congestion cover document event fleet_time geo latest narrowing "
+        "outcome packing polygons query recent retention settlement stream_outcome",
         Layer.CORE,
     ),
     *_in("locations.", "*", Layer.SERVICES),

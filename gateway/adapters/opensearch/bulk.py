@@ -10,12 +10,12 @@ from typing import Any
 from msgspec import DecodeError, Struct, field, json
 
 from gateway.adapters.opensearch.connection import Connection, NoAnswerError, Response
+from gateway.clock import Clock
 from gateway.locations.bulk_delivery import Attempt, Delivery, deliver
 from gateway.locations.bulk_outcome import Answer, Item, Silence
 from gateway.locations.congestion import RetryBudget, Window
 from gateway.locations.document import Lines, encode_lines
 from gateway.locations.packing import BULK_BYTES
-from gateway.ports import Clock
 
 # Positions in the answer have to stay those of the request, so every item sends its status.
 _ANSWER = "errors,items.*.status,items.*.error.type,items.*.error.reason,error.type,error.reason,error.bytes_wanted,"
@@ -112,9 +112,8 @@ class Bulk:
 
     def _learn(self, answer: Answer, began_s: float, *, full: bool) -> None:
         now_s = self._clock.monotonic_s()
-        if answer.status == 429 or any(item.status == 429 for item in answer.items or ()):
-            self._window.refused(now_s)
-        elif answer.silence is Silence.TIMEOUT:
+        busy = answer.status == 429 or any(item.status == 429 for item in answer.items or ())
+        if busy or answer.silence is Silence.TIMEOUT:
             self._window.refused(now_s)
         elif answer.silence is None:
             self._window.taken(now_s - began_s, full=full)

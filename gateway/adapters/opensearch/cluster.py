@@ -138,7 +138,10 @@ class Cluster:
 
     async def _put_policy(self) -> Change:
         """Never a reason to fail: a cluster without the plugin keeps its days."""
-        path, body = f"/_plugins/_ism/policies/{self._names.prefix}", definitions.retention_policy(self._names, self._days)
+        path, body = (
+            f"/_plugins/_ism/policies/{self._names.prefix}",
+            definitions.retention_policy(self._names, self._days),
+        )
         before = await self._ask("GET", path)
         if before.status == 200:
             found = before.json()

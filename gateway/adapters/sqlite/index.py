@@ -67,6 +67,11 @@ class SQLiteLocationIndex:
         self._efforts: set[Effort] = set()
         self._retention: asyncio.Task[None] | None = None
 
+    @property
+    def writes_at_once(self) -> int:
+        """See the port: there is one writing thread."""
+        return 1
+
     async def open(self) -> None:
         """Make the folder, check the file of every day, drop what is too old. Raises StoreError, SchemaError."""
         await self._in_write_thread(self._days.open)

@@ -1,0 +1,131 @@
+"""Where a batch is kept: in the index, else on another way to it, else on disk, else with the dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from gateway.errors import SpoolFullError, StoreError
+from gateway.locations.batch import DeviceEvents, count
+from gateway.locations.counters import Counters
+from gateway.locations.narrowing import write_narrowed_async
+from gateway.locations.outcome import Durability, Rejection
+from gateway.locations.ports import LocationIndex, OverflowStream, Spool
+from gateway.locations.replay import Replay
+from gateway.locations.settlement import Part, Poison, Verdict, sort_out
+from gateway.telemetry.log import Log
+
+_log = Log("locations")
+
+
+class Storing:
+    """Decides about one batch after the other; calls may overlap. Every event gets one verdict.
+
+    `ack_min` is the least durability that is acknowledged. Without a `stream` the spool takes its place.
+    """
+
+    def __init__(
+        self,
+        index: LocationIndex,
+        stream: OverflowStream | None,
+        spool: Spool,
+        replay: Replay,
+        counters: Counters,
+        random: Random,
+        ack_min: Durability,
+    ) -> None:
+        self._index = index
+        self._stream = None if ack_min is Durability.INDEXED else stream
+        self._spool = spool
+        self._replay = replay
+        self._counters = counters
+        self._random = random
+        self._may_spool = ack_min is Durability.SPOOLED
+        self._refusal_code = "stream_unavailable" if ack_min is Durability.FIREHOSE else "index_unavailable"
+
+    async def store(self, parts: list[Part]) -> list[Verdict]:
+        """What became of a batch. Cancelled, any of it may be stored: it is one event all the same."""
+        rejections = await self._write([group for _, group in parts])
+        if not rejections:
+            return [Verdict(parts, Durability.INDEXED)]
+        found = sort_out(parts, rejections)
+        verdicts = [Verdict(found.stored, Durability.INDEXED)]
+        verdicts += [self._refused(refused, code) for code, refused in found.refused.items()]
+        later = found.later
+        if found.overflow and self._stream is not None:
+            verdicts += await self._to_stream(self._stream, found.overflow, later)
+        else:
+            later += found.overflow
+        if later:
+            verdicts += await self.to_spool(later)
+        if found.poison:
+            verdicts.append(await self._bury(found.poison))
+        return verdicts
+
+    async def _write(self, groups: list[DeviceEvents]) -> Mapping[int, Rejection]:
+        """The index's answer; everything is rejected while it fails as a whole, which is tried again after a while."""
+        rejections: Mapping[int, Rejection]
+        everything = range(count(groups))
+        if self._may_spool and not self._replay.index_works():
+            rejections = dict.fromkeys(everything, Rejection("the index failed a moment ago"))
+        else:
+            try:
+                rejections = await write_narrowed_async(groups, self._index.write)
+            except StoreError as error:
+                self._replay.index_failed(error)
+                rejections = dict.fromkeys(everything, Rejection(str(error)))
+        if rejections:
+            self._counters.index_failures += 1
+            self._replay.index_refused(rejections)
+        return rejections
+
+    async def _to_stream(self, stream: OverflowStream, parts: list[Part], later: list[Part]) -> list[Verdict]:
+        """Hand the events to the stream; what it does not take goes to `later`."""
+        try:
+            rejections = await write_narrowed_async([group for _, group in parts], stream.put)
+        except StoreError as error:
+            rejections = dict.fromkeys(range(count(group for _, group in parts)), Rejection(str(error)))
+        found = sort_out(parts, rejections)
+        later += found.overflow + found.later
+        if rejections:
+            self._counters.stream_failures += 1
+        verdicts = [Verdict(found.stored, Durability.FIREHOSE)] if found.stored else []
+        if found.poison:
+            verdicts.append(await self._bury(found.poison))
+        return verdicts
+
+    async def to_spool(self, parts: list[Part], refusal: str = "") -> list[Verdict]:
+        """Store the events in the spool, and refuse or bury what it does not take.
+
+        `refusal` is the code of the refusals; empty: the one that tells why.
+        """
+        if not self._may_spool:
+            return [self._refused(parts, refusal or self._refusal_code)]
+        try:
+            rejections = await write_narrowed_async([group for _, group in parts], self._append)
+        except StoreError as error:
+            self._counters.spool_failures += 1
+            _log.critical("spool_failed", problem=str(error))
+            why = "spool_full" if isinstance(error, SpoolFullError) else "storage_failed"
+            return [self._refused(parts, refusal or why)]
+        self._replay.wake()
+        found = sort_out(parts, rejections)
+        verdicts = [Verdict(found.stored, Durability.SPOOLED)]
+        if found.later:
+            verdicts.append(self._refused(found.later, refusal or "storage_failed"))
+        if found.poison:
+            verdicts.append(await self._bury(found.poison))
+        return verdicts
+
+    async def _append(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        await self._spool.append(groups)
+        return {}
+
+    async def _bury(self, poison: list[Poison]) -> Verdict:
+        dead = [(caller, group) for caller, group, _ in poison]
+        if await self._replay.bury([(group, rejection) for _, group, rejection in poison]):
+            return Verdict(dead, Durability.DEAD_LETTER)
+        return self._refused(dead, "storage_failed")
+
+    def _refused(self, parts: list[Part], code: str) -> Verdict:
+        return Verdict(parts, code=code, retry_after_ms=self._random.randint(5000, 15_000))
