@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from gateway.drain.health import PollErrorKind
+
 
 class StreamAction(Enum):
     """What to do with records that the stream did not take."""
@@ -16,35 +18,21 @@ class StreamAction(Enum):
     STOP = "stop"
 
 
-def _codes(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# PutRecordBatch, "ErrorCode": ServiceUnavailableException or InternalFailure. The answer's own status is 200.
-RECORDS: dict[StreamAction, frozenset[str]] = {
-    StreamAction.AGAIN: _codes("ServiceUnavailableException InternalFailure InternalServerError ThrottlingException"),
-}
-CALLS: dict[StreamAction, frozenset[str]] = {
-    StreamAction.REST: _codes(
-        "ServiceUnavailableException ServiceUnavailable ThrottlingException Throttling LimitExceededException "
-        "InternalFailure InternalServerError RequestTimeout no-credentials expired unreachable"
-    ),
-    StreamAction.STOP: _codes(
-        "ResourceNotFoundException InvalidArgumentException InvalidKMSResourceException InvalidSourceException "
-        "AccessDeniedException"
-    ),
+# PutRecordBatch, RequestResponses, "ErrorCode"; the answer's own status is 200.
+RECORDS = frozenset({"ServiceUnavailableException", "InternalFailure", "InternalServerError", "ThrottlingException"})
+CALLS: dict[PollErrorKind, StreamAction] = {
+    PollErrorKind.THROTTLED: StreamAction.REST,
+    # No answer, or one of 500 and above such as ServiceUnavailableException.
+    PollErrorKind.UNREACHABLE: StreamAction.REST,
+    PollErrorKind.EXPIRED: StreamAction.REST,
+    PollErrorKind.DENIED: StreamAction.STOP,
+    # ResourceNotFoundException: no such stream.
+    PollErrorKind.NOT_FOUND: StreamAction.STOP,
+    # InvalidArgumentException, InvalidKMSResourceException, InvalidSourceException.
+    PollErrorKind.OTHER: StreamAction.STOP,
 }
 
 
 def of_record(code: str) -> StreamAction:
     """What becomes of one record with an ErrorCode; an unknown one is not tried again."""
-    return StreamAction.AGAIN if code in RECORDS[StreamAction.AGAIN] else StreamAction.REST
-
-
-def of_call(code: str, status: int) -> StreamAction:
-    """What becomes of all records of a call that failed. `status` 0: there was no answer."""
-    if code in CALLS[StreamAction.STOP]:
-        return StreamAction.STOP
-    if code in CALLS[StreamAction.REST] or status == 0 or status == 429 or status >= 500:
-        return StreamAction.REST
-    return StreamAction.STOP
+    return StreamAction.AGAIN if code in RECORDS else StreamAction.REST

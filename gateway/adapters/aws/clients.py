@@ -23,8 +23,8 @@ CALL_TIMEOUT_S = 8.0
 # New clients cost 0.1 s of CPU and, for a while, 1 MB: where they do not help, they are made more and more rarely.
 RENEW_LEAST_S = 30.0
 RENEW_MOST_S = 960.0
-PERMISSION = {"elbv2": "elasticloadbalancing", "ecs": "ecs"}
-NAMES = {"elbv2": "Elastic Load Balancing", "ecs": "Amazon ECS"}
+PERMISSION = {"elbv2": "elasticloadbalancing", "ecs": "ecs", "firehose": "firehose"}
+NAMES = {"elbv2": "Elastic Load Balancing", "ecs": "Amazon ECS", "firehose": "Amazon Data Firehose"}
 
 
 def _codes(text: str) -> frozenset[str]:
@@ -42,7 +42,7 @@ DENIED = _codes(
     "InvalidClientTokenId UnrecognizedClientException InvalidAccessKeyId SignatureDoesNotMatch IncompleteSignature "
     "MissingAuthenticationToken MissingAuthenticationTokenException InvalidSignatureException"
 )
-NOT_FOUND = _codes("TargetGroupNotFound ClusterNotFoundException ServiceNotFoundException")
+NOT_FOUND = _codes("TargetGroupNotFound ClusterNotFoundException ServiceNotFoundException ResourceNotFoundException")
 
 
 def region_of(environment: Mapping[str, str], *arns: str) -> str | None:
