@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from loadtest.opensearch.node import Node
+from tests.support.opensearch import started
 
 # A loaded machine is no defect: what hangs is ended by the timeout of the test. A failure prints how to repeat it.
 settings.register_profile("heiwa", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("heiwa")
+
+
+@pytest.fixture(scope="session")
+def opensearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node that all tests of a process share; each uses names of its own and changes nothing of the cluster."""
+    node = Node(tmp_path_factory.mktemp("opensearch"))
+    node.set("cluster.max_shards_per_node", "5000")
+    yield started(node)
+    node.forget()

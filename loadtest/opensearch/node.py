@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -22,12 +23,14 @@ _SETTINGS = {"cluster.routing.allocation.disk.threshold_enabled": "false", "disc
 class Node:
     """A node in `folder`; its data is there after a stop. Use it as a context manager, or call `start` and `stop`."""
 
-    def __init__(self, folder: Path, port: int = 0, heap: str = "512m", **settings: str) -> None:
-        """`settings` are those of opensearch.yml, with `__` for a dot in a keyword."""
+    def __init__(
+        self, folder: Path, port: int = 0, heap: str = "512m", settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings` are those of opensearch.yml."""
         self.folder = folder
         self.port = port or free_port()
         self._heap = heap
-        self._settings = {name.replace("__", "."): value for name, value in settings.items()}
+        self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
@@ -80,7 +83,7 @@ class Node:
             for line in process.stdout:
                 log.write(line)
                 log.flush()
-                if line.startswith(b"READY "):
+                if b"READY " in line:
                     self._ready.set()
         self._ready.set()
 

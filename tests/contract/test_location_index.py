@@ -1,6 +1,7 @@
 """What every LocationIndex does, whatever it is made of."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,12 +13,21 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.geo import BoundingBox, Circle
 from gateway.locations.ports import LocationIndex
 from gateway.locations.query import Found, Position, Query
+from loadtest.opensearch.node import Node
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, MemoryIndex, event, found
+from tests.support.opensearch import shared_index
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "opensearch", "opensearch refreshed"])
 async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LocationIndex]:
-    made: LocationIndex = MemoryIndex() if request.param == "memory" else SQLiteLocationIndex(tmp_path, ManualClock())
+    made: LocationIndex
+    if request.param == "memory":
+        made = MemoryIndex()
+    elif request.param == "sqlite":
+        made = SQLiteLocationIndex(tmp_path, ManualClock())
+    else:
+        node: Node = request.getfixturevalue("opensearch")
+        made = await shared_index(node.url, f"contract{os.getpid()}", refreshed="refreshed" in request.param)
     await made.open()
     yield made
     await made.close()

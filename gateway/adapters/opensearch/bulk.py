@@ -24,8 +24,7 @@ _ANSWER += "error.bytes_limit,error.durability,status,Message,message"
 QUERY = {"pipeline": "_none", "filter_path": _ANSWER}
 PATH = "/_bulk"
 _RETRY_PAUSE_S = 0.25
-_CREATED = b'"status":201'
-_CLEAN = b'{"errors":false'
+_CLEAN, _CREATED, _REPLACED = b'{"errors":false', b'{"create":{"status":201}}', b'{"index":{"status":20'
 
 
 class _Error(Struct):
@@ -127,7 +126,10 @@ def read(response: Response, number: int, extra: Extra | None = None) -> Answer:
     """
     body = response.body
     behind = len(extra.lines) if extra is not None else 0
-    if response.status == 200 and not behind and body.startswith(_CLEAN) and body.count(_CREATED) == number:
+    clean = response.status == 200 and body.startswith(_CLEAN)
+    if clean and body.count(_CREATED) == number and body.count(_REPLACED) == behind:
+        if extra is not None:
+            extra.taken = True
         return Answer(stored=True)
     try:
         found = _decode(body) if body else _Body()

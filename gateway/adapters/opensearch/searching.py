@@ -6,6 +6,7 @@ its own mind about edges, poles and the antimeridian. So both kinds of index ans
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import DecodeError, Struct, json
@@ -38,8 +39,8 @@ class _Source(Struct, rename={"source": "_source"}):
     source: Document
 
 
-class _Hits(Struct):
-    hits: list[_Source] = []
+class _Hits(Struct, frozen=True):
+    hits: Sequence[_Source] = ()
 
 
 class _Body(Struct):
