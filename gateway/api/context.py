@@ -15,7 +15,7 @@ from gateway.drain.drainer import Drainer
 from gateway.drain.target_health import TargetHealthWatch
 from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Pressure, Sender
+from gateway.locations.outcome import Outcomes, Submitted
 from gateway.locations.query import Found, Page, Query
 from gateway.locations.times import EventTimes
 
@@ -47,16 +47,18 @@ class Devices(Protocol):
 
 
 class Pipeline(Protocol):
-    """Takes events; answers through the sender, not through a return value."""
+    """Takes events, and tells later what became of them."""
 
-    def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
-        """Take events, or refuse them through the sender at once."""
+    def submit(
+        self, outcomes: Outcomes, sender: Any, account: str, device: str, events: Sequence[LocationEvent]
+    ) -> Submitted:
+        """Take events, or say why not."""
 
     @property
     def times(self) -> EventTimes:
         """Judges the times of events."""
 
-    def forget(self, sender: Sender) -> None:
+    def forget(self, sender: Any) -> None:
         """The sender is told nothing any more; what was taken is stored all the same."""
 
 

@@ -13,7 +13,7 @@ from gateway.api.call import Call, answer, decode, invalid
 from gateway.api.problem import Problem, bad_field, unavailable
 from gateway.api.records import LocationsAnswer, Refused, Stored
 from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Durability
+from gateway.locations.outcome import Durability, Refusal
 from gateway.locations.query import Query, parse_search
 from gateway.protocol.loose import loosely
 from gateway.protocol.messages import Nack, decode_locations
@@ -24,7 +24,7 @@ class _Typed(msgspec.Struct):
 
 
 class Receipt:
-    """A `Sender` that collects what became of the events of one request; `settled` is set when all are known."""
+    """The `Outcomes` of the events of one request; `settled` is set when all are known."""
 
     def __init__(self, ids: set[str]) -> None:
         self.settled = asyncio.Event()
@@ -32,17 +32,17 @@ class Receipt:
         self.nacks: list[Refused] = []
         self._pending = ids
 
-    def acknowledge(self, events: Sequence[LocationEvent], durability: Durability) -> None:
+    def acknowledge(self, sender: object, events: Sequence[LocationEvent], durability: Durability) -> None:
         """These are durable."""
         self.acks.append(Stored([event.id for event in events], str(durability.value)))
         self._settle(event.id for event in events)
 
-    def refuse(self, ids: Sequence[str], code: str, message: str, retry_after_ms: int | None) -> None:
+    def refuse(self, sender: object, ids: Sequence[str], refusal: Refusal) -> None:
         """These are not stored."""
-        self.nacks.append(Refused(list(ids), code, message, retry_after_ms))
+        self.nacks.append(Refused(list(ids), *refusal))
         self._settle(ids)
 
-    def resume_reading(self) -> None:
+    def resume(self, sender: object) -> None:
         """A request has been read to its end already."""
 
     def _settle(self, ids: Iterable[str]) -> None:
@@ -125,7 +125,9 @@ async def _settle(call: Call, events: list[LocationEvent]) -> Receipt:
         unique.setdefault(event.id, event)
     receipt = Receipt(set(unique))
     pipeline = call.api.pipeline
-    pipeline.submit(receipt, call.identity.account, call.identity.device, list(unique.values()))
+    submitted = pipeline.submit(receipt, receipt, call.identity.account, call.identity.device, list(unique.values()))
+    if submitted.refusal is not None:
+        receipt.refuse(receipt, list(unique), submitted.refusal)
     try:
         async with asyncio.timeout(call.api.deadline_s):
             await receipt.settled.wait()

@@ -41,8 +41,9 @@ from gateway.app.parts import (
     listenings,
     target_health,
 )
+from gateway.connections.connection import Session
 from gateway.connections.housekeeping import Housekeeping
-from gateway.connections.hub import Hub, Session
+from gateway.connections.hub import Hub
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.connections.securing import accepting
 from gateway.drain.drainer import Drainer

@@ -30,7 +30,8 @@ from gateway.app.parts import (
     listenings,
     target_health,
 )
-from gateway.connections.hub import Hub, Session
+from gateway.connections.connection import Session
+from gateway.connections.hub import Hub
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, place
 from gateway.drain.ports import Receipts, TargetHealth

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 from gateway.connections.heartbeat import Due, judge
-from gateway.connections.hub import Cause, Hub, Session
+from gateway.connections.hub import Cause, Hub
 from gateway.connections.outgoing import (
     CLOSING,
     LEAVING,
@@ -20,17 +20,11 @@ from gateway.connections.outgoing import (
 )
 from gateway.connections.registry import Profile
 from gateway.connections.websocket import Websocket
-from gateway.locations.event import LocationEvent
-from gateway.protocol.answers import split
-from gateway.protocol.messages import Ack, Goaway, Nack, encode
 from gateway.settings.model import DeviceClass
 from gateway.wire import close_codes
 from gateway.wire.close_codes import Fault, fault_of
 from gateway.wire.frames import payload_bytes, text_frame
 from gateway.wire.inflated import Inflated
-
-if TYPE_CHECKING:
-    from gateway.locations.outcome import Durability
 
 # With a tick of the wheel less than the two seconds after which a gateway that ends cuts what is left.
 LEAVE_GRACE_S: Final = 1.5
@@ -40,8 +34,30 @@ RECONNECT_SPREAD_S: Final = 1.0
 GREETING_S: Final = 0.3
 
 
+class Session(Protocol):
+    """What a subprotocol does with its connections; one object serves all of them."""
+
+    def opened(self, connection: Connection) -> None:
+        """It is open. Nothing may be sent here: the answer 101 is not out yet."""
+        ...
+
+    def greeting(self, connection: Connection) -> bytes | None:
+        """The first message that it is sent; None: there is none."""
+        ...
+
+    def goaway(self, reason: str, reconnect_after_ms: int) -> bytes:
+        """The announcement of a planned close: why, and for how long to stay away."""
+        ...
+
+    def text(self, connection: Connection, payload: bytes) -> None: ...
+
+    def binary(self, connection: Connection, payload: bytes) -> None: ...
+
+    def closed(self, connection: Connection) -> None: ...
+
+
 class Connection(Websocket):
-    """Also the sender that location outcomes are told to."""
+    """What becomes of its messages is the session's business; it knows how many answers are still to be sent."""
 
     __slots__ = ("_in_flight", "device", "profile", "session")
 
@@ -117,7 +133,7 @@ class Connection(Websocket):
         if not self.stays:
             return
         away_s = self.device_class.reconnect_after_s + self.hub.chance.uniform(0, spread_s)
-        goaway = encode(Goaway(announced, int(away_s * 1000 / self.hub.hurry)))  # type: ignore[arg-type]
+        goaway = self.session.goaway(announced, int(away_s * 1000 / self.hub.hurry))
         self._flags |= LEAVING
         self.hub.leaving += 1
         self.hub.causes[self.slot] = Cause(cause, code, label, goaway=goaway)
@@ -252,53 +268,38 @@ class Connection(Websocket):
         else:
             self.leave("token_expired", "token_expired", close_codes.TOKEN)
 
-    # Outcomes of location events
+    # Answers that are owed
 
     @property
     def in_flight(self) -> int:
-        """Events whose outcome is not known yet."""
+        """Answers that are still to be sent before it may leave."""
         return self._in_flight
 
-    def submitted(self, events: int, pause: bool) -> None:
-        """So many more events wait for their outcome; `pause`: read no more until told so."""
-        self._in_flight += events
-        if pause:
-            self._pause(PAUSED_PRESSURE)
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest message that this class of devices can read."""
+        return payload_bytes(self.device_class.max_frame_bytes)
 
-    def acknowledge(self, events: Sequence[LocationEvent], durability: Durability) -> None:
-        """These events are durable."""
-        self._in_flight -= len(events)
-        self._remember(events)
-        self.tell(Ack([event.id for event in events], durability.value))
-        self._settled()
+    def expect(self, answers: int) -> None:
+        """The session has taken on work: so many `answers` to it are in flight."""
+        self._in_flight += answers
 
-    def refuse(self, ids: Sequence[str], code: str, message: str, retry_after_ms: int | None) -> None:
-        """These events were not taken."""
-        self._in_flight -= len(ids)
-        self.tell(Nack(ids, code, message, retry_after_ms))
-        self._settled()
-
-    def tell(self, outcome: Ack | Nack) -> None:
-        """Send it in as many frames as it takes for none to be larger than this class of devices can read."""
-        self.send_all(split(outcome, payload_bytes(self.device_class.max_frame_bytes)))
-
-    def resume_reading(self) -> None:
-        """The pipeline has room again."""
-        self._resume(PAUSED_PRESSURE)
-
-    def _settled(self) -> None:
+    def answer(self, payloads: Iterable[bytes], answers: int) -> None:
+        """Send these messages, in one write, which give so many of the `answers` in flight."""
+        self._in_flight -= answers
+        self.send_all(payloads)
         if self._in_flight == 0 and self._flags & LEAVING and not self._flags & (CLOSING | RESETTING):
             cause = self.hub.causes[self.slot]
             if cause.code != close_codes.TOKEN:
                 self._finish_leaving()
 
-    def _remember(self, events: Sequence[LocationEvent]) -> None:
-        table, slot = self.hub.table, self.slot
-        newest = max(events, key=lambda event: event.time)
-        if newest.time >= table.position_ms[slot]:
-            table.position_ms[slot] = newest.time
-            table.lat[slot] = newest.lat
-            table.lon[slot] = newest.lon
+    def pause_reading(self) -> None:
+        """The session has no room: read no more until `resume_reading`."""
+        self._pause(PAUSED_PRESSURE)
+
+    def resume_reading(self) -> None:
+        """The session has room again."""
+        self._resume(PAUSED_PRESSURE)
 
 
 def _network_reason(exc: Exception | None) -> str:

@@ -26,7 +26,7 @@ from gateway.wire.uuid7 import time_ms_of
 
 if TYPE_CHECKING:
     from gateway.connections.accepting import Accepting
-    from gateway.connections.connection import Connection
+    from gateway.connections.connection import Session
     from gateway.connections.outgoing import Outgoing
 
 TICK_S = 0.25
@@ -39,24 +39,6 @@ READS_A_MESSAGE = 16
 _FRAME_OVERHEAD_BYTES = 14
 # A tick that comes so late was held up: the process was stopped, or its machine was.
 _STALL_S = 1.0
-
-
-class Session(Protocol):
-    """What a subprotocol does with its connections; one object serves all of them."""
-
-    def opened(self, connection: Connection) -> None:
-        """It is open. Nothing may be sent here: the answer 101 is not out yet."""
-        ...
-
-    def greeting(self, connection: Connection) -> bytes | None:
-        """The first message that it is sent; None: there is none."""
-        ...
-
-    def text(self, connection: Connection, payload: bytes) -> None: ...
-
-    def binary(self, connection: Connection, payload: bytes) -> None: ...
-
-    def closed(self, connection: Connection) -> None: ...
 
 
 class Timed(Protocol):

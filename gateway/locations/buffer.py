@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from msgspec import Struct
 
 from gateway.locations.batch import DeviceEvents
-from gateway.locations.outcome import Pressure, Sender
+from gateway.locations.outcome import Outcomes
 
 
 class Limits(Struct, frozen=True):
@@ -32,12 +33,13 @@ class Limits(Struct, frozen=True):
 
 
 class Caller:
-    """A sender with what it waits for. `sender` becomes None when it is gone."""
+    """A sender with what it waits for. `outcomes` is where it is told of them; None: it is gone."""
 
-    __slots__ = ("account", "paused", "sender", "submissions")
+    __slots__ = ("account", "outcomes", "paused", "sender", "submissions")
 
-    def __init__(self, sender: Sender, account: str) -> None:
-        self.sender: Sender | None = sender
+    def __init__(self, outcomes: Outcomes, sender: Any, account: str) -> None:
+        self.outcomes: Outcomes | None = outcomes
+        self.sender = sender
         self.account = account
         self.submissions = 0
         self.paused = False
@@ -100,14 +102,12 @@ class Buffer:
             return True
         return held.events + events <= 2 * free_events and held.size_bytes + size_bytes <= 2 * free_bytes
 
-    def pressure(self, account: str) -> Pressure:
-        """PAUSE when the account is above the first mark, or all are half way from it to the second."""
+    def presses(self, account: str) -> bool:
+        """Whether the account is above the first mark, or all together are half way from it to the second."""
         limits, held = self._limits, self._accounts.get(account)
         if held is not None and (held.events > limits.pause_events or held.size_bytes > limits.pause_bytes):
-            return Pressure.PAUSE
-        if self.events > self._all_events or self.size_bytes > (limits.pause_bytes + limits.refuse_bytes) // 2:
-            return Pressure.PAUSE
-        return Pressure.GO
+            return True
+        return self.events > self._all_events or self.size_bytes > (limits.pause_bytes + limits.refuse_bytes) // 2
 
     def add(self, submission: Submission) -> None:
         """Append one."""

@@ -1,10 +1,10 @@
-"""What can become of a location event, and who is told."""
+"""What can become of a location event, and where that is told."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum, StrEnum
-from typing import Protocol
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -20,28 +20,39 @@ class Durability(StrEnum):
     DEAD_LETTER = "dead_letter"
 
 
-class Pressure(Enum):
-    """The answer to a submission: PAUSE means stop reading until `Sender.resume_reading` is called."""
+class Refusal(NamedTuple):
+    """Events that are not stored, and why. `retry_after_ms` None: sending them again is useless."""
 
-    GO = "go"
-    PAUSE = "pause"
+    code: str
+    message: str
+    retry_after_ms: int | None
 
 
-class Sender(Protocol):
-    """Who sent events and waits for what became of them: one object a connection or HTTP request, kept by identity.
+class Submitted(NamedTuple):
+    """The answer to a submission. `refusal` None: the events were taken, and their outcomes follow.
 
-    The methods are called on the event loop's thread and must neither block nor raise; one that raises is logged and
-    treated as gone.
+    `pause`: read no more from this sender until `Outcomes.resume`.
     """
 
-    def acknowledge(self, events: Sequence[LocationEvent], durability: Durability) -> None:
+    refusal: Refusal | None = None
+    pause: bool = False
+
+
+class Outcomes(Protocol):
+    """Where senders are told what became of their events.
+
+    `sender` is the object that was given to `submit`, one a connection or HTTP request. The methods are called on the
+    event loop's thread and must neither block nor raise: a sender for which one raises is logged and treated as gone.
+    """
+
+    def acknowledge(self, sender: Any, events: Sequence[LocationEvent], durability: Durability) -> None:
         """These are durable. Called at most once a flush and durability, with everything of this sender merged."""
 
-    def refuse(self, ids: Sequence[str], code: str, message: str, retry_after_ms: int | None) -> None:
-        """These are not stored. `retry_after_ms` None means that sending them again is useless."""
+    def refuse(self, sender: Any, ids: Sequence[str], refusal: Refusal) -> None:
+        """These are not stored."""
 
-    def resume_reading(self) -> None:
-        """Pressure fell. Called once after `submit` returned PAUSE."""
+    def resume(self, sender: Any) -> None:
+        """Pressure fell. Called once after `submit` asked for a pause."""
 
 
 class Rejection(Struct, frozen=True, gc=False):

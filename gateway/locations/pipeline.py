@@ -16,6 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from random import Random
+from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
@@ -25,7 +26,7 @@ from gateway.locations.batch import DeviceEvents, count, size_bytes
 from gateway.locations.buffer import Buffer, Caller, Limits, Submission
 from gateway.locations.counters import Counters
 from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Durability, Pressure, Sender
+from gateway.locations.outcome import Durability, Outcomes, Refusal, Submitted
 from gateway.locations.ports import DeadLetters, LocationIndex, OverflowStream, Spool
 from gateway.locations.replay import Replay
 from gateway.locations.settlement import MESSAGES, Verdict, merge
@@ -37,6 +38,8 @@ from gateway.telemetry.metrics import gauge
 # The shares of the time given to `stop`: for the index, the rest for the spool.
 _INDEX_SHARE = 0.7
 _RESUME_AFTER_S = 0.05
+_TAKEN = Submitted()
+_TAKEN_PAUSE = Submitted(pause=True)
 
 _log = Log("locations")
 
@@ -147,46 +150,46 @@ class LocationPipeline:
 
     # Taking in
 
-    def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
+    def submit(
+        self, outcomes: Outcomes, sender: Any, account: str, device: str, events: Sequence[LocationEvent]
+    ) -> Submitted:
         """Take the events of one message, which the caller has checked (see `event.check`). Never blocks.
 
-        PAUSE: stop reading from this sender until its `resume_reading` is called. Above the second mark, and when the
-        pipeline does not run, the events are refused before this returns.
+        `outcomes` is told what becomes of them, with `sender`. Above the second mark, and when the pipeline does not
+        run, none is taken.
         """
         number = len(events)
         if number == 0:
-            return Pressure.GO
+            return _TAKEN
         self._counters.accepted += number
         if not self._running:
-            self._refuse_at_once(sender, events, "shutting_down")
-            return Pressure.GO
+            return Submitted(self._refuse_at_once(number, "shutting_down"))
         size = size_bytes(events)
         caller = self._callers.get(id(sender))
         if caller is None:
-            caller = self._callers[id(sender)] = Caller(sender, account)
+            caller = self._callers[id(sender)] = Caller(outcomes, sender, account)
         if not self._buffer.fits(account, number, size):
-            self._refuse_at_once(sender, events, "overloaded")
             self._pause(caller)
-            return Pressure.PAUSE
+            return Submitted(self._refuse_at_once(number, "overloaded"), pause=True)
         caller.submissions += 1
         self._buffer.add(Submission(caller, DeviceEvents(account, device, events), size))
         self._wake.set()
         if self._buffer.full:
             self._enough.set()
-        pressure = self._buffer.pressure(account)
-        if pressure is Pressure.PAUSE:
+        if self._buffer.presses(account):
             self._pause(caller)
-        return pressure
+            return _TAKEN_PAUSE
+        return _TAKEN
 
-    def forget(self, sender: Sender) -> None:
+    def forget(self, sender: Any) -> None:
         """The sender is gone: what it sent is still stored and settled, but nobody is told. Harmless when unknown."""
         caller = self._callers.pop(id(sender), None)
         if caller is not None:
-            caller.sender = None
+            caller.outcomes = caller.sender = None
 
-    def _refuse_at_once(self, sender: Sender, events: Sequence[LocationEvent], code: str) -> None:
-        self._counters.refused[code] += len(events)
-        sender.refuse([event.id for event in events], code, MESSAGES[code], self._random.randint(1000, 4000))
+    def _refuse_at_once(self, number: int, code: str) -> Refusal:
+        self._counters.refused[code] += number
+        return Refusal(code, MESSAGES[code], self._random.randint(1000, 4000))
 
     def _pause(self, caller: Caller) -> None:
         if not caller.paused:
@@ -262,7 +265,7 @@ class LocationPipeline:
         for submission in batch:
             caller = submission.caller
             caller.submissions -= 1
-            if caller.submissions == 0 and not caller.paused and caller.sender is not None:
+            if caller.submissions == 0 and not caller.paused and caller.outcomes is not None:
                 del self._callers[id(caller.sender)]
         for verdict in verdicts:
             events = count(group for _, group in verdict.parts)
@@ -275,19 +278,18 @@ class LocationPipeline:
 
     def _tell(self, verdict: Verdict) -> None:
         for caller, events in merge(verdict.parts):
-            sender = caller.sender
-            if sender is None:
+            if (outcomes := caller.outcomes) is None:
                 continue
             try:
                 if verdict.durability is not None:
-                    sender.acknowledge(events, verdict.durability)
+                    outcomes.acknowledge(caller.sender, events, verdict.durability)
                 else:
-                    ids = [event.id for event in events]
-                    sender.refuse(ids, verdict.code, MESSAGES[verdict.code], verdict.retry_after_ms)
+                    refusal = Refusal(verdict.code, MESSAGES[verdict.code], verdict.retry_after_ms)
+                    outcomes.refuse(caller.sender, [event.id for event in events], refusal)
             except Exception as error:
-                self._sender_failed(sender, error)
+                self._sender_failed(caller.sender, error)
 
-    def _sender_failed(self, sender: Sender, error: Exception) -> None:
+    def _sender_failed(self, sender: Any, error: Exception) -> None:
         """One connection's fault must not stop the others; its device sends again what it was not told about."""
         self._counters.sender_errors += 1
         _log.error("sender_failed", exc_info=error)
@@ -305,15 +307,15 @@ class LocationPipeline:
         while paused and room > 0:
             caller = paused.popleft()
             caller.paused = False
-            if (sender := caller.sender) is None:
+            if (outcomes := caller.outcomes) is None:
                 continue
             room -= 1
             if caller.submissions == 0:
-                del self._callers[id(sender)]
+                del self._callers[id(caller.sender)]
             try:
-                sender.resume_reading()
+                outcomes.resume(caller.sender)
             except Exception as error:
-                self._sender_failed(sender, error)
+                self._sender_failed(caller.sender, error)
 
     # Numbers
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.connections.connection import Connection
 from gateway.errors import KeysUnknownError, TokenError
-from gateway.locations.outcome import Pressure
-from gateway.protocol.answers import merged
-from gateway.protocol.messages import MAX_EVENTS, Authenticated, Error, Welcome, encode
+from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Durability, Refusal
+from gateway.protocol.answers import merged, split
+from gateway.protocol.messages import MAX_EVENTS, Ack, Authenticated, Error, Goaway, Nack, Welcome, encode
 from gateway.protocol.requests import Renew, Reply, Store, interpret
 from gateway.wire import close_codes
 from gateway.wire.uuid7 import text_of
@@ -44,16 +46,19 @@ class DeviceSession:
             )
         )
 
+    def goaway(self, reason: str, reconnect_after_ms: int) -> bytes:
+        return encode(Goaway(reason, reconnect_after_ms))  # type: ignore[arg-type]
+
     def text(self, connection: Connection, payload: bytes) -> None:
         account = connection.profile.account.name
         judge = partial(self._pipeline.times.judge, account, connection.device)
         action = interpret(payload, connection.profile.may_write, connection.hub.time_ms, judge)
         if isinstance(action, Store):
             for nack in merged(action.refused):
-                connection.tell(nack)
+                connection.send_all(split(nack, connection.max_payload_bytes))
             if action.events:
                 connection.hub.strikes.pop(connection.slot, None)
-                self._submit(connection, action)
+                self._submit(connection, action.events)
             elif all(nack.code == "invalid" for nack in action.refused):
                 self._strike(connection)
         elif isinstance(action, Reply):
@@ -70,12 +75,31 @@ class DeviceSession:
     def closed(self, connection: Connection) -> None:
         self._pipeline.forget(connection)
 
-    def _submit(self, connection: Connection, action: Store) -> None:
-        # Counted before: above the second mark the refusal comes from within submit.
-        connection.submitted(len(action.events), pause=False)
+    def _submit(self, connection: Connection, events: list[LocationEvent]) -> None:
         account = connection.profile.account.name
-        if self._pipeline.submit(connection, account, connection.device, action.events) is Pressure.PAUSE:
-            connection.submitted(0, pause=True)
+        submitted = self._pipeline.submit(self, connection, account, connection.device, events)
+        if submitted.refusal is None:
+            connection.expect(len(events))
+        else:
+            connection.send_all(_nack([event.id for event in events], submitted.refusal, connection))
+        if submitted.pause:
+            connection.pause_reading()
+
+    # Outcomes
+
+    def acknowledge(self, connection: Connection, events: Sequence[LocationEvent], durability: Durability) -> None:
+        """These events are durable; the newest of them is where the device is."""
+        _remember(connection, events)
+        ack = Ack([event.id for event in events], durability.value)
+        connection.answer(split(ack, connection.max_payload_bytes), len(events))
+
+    def refuse(self, connection: Connection, ids: Sequence[str], refusal: Refusal) -> None:
+        """These events were not taken."""
+        connection.answer(_nack(ids, refusal, connection), len(ids))
+
+    def resume(self, connection: Connection) -> None:
+        """The pipeline has room again."""
+        connection.resume_reading()
 
     def _renew(self, connection: Connection, token: str) -> None:
         hub = connection.hub
@@ -118,6 +142,19 @@ class DeviceSession:
         count = strikes[connection.slot] = strikes.get(connection.slot, 0) + 1
         if count >= MAX_STRIKES:
             connection.fail(close_codes.INVALID_MESSAGES, "repeated invalid messages")
+
+
+def _nack(ids: Sequence[str], refusal: Refusal, connection: Connection) -> list[bytes]:
+    return split(Nack(ids, *refusal), connection.max_payload_bytes)
+
+
+def _remember(connection: Connection, events: Sequence[LocationEvent]) -> None:
+    table, slot = connection.hub.table, connection.slot
+    newest = max(events, key=lambda event: event.time)
+    if newest.time >= table.position_ms[slot]:
+        table.position_ms[slot] = newest.time
+        table.lat[slot] = newest.lat
+        table.lon[slot] = newest.lon
 
 
 def _max_events(max_frame_bytes: int) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from gateway.connections.connection import Connection
+from gateway.connections.connection import Connection, Session
 from gateway.recording.format import Connected, Disconnected, Said, hashed, measure
 from gateway.wire.close_codes import ABNORMAL
 
 if TYPE_CHECKING:
-    from gateway.connections.hub import Session
     from gateway.recording.ports import Recording
 
 
@@ -37,6 +36,9 @@ class RecordedSession:
 
     def greeting(self, connection: Connection) -> bytes | None:
         return self._inner.greeting(connection)
+
+    def goaway(self, reason: str, reconnect_after_ms: int) -> bytes:
+        return self._inner.goaway(reason, reconnect_after_ms)
 
     def text(self, connection: Connection, payload: bytes) -> None:
         number, name = self._open[connection.slot]

@@ -170,14 +170,14 @@ async def test_with_both_on_a_full_disk_events_are_refused_and_later_taken(small
     ballast = fill_up(small_disk)
     sender = RecordingSender()
     for group in groups(0, 20):
-        pipeline.submit(sender, group.account, group.device, group.events)
+        sender.submit_to(pipeline, group.account, group.device, group.events)
     await sender.wait_for(lambda: sender.decided == 400)
     assert {code for _, code, _ in sender.refused} == {"storage_failed"}
     ballast.unlink()
     clock.now_s += 5
     again = RecordingSender()
     for group in groups(0, 20):
-        pipeline.submit(again, group.account, group.device, group.events)
+        again.submit_to(pipeline, group.account, group.device, group.events)
     await again.wait_for(lambda: again.decided == 400)
     assert {durability for _, durability in again.acknowledged} <= {Durability.INDEXED, Durability.SPOOLED}
     assert len(again.acknowledged) == 400

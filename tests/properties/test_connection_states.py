@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.connections.connection import Connection
-from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Durability
 from gateway.wire.socket_end import reset
 from tests.properties.frame_streams import closes, illegal, legal
 from tests.support.bench import Bench, device
@@ -92,15 +90,14 @@ class ConnectionStates(RuleBasedStateMachine):
     @precondition(lambda self: not self.transport.lost)
     @rule(pause=st.booleans())
     def submit(self, pause: bool) -> None:
-        self.connection.submitted(1, pause)
+        self.connection.expect(1)
+        if pause:
+            self.connection.pause_reading()
 
     @precondition(lambda self: not self.transport.lost and self.connection.in_flight)
-    @rule(good=st.booleans())
-    def settle(self, good: bool) -> None:
-        if good:
-            self.connection.acknowledge([LocationEvent("e", 1, 0.0, 0.0)], Durability.INDEXED)
-        else:
-            self.connection.refuse(["e"], "overloaded", "", 1)
+    @rule()
+    def settle(self) -> None:
+        self.connection.answer([b"an answer"], 1)
 
     @precondition(lambda self: not self.transport.lost)
     @rule()
@@ -159,7 +156,7 @@ class ConnectionStates(RuleBasedStateMachine):
             return
         bench, transport = self.bench, self.transport
         while self.connection.in_flight and not transport.lost:
-            self.settle(True)
+            self.settle()
         if not transport.lost:
             self.connection.resume_reading()
             self.connection.leave("drain", "drain")

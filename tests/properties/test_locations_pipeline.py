@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents, count
 from gateway.locations.buffer import Limits
-from gateway.locations.outcome import Durability, Pressure, Rejection
+from gateway.locations.outcome import Durability, Rejection
 from gateway.locations.pipeline import LocationPipeline
 from tests.support.locations import (
     ManualClock,
@@ -84,7 +84,7 @@ async def scenario(seed: int, index_fails: float, spool_fails: float, ack_min: D
         names = [f"{step}-{k}" for k in range(random.randint(1, 4))]
         if number not in gone:
             sent[number].update(names)
-            paused += pipeline.submit(sender, "a", f"d{number}", [event(name) for name in names]) is Pressure.PAUSE
+            paused += sender.submit_to(pipeline, "a", f"d{number}", [event(name) for name in names])
         if random.random() < 0.03:
             pipeline.forget(sender)
             gone.add(number)

@@ -18,7 +18,7 @@ from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.errors import TokenError
 from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Durability, Pressure, Sender
+from gateway.locations.outcome import Durability, Outcomes, Refusal, Submitted
 from gateway.locations.query import Found, Page, Query
 from gateway.locations.times import EventTimes
 from tests.support.bench import Bench
@@ -82,19 +82,21 @@ class FakePipeline:
     forgotten: int = 0
     times: EventTimes = field(default_factory=lambda: EventTimes(FakeClock()))
 
-    def submit(self, sender: Sender, account: str, device: str, events: Sequence[LocationEvent]) -> Pressure:
+    def submit(
+        self, outcomes: Outcomes, sender: object, account: str, device: str, events: Sequence[LocationEvent]
+    ) -> Submitted:
         self.given += events
         good = [event for event in events if not event.id.startswith(("no", "busy", "hang"))]
         self.stored += [(account, device, event.id) for event in good]
         loop = asyncio.get_running_loop()
-        loop.call_soon(sender.acknowledge, good[:1], Durability.INDEXED)
-        loop.call_soon(sender.acknowledge, good[1:], Durability.SPOOLED)
+        loop.call_soon(outcomes.acknowledge, sender, good[:1], Durability.INDEXED)
+        loop.call_soon(outcomes.acknowledge, sender, good[1:], Durability.SPOOLED)
         for event in events:
             if event.id.startswith("no"):
-                loop.call_soon(sender.refuse, [event.id], "rejected", "will not", None)
+                loop.call_soon(outcomes.refuse, sender, [event.id], Refusal("rejected", "will not", None))
             elif event.id.startswith("busy"):
-                loop.call_soon(sender.refuse, [event.id], "busy", "later", 1500)
-        return Pressure.GO
+                loop.call_soon(outcomes.refuse, sender, [event.id], Refusal("busy", "later", 1500))
+        return Submitted()
 
     def forget(self, sender: object) -> None:
         self.forgotten += 1

@@ -10,12 +10,13 @@ from pathlib import Path
 from websockets.typing import Subprotocol
 
 from gateway.connections.accepting import Accepting
-from gateway.connections.connection import Connection
-from gateway.connections.hub import Hub, Session
+from gateway.connections.connection import Connection, Session
+from gateway.connections.hub import Hub
 from gateway.drain.drainer import Drainer
 from gateway.drain.receipt import Receipt
 from gateway.errors import TokenError
 from gateway.identity.identity import Identity
+from gateway.protocol.messages import Goaway, encode
 from gateway.settings.load import load
 from gateway.settings.model import Settings
 from gateway.wire.inflated import Inflated
@@ -69,6 +70,9 @@ class Recording:
         self.connections.append(connection)
 
     def greeting(self, connection: Connection) -> bytes | None: ...
+
+    def goaway(self, reason: str, reconnect_after_ms: int) -> bytes:
+        return encode(Goaway(reason, reconnect_after_ms))  # type: ignore[arg-type]
 
     def binary(self, connection: Connection, payload: bytes) -> None:
         self.events.append(payload)

@@ -23,6 +23,7 @@ from gateway.connections.connection import Connection
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 from gateway.identity.auth import Authenticator
+from gateway.protocol.messages import Goaway, encode
 from gateway.settings.load import load
 from gateway.settings.model import Settings
 from gateway.wire.listener import Address, SocketOptions, listen, open_socket
@@ -36,6 +37,9 @@ class Echo:
     def opened(self, connection: Connection) -> None: ...
 
     def greeting(self, connection: Connection) -> bytes | None: ...
+
+    def goaway(self, reason: str, reconnect_after_ms: int) -> bytes:
+        return encode(Goaway(reason, reconnect_after_ms))  # type: ignore[arg-type]
 
     def binary(self, connection: Connection, payload: bytes) -> None:
         connection.send_binary(payload)

@@ -10,7 +10,8 @@ from msgspec.structs import asdict
 from gateway.errors import SpoolFullError, StoreError
 from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Durability, Rejection
+from gateway.locations.outcome import Durability, Refusal, Rejection
+from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.ports import SpoolRecord
 from gateway.locations.query import Found, Query
 
@@ -221,19 +222,26 @@ class RecordingSender:
         self.check: Callable[[], None] = lambda: None
         self._told = Changes()
 
-    def acknowledge(self, events: Sequence[LocationEvent], durability: Durability) -> None:
+    def submit_to(self, pipeline: LocationPipeline, account: str, device: str, events: Sequence[LocationEvent]) -> bool:
+        """Submit as this sender; whether it is to pause."""
+        submitted = pipeline.submit(self, self, account, device, events)
+        if submitted.refusal is not None:
+            self.refuse(self, [one.id for one in events], submitted.refusal)
+        return submitted.pause
+
+    def acknowledge(self, sender: object, events: Sequence[LocationEvent], durability: Durability) -> None:
         self.acknowledgements += 1
         self.acknowledged += [(one.id, durability) for one in events]
         self._told.tell()
         self.check()
 
-    def refuse(self, ids: Sequence[str], code: str, message: str, retry_after_ms: int | None) -> None:
-        assert message
-        self.refused += [(name, code, retry_after_ms) for name in ids]
+    def refuse(self, sender: object, ids: Sequence[str], refusal: Refusal) -> None:
+        assert refusal.message
+        self.refused += [(name, refusal.code, refusal.retry_after_ms) for name in ids]
         self._told.tell()
         self.check()
 
-    def resume_reading(self) -> None:
+    def resume(self, sender: object) -> None:
         self.resumed += 1
         self._told.tell()
         self.check()

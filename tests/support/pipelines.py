@@ -6,7 +6,7 @@ from random import Random
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.buffer import Limits
-from gateway.locations.outcome import Durability, Pressure, Rejection
+from gateway.locations.outcome import Durability, Rejection
 from gateway.locations.pipeline import LocationPipeline
 from tests.support.locations import (
     ManualClock,
@@ -41,10 +41,11 @@ class Parts:
     def check(self) -> None:
         assert self.pipeline.conservation() == 0
 
-    def submit(self, *names: str, sender: RecordingSender | None = None, device: str = "d") -> Pressure:
-        pressure = self.pipeline.submit(sender or self.sender, "a", device, [event(name) for name in names])
+    def submit(self, *names: str, sender: RecordingSender | None = None, device: str = "d") -> bool:
+        """Whether the sender is to pause."""
+        pauses = (sender or self.sender).submit_to(self.pipeline, "a", device, [event(name) for name in names])
         self.check()
-        return pressure
+        return pauses
 
     async def told(self, number: int) -> None:
         await self.sender.wait_for(lambda: self.sender.decided >= number)

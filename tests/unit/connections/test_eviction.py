@@ -20,7 +20,7 @@ def test_idle_ones_come_first_and_each_once() -> None:
     connections = [bench.open(device(f"d{number}"))[0] for number in range(50)]
     busy = set(connections[:20])
     for connection in busy:
-        connection.submitted(1, False)
+        connection.expect(1)
     chosen = []
     for connection in choose(bench.hub):
         connection.leave("drain", "drain")
@@ -32,7 +32,7 @@ def test_idle_ones_come_first_and_each_once() -> None:
 def test_busy_ones_can_be_left_alone() -> None:
     bench = Bench()
     connections = [bench.open(device(f"d{number}"))[0] for number in range(10)]
-    connections[0].submitted(1, False)
+    connections[0].expect(1)
     chosen = []
     for connection in choose(bench.hub, busy_too=False):
         connection.leave("drain", "drain")

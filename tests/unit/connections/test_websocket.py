@@ -203,7 +203,8 @@ def test_sending_after_the_peer_ended_its_side() -> None:
 def test_pausing_for_pressure_stops_the_heartbeat() -> None:
     bench = Bench("connections.heartbeat_s=10")
     connection, transport = bench.open()
-    connection.submitted(1, pause=True)
+    connection.expect(1)
+    connection.pause_reading()
     assert not transport.reading
     bench.pass_time(100)
     assert transport.take() == b""
@@ -218,7 +219,8 @@ def test_pausing_for_pressure_stops_the_heartbeat() -> None:
 def test_reading_resumes_when_the_last_reason_is_gone() -> None:
     connection, transport = Bench().open()
     transport.stop_taking()
-    connection.submitted(1, pause=True)
+    connection.expect(1)
+    connection.pause_reading()
     connection.send(b"x" * 70_000)
     connection.resume_reading()
     assert not transport.reading

@@ -30,7 +30,8 @@ def test_the_answer_of_a_peer_above_its_rate_is_read() -> None:
 def test_the_answer_of_a_peer_is_read_though_the_pipeline_is_full() -> None:
     bench = Bench()
     connection, transport = bench.open()
-    connection.submitted(1, pause=True)
+    connection.expect(1)
+    connection.pause_reading()
     assert not transport.reading
     connection.close(1012, "", "drain")
     assert transport.reading

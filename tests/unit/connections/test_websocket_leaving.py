@@ -12,8 +12,6 @@ from websockets.server import ServerProtocol
 
 from gateway.connections.connection import Connection
 from gateway.connections.lifetime import token_lead_s
-from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Durability
 from gateway.protocol.messages import Goaway, encode
 from gateway.wire.close_codes import Fault
 from gateway.wire.frames import text_frame
@@ -22,6 +20,8 @@ from tests.support.bench import Bench, device
 from tests.support.fake_transport import FakeTransport
 from tests.support.wire import CLOSE, TEXT, client_frame, close_payload, decompressed, server_frames
 
+ACK, NACK = b'{"type":"ack"}', b'{"type":"nack"}'
+
 
 def _types(transport: FakeTransport) -> list[object]:
     """What the server said: the type of each message, the code of each close."""
@@ -29,10 +29,6 @@ def _types(transport: FakeTransport) -> list[object]:
         frame.close_code if frame.opcode == CLOSE else msgspec.json.decode(frame.payload)["type"]
         for frame in server_frames(transport.take())
     ]
-
-
-def _event(name: str = "e1", time_ms: int = 1_750_000_000_000) -> LocationEvent:
-    return LocationEvent(name, time_ms, 35.0, 139.0)
 
 
 def test_goaway_then_the_close() -> None:
@@ -87,10 +83,10 @@ def test_a_class_may_want_a_reset(device_class: str) -> None:
 def test_before_a_reset_nothing_more_is_taken_in() -> None:
     bench = Bench("device_classes.lorry.close=abort")
     connection, transport = bench.open(device(device_class="lorry"))
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     connection.leave("drain", "drain")
     assert transport.reading
-    connection.acknowledge([_event()], Durability.INDEXED)
+    connection.answer([ACK], 1)
     assert not transport.reading
     connection.resume_reading()
     assert not transport.reading
@@ -101,19 +97,19 @@ def test_before_a_reset_nothing_more_is_taken_in() -> None:
 
 def test_acks_in_flight_come_before_the_close() -> None:
     connection, transport = Bench().open()
-    connection.submitted(2, pause=False)
+    connection.expect(2)
     connection.leave("drain", "drain")
     assert _types(transport) == ["goaway"]
-    connection.acknowledge([_event("a")], Durability.INDEXED)
+    connection.answer([ACK], 1)
     assert _types(transport) == ["ack"]
-    connection.refuse(["b"], "overloaded", "later", 1000)
+    connection.answer([NACK], 1)
     assert _types(transport) == ["nack", 1001]
 
 
 def test_acks_in_flight_are_not_waited_for_longer_than_two_seconds() -> None:
     bench = Bench()
     connection, transport = bench.open()
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     connection.leave("drain", "drain")
     bench.pass_time(1.25)
     assert _types(transport) == ["goaway"]
@@ -123,7 +119,7 @@ def test_acks_in_flight_are_not_waited_for_longer_than_two_seconds() -> None:
 
 def test_leaving_twice_is_leaving_once() -> None:
     connection, transport = Bench().open()
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     connection.leave("drain", "drain")
     connection.leave("max_age", "max_age")
     assert _types(transport) == ["goaway"]
@@ -132,7 +128,7 @@ def test_leaving_twice_is_leaving_once() -> None:
 def test_a_peer_that_leaves_by_itself_after_goaway_is_recorded_with_its_code() -> None:
     bench = Bench()
     connection, transport = bench.open()
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     connection.leave("drain", "drain")
     transport.feed(client_frame(CLOSE, close_payload(1000)))
     transport.finish()
@@ -142,7 +138,7 @@ def test_a_peer_that_leaves_by_itself_after_goaway_is_recorded_with_its_code() -
 def test_a_peer_that_breaks_off_after_goaway_is_recorded_as_1006() -> None:
     bench = Bench()
     connection, transport = bench.open()
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     connection.leave("drain", "drain")
     transport.finish()
     assert bench.hub.disconnects == {("drain", 1006, Fault.PLAN): 1}
@@ -235,9 +231,9 @@ def test_a_token_that_ends_is_announced_and_closed_with_4401() -> None:
 def test_an_ack_does_not_end_the_time_to_renew_a_token() -> None:
     bench = Bench()
     connection, transport = _expiring(bench, 5)
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     bench.pass_time(5.5)
-    connection.acknowledge([_event()], Durability.INDEXED)
+    connection.answer([ACK], 1)
     assert _types(transport) == ["goaway", "ack"]
 
 
@@ -255,7 +251,7 @@ def test_a_new_token_in_time_lets_it_stay() -> None:
 def test_a_new_token_does_not_end_a_drain() -> None:
     bench = Bench()
     connection, transport = bench.open()
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     connection.leave("drain", "drain")
     connection.stay()
     bench.pass_time(2.5)
@@ -267,18 +263,6 @@ def test_tokens_minted_together_do_not_end_together() -> None:
     leads = [token_lead_s(chance.getrandbits(62), 3600) for _ in range(50)]
     assert all(0 <= lead <= 600 for lead in leads)
     assert len({lead // 30 for lead in leads}) > 10
-
-
-def test_the_latest_position_is_kept() -> None:
-    bench = Bench()
-    connection, _ = bench.open()
-    connection.submitted(3, pause=False)
-    assert bench.hub.registry.latest("acme", "dev-1") is None
-    connection.acknowledge([_event("a", 2000), _event("b", 3000)], Durability.INDEXED)
-    connection.acknowledge([_event("c", 1000)], Durability.INDEXED)
-    latest = bench.hub.registry.latest("acme", "dev-1")
-    assert latest == {"device": "dev-1", "time": 3000, "lat": 35.0, "lon": 139.0}
-    assert connection.in_flight == 0
 
 
 def test_a_class_is_asked_to_stay_away_as_long_as_it_says() -> None:

@@ -8,8 +8,6 @@ import pytest
 
 from gateway.connections import outgoing
 from gateway.connections.connection import Connection
-from gateway.locations.event import LocationEvent
-from gateway.locations.outcome import Durability
 from gateway.wire.close_codes import REPEATS, Fault
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, Recording, device
 from tests.support.fake_transport import FakeTransport
@@ -136,12 +134,12 @@ def test_a_peer_that_closes_is_answered() -> None:
 def test_answers_in_flight_come_first() -> None:
     bench = _bench()
     connection, transport = bench.open(device(device_class="lorry"))
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     connection.fail(4400, "")
     bench.pass_time(0.5)
     assert not transport.aborted
-    connection.acknowledge([LocationEvent("e1", 1, 0.0, 0.0)], Durability.INDEXED)
-    assert b'"ack"' in transport.take()
+    connection.answer([b"an answer"], 1)
+    assert b"an answer" in transport.take()
     bench.pass_time(0.25)
     assert transport.aborted
 
@@ -149,7 +147,7 @@ def test_answers_in_flight_come_first() -> None:
 def test_answers_in_flight_are_waited_for_a_second() -> None:
     bench = _bench()
     connection, transport = bench.open(device(device_class="lorry"))
-    connection.submitted(1, pause=False)
+    connection.expect(1)
     connection.fail(4400, "")
     bench.pass_time(1.25)
     assert transport.aborted

@@ -233,7 +233,8 @@ def test_the_time_of_a_message_stops_while_we_do_not_read(begin: bytes, end: byt
     bench = Bench("connections.heartbeat_s=10")
     connection, transport = bench.open()
     transport.feed(begin)
-    connection.submitted(1, pause=True)
+    connection.expect(1)
+    connection.pause_reading()
     bench.pass_time(30)
     assert _codes(transport.take()) == []
     connection.resume_reading()

@@ -200,7 +200,7 @@ def test_overruns_are_counted_once_though_nobody_can_be_closed() -> None:
     fleet = Fleet(5)
     fleet.drainer.standing.peers = Peers()
     for connection, _ in fleet.pairs:
-        connection.submitted(1, False)
+        connection.expect(1)
     fleet.hear(Signal.LOST)
     fleet.pass_time(20)
     assert fleet.drainer.overrun == 5
@@ -266,7 +266,7 @@ def test_who_has_something_under_way_leaves_last() -> None:
     fleet = Fleet(20)
     busy = [connection for connection, _ in fleet.pairs[:5]]
     for connection in busy:
-        connection.submitted(1, False)
+        connection.expect(1)
     fleet.hear(Signal.WITHDRAWN)
     while fleet.drainer.remaining > 5:
         fleet.pass_time(0.25)
@@ -278,7 +278,7 @@ def test_who_has_something_under_way_leaves_last() -> None:
 def test_at_the_deadline_they_get_five_seconds_more() -> None:
     fleet = Fleet(1)
     connection = fleet.pairs[0][0]
-    connection.submitted(1, False)
+    connection.expect(1)
     fleet.hear(Signal.LOST)
     leaving = fleet.drainer.leaving
     assert leaving is not None

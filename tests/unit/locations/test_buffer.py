@@ -1,19 +1,18 @@
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.buffer import Buffer, Caller, Limits, Submission
-from gateway.locations.outcome import Pressure
 from tests.support.locations import RecordingSender, event
 
 
 def submission(events: int, size_bytes: int = 10, account: str = "a") -> Submission:
     group = DeviceEvents(account, "d", [event(str(number)) for number in range(events)])
-    return Submission(Caller(RecordingSender(), account), group, size_bytes)
+    return Submission(Caller(RecordingSender(), None, account), group, size_bytes)
 
 
 async def test_what_was_taken_counts_until_it_is_settled() -> None:
     buffer = Buffer(Limits(batch_events=5, pause_events=6, refuse_events=8))
     for _ in range(3):
         buffer.add(submission(2))
-    assert (buffer.events, buffer.full, buffer.pressure("a")) == (6, True, Pressure.GO)
+    assert (buffer.events, buffer.full, buffer.presses("a")) == (6, True, False)
     assert not buffer.fits("a", 2, 0)
     assert buffer.fits("b", 2, 0)
     assert not buffer.fits("b", 3, 0)
@@ -45,11 +44,11 @@ async def test_one_account_leaves_room_for_the_others_and_pauses_only_itself() -
         buffer.add(submission(10))
     assert 600 < buffer.events < 700
     assert buffer.fits("b", 300, 10)
-    assert buffer.pressure("a") is Pressure.PAUSE
+    assert buffer.presses("a")
     held = buffer.take_all()
     buffer.settled(held[50:])
-    assert buffer.pressure("a") is Pressure.PAUSE
-    assert buffer.pressure("b") is Pressure.GO
+    assert buffer.presses("a")
+    assert not buffer.presses("b")
     assert buffer.room_for("a", 10) == 0
     assert buffer.room_for("b", 10) == 0
     buffer.settled(held[20:50])

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.locations.buffer import Limits
-from gateway.locations.outcome import Durability, Pressure
+from gateway.locations.outcome import Durability
 from tests.support.locations import (
     RecordingSender,
     event,
@@ -14,7 +14,7 @@ from tests.support.pipelines import Parts
 
 async def test_events_are_acknowledged_once_they_are_indexed(parts: Parts) -> None:
     await parts.pipeline.start()
-    assert parts.submit("1", "2") is Pressure.GO
+    assert not parts.submit("1", "2")
     assert parts.sender.decided == 0
     await parts.told(2)
     assert parts.sender.acknowledged == [("1", Durability.INDEXED), ("2", Durability.INDEXED)]
@@ -23,7 +23,7 @@ async def test_events_are_acknowledged_once_they_are_indexed(parts: Parts) -> No
 
 async def test_nothing_to_store_is_nothing_to_tell(parts: Parts) -> None:
     await parts.pipeline.start()
-    assert parts.submit() is Pressure.GO
+    assert not parts.submit()
 
 
 async def test_what_comes_during_a_commit_is_the_next_batch_and_one_acknowledgement_a_sender(parts: Parts) -> None:
@@ -86,9 +86,9 @@ async def test_above_the_first_mark_senders_pause_and_are_resumed_in_turn(parts:
     parts.make(limits=Limits(pause_events=3, batch_events=2))
     parts.index.gate = asyncio.Event()
     await parts.pipeline.start()
-    assert parts.submit("1", "2", "3") is Pressure.GO
-    assert parts.submit("4") is Pressure.PAUSE
-    assert parts.submit("5") is Pressure.PAUSE
+    assert not parts.submit("1", "2", "3")
+    assert parts.submit("4")
+    assert parts.submit("5")
     assert parts.sender.resumed == 0
     parts.index.gate.set()
     await parts.sender.wait_for(lambda: parts.sender.resumed > 0)
@@ -114,9 +114,9 @@ async def test_one_account_neither_pauses_another_nor_is_it_served_first(parts: 
     await parts.pipeline.start()
     flood, quiet = RecordingSender(), RecordingSender()
     for number in range(100):
-        parts.pipeline.submit(flood, "noisy", "d", [event(str(number))])
-    assert parts.pipeline.submit(flood, "noisy", "d", [event("last")]) is Pressure.PAUSE
-    assert parts.pipeline.submit(quiet, "quiet", "d", [event("mine")]) is Pressure.GO
+        flood.submit_to(parts.pipeline, "noisy", "d", [event(str(number))])
+    assert flood.submit_to(parts.pipeline, "noisy", "d", [event("last")])
+    assert not quiet.submit_to(parts.pipeline, "quiet", "d", [event("mine")])
     before_mine: list[int] = []
     quiet.check = lambda: before_mine.append(flood.decided)
     parts.index.gate.set()
@@ -130,7 +130,7 @@ async def test_above_the_second_mark_events_are_refused_at_once(parts: Parts) ->
     parts.index.gate = asyncio.Event()
     await parts.pipeline.start()
     parts.submit("1", "2", "3")
-    assert parts.submit("4") is Pressure.PAUSE
+    assert parts.submit("4")
     ((name, code, retry_after_ms),) = parts.sender.refused
     assert (name, code) == ("4", "overloaded")
     assert retry_after_ms is not None
@@ -143,9 +143,9 @@ async def test_bytes_count_too(parts: Parts) -> None:
     parts.make(limits=Limits(pause_bytes=1000, refuse_bytes=2000))
     parts.index.gate = asyncio.Event()
     await parts.pipeline.start()
-    assert parts.submit("1", "2", "3") is Pressure.GO
-    assert parts.submit("4") is Pressure.PAUSE
-    assert parts.submit("5", "6", "7") is Pressure.PAUSE
+    assert not parts.submit("1", "2", "3")
+    assert parts.submit("4")
+    assert parts.submit("5", "6", "7")
     assert [name for name, _, _ in parts.sender.refused] == ["5", "6", "7"]
     parts.index.gate.set()
 
@@ -155,7 +155,7 @@ async def test_a_sender_that_is_gone_is_not_told_and_its_events_are_stored(parts
     parts.index.gate = asyncio.Event()
     await parts.pipeline.start()
     gone = RecordingSender()
-    assert parts.submit("1", sender=gone) is Pressure.PAUSE
+    assert parts.submit("1", sender=gone)
     parts.pipeline.forget(gone)
     parts.pipeline.forget(gone)
     parts.submit("2")
@@ -171,7 +171,7 @@ async def test_stop_flushes_everything(parts: Parts) -> None:
         parts.submit(str(number))
     await parts.pipeline.stop(10)
     assert len(parts.sender.acknowledged) == 100
-    assert parts.submit("late") is Pressure.GO
+    assert not parts.submit("late")
     assert parts.sender.refused[0][:2] == ("late", "shutting_down")
     await parts.pipeline.stop(10)
 

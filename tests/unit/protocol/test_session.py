@@ -11,7 +11,8 @@ import pytest
 from gateway.connections.connection import Connection
 from gateway.errors import KeysUnknownError
 from gateway.identity.identity import Identity
-from gateway.locations.outcome import Durability, Pressure
+from gateway.locations.event import LocationEvent
+from gateway.locations.outcome import Durability, Refusal, Submitted
 from gateway.locations.times import EventTimes
 from gateway.protocol.session import MAX_STRIKES, DeviceSession
 from tests.support.bench import Bench, FakeAuthenticator, device
@@ -25,14 +26,14 @@ class Pipeline:
     """Remembers what was submitted."""
 
     def __init__(self) -> None:
-        self.pressure = Pressure.GO
+        self.answer = Submitted()
         self.submitted: list[tuple[object, str, str, list[Any]]] = []
         self.forgotten: list[object] = []
         self.times = EventTimes(ManualClock(START_MS))
 
-    def submit(self, sender: object, account: str, name: str, events: list[Any]) -> Pressure:
+    def submit(self, outcomes: object, sender: object, account: str, name: str, events: list[Any]) -> Submitted:
         self.submitted.append((sender, account, name, events))
-        return self.pressure
+        return self.answer
 
     def forget(self, sender: object) -> None:
         self.forgotten.append(sender)
@@ -43,8 +44,8 @@ class Talk:
 
     def __init__(self, identity: Identity | None = None, *flags: str, **tokens: Identity) -> None:
         self.pipeline = Pipeline()
-        session = DeviceSession(self.pipeline)  # type: ignore[arg-type]
-        self.bench = Bench(*flags, session=session, authenticator=FakeAuthenticator(**tokens))
+        self.session = DeviceSession(self.pipeline)  # type: ignore[arg-type]
+        self.bench = Bench(*flags, session=self.session, authenticator=FakeAuthenticator(**tokens))
         self.connection: Connection
         self.transport: FakeTransport
         self.connection, self.transport = self.bench.open(identity)
@@ -83,18 +84,54 @@ def test_events_go_to_the_pipeline_and_acks_come_back() -> None:
     ((sender, account, name, events),) = talk.pipeline.submitted
     assert (sender, account, name) == (talk.connection, "acme", "dev-1")
     assert talk.connection.in_flight == 1
-    talk.connection.acknowledge(events, Durability.SPOOLED)
+    talk.session.acknowledge(talk.connection, events, Durability.SPOOLED)
     assert talk.hear() == [{"type": "ack", "ids": ["e1"], "durability": "spooled"}]
     assert talk.connection.in_flight == 0
 
 
 def test_pressure_pauses_reading() -> None:
     talk = Talk()
-    talk.pipeline.pressure = Pressure.PAUSE
+    talk.pipeline.answer = Submitted(pause=True)
     talk.say(type="location", **talk.event())
     assert not talk.transport.reading
-    talk.connection.resume_reading()
+    talk.session.resume(talk.connection)
     assert talk.transport.reading
+
+
+def test_a_submission_that_is_refused_is_answered_and_leaves_nothing_in_flight() -> None:
+    talk = Talk()
+    talk.pipeline.answer = Submitted(Refusal("overloaded", "slow down", 1500), pause=True)
+    (nack,) = talk.say(type="location", **talk.event())
+    assert nack == {
+        "type": "nack",
+        "ids": ["e1"],
+        "code": "overloaded",
+        "message": "slow down",
+        "retry_after_ms": 1500,
+    }
+    assert talk.connection.in_flight == 0
+    assert not talk.transport.reading
+
+
+def test_events_that_are_refused_later_are_answered() -> None:
+    talk = Talk()
+    talk.say(type="locations", events=[talk.event("a"), talk.event("b")])
+    talk.session.refuse(talk.connection, ["a", "b"], Refusal("spool_full", "later", 5000))
+    (nack,) = talk.hear()
+    assert (nack["ids"], nack["code"], nack["retry_after_ms"]) == (["a", "b"], "spool_full", 5000)
+    assert talk.connection.in_flight == 0
+
+
+def test_the_latest_position_is_kept() -> None:
+    talk = Talk()
+    latest = talk.bench.hub.registry.latest
+    talk.say(type="locations", events=[talk.event(name) for name in "abc"])
+    assert latest("acme", "dev-1") is None
+    events = [LocationEvent(name, time, 35.0, 139.0) for name, time in (("a", 2000), ("b", 3000), ("c", 1000))]
+    talk.session.acknowledge(talk.connection, events[:2], Durability.INDEXED)
+    talk.session.acknowledge(talk.connection, events[2:], Durability.INDEXED)
+    assert latest("acme", "dev-1") == {"device": "dev-1", "time": 3000, "lat": 35.0, "lon": 139.0}
+    assert talk.connection.in_flight == 0
 
 
 def test_refused_events_are_answered_and_the_rest_is_stored() -> None:
@@ -209,7 +246,7 @@ def test_no_frame_is_larger_than_the_class_can_take(device_class: str, most: int
     talk.say(type="locations", events=[talk.event(name) for name in names])
     (_, _, _, events) = talk.pipeline.submitted[0]
     writes = talk.transport.writes
-    talk.connection.acknowledge(events, Durability.INDEXED)
+    talk.session.acknowledge(talk.connection, events, Durability.INDEXED)
     assert talk.transport.writes == writes + 1
     sent = bytes(talk.transport.written)
     frames = server_frames(sent)
