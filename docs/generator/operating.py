@@ -20,6 +20,8 @@ from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.api.http_protocol import HttpMetrics
 from gateway.api.http_rates import HttpRates
 from gateway.cli.main import app
+from gateway.connections.admission import admission
+from gateway.connections.door import Door
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 from gateway.connections.metrics import ConnectionMetrics
@@ -110,13 +112,14 @@ async def _families() -> list[Metric]:
     """What the collectors of a gateway yield; nothing is opened or started."""
     clock, model = SystemClock(), Settings()
     empty = cast(Any, SimpleNamespace(events=0, size_bytes=0))
-    hub = Hub(model, clock, cast(Authenticator, None), {}, 1, Random(0))  # noqa: S311
+    hub = Hub(model, clock, admission(model.connections, 1, 1, clock.monotonic_s()), Random(0))  # noqa: S311
+    door = Door(hub, model, cast(Authenticator, None), {})
     pipeline = LocationPipeline(empty, empty, empty, clock, Random(0))  # noqa: S311
-    drainer = Drainer(model.drain, hub, clock, Random(0), empty)  # noqa: S311
+    drainer = Drainer(model.drain, door, clock, Random(0), empty)  # noqa: S311
     watch = TargetHealthWatch(empty, drainer, hub, Random(0), 1)  # noqa: S311
     watch.polled_s = 0.0
     return [
-        *ConnectionMetrics(hub, Housekeeping(hub, lambda: 0.0)).collect(),
+        *ConnectionMetrics(door, Housekeeping(hub, lambda: 0.0)).collect(),
         *HttpMetrics(HttpRates(0, 0, 0, 0)).collect(),
         *pipeline.collect(),
         *SQLiteLocationIndex(Path(), clock).collect(),

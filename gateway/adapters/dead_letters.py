@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import json
 
-from gateway.adapters.sqlite.file import sync_folder
+from gateway.adapters.durable_files import sync_folder
 from gateway.clock import Clock
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents

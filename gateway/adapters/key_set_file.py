@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.adapters.whole_file import write_whole
+from gateway.adapters.durable_files import write_whole
 from gateway.decoding import decoder
 from gateway.errors import StoreError
 from gateway.identity.jwk import MAX_SET_BYTES

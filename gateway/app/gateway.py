@@ -41,7 +41,9 @@ from gateway.app.parts import (
     listenings,
     target_health,
 )
+from gateway.connections.admission import admission
 from gateway.connections.connection import Session
+from gateway.connections.door import Door
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 from gateway.connections.metrics import ConnectionMetrics
@@ -155,7 +157,7 @@ class Gateway:
         for server in self._servers:
             server.close()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners), return_exceptions=True)
-        tasks = [*self._tasks, *self.hub.securing]
+        tasks = [*self._tasks, *self.door.securing]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -232,12 +234,13 @@ class Gateway:
         if self._keys is not None:
             self._keys.load()
             self._spawn("key set", self._keys.run())
-        session: Session = DeviceSession(self.pipeline)
+        session: Session = DeviceSession(self.pipeline, authenticator)
         if self._recording is not None:
             session = RecordedSession(session, self._recording)
         sessions = {V1: session}
-        self.hub = Hub(settings, self._clock, authenticator, sessions, maximum, self._chance)
-        self.hub.admission.http_maximum = http
+        counts = admission(settings.connections, maximum, http, self._clock.monotonic_s())
+        self.hub = Hub(settings, self._clock, counts, self._chance)
+        self.door = Door(self.hub, settings, authenticator, sessions)
         self._housekeeping = Housekeeping(self.hub, self._memory_share)
         self._spawn("heartbeat", self.hub.run())
         self._spawn("housekeeping", self._housekeeping.run())
@@ -257,7 +260,7 @@ class Gateway:
             search=SearchService(self._index),
             readiness=self.readiness,
             registry=new_registry(
-                ConnectionMetrics(self.hub, self._housekeeping),
+                ConnectionMetrics(self.door, self._housekeeping),
                 self._http_metrics,
                 self.pipeline,
                 self._index,
@@ -277,7 +280,7 @@ class Gateway:
 
     def _start_drain(self) -> None:
         settings = self.settings.drain
-        self.drainer = Drainer(settings, self.hub, self._clock, self._chance, ReceiptFiles(self._folder.path))
+        self.drainer = Drainer(settings, self.door, self._clock, self._chance, ReceiptFiles(self._folder.path))
         self._target_health = target_health(self.settings)
         if self._target_health is None:
             self.drainer.settle()
@@ -290,11 +293,11 @@ class Gateway:
         self._spawn("drain receipts", self.drainer.keeper.run())
 
     async def _listen(self, sockets: list[Bound]) -> None:
-        accept = accepting(self.hub, tls_context(self.settings.listen))
+        accept = accepting(self.door, tls_context(self.settings.listen))
         most = self.settings.listen.operations_maximum or self.settings.connections.file_reserve // 4
         public = await self._http("public", build_public(self._api))
         operations = await self._http("operations", build_operations(self._api), most)
-        self.hub.http = public
+        self.door.http = public
         for listening, bound in sockets:
             factory = operations if listening.name == "operations" else accept
             server = await listen(bound, factory, listening.options)

@@ -30,7 +30,9 @@ from gateway.app.parts import (
     listenings,
     target_health,
 )
+from gateway.connections.admission import admission
 from gateway.connections.connection import Session
+from gateway.connections.door import Door
 from gateway.connections.hub import Hub
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, place
@@ -217,9 +219,11 @@ def _port(listening: Listening, bound: list[Bound]) -> Result:
 
 def _connections(settings: Settings) -> Iterator[Result]:
     """What all connections share is made, as `serve` does: whatever it does not take is wrong."""
-    hub = Hub(settings, SystemClock(), cast(Authenticator, None), {V1: cast(Session, None)}, 1, Random(0))  # noqa: S311
-    Drainer(settings.drain, hub, hub.clock, hub.chance, cast(Receipts, None))
-    odd = unusual(hub.policy.allowed_origins)
+    clock = SystemClock()
+    hub = Hub(settings, clock, admission(settings.connections, 1, 1, clock.monotonic_s()), Random(0))  # noqa: S311
+    door = Door(hub, settings, cast(Authenticator, None), {V1: cast(Session, None)})
+    Drainer(settings.drain, door, clock, hub.chance, cast(Receipts, None))
+    odd = unusual(door.policy.allowed_origins)
     if odd:
         found = f"no browser sends {', '.join(odd)}; only a client that sends exactly this is let in"
         yield Result("listen.allowed_origins", WARN, found, "keep what device libraries send; pages are https://host")

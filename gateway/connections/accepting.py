@@ -15,12 +15,12 @@ from typing import cast
 from gateway.connections import admission
 from gateway.connections.admission import HOLD_S, retry_after_s
 from gateway.connections.connection import Connection
+from gateway.connections.door import Door
+from gateway.connections.ending import REPLACED
 from gateway.connections.handover import Handed
-from gateway.connections.hub import Hub
 from gateway.connections.table import parse_address
 from gateway.errors import KeysUnknownError, TokenError
 from gateway.identity.identity import Identity
-from gateway.wire.close_codes import REPLACED
 from gateway.wire.handshake import (
     Offer,
     Rejected,
@@ -46,6 +46,7 @@ class Accepting(asyncio.Protocol):
     __slots__ = (
         "_address",
         "_buffer",
+        "_door",
         "_hub",
         "_identity",
         "_over",
@@ -58,11 +59,12 @@ class Accepting(asyncio.Protocol):
         "_transport",
     )
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._hub = door.hub
         self._buffer = b""
         self._refusal: Refusal | None = None
-        self._proxied = not hub.proxy_protocol
+        self._proxied = not door.proxy_protocol
         self._over = False
         self._address: Address = _NO_ADDRESS
         # A trusted proxy has told the address. Else it may be a balancer's, and thus that of the whole fleet.
@@ -86,7 +88,7 @@ class Accepting(asyncio.Protocol):
         self._transport = transport
         self._refusal = refusal
         self._slot = hub.take_slot(self)
-        hub.set_deadline(self._slot, hub.handshake_timeout_s)
+        hub.set_deadline(self._slot, self._door.handshake_timeout_s)
         self._address = peer_address(transport)
         if told is not None:
             self._address, self._told = told
@@ -120,10 +122,10 @@ class Accepting(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._rejected is not None:
             self._hub.admission.held -= 1
-            self._hub.held.discard(self)
+            self._door.held.discard(self)
             self._leave_pending()
         elif not self._over:
-            self._hub.refusals[0, "gone"] += 1
+            self._door.refusals[0, "gone"] += 1
             self._leave_pending()
         self._hub.admission.open -= 1
         self._hub.free_slot(self._slot)
@@ -140,7 +142,7 @@ class Accepting(asyncio.Protocol):
         elif self._refusal is not None:
             self.answer_refusal()
         else:
-            self._reject(Rejected(408, "timeout", f"no request within {self._hub.handshake_timeout_s:g} s"))
+            self._reject(Rejected(408, "timeout", f"no request within {self._door.handshake_timeout_s:g} s"))
 
     def failed(self, error: Exception) -> None:
         """This program failed with this connection: it ends, and no other does."""
@@ -158,27 +160,26 @@ class Accepting(asyncio.Protocol):
         rejected, self._rejected = self._rejected, None
         if rejected is not None:
             self._hub.admission.held -= 1
-            self._hub.held.discard(self)
+            self._door.held.discard(self)
             self._answer(rejected)
 
     # The steps
 
     def _queue(self) -> None:
         """A refused peer is answered when its request is there. Only so many may wait for that: each holds a file."""
-        waiting = self._hub.refused
+        waiting = self._door.refused
         waiting[self._slot] = self
         if len(waiting) > self._hub.settings.file_reserve // 2:
             _, oldest = waiting.popitem(last=False)
             oldest.answer_refusal(linger=False)
 
     def _read_proxy_header(self) -> bool:
-        hub = self._hub
         if self._address == _NO_ADDRESS:
             # Gone before it could be asked for its address, as a balancer's bare check is.
             self._transport.abort()
             return False
         try:
-            found = believed_header(self._address, self._buffer, hub.proxies)
+            found = believed_header(self._address, self._buffer, self._door.proxies)
         except ProxyHeaderError as error:
             raise Rejected(400, "proxy", str(error)) from error
         if found is None:
@@ -193,7 +194,7 @@ class Accepting(asyncio.Protocol):
         if self._refusal is not None:
             self._recognize(head)
             raise Rejected.of(self._refusal, retry_after_s(hub.chance))
-        offer = read_offer(head, hub.policy)
+        offer = read_offer(head, self._door.policy)
         self._locate(offer)
         try:
             identity = self._identity = self._identify(offer)
@@ -206,15 +207,15 @@ class Accepting(asyncio.Protocol):
     def _recognize(self, head: bytes) -> None:
         """Find out who is refused, to hold one who comes again and again; as far as the budget for that goes."""
         with contextlib.suppress(Rejected, TokenError):
-            offer = read_offer(head, self._hub.policy)
+            offer = read_offer(head, self._door.policy)
             offer.decline()
             self._locate(offer)
-            if offer.token is not None and self._hub.recognitions.take(self._hub.clock.monotonic_s()):
-                self._identity = self._hub.authenticator.verify(offer.token)
+            if offer.token is not None and self._door.recognitions.take(self._hub.clock.monotonic_s()):
+                self._identity = self._door.authenticator.verify(offer.token)
 
     def _locate(self, offer: Offer) -> None:
         """The address of the client behind a trusted proxy."""
-        proxies = self._hub.proxies
+        proxies = self._door.proxies
         if offer.forwarded_for and trusted(self._address, proxies):
             self._address = forwarded_address(self._address, offer.forwarded_for, proxies)
             self._told = True
@@ -224,7 +225,7 @@ class Accepting(asyncio.Protocol):
         if offer.token is None:
             raise Rejected(401, "token", "a token is needed: Authorization: Bearer, or heiwa.bearer.<JWT>", challenge)
         try:
-            identity = self._hub.authenticator.verify(offer.token)
+            identity = self._door.authenticator.verify(offer.token)
         except KeysUnknownError as error:
             wait = {"Retry-After": str(retry_after_s(self._hub.chance))}
             raise Rejected(503, "keys", str(error), wait) from error
@@ -234,20 +235,20 @@ class Accepting(asyncio.Protocol):
         if WEBSOCKET_SCOPES.isdisjoint(identity.scopes):
             needed = ", ".join(sorted(WEBSOCKET_SCOPES - {"admin"}))
             raise Rejected(403, "scope", f"the token needs one of the scopes {needed}")
-        by_agent = "" if identity.device_class else self._hub.class_of_agent(offer.user_agent)
+        by_agent = "" if identity.device_class else self._door.class_of_agent(offer.user_agent)
         return identity._replace(device_class=by_agent) if by_agent else identity
 
     def _limits(self, identity: Identity, offer: Offer) -> None:
         """What depends on who it is, and on what happened since it was accepted; raises Rejected."""
         hub = self._hub
-        if offer.unasked and not hub.tolerates(identity.device_class, offer.unasked):
-            raise not_served(hub.policy)
+        if offer.unasked and not self._door.tolerates(identity.device_class, offer.unasked):
+            raise not_served(self._door.policy)
         if hub.admission.draining:
             raise Rejected.of(admission.DRAINING, retry_after_s(hub.chance))
         most = hub.settings.maximum_per_account
         if most and hub.registry.connected(identity.account) >= most:
             raise Rejected.of(admission.ACCOUNT_AT_MAXIMUM, retry_after_s(hub.chance))
-        wait_s = hub.flaps.admit(identity.account, identity.device, hub.clock.monotonic_s())
+        wait_s = hub.admission.flaps.admit(identity.account, identity.device, hub.clock.monotonic_s())
         if wait_s:
             raise Rejected.of(admission.FLAPPING, retry_after_s(hub.chance, wait_s))
         profile = hub.registry.profile(identity)
@@ -266,19 +267,19 @@ class Accepting(asyncio.Protocol):
         table.heard_s[slot] = hub.now_s
         hub.plan_end(slot)
         profile = hub.registry.profile(identity)
-        connection = Connection(hub, slot, profile, identity.device, hub.sessions[offer.subprotocol])
+        connection = Connection(hub, slot, profile, identity.device, self._door.sessions[offer.subprotocol])
         if hub.settings.duplicates == "replace" and profile.exclusive:
             for rival in hub.registry.rivals(identity.account, identity.device):
-                rival.leave("replaced", "replaced", REPLACED)
+                rival.leave(REPLACED)
         hub.registry.add(connection)
         hub.opened += 1
-        inflated = None if offer.protocol is None else Inflated(hub.max_message_bytes, offer.protocol)
+        inflated = None if offer.protocol is None else Inflated(hub.limits.message_bytes, offer.protocol)
         connection.open(self._transport, inflated, offer.answer, rest)
 
     def _hand_over(self, head: bytes, rest: bytes) -> None:
         """Any other path is the HTTP API's, which reads the request anew. Short of room, it answers health checks."""
         hub = self._hub
-        if hub.http is None or self._returned:
+        if self._door.http is None or self._returned:
             raise Rejected(404, "path", "nothing is served here; websockets are at /ws")
         refusal = self._refusal if self._refusal in admission.SHORT_OF_ROOM else None
         if refusal is None and hub.admission.http >= hub.admission.http_maximum:
@@ -289,8 +290,8 @@ class Accepting(asyncio.Protocol):
             line, _, headers = head.partition(b"\r\n")
             head = line + b"\r\nConnection: close\r\n" + headers
         self._over = True
-        hub.refused.pop(self._slot, None)
-        Handed(hub, self._slot, self._transport, hub.http(), self._again).take_over(head + rest)
+        self._door.refused.pop(self._slot, None)
+        Handed(hub, self._slot, self._transport, self._door.http(), self._again).take_over(head + rest)
 
     def _again(self, data: bytes) -> None:
         """The HTTP API gives the connection back: `data` begins with a request for a websocket, and nothing else."""
@@ -300,14 +301,14 @@ class Accepting(asyncio.Protocol):
         self._buffer = b""
         hub.admission.pending += 1
         hub.holders[self._slot] = self
-        hub.set_deadline(self._slot, hub.handshake_timeout_s)
+        hub.set_deadline(self._slot, self._door.handshake_timeout_s)
         self._refusal = hub.admission.at_accept(hub.clock.monotonic_s())
         self._transport.set_protocol(self)
         self.data_received(data)
 
     def _leave_pending(self) -> None:
         self._hub.admission.pending -= 1
-        self._hub.refused.pop(self._slot, None)
+        self._door.refused.pop(self._slot, None)
 
     # Refusals
 
@@ -315,11 +316,11 @@ class Accepting(asyncio.Protocol):
         """Answer; one who was refused a moment ago has to wait for it."""
         hub, name = self._hub, self._name()
         self._over = True
-        repeats = name is not None and hub.repeats.again(name, hub.clock.monotonic_s())
+        repeats = name is not None and hub.admission.repeats.again(name, hub.clock.monotonic_s())
         if repeats and hub.admission.may_hold():
-            hub.refused.pop(self._slot, None)
+            self._door.refused.pop(self._slot, None)
             self._rejected = rejected
-            hub.held.add(self)
+            self._door.held.add(self)
             hub.admission.held += 1
             hub.set_deadline(self._slot, hub.chance.uniform(*HOLD_S))
         else:
@@ -335,8 +336,8 @@ class Accepting(asyncio.Protocol):
         hub = self._hub
         self._over = True
         self._leave_pending()
-        hub.refusals[rejected.status, rejected.reason] += 1
-        if rejected.status != 503 and hub.refusal_logs.take(hub.now_s):
+        self._door.refusals[rejected.status, rejected.reason] += 1
+        if rejected.status != 503 and self._door.refusal_logs.take(hub.now_s):
             hub.log.info(
                 "handshake_refused", status=rejected.status, reason=rejected.reason, address=str(self._address)
             )

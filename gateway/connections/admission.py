@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.rate import TokenBucket
+from gateway.settings.model import Connections
 from gateway.wire.refusal import Refusal
 
 # How long a refused client is told to stay away: long enough to let a burst pass, spread so that the refused do not
@@ -36,50 +37,6 @@ SHORT_OF_ROOM = (AT_MAXIMUM, OUT_OF_MEMORY, TOO_MANY_PENDING)
 HOLD_S = (1.0, 3.0)
 _REPEAT_WITHIN_S = 10.0
 _MAX_REFUSED = 16_384
-
-
-@dataclass(slots=True)
-class Admission:
-    """The state of the whole process that decides about a new connection.
-
-    `open` counts connections from accept to end, `pending` those whose handshake is not finished, `http` those that
-    asked for something else than a websocket: these have `http_maximum` places of their own. `held` counts those whose
-    refusal waits; `ending`: nothing may wait any more.
-    """
-
-    maximum: int
-    max_pending: int
-    handshakes: TokenBucket
-    open: int = 0
-    pending: int = 0
-    http: int = 0
-    http_maximum: int = 256
-    held: int = 0
-    ending: bool = False
-    draining: bool = False
-    memory_low: bool = False
-
-    def at_accept(self, now_s: float) -> Refusal | None:
-        """None: come in. The connection itself is counted already."""
-        if self.draining:
-            return DRAINING
-        if self.open - self.http > self.maximum:
-            return AT_MAXIMUM
-        if self.memory_low:
-            return OUT_OF_MEMORY
-        if self.pending > self.max_pending:
-            return TOO_MANY_PENDING
-        if not self.handshakes.take(now_s):
-            return TOO_FAST
-        return None
-
-    def has_reserve(self, file_reserve: int) -> bool:
-        """Whether a connection above the maximum can still be answered: half of the reserve is for that."""
-        return self.open <= self.maximum + self.http_maximum + file_reserve // 2
-
-    def may_hold(self) -> bool:
-        """Whether one more refusal may wait: never with a file of the reserve, and not for many."""
-        return not self.ending and self.open - self.http <= self.maximum and self.held < self.max_pending // 8
 
 
 def retry_after_s(chance: random.Random, least_s: float = 0.0) -> int:
@@ -150,3 +107,60 @@ class FlapGuard:
             if len(seen) < _MAX_FLAPPING and now_s - since_s <= _FLAP_WINDOW_S:
                 return
             seen.popitem(last=False)
+
+
+@dataclass(slots=True)
+class Admission:
+    """The state of the whole process that decides about a new connection.
+
+    `open` counts connections from accept to end, `pending` those whose handshake is not finished, `http` those that
+    asked for something else than a websocket: these have `http_maximum` places of their own. `held` counts those whose
+    refusal waits; `ending`: nothing may wait any more.
+    """
+
+    maximum: int
+    max_pending: int
+    handshakes: TokenBucket
+    flaps: FlapGuard
+    repeats: Repeats = field(default_factory=Repeats)
+    open: int = 0
+    pending: int = 0
+    http: int = 0
+    http_maximum: int = 0
+    held: int = 0
+    ending: bool = False
+    draining: bool = False
+    memory_low: bool = False
+
+    def at_accept(self, now_s: float) -> Refusal | None:
+        """None: come in. The connection itself is counted already."""
+        if self.draining:
+            return DRAINING
+        if self.open - self.http > self.maximum:
+            return AT_MAXIMUM
+        if self.memory_low:
+            return OUT_OF_MEMORY
+        if self.pending > self.max_pending:
+            return TOO_MANY_PENDING
+        if not self.handshakes.take(now_s):
+            return TOO_FAST
+        return None
+
+    def has_reserve(self, file_reserve: int) -> bool:
+        """Whether a connection above the maximum can still be answered: half of the reserve is for that."""
+        return self.open <= self.maximum + self.http_maximum + file_reserve // 2
+
+    def may_hold(self) -> bool:
+        """Whether one more refusal may wait: never with a file of the reserve, and not for many."""
+        return not self.ending and self.open - self.http <= self.maximum and self.held < self.max_pending // 8
+
+
+def admission(limits: Connections, maximum: int, http_maximum: int, now_s: float) -> Admission:
+    """A process that holds nobody yet. `maximum` and `http_maximum` are what the limit of open files leaves."""
+    return Admission(
+        maximum,
+        limits.handshakes_pending,
+        TokenBucket(limits.handshakes_per_s, max(1.0, limits.handshakes_per_s), now_s),
+        FlapGuard(limits.flap_limit, limits.flap_holdoff_s),
+        http_maximum=http_maximum,
+    )

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from gateway.connections.heartbeat import Due, judge
-from gateway.connections.hub import Cause, Hub
-from gateway.connections.outgoing import (
+from gateway.connections.ending import (
     CLOSING,
+    EXPIRING,
+    GREETING,
+    HEARTBEAT_TIMEOUT,
     LEAVING,
-    PAUSED,
-    PAUSED_PRESSURE,
-    PAUSED_RATE,
-    PAUSED_WRITE,
+    MAX_AGE,
+    PHASE,
     RESETTING,
-    UNGREETED,
+    STAYS,
+    TOKEN_EXPIRED,
+    UNANNOUNCED,
+    Cause,
+    Ending,
+    Step,
+    breakage,
 )
+from gateway.connections.heartbeat import Due, judge
+from gateway.connections.hub import Hub
+from gateway.connections.info import ConnectionInfo
+from gateway.connections.outgoing import PAUSED, PAUSED_PRESSURE, PAUSED_RATE, PAUSED_WRITE
 from gateway.connections.registry import Profile
 from gateway.connections.websocket import Websocket
 from gateway.settings.model import DeviceClass
@@ -25,6 +34,7 @@ from gateway.wire import close_codes
 from gateway.wire.close_codes import Fault, fault_of
 from gateway.wire.frames import payload_bytes, text_frame
 from gateway.wire.inflated import Inflated
+from gateway.wire.uuid7 import text_of, time_ms_of
 
 # With a tick of the wheel less than the two seconds after which a gateway that ends cuts what is left.
 LEAVE_GRACE_S: Final = 1.5
@@ -72,7 +82,7 @@ class Connection(Websocket):
         """Take over from the handshake; `answer` ends it, `rest` are bytes that came glued to it."""
         self.transport = transport
         self._inflated = inflated
-        self._flags = UNGREETED
+        self._flags = GREETING
         outbound = self.hub.settings.outbound_max_bytes
         if outbound < 131_072:
             transport.set_write_buffer_limits(outbound // 2)
@@ -87,13 +97,14 @@ class Connection(Websocket):
     def greet(self) -> None:
         """The first message, with the first one of the peer or `GREETING_S` after the handshake."""
         hub = self.hub
-        self._flags &= ~UNGREETED
+        if self._flags & PHASE == GREETING:
+            self._step(Step.GREETED)
         # The first ping comes at a phase of its own: after a mass reconnect they do not go out together.
         hub.set_deadline(self.slot, hub.chance.uniform(0, hub.settings.heartbeat_s))
         greeting = self.session.greeting(self)
         if greeting is not None:
             self.send(greeting)
-        if self._flags & LEAVING:
+        if self._flags & PHASE == UNANNOUNCED:
             self._announce()
 
     def on_message(self, payload: bytes, binary: bool) -> None:
@@ -116,87 +127,91 @@ class Connection(Websocket):
     @property
     def stays(self) -> bool:
         """Whether nobody has asked it to leave, and it is not ending."""
-        return not self._flags & (CLOSING | LEAVING | RESETTING)
+        return self._flags & PHASE in STAYS
 
     @property
     def busy(self) -> bool:
         """Whether events wait for their outcome, or part of a message is here."""
         return self.message_began_s is not None or self._in_flight > 0
 
-    def leave(
-        self, announced: str, cause: str, code: int = 0, *, label: str = "", spread_s: float = RECONNECT_SPREAD_S
-    ) -> None:
+    def leave(self, cause: Cause, *, code: int = 0, words: str = "", spread_s: float = RECONNECT_SPREAD_S) -> None:
         """A planned close: goaway, then the close in the class's style once the acks in flight are out (at most 2 s).
 
-        `code` 0 is the class's own. It is told to stay away for what its class asks and up to `spread_s` more, its own.
+        `code` 0 is the cause's, else the class's own; `words` are an operator's own. The device is told to stay away
+        for what its class asks and up to `spread_s` more, drawn for it alone.
         """
         if not self.stays:
             return
-        away_s = self.device_class.reconnect_after_s + self.hub.chance.uniform(0, spread_s)
-        goaway = self.session.goaway(announced, int(away_s * 1000 / self.hub.hurry))
-        self._flags |= LEAVING
-        self.hub.leaving += 1
-        self.hub.causes[self.slot] = Cause(cause, code, label, goaway=goaway)
-        if not self._flags & UNGREETED:
+        hub = self.hub
+        away_s = self.device_class.reconnect_after_s + hub.chance.uniform(0, spread_s)
+        goaway = self.session.goaway(cause.announced, int(away_s * 1000 / hub.hurry))
+        hub.endings[self.slot] = Ending(cause, code, words, goaway=goaway)
+        hub.leaving += 1
+        if self._flags & PHASE == GREETING:
+            self._step(Step.DEFERRED)
+        else:
             self._announce()
 
     def _announce(self) -> None:
         """Send the goaway; close with it, unless something is still under way."""
-        cause = self.hub.causes[self.slot]
-        goaway, cause.goaway = cause.goaway, None
+        ending = self.hub.endings[self.slot]
+        goaway, ending.goaway = ending.goaway, None
         if goaway is None:
             return
-        if self._in_flight == 0 and cause.code != close_codes.TOKEN:
+        expires = ending.cause is TOKEN_EXPIRED
+        self._step(Step.EXPIRES if expires else Step.ASKED)
+        if self._in_flight == 0 and not expires:
             if self._flags & PAUSED_WRITE:
                 self._check_slow(len(text_frame(goaway)))
-            if not self._flags & (CLOSING | RESETTING):
+            if self._flags & PHASE < RESETTING:
                 self._finish_leaving(goaway)
                 return
         else:
             self.send(goaway)
-        if self._flags & (CLOSING | RESETTING):
+        if self._flags & PHASE >= RESETTING:
             # It did not even take the goaway: that is why it ends.
-            self._flags &= ~LEAVING
-            self.hub.leaving -= 1
+            self._is_not_sent_away(self.hub.endings[self.slot])
         else:
             self.hub.set_deadline(self.slot, LEAVE_GRACE_S)
 
     def stay(self) -> None:
         """The reason to leave is gone: a new token came in time."""
-        if self._flags & (LEAVING | RESETTING) == LEAVING and self.hub.causes[self.slot].code == close_codes.TOKEN:
-            self._flags &= ~LEAVING
-            self.hub.leaving -= 1
-            del self.hub.causes[self.slot]
+        if self._flags & PHASE == EXPIRING:
+            self._step(Step.RENEWED)
+            self._is_not_sent_away(self.hub.endings.pop(self.slot))
             self.hub.table.deadline_s[self.slot] = 0
+
+    def _is_not_sent_away(self, ending: Ending) -> None:
+        ending.sent_away = False
+        self.hub.leaving -= 1
 
     def _finish_leaving(self, goaway: bytes | None = None) -> None:
         """Close in the class's style; `goaway` None: it is out already."""
-        cause = self.hub.causes[self.slot]
+        ending = self.hub.endings[self.slot]
         style, _, code = self.device_class.close.partition(":")
         own_code = close_codes.ABNORMAL if style == "abort" else int(code)
-        self.close(cause.code or own_code, cause.reason, cause.reason, cause.label, last=goaway)
+        self.close(ending.cause, ending.reason, code=ending.code or own_code, words=ending.words, last=goaway)
 
     def connection_lost(self, exc: Exception | None) -> None:
         hub = self.hub
-        cause = hub.causes.get(self.slot) or Cause(_network_reason(exc), close_codes.ABNORMAL)
-        code = cause.code or close_codes.ABNORMAL
-        was_sent_away = bool(self._flags & LEAVING)
-        if was_sent_away:
+        ending = hub.endings.get(self.slot) or Ending(breakage(exc))
+        code = ending.code or close_codes.ABNORMAL
+        if ending.sent_away:
             hub.leaving -= 1
-        elif self._flags & RESETTING and code in close_codes.REPEATS:
-            hub.flaps.hold_off(self.profile.account.name, self.device, hub.clock.monotonic_s())
-        self._flags |= CLOSING
+        elif ending.by_reset and code in close_codes.REPEATS:
+            hub.admission.flaps.hold_off(self.profile.account.name, self.device, hub.clock.monotonic_s())
+        self._step(Step.DONE)
         self._deflate()
-        fault = Fault.PLAN if was_sent_away else fault_of(code, by_peer=cause.by_peer)
-        hub.registry.remove(self, hub.clock.time_ms(), code, cause.reason, fault)
+        fault = Fault.PLAN if ending.sent_away else fault_of(code, by_peer=ending.by_peer)
+        hub.registry.remove(self, hub.clock.time_ms(), code, ending.reason, fault)
         if hub.registry.total == 0:
             hub.emptied.set()
-        hub.disconnects[cause.label, code, fault] += 1
+        hub.disconnects[ending.cause.name, code, fault] += 1
         hub.log.info(
             "disconnect",
             account=self.profile.account.name,
             device=self.device,
-            reason=cause.reason,
+            reason=ending.reason,
             code=code,
             fault=fault,
         )
@@ -210,20 +225,21 @@ class Connection(Websocket):
         """The wheel has come to this connection."""
         hub, slot = self.hub, self.slot
         table, heartbeat_s = hub.table, hub.settings.heartbeat_s
-        if self._flags & RESETTING:
+        phase = self._flags & PHASE
+        if phase == RESETTING:
             self._go_on_resetting(now_s)
             return
-        if self._flags & PAUSED_RATE and table.bytes_s[slot] - now_s <= hub.bytes_burst_s:
+        if self._flags & PAUSED_RATE and table.bytes_s[slot] - now_s <= hub.limits.bytes_burst_s:
             self._resume(PAUSED_RATE)
         if self._flags & PAUSED:
             table.heard_s[slot] = now_s
-        planned_s = 0.0 if self._flags & (LEAVING | CLOSING) else table.planned_s[slot]
+        planned_s = table.planned_s[slot] if phase in STAYS else 0.0
         due, next_s = judge(
             now_s, table.heard_s[slot], heartbeat_s, planned_s, table.deadline_s[slot], hub.ping_early_s
         )
         if self._flags & PAUSED_RATE:
-            next_s = min(next_s, table.bytes_s[slot] - hub.bytes_burst_s)
-        began_s = None if self._flags & (PAUSED | CLOSING) else self.message_began_s
+            next_s = min(next_s, table.bytes_s[slot] - hub.limits.bytes_burst_s)
+        began_s = None if self._flags & PAUSED or phase >= CLOSING else self.message_began_s
         if began_s is not None:
             next_s = min(next_s, began_s + heartbeat_s)
         hub.wheel.schedule(slot, next_s)
@@ -241,17 +257,18 @@ class Connection(Websocket):
 
     def _dead(self) -> None:
         """No answer to a ping: the close frame says so to a peer that can still hear."""
-        if self._flags & CLOSING:
+        if self._flags & PHASE >= CLOSING:
             self.transport.abort()
         else:
-            self.close(close_codes.HEARTBEAT_TIMEOUT, "no answer to a ping", "heartbeat_timeout")
+            self.close(HEARTBEAT_TIMEOUT, "no answer to a ping")
 
     def _deadline(self) -> None:
-        if self._flags & CLOSING:
+        phase = self._flags & PHASE
+        if phase >= CLOSING:
             self.transport.abort()
-        elif self._flags & UNGREETED:
+        elif phase in (GREETING, UNANNOUNCED):
             self.greet()
-        elif self._flags & LEAVING:
+        elif phase in (LEAVING, EXPIRING):
             self._finish_leaving()
         elif self._flags & PAUSED_WRITE:
             self.fail(close_codes.SLOW_CONSUMER, "nothing was read for a heartbeat")
@@ -264,9 +281,34 @@ class Connection(Websocket):
         hub, slot = self.hub, self.slot
         hub.table.planned_s[slot] = 0
         if hub.is_aged(slot):
-            self.leave("max_age", "max_age")
+            self.leave(MAX_AGE)
         else:
-            self.leave("token_expired", "token_expired", close_codes.TOKEN)
+            self.leave(TOKEN_EXPIRED)
+
+    # What is told about it
+
+    def describe(self) -> ConnectionInfo:
+        """It, as the API shows it."""
+        hub, table, slot = self.hub, self.hub.table, self.slot
+        connected_ms = time_ms_of(table.id_high[slot])
+        # Its heartbeat's phase lets a new connection begin with a silence that never was.
+        heard_ms = max(connected_ms, hub.time_ms - int((hub.now_s - table.heard_s[slot]) * 1000))
+        return ConnectionInfo(
+            connection=text_of(table.id_high[slot], table.id_low[slot]),
+            device=self.device,
+            device_class=self.profile.device_class,
+            connected_ms=connected_ms,
+            address=table.address(slot),
+            heard_ms=heard_ms,
+            expires_ms=table.expires_ms[slot],
+        )
+
+    def position(self) -> dict[str, Any] | None:
+        """The latest position that it sent and got acknowledged; None: none yet."""
+        table, slot = self.hub.table, self.slot
+        if table.position_ms[slot] == 0:
+            return None
+        return {"device": self.device, "time": table.position_ms[slot], "lat": table.lat[slot], "lon": table.lon[slot]}
 
     # Answers that are owed
 
@@ -288,10 +330,8 @@ class Connection(Websocket):
         """Send these messages, in one write, which give so many of the `answers` in flight."""
         self._in_flight -= answers
         self.send_all(payloads)
-        if self._in_flight == 0 and self._flags & LEAVING and not self._flags & (CLOSING | RESETTING):
-            cause = self.hub.causes[self.slot]
-            if cause.code != close_codes.TOKEN:
-                self._finish_leaving()
+        if self._in_flight == 0 and self._flags & PHASE == LEAVING:
+            self._finish_leaving()
 
     def pause_reading(self) -> None:
         """The session has no room: read no more until `resume_reading`."""
@@ -300,13 +340,3 @@ class Connection(Websocket):
     def resume_reading(self) -> None:
         """The session has room again."""
         self._resume(PAUSED_PRESSURE)
-
-
-def _network_reason(exc: Exception | None) -> str:
-    if exc is None:
-        return "eof"
-    if isinstance(exc, ConnectionResetError | BrokenPipeError):
-        return "reset"
-    if isinstance(exc, TimeoutError):
-        return "timed_out"
-    return "broken"

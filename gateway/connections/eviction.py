@@ -1,14 +1,47 @@
-"""Who leaves first: at random among those who have nothing under way, and only then the others."""
+"""How connections are made to leave: which of them goes next, and what is left is cut. The caller has the policy."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
+from itertools import islice
 
 from gateway.connections.connection import Connection
+from gateway.connections.ending import Cause
 from gateway.connections.hub import Hub
 
 # Slots tried at random before the table is searched: with nine in ten gone, 30 tries find one with 96 %.
 _TRIES = 30
+
+
+def evict(hub: Hub, cause: Cause, count: int, *, spread_s: float, busy_too: bool) -> int:
+    """Ask as many as `count` connections to leave, those first that have nothing under way; returns how many it asked.
+
+    `busy_too` false: only those. Each stays away for up to `spread_s` more than its class asks for.
+    """
+    asked = 0
+    for connection in islice(choose(hub, busy_too=busy_too), count):
+        try:
+            connection.leave(cause, spread_s=spread_s)
+        except Exception as error:
+            # One that cannot be told must not keep the others from being told.
+            connection.failed(error)
+        asked += 1
+    return asked
+
+
+async def cut(hub: Hub, within_s: float) -> int:
+    """Wait at most `within_s` until no connection is open; then end the rest at once. Returns how many it ended."""
+    if hub.registry.total:
+        hub.emptied.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await hub.emptied.wait()
+    rest = [holder for holder in hub.holders if isinstance(holder, Connection)]
+    for connection in rest:
+        connection.transport.abort()
+    return len(rest)
 
 
 def choose(hub: Hub, *, busy_too: bool = True) -> Iterator[Connection]:

@@ -1,37 +1,26 @@
-"""What all connections of a process share: settings in the units they are needed in, the columns, the wheel, counts."""
+"""What all open connections of a process share: the clock, the wheel, the columns, the limits and the counts."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import random
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections import Counter
+from typing import Protocol
 
 from gateway.clock import Clock
-from gateway.connections.admission import Admission, FlapGuard, Repeats
+from gateway.connections.admission import Admission
+from gateway.connections.ending import Ending
 from gateway.connections.lifetime import age_s, token_lead_s
 from gateway.connections.registry import Registry
 from gateway.connections.table import Table
 from gateway.connections.timing_wheel import TimingWheel
-from gateway.identity.auth import Authenticator
 from gateway.rate import TokenBucket
-from gateway.settings.model import DeviceClass, Settings
+from gateway.settings.model import Connections, DeviceClass, Settings
 from gateway.telemetry.log import Log
-from gateway.wire.handshake import Policy
-from gateway.wire.origin import allowed_origins
-from gateway.wire.proxy import Networks, parse_networks
 from gateway.wire.uuid7 import time_ms_of
 
-if TYPE_CHECKING:
-    from gateway.connections.accepting import Accepting
-    from gateway.connections.connection import Session
-    from gateway.connections.outgoing import Outgoing
-
 TICK_S = 0.25
-# Tokens of refused peers that are verified a second, to know who comes again and again.
-RECOGNITIONS_PER_S = 100.0
 # The work that a peer makes is counted in messages: so many other frames, or reads that end within a frame, are one.
 FRAMES_A_MESSAGE = 4
 READS_A_MESSAGE = 16
@@ -53,23 +42,22 @@ class Timed(Protocol):
         ...
 
 
-class Cause:
-    """Why a connection is being closed, from the decision to its end.
+class Limits:
+    """What a peer may cost, in the units that counting needs: seconds of its allowance (see `rate.next_arrival`).
 
-    `label` is the reason's name in metrics, where the reason itself is somebody's own words. `by_peer`: the peer's
-    close frame began it. `goaway`: the announcement that is still to be sent.
+    0 in `message_s` or `byte_s`: there is no limit.
     """
 
-    __slots__ = ("by_peer", "code", "goaway", "label", "reason")
+    __slots__ = ("byte_s", "bytes_burst_s", "frame_s", "message_bytes", "message_s", "messages_burst_s", "read_s")
 
-    def __init__(
-        self, reason: str, code: int, label: str = "", *, by_peer: bool = False, goaway: bytes | None = None
-    ) -> None:
-        self.reason = reason
-        self.code = code
-        self.label = label or reason
-        self.by_peer = by_peer
-        self.goaway = goaway
+    def __init__(self, settings: Connections) -> None:
+        self.message_bytes = settings.max_message_bytes
+        self.message_s = 1 / settings.messages_per_s if settings.messages_per_s else 0.0
+        self.frame_s = self.message_s / FRAMES_A_MESSAGE
+        self.read_s = self.message_s / READS_A_MESSAGE
+        self.messages_burst_s = settings.messages_burst * self.message_s
+        self.byte_s = 1 / settings.bytes_per_s if settings.bytes_per_s else 0.0
+        self.bytes_burst_s = max(1.0, (settings.max_message_bytes + _FRAME_OVERHEAD_BYTES) * self.byte_s)
 
 
 class Hub:
@@ -78,21 +66,12 @@ class Hub:
     `hurry` (`drain.speed`) divides how long those are to stay away, and `tick_s`: a reset leaves with a tick.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        authenticator: Authenticator,
-        sessions: Mapping[str, Session],
-        maximum: int,
-        chance: random.Random,
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Clock, admission: Admission, chance: random.Random) -> None:
         connections = settings.connections
         self.settings = connections
         self.clock = clock
         self.chance = chance
-        self.authenticator = authenticator
-        self.sessions = sessions
+        self.admission = admission
         self.log = Log("connections")
         self.now_s = clock.monotonic_s()
         self.time_ms = clock.time_ms()
@@ -102,59 +81,22 @@ class Hub:
         self.wheel = TimingWheel(self.now_s, self.tick_s)
         self.holders: list[Timed | None] = []
         self.registry = Registry()
-        self.flaps = FlapGuard(connections.flap_limit, connections.flap_holdoff_s)
-        burst = max(1.0, connections.handshakes_per_s)
-        self.admission = Admission(
-            maximum,
-            connections.handshakes_pending,
-            TokenBucket(connections.handshakes_per_s, burst, self.now_s),
-            http_maximum=connections.http_maximum,
-        )
-        self.policy = Policy(
-            tuple(sessions),
-            allowed_origins("listen.allowed_origins", settings.listen.allowed_origins),
-            connections.max_message_bytes,
-            connections.compression,
-            frozenset().union(*(_names(each.subprotocols) for each in settings.device_classes.values())),
-        )
-        self.handshake_timeout_s = settings.listen.handshake_timeout_s
-        self.proxies: Networks = parse_networks("listen.trusted_proxies", settings.listen.trusted_proxies)
-        self.proxy_protocol = settings.listen.proxy_protocol
         self.classes = settings.device_classes
-        self.agents = [
-            (prefix, name) for name, each in self.classes.items() for prefix in sorted(_names(each.user_agents))
-        ]
+        self.limits = Limits(connections)
         self.ping_early_s = min(self.tick_s, connections.heartbeat_s / 10)
-        self.max_message_bytes = connections.max_message_bytes
-        self.message_s = 1 / connections.messages_per_s if connections.messages_per_s else 0.0
-        self.frame_s = self.message_s / FRAMES_A_MESSAGE
-        self.read_s = self.message_s / READS_A_MESSAGE
-        self.messages_burst_s = connections.messages_burst * self.message_s
-        self.byte_s = 1 / connections.bytes_per_s if connections.bytes_per_s else 0.0
-        largest = connections.max_message_bytes + _FRAME_OVERHEAD_BYTES
-        self.bytes_burst_s = max(1.0, largest * self.byte_s)
-        self.age_s = _range_s(connections.max_age_h)
-        self.leeway_s = settings.auth.leeway_s
-        self.http: Callable[[], asyncio.Protocol] | None = None
-        self.refused: OrderedDict[int, Accepting] = OrderedDict()
-        self.held: set[Accepting] = set()
-        self.repeats = Repeats()
-        self.recognitions = TokenBucket(RECOGNITIONS_PER_S, RECOGNITIONS_PER_S, self.now_s)
-        self.securing: set[asyncio.Task[None]] = set()
-        self.causes: dict[int, Cause] = {}
-        self.strikes: dict[int, int] = {}
+        self._age_s = _range_s(connections.max_age_h)
+        self._leeway_s = settings.auth.leeway_s
+        self.endings: dict[int, Ending] = {}
         self.emptied = asyncio.Event()
         self.leaving = 0
         self.opened = 0
-        self.refusals: Counter[tuple[int, str]] = Counter()
         self.disconnects: Counter[tuple[str, int, str]] = Counter()
         self.messages_in = 0
         self.lag_s = 0.0
         self.longest_lag_s = 0.0
-        self.refusal_logs = TokenBucket(10, 100, self.now_s)
         self.error_logs = TokenBucket(1, 1, self.now_s)
         # What one read leads to leaves in one write: whose read it is, and what was written so far.
-        self.joiner: Outgoing | None = None
+        self.joiner: object | None = None
         self.joined: list[bytes] = []
 
     def take_slot(self, holder: Timed) -> int:
@@ -169,8 +111,7 @@ class Hub:
         """The connection ended."""
         self.wheel.cancel(slot)
         self.holders[slot] = None
-        self.causes.pop(slot, None)
-        self.strikes.pop(slot, None)
+        self.endings.pop(slot, None)
         self.table.give_back(slot)
 
     def set_deadline(self, slot: int, after_s: float) -> None:
@@ -184,7 +125,7 @@ class Hub:
         table, now_ms = self.table, self.clock.time_ms()
         life_s = (table.expires_ms[slot] - now_ms) / 1000
         if life_s <= 0:  # accepted all the same: it holds for what is left of the leeway
-            life_s += self.leeway_s
+            life_s += self._leeway_s
         left_s = min(life_s - token_lead_s(table.id_low[slot], life_s), self._age_left_s(slot, now_ms))
         table.planned_s[slot] = self.now_s + max(0.0, left_s)
         self.wheel.schedule(slot, table.planned_s[slot])
@@ -194,10 +135,10 @@ class Hub:
         return self._age_left_s(slot, self.time_ms) <= self.tick_s
 
     def _age_left_s(self, slot: int, now_ms: int) -> float:
-        if self.age_s is None:
+        if self._age_s is None:
             return math.inf
         lived_s = (now_ms - time_ms_of(self.table.id_high[slot])) / 1000
-        return age_s(self.table.id_low[slot], *self.age_s) - lived_s
+        return age_s(self.table.id_low[slot], *self._age_s) - lived_s
 
     def tick(self) -> None:
         """Move the clocks and look at whatever is due."""
@@ -235,26 +176,8 @@ class Hub:
         """The settings of a class; an unknown one is treated like none."""
         return self.classes.get(name) or _NO_CLASS
 
-    def tolerates(self, name: str, subprotocol: str) -> bool:
-        """Whether this class of devices offers that subprotocol unasked."""
-        return subprotocol in _names(self.device_class(name).subprotocols)
-
-    def end(self) -> None:
-        """The process ends: whoever waits for the answer to a refusal gets it at once, and nobody waits again."""
-        self.admission.ending = True
-        for accepting in list(self.held):
-            accepting.answer_held()
-
-    def class_of_agent(self, user_agent: str) -> str:
-        """The class that names this User-Agent; "" when none does."""
-        return next((name for prefix, name in self.agents if user_agent.startswith(prefix)), "")
-
 
 _NO_CLASS = DeviceClass()
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(part.strip() for part in text.split(",") if part.strip())
 
 
 def _range_s(text: str) -> tuple[float, float] | None:

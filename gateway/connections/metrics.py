@@ -7,17 +7,18 @@ from collections.abc import Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
+from gateway.connections.door import Door
 from gateway.connections.housekeeping import Housekeeping
-from gateway.connections.hub import Hub
 from gateway.telemetry.metrics import counter, gauge
 from gateway.wire.close_codes import CLOSE_CODES
 
 
 class ConnectionMetrics:
-    """A collector over a hub. Labels are bounded: reasons and codes, never a device or account."""
+    """A collector over a door and its hub. Labels are bounded: reasons and codes, never a device or account."""
 
-    def __init__(self, hub: Hub, housekeeping: Housekeeping) -> None:
-        self._hub = hub
+    def __init__(self, door: Door, housekeeping: Housekeeping) -> None:
+        self._door = door
+        self._hub = door.hub
         self._housekeeping = housekeeping
 
     def collect(self) -> Iterator[Metric]:
@@ -36,7 +37,7 @@ class ConnectionMetrics:
         longest_s = self._housekeeping.longest_gc_pause_s
         yield gauge("heiwa_gc_longest_pause_seconds", "The longest garbage collection since start.", longest_s)
         refused = CounterMetricFamily("heiwa_handshakes_refused", "Refused handshakes.", labels=["status", "reason"])
-        for (status, reason), count in sorted(hub.refusals.items()):
+        for (status, reason), count in sorted(self._door.refusals.items()):
             refused.add_metric([str(status), reason], count)
         yield refused
         closed = CounterMetricFamily("heiwa_disconnects", "Ended websockets.", labels=["reason", "code", "fault"])

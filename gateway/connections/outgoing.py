@@ -10,24 +10,34 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.connections.hub import Cause, Hub
+from gateway.connections.ending import (
+    CLOSED_BY_PEER,
+    CLOSING,
+    GREETING,
+    INTERNAL_ERROR,
+    PHASE,
+    PROTOCOL,
+    RESETTING,
+    TABLE,
+    Cause,
+    Ending,
+    Step,
+    failure,
+)
+from gateway.connections.hub import Hub
 from gateway.wire import close_codes
 from gateway.wire.frames import binary_frame, close_frame, ping_frame, text_frame
 from gateway.wire.inflated import Inflated
 from gateway.wire.socket_end import reset, unsent_bytes
 
-# Flags of a websocket.
-CLOSING: Final = 1  # a close frame of ours is out, or the transport is ending: nothing more is sent or understood
-LEAVING: Final = 2  # it was asked to leave; closes when the acks in flight are out
-RESETTING: Final = 4  # what was written has a moment to get out before the reset, and nothing more is read
-PAUSED_PRESSURE: Final = 8  # the pipeline is full
+# Why nothing is read now. They share an integer with the phase (ending.py): a connection with nothing special about
+# it, which nearly all are nearly always, has the value 0.
+PAUSED_PRESSURE: Final = 8  # the session has no room
 PAUSED_RATE: Final = 16  # above bytes_per_s
 PAUSED_WRITE: Final = 32  # the peer does not read what we send
-ENDED: Final = 64  # the close frames of both sides were plain and are out: only the end of the transport is missing
-UNGREETED: Final = 128  # the answer 101 is out, the first message is not, and nothing may leave before that
-PAUSED_TURN: Final = 256  # one read held more frames than a turn of the loop deals with
-PAUSED: Final = PAUSED_PRESSURE | PAUSED_RATE | PAUSED_WRITE | PAUSED_TURN | RESETTING
-
+PAUSED_TURN: Final = 64  # one read held more frames than a turn of the loop deals with
+PAUSED_RESET: Final = 128  # it is being reset
+PAUSED: Final = PAUSED_PRESSURE | PAUSED_RATE | PAUSED_WRITE | PAUSED_TURN | PAUSED_RESET
 
 # How long a peer has to take in what was written before a reset. A device without a network takes in nothing.
 RESET_GRACE_S: Final = 1.0
@@ -66,11 +76,23 @@ class Outgoing(asyncio.Protocol):
     def in_flight(self) -> int:
         """Answers that are still to be sent before a reset."""
 
+    def _step(self, step: Step) -> None:
+        """Go to the phase that follows. Raises KeyError for a step that the table does not have."""
+        flags = self._flags
+        self._flags = flags & ~PHASE | TABLE[flags & PHASE, step]
+
+    def _decide(self, cause: Cause, code: int = 0, words: str = "") -> Ending:
+        """Settle why it ends; a later reason takes the place of an earlier one."""
+        before = self.hub.endings.get(self.slot)
+        ending = self.hub.endings[self.slot] = Ending(cause, code, words)
+        ending.sent_away = before is not None and before.sent_away
+        return ending
+
     # Writing
 
     def send(self, payload: bytes) -> None:
         """Send a text message."""
-        if self._flags & CLOSING:
+        if self._flags & PHASE >= CLOSING:
             return
         if self._inflated is not None:
             self._inflated.send_text(payload)
@@ -90,7 +112,7 @@ class Outgoing(asyncio.Protocol):
 
     def send_binary(self, payload: bytes) -> None:
         """Send a binary message."""
-        if self._flags & CLOSING:
+        if self._flags & PHASE >= CLOSING:
             return
         if self._inflated is not None:
             self._inflated.send_binary(payload)
@@ -100,7 +122,7 @@ class Outgoing(asyncio.Protocol):
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a ping; not before the first message."""
-        if self._flags & (CLOSING | UNGREETED | RESETTING) or self.transport.is_closing():
+        if self._flags & PHASE >= GREETING or self.transport.is_closing():
             return
         if self._inflated is not None:
             self._inflated.send_ping(payload)
@@ -144,23 +166,22 @@ class Outgoing(asyncio.Protocol):
     def _flush(self, inflated: Inflated) -> None:
         """Write what the Sans-I/O layer wants written; it may have begun to close."""
         data, ends = inflated.output()
-        begun = not inflated.open and not self._flags & CLOSING
+        begun = not inflated.open and self._flags & PHASE < CLOSING
         if begun and not inflated.closed_by_peer and self.resets(inflated.close_code):
             # All there is to write is its close frame.
-            self.hub.causes.setdefault(self.slot, Cause("protocol", inflated.close_code))
+            self.hub.endings.setdefault(self.slot, Ending(PROTOCOL, inflated.close_code))
             self._begin_reset()
             return
         if data:
             self._write(data)
         if begun:
-            self._flags |= CLOSING
+            self._step(Step.CLOSED)
             by_peer = inflated.closed_by_peer
-            cause = self.hub.causes.setdefault(
-                self.slot, Cause("closed_by_peer" if by_peer else "protocol", inflated.close_code, by_peer=by_peer)
+            ending = self.hub.endings.setdefault(
+                self.slot, Ending(CLOSED_BY_PEER if by_peer else PROTOCOL, by_peer=by_peer)
             )
-            cause.code = cause.code or inflated.close_code
-            self._end_pause()
-            self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)
+            ending.code = ending.code or inflated.close_code
+            self._await_end()
         if ends:
             self._end_writing()
 
@@ -175,11 +196,11 @@ class Outgoing(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The send buffer is above its mark: read no more, and give the peer one heartbeat to catch up."""
         self._pause(PAUSED_WRITE)
-        if not self._flags & (CLOSING | LEAVING | RESETTING | UNGREETED):
+        if not self._flags & PHASE:
             self.hub.set_deadline(self.slot, self.hub.settings.heartbeat_s)
 
     def resume_writing(self) -> None:
-        if not self._flags & (CLOSING | LEAVING | RESETTING | UNGREETED):
+        if not self._flags & PHASE:
             self.hub.table.deadline_s[self.slot] = 0
         self._resume(PAUSED_WRITE)
 
@@ -205,21 +226,22 @@ class Outgoing(asyncio.Protocol):
 
     # Closing
 
-    def close(self, code: int, reason: str, cause: str, label: str = "", *, last: bytes | None = None) -> None:
+    def close(self, cause: Cause, reason: str, *, code: int = 0, words: str = "", last: bytes | None = None) -> None:
         """Begin the closing handshake; the connection ends when the peer answers, or after `close_timeout_s`.
 
-        `last` is a message that leaves before it, in the same system call. A peer that `resets` gets that message and
-        no close frame.
+        `reason` is the text of the close frame, `code` 0 that of the cause, `words` what the log says instead of the
+        cause. `last` is a message that leaves before it, in the same system call. A peer that `resets` gets that
+        message and no close frame.
         """
-        if self._flags & (CLOSING | RESETTING):
+        if self._flags & PHASE >= RESETTING:
             return
-        self.hub.causes[self.slot] = Cause(cause, code, label)
+        code = self._decide(cause, code, words).code
         if self.resets(code):
             if last is not None:
                 self.send(last)
             self._begin_reset()
             return
-        self._flags |= CLOSING
+        self._step(Step.CLOSED)
         if self._inflated is not None:
             if last is not None:
                 self._inflated.send_text(last)
@@ -232,14 +254,14 @@ class Outgoing(asyncio.Protocol):
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (RFC 6455, 7.1.7): the peer is at fault, nothing more from it is understood."""
-        if self._flags & (CLOSING | RESETTING):
+        if self._flags & PHASE >= RESETTING:
             return
         if self.resets(code):
-            self.close(code, reason, close_codes.name_of(code))
+            self.close(failure(code), reason)
             return
         inflated = self._inflate()
-        self._flags |= CLOSING
-        self.hub.causes[self.slot] = Cause(close_codes.name_of(code), code)
+        self._step(Step.CLOSED)
+        self._decide(failure(code))
         inflated.fail(code, reason)
         self._flush(inflated)
         self._await_end()
@@ -249,7 +271,7 @@ class Outgoing(asyncio.Protocol):
         if self.hub.error_logs.take(self.hub.now_s):
             self.hub.log.error("connection_failed", exc_info=error)
         try:
-            self.close(close_codes.INTERNAL_ERROR, "internal error", "internal_error")
+            self.close(INTERNAL_ERROR, "internal error")
         except Exception:
             self.transport.abort()
 
@@ -260,8 +282,8 @@ class Outgoing(asyncio.Protocol):
 
     def _inflate(self) -> Inflated:
         if self._inflated is None:
-            self._inflated = Inflated(self.hub.max_message_bytes, began_s=self.hub.now_s)
-            if self._flags & CLOSING:
+            self._inflated = Inflated(self.hub.limits.message_bytes, began_s=self.hub.now_s)
+            if self._flags & PHASE >= CLOSING:
                 # It has to know that a close frame is out already, whichever that was.
                 self._inflated.send_close(close_codes.NORMAL, "")
                 self._inflated.output()
@@ -293,7 +315,9 @@ class Outgoing(asyncio.Protocol):
         """
         self._deflate()
         self._partial = None
-        self._pause(RESETTING)
+        self._step(Step.RESET)
+        self.hub.endings[self.slot].by_reset = True
+        self._pause(PAUSED_RESET)
         self.hub.table.deadline_s[self.slot] = self.hub.now_s + RESET_GRACE_S
         self.hub.wheel.schedule(self.slot, self.hub.now_s + self.hub.tick_s)
 
@@ -301,7 +325,7 @@ class Outgoing(asyncio.Protocol):
         """Look once a tick whether the peer has it all."""
         unsent = self.transport.get_write_buffer_size() or unsent_bytes(self.transport)
         if now_s >= self.hub.table.deadline_s[self.slot] or not (self.in_flight or unsent):
-            self._flags |= CLOSING
+            self._step(Step.DONE)
             reset(self.transport)
         else:
             self.hub.wheel.schedule(self.slot, now_s + self.hub.tick_s)

@@ -6,18 +6,34 @@ An account sees only its own devices: nothing here is looked up without one.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+from gateway.connections.ending import OPERATOR, Cause
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.identity.identity import Identity
-from gateway.wire.uuid7 import text_of, time_ms_of
-
-if TYPE_CHECKING:
-    from gateway.connections.connection import Connection
 
 EXCLUSIVE_SCOPES = frozenset({"location:write", "command:receive", "admin"})
 _MAX_LAST_DISCONNECTS = 10_000
+
+
+class Member(Protocol):
+    """A connection as the registry knows it."""
+
+    @property
+    def profile(self) -> Profile: ...
+
+    @property
+    def device(self) -> str: ...
+
+    def describe(self) -> ConnectionInfo:
+        """What the API shows of it."""
+
+    def position(self) -> dict[str, Any] | None:
+        """The latest position that it sent and got acknowledged; None: none yet."""
+
+    def leave(self, cause: Cause, *, code: int = 0, words: str = "") -> None:
+        """Begin a planned close."""
 
 
 class Account:
@@ -28,9 +44,9 @@ class Account:
     def __init__(self, name: str) -> None:
         self.name = name
         self.connected = 0
-        self.devices: dict[str, Connection | list[Connection]] = {}
+        self.devices: dict[str, Member | list[Member]] = {}
 
-    def of(self, device: str) -> list[Connection]:
+    def of(self, device: str) -> list[Member]:
         """The connections of a device, the newest last."""
         found = self.devices.get(device)
         if found is None:
@@ -77,12 +93,12 @@ class Registry:
         found = self._accounts.get(account)
         return found.connected if found else 0
 
-    def rivals(self, account: str, device: str) -> list[Connection]:
+    def rivals(self, account: str, device: str) -> list[Member]:
         """Open connections of the device that only one may have at a time."""
         found = self._accounts.get(account)
         return [rival for rival in found.of(device) if rival.profile.exclusive] if found else []
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: Member) -> None:
         """The connection is open."""
         account = connection.profile.account
         account.connected += 1
@@ -90,7 +106,7 @@ class Registry:
         others = account.of(connection.device)
         account.devices[connection.device] = [*others, connection] if others else connection
 
-    def remove(self, connection: Connection, time_ms: int, code: int, reason: str, fault: str) -> None:
+    def remove(self, connection: Member, time_ms: int, code: int, reason: str, fault: str) -> None:
         """The connection ended; how is kept for the device's page."""
         account = connection.profile.account
         account.connected -= 1
@@ -114,7 +130,7 @@ class Registry:
     def find(self, account: str, device: str) -> ConnectionInfo | None:
         """The newest connection of a device; None: not connected to this process."""
         connection = self._newest(account, device)
-        return describe(connection) if connection else None
+        return connection.describe() if connection else None
 
     def last_disconnect(self, account: str, device: str) -> DisconnectInfo | None:
         """How the device's last connection here ended; None: not known (any more)."""
@@ -127,45 +143,17 @@ class Registry:
     def latest(self, account: str, device: str) -> dict[str, Any] | None:
         """The latest position this connection sent and got acknowledged; None: not connected, or none yet."""
         connection = self._newest(account, device)
-        if connection is None:
-            return None
-        table, slot = connection.hub.table, connection.slot
-        if table.position_ms[slot] == 0:
-            return None
-        return {"device": device, "time": table.position_ms[slot], "lat": table.lat[slot], "lon": table.lon[slot]}
+        return connection.position() if connection else None
 
     def disconnect(self, account: str, device: str, code: int, reason: str) -> bool:
         """Ask all connections of a device to leave, then close them with `code`; False: it has none."""
         found = self._accounts.get(account)
         connections = found.of(device) if found else []
         for connection in list(connections):
-            connection.leave("disconnected", reason, code, label="operator")
+            connection.leave(OPERATOR, code=code, words=reason)
         return bool(connections)
 
-    def all(self) -> list[Connection]:
-        """Every open connection, in no order that matters."""
-        accounts = list(self._accounts.values())
-        return [connection for account in accounts for device in account.devices for connection in account.of(device)]
-
-    def _newest(self, account: str, device: str) -> Connection | None:
+    def _newest(self, account: str, device: str) -> Member | None:
         found = self._accounts.get(account)
         connections = found.of(device) if found else []
         return connections[-1] if connections else None
-
-
-def describe(connection: Connection) -> ConnectionInfo:
-    """A connection as the API shows it."""
-    hub, slot = connection.hub, connection.slot
-    table = hub.table
-    connected_ms = time_ms_of(table.id_high[slot])
-    # Its heartbeat's phase lets a new connection begin with a silence that never was.
-    heard_ms = max(connected_ms, hub.time_ms - int((hub.now_s - table.heard_s[slot]) * 1000))
-    return ConnectionInfo(
-        connection=text_of(table.id_high[slot], table.id_low[slot]),
-        device=connection.device,
-        device_class=connection.profile.device_class,
-        connected_ms=connected_ms,
-        address=table.address(slot),
-        heard_ms=heard_ms,
-        expires_ms=table.expires_ms[slot],
-    )

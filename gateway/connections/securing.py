@@ -14,7 +14,7 @@ from typing import cast
 
 from gateway.connections import admission
 from gateway.connections.accepting import Accepting, peer_address
-from gateway.connections.hub import Hub
+from gateway.connections.door import Door
 from gateway.wire.proxy import Address, ProxyHeaderError, believed_header
 from gateway.wire.refusal import Refusal
 
@@ -25,8 +25,9 @@ _BEFORE_TLS = (admission.TOO_MANY_PENDING, admission.OUT_OF_MEMORY, admission.TO
 class Securing(asyncio.Protocol):
     """Owns one task, for as long as the handshake takes."""
 
-    def __init__(self, hub: Hub, context: ssl.SSLContext) -> None:
-        self._hub = hub
+    def __init__(self, door: Door, context: ssl.SSLContext) -> None:
+        self._door = door
+        self._hub = door.hub
         self._context = context
         self._hello = b""
         self._more = asyncio.Event()
@@ -41,8 +42,8 @@ class Securing(asyncio.Protocol):
             return
         handshake = self._secure(cast(asyncio.Transport, transport), refusal)
         task = asyncio.get_running_loop().create_task(handshake, name="tls handshake")
-        self._hub.securing.add(task)
-        task.add_done_callback(self._hub.securing.discard)
+        self._door.securing.add(task)
+        task.add_done_callback(self._door.securing.discard)
 
     def data_received(self, data: bytes) -> None:
         # uvloop reads on after a pause in connection_made: what comes before the TLS layer is there is kept for it.
@@ -55,11 +56,11 @@ class Securing(asyncio.Protocol):
     async def _secure(self, transport: asyncio.Transport, refusal: Refusal | None) -> None:
         early, reason = _Early(), "tls"
         try:
-            async with asyncio.timeout(self._hub.handshake_timeout_s):
-                told = await self._proxy_header(transport) if self._hub.proxy_protocol else None
+            async with asyncio.timeout(self._door.handshake_timeout_s):
+                told = await self._proxy_header(transport) if self._door.proxy_protocol else None
             secured = await self._handshake(transport, early)
             if secured is not None and not early.lost:
-                accepting = Accepting(self._hub)
+                accepting = Accepting(self._door)
                 secured.set_protocol(accepting)
                 accepting.take_over(secured, refusal, told)
                 early.pass_on(accepting)
@@ -77,7 +78,7 @@ class Securing(asyncio.Protocol):
     async def _proxy_header(self, transport: asyncio.Transport) -> tuple[Address, bool]:
         """Who the proxy says it is. Its header comes before the TLS handshake (The PROXY protocol, 2)."""
         peer = peer_address(transport)
-        while (found := believed_header(peer, self._hello, self._hub.proxies)) is None:
+        while (found := believed_header(peer, self._hello, self._door.proxies)) is None:
             await self._more.wait()
             self._more.clear()
             if transport.is_closing():
@@ -90,7 +91,7 @@ class Securing(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         started = loop.create_task(
             loop.start_tls(
-                transport, early, self._context, server_side=True, ssl_handshake_timeout=self._hub.handshake_timeout_s
+                transport, early, self._context, server_side=True, ssl_handshake_timeout=self._door.handshake_timeout_s
             ),
             name="tls start",
         )
@@ -115,7 +116,7 @@ class Securing(asyncio.Protocol):
 
     def _refuse(self, transport: asyncio.BaseTransport, reason: str) -> None:
         cast(asyncio.Transport, transport).abort()
-        self._hub.refusals[0, reason] += 1
+        self._door.refusals[0, reason] += 1
         self._hub.admission.open -= 1
         self._hub.admission.pending -= 1
 
@@ -144,6 +145,6 @@ class _Early(asyncio.Protocol):
             protocol.eof_received()
 
 
-def accepting(hub: Hub, context: ssl.SSLContext | None) -> Callable[[], asyncio.Protocol]:
+def accepting(door: Door, context: ssl.SSLContext | None) -> Callable[[], asyncio.Protocol]:
     """What the public listener makes of a new connection; `context` None: it speaks plain TCP."""
-    return partial(Accepting, hub) if context is None else partial(Securing, hub, context)
+    return partial(Accepting, door) if context is None else partial(Securing, door, context)

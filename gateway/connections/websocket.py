@@ -10,16 +10,8 @@ import asyncio
 from abc import abstractmethod
 from typing import Final
 
-from gateway.connections.outgoing import (
-    CLOSING,
-    ENDED,
-    PAUSED_RATE,
-    PAUSED_TURN,
-    RESETTING,
-    UNGREETED,
-    Outgoing,
-    Partial,
-)
+from gateway.connections.ending import CLOSING, ENDED, GREETING, PHASE, RESETTING, UNANNOUNCED, Step
+from gateway.connections.outgoing import PAUSED_RATE, PAUSED_TURN, Outgoing, Partial
 from gateway.rate import next_arrival
 from gateway.wire import close_codes
 from gateway.wire.frames import CLOSE, INCOMPLETE, PING, TEXT, PlainFrame, pong_frame, read_plain_frame
@@ -54,15 +46,15 @@ class Websocket(Outgoing):
         at_rest = not self._flags and self._partial is None is self._inflated
         # All that most devices send for hours: the answer to an empty ping.
         if at_rest and len(data) == _EMPTY_PONG_BYTES and data.startswith(_EMPTY_PONG):
-            self._spend(hub.frame_s)
+            self._spend(hub.limits.frame_s)
             return
-        if hub.byte_s:
-            arrival_s = table.bytes_s[slot] = next_arrival(table.bytes_s[slot], now_s, len(data) * hub.byte_s)
-            if arrival_s - now_s > hub.bytes_burst_s:
+        if hub.limits.byte_s:
+            arrival_s = table.bytes_s[slot] = next_arrival(table.bytes_s[slot], now_s, len(data) * hub.limits.byte_s)
+            if arrival_s - now_s > hub.limits.bytes_burst_s:
                 self._pause(PAUSED_RATE)
                 hub.wheel.schedule(slot, now_s)
         # One whole text message a read is the rule: there is nothing to collect for it, which is 4 % of an echo.
-        frame = read_plain_frame(data, 0, hub.max_message_bytes) if at_rest else None
+        frame = read_plain_frame(data, 0, hub.limits.message_bytes) if at_rest else None
         if isinstance(frame, PlainFrame) and frame.opcode == TEXT and frame.end == len(data):
             try:
                 self._text(frame.payload)
@@ -75,7 +67,7 @@ class Websocket(Outgoing):
         """Deal with these bytes; what they lead to leaves in one write. An error of ours ends this connection only."""
         joins = self.begin_join()
         try:
-            if self._flags & UNGREETED:
+            if self._flags & PHASE in (GREETING, UNANNOUNCED):
                 self.greet()
             if self._partial is None:
                 self._read(data)
@@ -91,15 +83,15 @@ class Websocket(Outgoing):
         """These bytes with the partial frame before them; None while that is not whole."""
         # Grown in place: a frame that comes byte by byte must not be copied for each of them.
         partial.data += data
-        if read_plain_frame(partial.data, 0, self.hub.max_message_bytes) is INCOMPLETE:
-            self._spend(self.hub.read_s)
+        if read_plain_frame(partial.data, 0, self.hub.limits.message_bytes) is INCOMPLETE:
+            self._spend(self.hub.limits.read_s)
             return None
         self._partial = None
         return bytes(partial.data)
 
     def _read(self, data: bytes) -> None:
         position, size, frames = 0, len(data), 0
-        while position < size and not self._flags & (ENDED | RESETTING):
+        while position < size and self._flags & PHASE not in (RESETTING, ENDED):
             frames += 1
             if frames > MAX_FRAMES_A_TURN:
                 self._go_on_later(data[position:])
@@ -107,17 +99,17 @@ class Websocket(Outgoing):
             if self._inflated is not None:
                 position = self._read_inflated(self._inflated, data, position)
                 continue
-            frame = read_plain_frame(data, position, self.hub.max_message_bytes)
+            frame = read_plain_frame(data, position, self.hub.limits.message_bytes)
             if isinstance(frame, PlainFrame):
                 if frame.opcode == TEXT:
                     self._text(frame.payload)
                 elif frame.opcode == CLOSE:
-                    if not self._flags & CLOSING:
+                    if self._flags & PHASE < CLOSING:
                         self._inflate()
                         continue
-                    self._flags |= ENDED
+                    self._step(Step.DONE)
                     self._end_writing()
-                elif self._spend(self.hub.frame_s) and frame.opcode == PING:
+                elif self._spend(self.hub.limits.frame_s) and frame.opcode == PING:
                     self._write(pong_frame(frame.payload))
                 position = frame.end
             elif frame is INCOMPLETE:
@@ -145,9 +137,9 @@ class Websocket(Outgoing):
             inflated.began_s = self.hub.now_s
             self._watch_message()
         if not step.whole:
-            self._spend(self.hub.read_s)
+            self._spend(self.hub.limits.read_s)
         elif step.message is None:
-            self._spend(self.hub.frame_s * (2 if step.empty else 1))
+            self._spend(self.hub.limits.frame_s * (2 if step.empty else 1))
         if self._inflated is inflated:
             self._flush(inflated)
         if step.message is not None:
@@ -167,7 +159,7 @@ class Websocket(Outgoing):
         self._message(payload, binary=False)
 
     def _message(self, payload: bytes, binary: bool) -> None:
-        if self._spend(self.hub.message_s) and not self._flags & (CLOSING | RESETTING):
+        if self._spend(self.hub.limits.message_s) and self._flags & PHASE < RESETTING:
             self.hub.messages_in += 1
             self.on_message(payload, binary)
 
@@ -176,9 +168,9 @@ class Websocket(Outgoing):
         hub = self.hub
         arrivals = hub.table.messages_s
         arrival_s = arrivals[self.slot] = next_arrival(arrivals[self.slot], hub.now_s, cost_s)
-        if arrival_s - hub.now_s <= hub.messages_burst_s:
+        if arrival_s - hub.now_s <= hub.limits.messages_burst_s:
             return True
-        if self._flags & CLOSING:
+        if self._flags & PHASE >= CLOSING:
             # It was told already, and makes work all the same.
             self.transport.abort()
         else:
@@ -200,7 +192,7 @@ class Websocket(Outgoing):
 
     def eof_received(self) -> bool | None:
         """The peer will send nothing more, and the loop closes when it has sent what is left: that may take forever."""
-        self._flags |= CLOSING
+        self._step(Step.CLOSED)
         if self._inflated is not None:
             self._inflated.receive_eof()
         self.hub.set_deadline(self.slot, self.hub.settings.close_timeout_s)

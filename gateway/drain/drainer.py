@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from random import Random
 
 from gateway.clock import Clock
-from gateway.connections.eviction import choose
-from gateway.connections.hub import Hub
+from gateway.connections.door import Door
+from gateway.connections.ending import DRAIN, SHUTDOWN
+from gateway.connections.eviction import cut, evict
 from gateway.drain import window
 from gateway.drain.keeper import Keeper
 from gateway.drain.leaving import Leaving, Origin
@@ -62,10 +62,11 @@ class Standing:
 class Drainer:
     """`run` is the one task; everything else may be called at any moment from the same loop."""
 
-    def __init__(self, settings: Drain, hub: Hub, clock: Clock, chance: Random, receipts: Receipts) -> None:
+    def __init__(self, settings: Drain, door: Door, clock: Clock, chance: Random, receipts: Receipts) -> None:
         self._settings = settings
         self._tick_s = max(TICK_S / settings.speed, _SHORTEST_TICK_S)
-        self._hub = hub
+        self._door = door
+        self._hub = door.hub
         self._clock = clock
         self._chance = chance
         self._log = Log("drain")
@@ -199,7 +200,7 @@ class Drainer:
             self._keep(self._receipt(self.leaving, "terminated"))
         self.leaving = None
         self._hub.admission.draining = True
-        self._hub.end()
+        self._door.end()
         self._enter(after)
         listed = None if registered is None else await registered()
         window_s = window.stop_window_s(self.remaining, self.stop_timeout_s, listed)
@@ -213,7 +214,7 @@ class Drainer:
                 break
             await asyncio.sleep(self._tick_s)
         # The stores need the rest of the time before SIGKILL.
-        leaving.leftover = await self._cut(min(self._hub.settings.close_timeout_s, _CUT_S))
+        leaving.leftover = await cut(self._hub, min(self._hub.settings.close_timeout_s, _CUT_S))
         self.leftover += leaving.leftover
         self._keep(self._receipt(leaving, "leftovers" if leaving.leftover else "terminated"))
         self._move(Signal.ENDED)
@@ -263,33 +264,13 @@ class Drainer:
         bound_per_s = self.bound_per_s()
         count = pacer.due(now_s, self.remaining, bound_per_s)
         spread_s = window.spread_s(leaving.connections, leaving.window_s, bound_per_s)
-        announced = "shutdown" if by_sigterm else "drain"
+        cause = SHUTDOWN if by_sigterm else DRAIN
         # At the deadline those with something under way get a moment more; before it they only come last.
         busy_too = by_sigterm or now_s < pacer.deadline_s or now_s >= pacer.deadline_s + _DEFER_S
-        closed = 0
-        for connection in islice(choose(self._hub, busy_too=busy_too), count):
-            try:
-                connection.leave(announced, announced, spread_s=spread_s)
-            except Exception as error:
-                # One that cannot be told must not keep the others from being told.
-                connection.failed(error)
-            closed += 1
+        closed = evict(self._hub, cause, count, spread_s=spread_s, busy_too=busy_too)
         self.overrun += pacer.closed(closed)
         leaving.tally.add(now_s - leaving.began_s, closed)
-        self.closed[announced] += closed
-
-    async def _cut(self, within_s: float) -> int:
-        """Wait until no connection is open, at most so long; then end the rest at once. Returns how many those were."""
-        hub = self._hub
-        if hub.registry.total:
-            hub.emptied.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(within_s):
-                    await hub.emptied.wait()
-        rest = hub.registry.all()
-        for connection in rest:
-            connection.transport.abort()
-        return len(rest)
+        self.closed[cause.name] += closed
 
     # Beginnings and ends
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gateway.connections.connection import Connection
+from gateway.connections.ending import DUPLICATE, FORBIDDEN, REPLACED, TOKEN
 from gateway.errors import KeysUnknownError, TokenError
+from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Refusal
+from gateway.locations.pipeline import LocationPipeline
 from gateway.protocol.answers import merged, split
 from gateway.protocol.messages import MAX_EVENTS, Ack, Authenticated, Error, Goaway, Nack, Welcome, encode
 from gateway.protocol.requests import Renew, Reply, Store, interpret
 from gateway.wire import close_codes
 from gateway.wire.uuid7 import text_of
-
-if TYPE_CHECKING:
-    from gateway.locations.pipeline import LocationPipeline
 
 # So many invalid messages on one connection, and it is closed with 4400: what it sends will not get better.
 MAX_STRIKES = 20
@@ -26,11 +26,21 @@ _BYTES_OF_AN_ID = 40
 _FRAME_OF_ALL_BYTES = 16_384
 
 
+class Tokens(Protocol):
+    """Checks tokens."""
+
+    def verify(self, token: str) -> Identity:
+        """Raises TokenError, or KeysUnknownError when it cannot be told now."""
+
+
 class DeviceSession:
     """One object for all connections; what differs between them is in the connection."""
 
-    def __init__(self, pipeline: LocationPipeline) -> None:
+    def __init__(self, pipeline: LocationPipeline, tokens: Tokens) -> None:
         self._pipeline = pipeline
+        self._tokens = tokens
+        # By slot: messages of which nothing could be taken.
+        self._strikes: dict[int, int] = {}
 
     def opened(self, connection: Connection) -> None: ...
 
@@ -41,7 +51,7 @@ class DeviceSession:
                 connection=text_of(hub.table.id_high[slot], hub.table.id_low[slot]),
                 time=hub.clock.time_ms(),
                 heartbeat_s=hub.settings.heartbeat_s,
-                max_message_bytes=hub.max_message_bytes,
+                max_message_bytes=hub.limits.message_bytes,
                 max_events=_max_events(connection.device_class.max_frame_bytes),
             )
         )
@@ -57,7 +67,7 @@ class DeviceSession:
             for nack in merged(action.refused):
                 connection.send_all(split(nack, connection.max_payload_bytes))
             if action.events:
-                connection.hub.strikes.pop(connection.slot, None)
+                self._strikes.pop(connection.slot, None)
                 self._submit(connection, action.events)
             elif all(nack.code == "invalid" for nack in action.refused):
                 self._strike(connection)
@@ -74,6 +84,7 @@ class DeviceSession:
 
     def closed(self, connection: Connection) -> None:
         self._pipeline.forget(connection)
+        self._strikes.pop(connection.slot, None)
 
     def _submit(self, connection: Connection, events: list[LocationEvent]) -> None:
         account = connection.profile.account.name
@@ -104,22 +115,22 @@ class DeviceSession:
     def _renew(self, connection: Connection, token: str) -> None:
         hub = connection.hub
         try:
-            identity = hub.authenticator.verify(token)
+            identity = self._tokens.verify(token)
         except KeysUnknownError as error:
             # The old token still holds; the device may show the new one again.
             connection.send(encode(Error("unavailable", str(error))))
             return
         except TokenError as error:
-            connection.close(close_codes.TOKEN, str(error)[:120], "token")
+            connection.close(TOKEN, str(error)[:120])
             return
         if (identity.account, identity.device) != (connection.profile.account.name, connection.device):
-            connection.close(close_codes.FORBIDDEN, "the token is of another device or account", "forbidden")
+            connection.close(FORBIDDEN, "the token is of another device or account")
             return
         # A class that follows from the User-Agent is not in the token.
         identity = identity._replace(device_class=identity.device_class or connection.profile.device_class)
         profile = hub.registry.profile(identity)
         if profile.exclusive and not connection.profile.exclusive and not self._displace_rivals(connection):
-            connection.close(close_codes.FORBIDDEN, "this device has another connection that may send", "duplicate")
+            connection.close(DUPLICATE, "this device has another connection that may send")
             return
         connection.profile = profile
         hub.table.expires_ms[connection.slot] = int(identity.expires_s * 1000)
@@ -133,13 +144,12 @@ class DeviceSession:
         rivals = hub.registry.rivals(connection.profile.account.name, connection.device)
         if hub.settings.duplicates == "replace":
             for rival in rivals:
-                rival.leave("replaced", "replaced", close_codes.REPLACED)
+                rival.leave(REPLACED)
         return hub.settings.duplicates != "reject" or not rivals
 
     def _strike(self, connection: Connection) -> None:
         """Nothing of a message could be taken."""
-        strikes = connection.hub.strikes
-        count = strikes[connection.slot] = strikes.get(connection.slot, 0) + 1
+        count = self._strikes[connection.slot] = self._strikes.get(connection.slot, 0) + 1
         if count >= MAX_STRIKES:
             connection.fail(close_codes.INVALID_MESSAGES, "repeated invalid messages")
 

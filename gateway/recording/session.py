@@ -51,7 +51,7 @@ class RecordedSession:
 
     def closed(self, connection: Connection) -> None:
         number, name = self._open.pop(connection.slot)
-        cause = connection.hub.causes.get(connection.slot)
-        code = (cause.code if cause is not None else 0) or ABNORMAL
+        ending = connection.hub.endings.get(connection.slot)
+        code = (ending.code if ending is not None else 0) or ABNORMAL
         self._recording.put(Disconnected(self._recording.now_ms(), name, number, code))
         self._inner.closed(connection)

@@ -42,7 +42,7 @@ _SETTINGS = (
 )
 _REPORTS = CACHE / "autobahn"
 _FAR_S = 4_102_444_800
-_TIMEOUT_S = 1800.0
+_TIMEOUT_S = 3600.0
 
 
 class Outcome(NamedTuple):

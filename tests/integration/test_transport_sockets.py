@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from gateway.connections.ending import DRAIN
 from gateway.connections.hub import TICK_S
 from gateway.settings.model import Listen
 from gateway.wire.listener import tls_context
@@ -98,7 +99,7 @@ async def test_a_peer_that_never_reads_does_not_hold_its_file_after_a_close() ->
         peer, connection = await there.dial_open()
         peer.stop_reading()
         connection.send(b"x" * FULL_BYTES)
-        connection.close(1012, "", "drain")
+        connection.close(DRAIN, "", code=1012)
         await there.session.closed_now.wait()
         assert there.hub.admission.open == 0
         peer.close()
@@ -124,7 +125,7 @@ async def test_a_slow_consumer_is_closed_with_4503() -> None:
         peer, connection = await there.dial_open()
         peer.stop_reading()
         # What the kernel takes is not unsent; after that nothing moves.
-        while not there.hub.causes:
+        while not there.hub.endings:
             connection.send(b"x" * 8000)
         await there.session.closed_now.wait()
         assert _the_only_end(there) == ("slow_consumer", 4503)
@@ -234,7 +235,7 @@ def test_a_close_of_ours_ends_cleanly_over_tls(tmp_path: Path, caplog: pytest.Lo
         async with served(tls=context) as there:
             client = asyncio.create_task(asyncio.to_thread(_close_after_the_server, there.port, trust))
             await there.session.opened_now.wait()
-            there.session.connections[0].close(1012, "", "drain")
+            there.session.connections[0].close(DRAIN, "", code=1012)
             (closed,) = server_frames(await client)
             assert closed.close_code == 1012
             await there.session.closed_now.wait()
@@ -262,17 +263,17 @@ def test_tls_handshakes_are_counted_and_bounded(tmp_path: Path) -> None:
             with contextlib.suppress(ConnectionError):
                 assert await more.reader.read() == b""
             counts = there.hub.admission
-            assert (counts.open, counts.pending, len(there.hub.securing)) == (3, 3, 3)
-            await asyncio.gather(*there.hub.securing)
+            assert (counts.open, counts.pending, len(there.door.securing)) == (3, 3, 3)
+            await asyncio.gather(*there.door.securing)
             for peer in (*silent, more):
                 peer.close()
-            assert there.hub.refusals == {(0, "pending"): 1, (0, "tls"): 3}
+            assert there.door.refusals == {(0, "pending"): 1, (0, "tls"): 3}
             url = there.url("wss")
             async with connect(url, additional_headers=HEADERS, subprotocols=[ECHO], ssl=trust) as client:
                 await client.send("in")
                 assert await client.recv() == "in"
                 assert (counts.open, counts.pending) == (1, 0)
-        assert not there.hub.securing
+        assert not there.door.securing
 
     hold()
 
@@ -289,9 +290,9 @@ def test_what_is_no_tls_ends_and_is_counted_out(tmp_path: Path, greeting: bytes)
             with contextlib.suppress(ConnectionError):
                 await peer.reader.read()
             peer.close()
-            await asyncio.gather(*there.hub.securing)
+            await asyncio.gather(*there.door.securing)
             assert (there.hub.admission.open, there.hub.admission.pending) == (0, 0)
-            assert sum(there.hub.refusals.values()) == 1
+            assert sum(there.door.refusals.values()) == 1
 
     knock()
 
@@ -348,8 +349,8 @@ def test_without_a_proxys_header_there_is_no_tls(tmp_path: Path) -> None:
             with contextlib.suppress(ConnectionError):
                 assert await peer.reader.read() == b""
             peer.close()
-            await asyncio.gather(*there.hub.securing)
-            assert there.hub.refusals == {(0, "proxy"): 1}
+            await asyncio.gather(*there.door.securing)
+            assert there.door.refusals == {(0, "proxy"): 1}
 
     knock()
 

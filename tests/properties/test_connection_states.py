@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.connections.connection import Connection
+from gateway.connections.ending import DRAIN, MAX_AGE, REPLACED, TOKEN_EXPIRED, Cause
 from gateway.wire.socket_end import reset
 from tests.properties.frame_streams import closes, illegal, legal
 from tests.support.bench import Bench, device
@@ -104,9 +105,9 @@ class ConnectionStates(RuleBasedStateMachine):
     def resume(self) -> None:
         self.connection.resume_reading()
 
-    @rule(kind=st.sampled_from(["drain", "max_age", "token_expired", "replaced"]))
-    def leave(self, kind: str) -> None:
-        self.connection.leave(kind, kind, {"token_expired": 4401, "replaced": 4409}.get(kind, 0))
+    @rule(cause=st.sampled_from([DRAIN, MAX_AGE, TOKEN_EXPIRED, REPLACED]))
+    def leave(self, cause: Cause) -> None:
+        self.connection.leave(cause)
 
     @precondition(lambda self: not self.transport.lost)
     @rule()
@@ -118,7 +119,7 @@ class ConnectionStates(RuleBasedStateMachine):
         if fails:
             self.connection.fail(1008, "policy")
         else:
-            self.connection.close(1001, "", "going_away")
+            self.connection.close(DRAIN, "", code=1001)
 
     @precondition(alive)
     @rule()
@@ -159,13 +160,13 @@ class ConnectionStates(RuleBasedStateMachine):
             self.settle()
         if not transport.lost:
             self.connection.resume_reading()
-            self.connection.leave("drain", "drain")
+            self.connection.leave(DRAIN)
             bench.pass_time(ENDS_WITHIN_S)
             assert transport.closing, "it does not end"
             transport.finish()
         assert bench.session.events.count("closed") == 1
         assert sum(bench.hub.disconnects.values()) == 1
-        assert (bench.hub.admission.open, bench.hub.registry.total, bench.hub.causes) == (0, 0, {})
+        assert (bench.hub.admission.open, bench.hub.registry.total, bench.hub.endings) == (0, 0, {})
         bench.pass_time(ENDS_WITHIN_S)
 
 

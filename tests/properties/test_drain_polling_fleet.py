@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import pytest
 
+from gateway.connections.admission import admission
+from gateway.connections.door import Door
 from gateway.connections.hub import Hub
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollError, PollErrorKind
@@ -104,8 +106,9 @@ class Task:
         self.address = f"10.0.{number // 250}.{number % 250}"
         self._fleet = fleet
         settings, clock, chance = make_settings(), LoopClock(), random.Random(fleet.chance.random())
-        hub = Hub(settings, clock, FakeAuthenticator(), {}, 1, chance)  # type: ignore[arg-type]
-        self.drainer = Drainer(settings.drain, hub, clock, chance, self)
+        hub = Hub(settings, clock, admission(settings.connections, 1, 1, clock.monotonic_s()), chance)
+        door = Door(hub, settings, FakeAuthenticator(), {})  # type: ignore[arg-type]
+        self.drainer = Drainer(settings.drain, door, clock, chance, self)
         self.watch = TargetHealthWatch(self, self.drainer, hub, chance, 1.0)
 
     @property

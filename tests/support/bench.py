@@ -10,7 +10,9 @@ from pathlib import Path
 from websockets.typing import Subprotocol
 
 from gateway.connections.accepting import Accepting
+from gateway.connections.admission import admission
 from gateway.connections.connection import Connection, Session
+from gateway.connections.door import Door
 from gateway.connections.hub import Hub
 from gateway.drain.drainer import Drainer
 from gateway.drain.receipt import Receipt
@@ -102,16 +104,17 @@ class Bench:
         self.clock = FakeClock()
         self.session = Recording()
         self.authenticator = authenticator or FakeAuthenticator(good=device())
-        self.hub = Hub(
-            make_settings(*flags),
-            self.clock,
+        settings = make_settings(*flags)
+        counts = admission(settings.connections, maximum, settings.connections.http_maximum, self.clock.monotonic_s())
+        self.hub = Hub(settings, self.clock, counts, random.Random(7))
+        self.door = Door(
+            self.hub,
+            settings,
             self.authenticator,  # type: ignore[arg-type]
             dict.fromkeys(protocols, session or self.session),
-            maximum,
-            random.Random(7),
         )
         self.receipts: list[Receipt] = []
-        self.drainer = Drainer(make_settings(*flags).drain, self.hub, self.clock, random.Random(8), self)
+        self.drainer = Drainer(settings.drain, self.door, self.clock, random.Random(8), self)
 
     def keep(self, receipt: Receipt) -> None:
         """The Receipts port: remembers them."""
@@ -119,7 +122,7 @@ class Bench:
 
     def accept(self, address: str = "192.0.2.1") -> FakeTransport:
         """A socket that was just accepted."""
-        protocol = Accepting(self.hub)
+        protocol = Accepting(self.door)
         transport = FakeTransport(protocol, address)
         protocol.connection_made(transport)
         return transport
@@ -149,7 +152,7 @@ class Bench:
         hub.table.heard_s[slot] = hub.now_s
         hub.table.id_high[slot] = self.clock.time_ms() << 16
         hub.table.expires_ms[slot] = int(identity.expires_s * 1000)
-        connection = Connection(hub, slot, hub.registry.profile(identity), identity.device, hub.sessions[ECHO])
+        connection = Connection(hub, slot, hub.registry.profile(identity), identity.device, self.door.sessions[ECHO])
         transport.protocol = connection
         hub.registry.add(connection)
         hub.opened += 1

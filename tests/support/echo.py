@@ -19,7 +19,9 @@ import uvloop
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.machine import raise_file_limit
 from gateway.connections.accepting import Accepting
+from gateway.connections.admission import admission
 from gateway.connections.connection import Connection
+from gateway.connections.door import Door
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 from gateway.identity.auth import Authenticator
@@ -50,26 +52,22 @@ class Echo:
     def closed(self, connection: Connection) -> None: ...
 
 
-def make_hub(settings: Settings, folder: Path, maximum: int = 19_000) -> Hub:
+def make_door(settings: Settings, folder: Path, maximum: int = 19_000) -> Door:
     clock = SystemClock()
-    return Hub(
-        settings,
-        clock,
-        Authenticator(settings.auth, folder, clock),
-        {ECHO: Echo()},
-        maximum,
-        random.Random(),
-    )
+    counts = admission(settings.connections, maximum, 0, clock.monotonic_s())
+    hub = Hub(settings, clock, counts, random.Random())
+    return Door(hub, settings, Authenticator(settings.auth, folder, clock), {ECHO: Echo()})
 
 
 async def serve(settings: Settings, folder: Path, port: int) -> None:
     limit = raise_file_limit()
-    hub = make_hub(settings, folder, limit - settings.connections.file_reserve)
+    door = make_door(settings, folder, limit - settings.connections.file_reserve)
+    hub = door.hub
     options = SocketOptions(
         settings.listen.backlog, send_buffer_bytes=settings.connections.send_buffer_bytes, user_timeout_ms=90_000
     )
     listener = open_socket("listen.public", Address("127.0.0.1", port), options)
-    server = await listen(listener, lambda: Accepting(hub), options)
+    server = await listen(listener, lambda: Accepting(door), options)
     housekeeping = Housekeeping(hub, lambda: 0.0)
     housekeeping.settle()
     print("ready", listener.getsockname()[1], flush=True)

@@ -13,7 +13,9 @@ import uvloop
 from blockbuster import blockbuster_ctx
 
 from gateway.adapters.clock import SystemClock
+from gateway.connections.admission import admission
 from gateway.connections.connection import Connection
+from gateway.connections.door import Door
 from gateway.connections.hub import Hub
 from gateway.connections.securing import accepting
 from gateway.identity.identity import Identity
@@ -58,10 +60,11 @@ class Watched(Recording):
 
 
 class Served:
-    """A listening echo: its hub, session and port."""
+    """A listening echo: its door, hub, session and port."""
 
-    def __init__(self, hub: Hub, session: Watched, port: int, authenticator: FakeAuthenticator) -> None:
-        self.hub = hub
+    def __init__(self, door: Door, session: Watched, port: int, authenticator: FakeAuthenticator) -> None:
+        self.door = door
+        self.hub = door.hub
         self._authenticator = authenticator
         self.session = session
         self.port = port
@@ -109,18 +112,20 @@ async def served(*flags: str, tls: ssl.SSLContext | None = None) -> AsyncIterato
     settings = await asyncio.to_thread(make_settings, *flags)
     session = Watched()
     authenticator = FakeAuthenticator(good=device())
-    hub = Hub(settings, SystemClock(), authenticator, {ECHO: session}, 1000, random.Random(7))  # type: ignore[arg-type]
+    clock = SystemClock()
+    hub = Hub(settings, clock, admission(settings.connections, 1000, 256, clock.monotonic_s()), random.Random(7))
+    door = Door(hub, settings, authenticator, {ECHO: session})  # type: ignore[arg-type]
     options = SocketOptions(64, send_buffer_bytes=settings.connections.send_buffer_bytes)
     listener = open_socket("listen.public", Address("127.0.0.1", 0), options)
-    server = await listen(listener, accepting(hub, tls), options)
+    server = await listen(listener, accepting(door, tls), options)
     ticking = asyncio.create_task(hub.run(), name="heartbeat")
     try:
-        yield Served(hub, session, listener.getsockname()[1], authenticator)
+        yield Served(door, session, listener.getsockname()[1], authenticator)
     finally:
         ticking.cancel()
         server.close()
-        for connection in hub.registry.all():
+        for connection in [holder for holder in hub.holders if isinstance(holder, Connection)]:
             connection.transport.abort()
-        for task in hub.securing:
+        for task in door.securing:
             task.cancel()
-        await asyncio.gather(ticking, *hub.securing, return_exceptions=True)
+        await asyncio.gather(ticking, *door.securing, return_exceptions=True)

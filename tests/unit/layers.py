@@ -79,6 +79,15 @@ SANS_IO = _words(
 )
 
 
+def part_of(module: str) -> str:
+    """The part that a module is in: its folder below the package (a foreign system's, of adapters), or the file itself.
+
+    `gateway.wire.frames` → `gateway.wire`; `gateway.adapters.sqlite.day` → `gateway.adapters.sqlite`.
+    """
+    names = module.split(".")
+    return ".".join(names[:-1]) if len(names) > 2 else module
+
+
 def layer_of(module: str) -> Layer | None:
     """The layer of a module such as `gateway.identity.token`; None when the table does not know it."""
     return next((layer for pattern, layer in TABLE if fnmatchcase(module, pattern)), None)

@@ -1,4 +1,8 @@
-"""Imports go one way: app → services → ports → core, and adapters → ports, core. The table is in layers.py."""
+"""Imports go one way: app → services → ports → core, and adapters → ports, core. The table is in layers.py.
+
+Neither modules nor parts import each other in a circle. An import under TYPE_CHECKING counts: who reads a file has to
+know what it names.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import ast
 import graphlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -14,49 +18,48 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.unit.layers import FOREIGN_IN_CORE, MAY_IMPORT, NOT_IN_CORE, SANS_IO, TABLE, Layer, layer_of
+from tests.unit.layers import FOREIGN_IN_CORE, MAY_IMPORT, NOT_IN_CORE, SANS_IO, TABLE, Layer, layer_of, part_of
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("sqlalchemy", "botocore", "opensearchpy", "pydantic", "jwt", "cryptography", "rich", "structlog")
 
 
 class Import(NamedTuple):
-    """An import of `target` in `source` at `line`; `typing`: under TYPE_CHECKING, it does not happen at run time."""
+    """An import of `target` in `source` at `line`."""
 
     source: str
     target: str
     line: int
-    typing: bool
 
 
 @cache
 def _files() -> dict[str, Path]:
-    """The package's modules; its empty `__init__` files are nobody's layer."""
-    files = {}
-    for path in sorted((ROOT / "gateway").rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        if parts[-1] != "__init__":
-            files[".".join(parts)] = path
-    return files
+    """All modules; empty `__init__` files are no part."""
+    paths = (path for package in ("gateway", "loadtest") for path in sorted((ROOT / package).rglob("*.py")))
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    return {module: path for module, path in modules.items() if not module.endswith(".__init__")}
+
+
+def _gateway() -> list[str]:
+    return [module for module in _files() if module.startswith("gateway.")]
 
 
 @cache
 def _imports() -> list[Import]:
-    return [found for module, path in _files().items() for found in _read(module, ast.parse(path.read_text()), False)]
+    return [found for module, path in _files().items() for found in _read(module, ast.parse(path.read_text()))]
 
 
-def _read(source: str, node: ast.AST, typing: bool) -> Iterator[Import]:
+def _read(source: str, node: ast.AST) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
-            yield from (Import(source, alias.name, child.lineno, typing) for alias in child.names)
+            yield from (Import(source, alias.name, child.lineno) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             assert child.level == 0, f"{source}:{child.lineno}: relative import"
             for alias in child.names:
                 whole = f"{child.module}.{alias.name}"
-                yield Import(source, whole if whole in _files() else child.module or "", child.lineno, typing)
+                yield Import(source, whole if whole in _files() else child.module or "", child.lineno)
         else:
-            checked = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
-            yield from _read(source, child, typing or checked)
+            yield from _read(source, child)
 
 
 def _told(problems: list[Import], rule: str) -> str:
@@ -64,11 +67,11 @@ def _told(problems: list[Import], rule: str) -> str:
 
 
 def test_every_module_has_a_layer() -> None:
-    assert [module for module in _files() if layer_of(module) is None] == []
+    assert [module for module in _gateway() if layer_of(module) is None] == []
 
 
 def test_every_line_of_the_table_is_needed() -> None:
-    unused = [pattern for pattern, _ in TABLE if not any(fnmatchcase(module, pattern) for module in _files())]
+    unused = [pattern for pattern, _ in TABLE if not any(fnmatchcase(module, pattern) for module in _gateway())]
     assert unused == []
 
 
@@ -100,15 +103,21 @@ def _pure(target: str) -> bool:
     return top in FOREIGN_IN_CORE or target in SANS_IO
 
 
-def test_there_are_no_cycles() -> None:
-    graph: dict[str, set[str]] = {module: set() for module in _files()}
+@pytest.mark.parametrize("name", [lambda module: module, part_of], ids=["modules", "parts"])
+def test_there_are_no_circles(name: Callable[[str], str]) -> None:
+    graph: dict[str, set[str]] = {name(module): set() for module in _gateway()}
     for found in _imports():
-        if not found.typing and found.target in graph:
-            graph[found.source].add(found.target)
+        if found.source in _gateway() and found.target in _files() and name(found.source) != name(found.target):
+            graph[name(found.source)].add(name(found.target))
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
-        pytest.fail(f"import cycle: {' → '.join(error.args[1])}")
+        pytest.fail(f"a circle: {' → '.join(error.args[1])}")
+
+
+def test_the_gateway_stands_without_its_load_test() -> None:
+    wrong = [found for found in _imports() if found.source in _gateway() and found.target.startswith("loadtest")]
+    assert not wrong, _told(wrong, "loadtest is not installed with it")
 
 
 def test_defaults_load_nothing_heavy() -> None:

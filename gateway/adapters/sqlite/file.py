@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from gateway.adapters.durable_files import sync_folder
 from gateway.errors import DamagedStoreError, SchemaError, StoreError
 
 # A commit writes every page it touches, and a few events each touch their own: of 8 KiB they are 1.6 times the bytes,
@@ -159,15 +160,6 @@ def make_folder(folder: Path) -> None:
     with store_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable: a synced file whose name is lost is lost too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def remove_store(path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from msgspec import DecodeError, Struct, field, json
 
+from gateway.adapters.durable_files import write_whole
 from gateway.adapters.sqlite.file import damaged, store_errors
-from gateway.adapters.whole_file import write_whole
 from gateway.decoding import decoder
 from gateway.telemetry.log import Log
 

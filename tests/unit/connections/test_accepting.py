@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from gateway.connections.connection import Connection
+from gateway.connections.ending import DRAIN
 from gateway.identity.identity import Identity
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, Recording, device
 from tests.support.fake_transport import FakeTransport
@@ -81,9 +82,9 @@ def test_the_first_message_comes_with_the_first_one_of_the_device() -> None:
 def test_nothing_comes_before_the_first_message(heartbeat_s: str) -> None:
     bench = Bench(f"connections.heartbeat_s={heartbeat_s}", session=Greeting())
     transport, _ = bench.ask()
-    (connection,) = bench.hub.registry.all()
+    (connection,) = (holder for holder in bench.hub.holders if isinstance(holder, Connection))
     connection.ping()
-    connection.leave("drain", "drain", spread_s=0)
+    connection.leave(DRAIN, spread_s=0)
     assert transport.take() == b""
     bench.pass_time(0.75)
     welcome, goaway, close = server_frames(transport.take())
@@ -151,7 +152,7 @@ def test_a_peer_that_goes_away_is_counted() -> None:
     bench = Bench()
     transport = bench.accept()
     transport.finish()
-    assert bench.hub.refusals == {(0, "gone"): 1}
+    assert bench.door.refusals == {(0, "gone"): 1}
     assert bench.hub.admission.open == bench.hub.admission.pending == 0
 
 
@@ -168,7 +169,7 @@ def test_other_paths_go_to_the_http_api() -> None:
 
     api = Api()
     bench = Bench()
-    bench.hub.http = lambda: api
+    bench.door.http = lambda: api
     transport = bench.accept()
     first, second = b"POST /api HTTP/1.1\r\n\r", b"\nbody and more"
     transport.feed(first)
@@ -203,7 +204,7 @@ def test_a_refusal_at_accept_is_told_when_the_request_is_there(change: dict[str,
     answer = read_answer(transport.take())
     assert answer.status == 503
     assert 2 <= int(answer.headers["retry-after"]) <= 20
-    assert bench.hub.refusals == {(503, reason): 1}
+    assert bench.door.refusals == {(503, reason): 1}
 
 
 def test_a_drain_that_begins_during_the_handshake_refuses_it() -> None:
@@ -312,7 +313,7 @@ def test_the_newer_connection_wins() -> None:
     first.finish()
     found = bench.hub.registry.find("acme", "dev-1")
     assert found is not None
-    assert len(bench.hub.registry.all()) == 1
+    assert bench.hub.registry.total == 1
 
 
 def test_the_newer_connection_is_refused() -> None:
@@ -338,7 +339,7 @@ def test_readers_may_have_many_tabs(rule: str) -> None:
     )
     transports = [bench.ask()[0] for _ in range(3)]
     assert [transport.take() for transport in transports] == [b""] * 3
-    assert len(bench.hub.registry.all()) == 3
+    assert bench.hub.registry.total == 3
 
 
 @pytest.mark.parametrize("rule", ["replace", "reject"])
@@ -349,7 +350,7 @@ def test_a_reader_and_the_device_itself_do_not_disturb_each_other(rule: str) -> 
     )
     transports = [bench.ask(token)[0] for token in ("reader", "writer", "reader")]
     assert [transport.take() for transport in transports] == [b""] * 3
-    assert len(bench.hub.registry.all()) == 3
+    assert bench.hub.registry.total == 3
 
 
 # Behind a balancer
@@ -419,7 +420,7 @@ def test_a_check_that_is_gone_before_its_address_is_known_is_no_refusal() -> Non
     assert transport.aborted
     assert transport.take() == b""
     transport.finish()
-    assert bench.hub.refusals == {(0, "gone"): 1}
+    assert bench.door.refusals == {(0, "gone"): 1}
 
 
 def test_an_error_of_ours_ends_one_handshake() -> None:

@@ -20,7 +20,7 @@ class NoApi(asyncio.Protocol):
 
 
 def _http(bench: Bench, path: str = "/livez") -> FakeTransport:
-    bench.hub.http = NoApi
+    bench.door.http = NoApi
     transport = bench.accept()
     transport.feed(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n".encode())
     return transport
@@ -47,7 +47,7 @@ def test_short_of_room_only_health_checks_are_answered(change: dict[str, Any]) -
         def data_received(self, data: bytes) -> None:
             received.append(data)
 
-    bench.hub.http = Api
+    bench.door.http = Api
     for path in ("/livez", "/readyz?verbose"):
         transport = bench.accept()
         transport.feed(f"GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: keep-alive\r\n\r\n".encode())

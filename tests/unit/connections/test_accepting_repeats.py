@@ -33,8 +33,8 @@ def test_a_device_that_is_refused_again_waits_for_its_answer() -> None:
     assert read_answer(again.take()).status == 503
     assert again.closing
     again.finish()
-    assert bench.hub.refusals == {(503, "draining"): 3}
-    assert (bench.hub.admission.pending, bench.hub.admission.held, bench.hub.held) == (0, 0, set())
+    assert bench.door.refusals == {(503, "draining"): 3}
+    assert (bench.hub.admission.pending, bench.hub.admission.held, bench.door.held) == (0, 0, set())
 
 
 def test_a_device_that_is_refused_seldom_does_not_wait() -> None:
@@ -97,7 +97,7 @@ def test_at_the_end_everybody_is_answered_at_once() -> None:
     bench.hub.admission.draining = True
     _refused(bench).finish()
     again = _refused(bench)
-    bench.hub.end()
+    bench.door.end()
     assert read_answer(again.take()).status == 503
     again.finish()
     assert read_answer(_refused(bench).take()).status == 503

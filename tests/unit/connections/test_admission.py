@@ -11,9 +11,11 @@ from gateway.connections.admission import Admission, FlapGuard, retry_after_s
 from gateway.rate import TokenBucket
 from gateway.wire.refusal import Refusal
 
+NO_FLAPS = FlapGuard(0, 60)
+
 
 def _admission(**state: object) -> Admission:
-    return Admission(10, 5, TokenBucket(0, 1, 0.0), **state)  # type: ignore[arg-type]
+    return Admission(10, 5, TokenBucket(0, 1, 0.0), NO_FLAPS, **state)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -31,14 +33,14 @@ def test_at_accept(state: dict[str, object], expected: Refusal | None) -> None:
 
 
 def test_the_rate_of_handshakes() -> None:
-    counts = Admission(10, 5, TokenBucket(2, 2, 0.0))
+    counts = Admission(10, 5, TokenBucket(2, 2, 0.0), NO_FLAPS)
     assert [counts.at_accept(0.0) for _ in range(3)] == [None, None, admission.TOO_FAST]
     assert counts.at_accept(0.5) is None
     assert counts.at_accept(0.5) is admission.TOO_FAST
 
 
 def test_a_refused_connection_takes_no_token() -> None:
-    counts = Admission(0, 5, TokenBucket(1, 1, 0.0), open=1)
+    counts = Admission(0, 5, TokenBucket(1, 1, 0.0), NO_FLAPS, open=1)
     for _ in range(10):
         assert counts.at_accept(0.0) is admission.AT_MAXIMUM
     counts.open = 0

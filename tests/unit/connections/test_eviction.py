@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 
+from gateway.connections.ending import DRAIN
 from gateway.connections.eviction import choose
 from tests.support.bench import Bench, device
 from tests.support.wire import CONT, PING, TEXT, client_frame
@@ -23,7 +24,7 @@ def test_idle_ones_come_first_and_each_once() -> None:
         connection.expect(1)
     chosen = []
     for connection in choose(bench.hub):
-        connection.leave("drain", "drain")
+        connection.leave(DRAIN)
         chosen.append(connection)
     assert len(set(chosen)) == len(chosen) == 50
     assert set(chosen[30:]) == busy
@@ -35,7 +36,7 @@ def test_busy_ones_can_be_left_alone() -> None:
     connections[0].expect(1)
     chosen = []
     for connection in choose(bench.hub, busy_too=False):
-        connection.leave("drain", "drain")
+        connection.leave(DRAIN)
         chosen.append(connection)
     assert set(chosen) == set(connections[1:])
 
@@ -56,7 +57,7 @@ def test_who_is_in_the_middle_of_a_message_goes_last(part: bytes) -> None:
     assert connections[1].busy
     chosen = []
     for connection in choose(bench.hub, busy_too=False):
-        connection.leave("drain", "drain")
+        connection.leave(DRAIN)
         chosen.append(connection)
     assert set(chosen) == {connections[0], connections[2]}
 
@@ -65,7 +66,7 @@ def test_few_among_many_slots_are_found() -> None:
     bench = Bench()
     connections = [bench.open(device(f"d{number}"))[0] for number in range(500)]
     for connection in connections[:-1]:
-        connection.leave("drain", "drain")
+        connection.leave(DRAIN)
     assert list(islice(choose(bench.hub), 1)) == [connections[-1]]
 
 
@@ -74,6 +75,6 @@ def test_the_order_is_drawn() -> None:
     connections = [bench.open(device(f"d{number}"))[0] for number in range(100)]
     chosen = []
     for connection in choose(bench.hub):
-        connection.leave("drain", "drain")
+        connection.leave(DRAIN)
         chosen.append(connection)
     assert chosen != connections

@@ -41,7 +41,7 @@ class Api(asyncio.Protocol):
 
 def _handed() -> tuple[Bench, Api, FakeTransport]:
     bench, api = Bench(), Api()
-    bench.hub.http = lambda: api
+    bench.door.http = lambda: api
     transport = bench.accept()
     transport.feed(b"GET / HTTP/1.1\r\n\r\n")
     return bench, api, transport

@@ -12,7 +12,7 @@ def _samples(bench: Bench) -> dict[tuple[str, ...], float]:
     """Values by name and labels."""
     return {
         (sample.name, *sample.labels.values()): sample.value
-        for family in ConnectionMetrics(bench.hub, Housekeeping(bench.hub, lambda: 0.0)).collect()
+        for family in ConnectionMetrics(bench.door, Housekeeping(bench.hub, lambda: 0.0)).collect()
         for sample in family.samples
     }
 

@@ -12,6 +12,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from gateway.connections.ending import DRAIN
 from gateway.wire.close_codes import Fault
 from gateway.wire.inflated import Inflated
 from gateway.wire.socket_end import reset
@@ -107,7 +108,7 @@ def test_connections_that_came_and_went_leave_nothing() -> None:
     finally:
         gc.enable()
     assert len(bench.hub.holders) == 1
-    assert not bench.hub.causes
+    assert not bench.hub.endings
     assert bench.hub.admission.open == 0
 
 
@@ -129,7 +130,7 @@ def test_nothing_is_understood_after_a_reset_within_one_read() -> None:
 def test_nothing_is_understood_after_our_close() -> None:
     bench = Bench()
     connection, transport = bench.open()
-    connection.close(1012, "", "drain")
+    connection.close(DRAIN, "", code=1012)
     transport.feed(HELLO)
     assert bench.session.messages == []
     assert _codes(transport.take()) == [1012]
@@ -141,7 +142,7 @@ def test_a_close_in_the_middle_of_a_plain_frame() -> None:
     bench = Bench()
     connection, transport = bench.open()
     transport.feed(HELLO[:4])
-    connection.close(1012, "", "drain")
+    connection.close(DRAIN, "", code=1012)
     transport.take()
     transport.feed(HELLO[4:] + client_frame(PING, b"?"))
     assert not transport.ended
@@ -154,7 +155,7 @@ def test_a_close_in_the_middle_of_a_plain_frame() -> None:
 def test_nothing_counts_after_both_close_frames() -> None:
     bench = Bench()
     connection, transport = bench.open()
-    connection.close(1012, "", "drain")
+    connection.close(DRAIN, "", code=1012)
     transport.feed(client_frame(CLOSE, close_payload(1012)) + client_frame(PING, b"?") + HELLO)
     transport.feed(client_frame(CLOSE, close_payload(1012)) + client_frame(TEXT, b"x", final=False))
     assert [frame.opcode for frame in server_frames(transport.take())] == [CLOSE]
@@ -168,7 +169,7 @@ def test_nothing_counts_after_both_close_frames() -> None:
 def test_what_is_not_plain_after_our_close_is_left_to_the_sans_io_layer(frame: bytes) -> None:
     bench = Bench()
     connection, transport = bench.open()
-    connection.close(1012, "", "drain")
+    connection.close(DRAIN, "", code=1012)
     transport.feed(frame)
     assert not transport.ended
     transport.feed(client_frame(CLOSE, close_payload(1012)))
@@ -181,7 +182,7 @@ def test_what_is_not_plain_after_our_close_is_left_to_the_sans_io_layer(frame: b
 
 def test_a_frame_against_the_protocol_after_our_close_ends_it() -> None:
     connection, transport = Bench().open()
-    connection.close(1012, "", "drain")
+    connection.close(DRAIN, "", code=1012)
     transport.feed(client_frame(TEXT, b"x", mask=None))
     assert _codes(transport.take()) == [1012]
     assert transport.ended
@@ -358,7 +359,7 @@ def test_a_reset_does_not_linger() -> None:
 def test_a_peer_that_never_answers_our_close_is_cut() -> None:
     bench = Bench("connections.close_timeout_s=3")
     connection, transport = bench.open()
-    connection.close(1012, "", "drain")
+    connection.close(DRAIN, "", code=1012)
     bench.pass_time(2.5)
     assert not transport.aborted
     bench.pass_time(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.connections.ending import DRAIN
 from gateway.wire.close_codes import Fault
 from tests.support.bench import Bench
 from tests.support.fake_transport import FakeTransport
@@ -22,7 +23,7 @@ def test_the_answer_of_a_peer_above_its_rate_is_read() -> None:
     connection, transport = bench.open()
     transport.feed(client_frame(TEXT, b"x" * 1000) * 6)
     assert not transport.reading
-    connection.close(1012, "", "drain")
+    connection.close(DRAIN, "", code=1012)
     assert transport.reading
     _answer_our_close(bench, transport)
 
@@ -33,6 +34,6 @@ def test_the_answer_of_a_peer_is_read_though_the_pipeline_is_full() -> None:
     connection.expect(1)
     connection.pause_reading()
     assert not transport.reading
-    connection.close(1012, "", "drain")
+    connection.close(DRAIN, "", code=1012)
     assert transport.reading
     _answer_our_close(bench, transport)

@@ -11,6 +11,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from gateway.connections.connection import Connection
+from gateway.connections.ending import DRAIN, MAX_AGE, REPLACED
 from gateway.connections.lifetime import token_lead_s
 from gateway.protocol.messages import Goaway, encode
 from gateway.wire.close_codes import Fault
@@ -33,7 +34,7 @@ def _types(transport: FakeTransport) -> list[object]:
 
 def test_goaway_then_the_close() -> None:
     connection, transport = Bench().open()
-    connection.leave("drain", "drain", spread_s=0)
+    connection.leave(DRAIN, spread_s=0)
     goaway, close = server_frames(transport.take())
     assert msgspec.json.decode(goaway.payload) == {"type": "goaway", "reason": "drain", "reconnect_after_ms": 0}
     assert close.close_code == 1001
@@ -43,7 +44,7 @@ def test_goaway_then_the_close() -> None:
 def test_goaway_then_the_close_in_the_middle_of_a_fragmented_message() -> None:
     connection, transport = Bench().open()
     transport.feed(client_frame(TEXT, b"a", final=False))
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     assert _types(transport) == ["goaway", 1001]
     assert transport.writes == 2, "the answer to the handshake, then both at once"
 
@@ -52,7 +53,7 @@ def test_goaway_then_the_close_where_messages_are_compressed() -> None:
     protocol = ServerProtocol(state=State.OPEN, max_size=1000)
     protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
     connection, transport = Bench().open(inflated=Inflated(1000, protocol))
-    connection.leave("drain", "drain", spread_s=0)
+    connection.leave(DRAIN, spread_s=0)
     goaway, close = server_frames(transport.take())
     assert decompressed(goaway) == encode(Goaway("drain", 0))
     assert close.close_code == 1001
@@ -61,7 +62,7 @@ def test_goaway_then_the_close_where_messages_are_compressed() -> None:
 
 def test_a_code_of_the_reason_comes_before_the_code_of_the_class() -> None:
     connection, transport = Bench().open()
-    connection.leave("replaced", "replaced", 4409)
+    connection.leave(REPLACED)
     assert _types(transport) == ["goaway", 4409]
 
 
@@ -69,7 +70,7 @@ def test_a_code_of_the_reason_comes_before_the_code_of_the_class() -> None:
 def test_a_class_may_want_a_reset(device_class: str) -> None:
     bench = Bench("device_classes.lorry.close=abort")
     connection, transport = bench.open(device(device_class=device_class))
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     assert _types(transport) == ["goaway"]
     # What was written has a tick to get out: a reset drops what the kernel still holds.
     assert not transport.aborted
@@ -84,7 +85,7 @@ def test_before_a_reset_nothing_more_is_taken_in() -> None:
     bench = Bench("device_classes.lorry.close=abort")
     connection, transport = bench.open(device(device_class="lorry"))
     connection.expect(1)
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     assert transport.reading
     connection.answer([ACK], 1)
     assert not transport.reading
@@ -98,7 +99,7 @@ def test_before_a_reset_nothing_more_is_taken_in() -> None:
 def test_acks_in_flight_come_before_the_close() -> None:
     connection, transport = Bench().open()
     connection.expect(2)
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     assert _types(transport) == ["goaway"]
     connection.answer([ACK], 1)
     assert _types(transport) == ["ack"]
@@ -110,7 +111,7 @@ def test_acks_in_flight_are_not_waited_for_longer_than_two_seconds() -> None:
     bench = Bench()
     connection, transport = bench.open()
     connection.expect(1)
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     bench.pass_time(1.25)
     assert _types(transport) == ["goaway"]
     bench.pass_time(0.75)
@@ -120,8 +121,8 @@ def test_acks_in_flight_are_not_waited_for_longer_than_two_seconds() -> None:
 def test_leaving_twice_is_leaving_once() -> None:
     connection, transport = Bench().open()
     connection.expect(1)
-    connection.leave("drain", "drain")
-    connection.leave("max_age", "max_age")
+    connection.leave(DRAIN)
+    connection.leave(MAX_AGE)
     assert _types(transport) == ["goaway"]
 
 
@@ -129,7 +130,7 @@ def test_a_peer_that_leaves_by_itself_after_goaway_is_recorded_with_its_code() -
     bench = Bench()
     connection, transport = bench.open()
     connection.expect(1)
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     transport.feed(client_frame(CLOSE, close_payload(1000)))
     transport.finish()
     assert bench.hub.disconnects == {("drain", 1000, Fault.PLAN): 1}
@@ -139,7 +140,7 @@ def test_a_peer_that_breaks_off_after_goaway_is_recorded_as_1006() -> None:
     bench = Bench()
     connection, transport = bench.open()
     connection.expect(1)
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     transport.finish()
     assert bench.hub.disconnects == {("drain", 1006, Fault.PLAN): 1}
 
@@ -149,7 +150,7 @@ def test_a_slow_consumer_is_not_asked_to_leave() -> None:
     connection, transport = bench.open()
     transport.stop_taking()
     connection.send(b"x" * 1000)
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     assert [frame.close_code for frame in server_frames(transport.take()) if frame.opcode == CLOSE] == [4503]
 
 
@@ -161,7 +162,7 @@ def _leave_unread(free_bytes: int) -> tuple[Bench, FakeTransport]:
     transport.write(b"x" * (1024 - free_bytes))
     assert not transport.reading
     transport.take()
-    connection.leave("drain", "drain", spread_s=0)
+    connection.leave(DRAIN, spread_s=0)
     return bench, transport
 
 
@@ -252,7 +253,7 @@ def test_a_new_token_does_not_end_a_drain() -> None:
     bench = Bench()
     connection, transport = bench.open()
     connection.expect(1)
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     connection.stay()
     bench.pass_time(2.5)
     assert _types(transport) == ["goaway", 1001]
@@ -268,7 +269,7 @@ def test_tokens_minted_together_do_not_end_together() -> None:
 def test_a_class_is_asked_to_stay_away_as_long_as_it_says() -> None:
     bench = Bench("device_classes.slow.reconnect_after_s=30")
     connection, transport = bench.open(device("dev-1", device_class="slow"))
-    connection.leave("drain", "drain")
+    connection.leave(DRAIN)
     goaway = msgspec.json.decode(server_frames(transport.take())[0].payload)
     assert 30_000 <= goaway["reconnect_after_ms"] < 31_000
 
@@ -276,5 +277,5 @@ def test_a_class_is_asked_to_stay_away_as_long_as_it_says() -> None:
 def test_a_replaced_device_is_told_so_even_where_its_class_is_reset() -> None:
     bench = Bench("device_classes.esp.close=abort")
     connection, transport = bench.open(device("dev-1", device_class="esp"))
-    connection.leave("replaced", "replaced", 4409)
+    connection.leave(REPLACED)
     assert _types(transport) == ["goaway", 4409]

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.connections import outgoing
 from gateway.connections.connection import Connection
+from gateway.connections.ending import FORBIDDEN, REPLACED, TOKEN, TOKEN_EXPIRED
 from gateway.wire.close_codes import REPEATS, Fault
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, Recording, device
 from tests.support.fake_transport import FakeTransport
@@ -51,8 +52,8 @@ ENDS = [
     pytest.param(4503, "slow_consumer", _reads_nothing, id="reads nothing"),
     pytest.param(4429, "rate", _fails(4429), id="4429"),
     pytest.param(4400, "invalid_messages", _fails(4400), id="4400"),
-    pytest.param(4401, "token", lambda _, connection, __: connection.close(4401, "", "token"), id="4401"),
-    pytest.param(4403, "forbidden", lambda _, connection, __: connection.close(4403, "", "forbidden"), id="4403"),
+    pytest.param(4401, "token", lambda _, connection, __: connection.close(TOKEN, ""), id="4401"),
+    pytest.param(4403, "forbidden", lambda _, connection, __: connection.close(FORBIDDEN, ""), id="4403"),
     pytest.param(1002, "protocol", _feeds(client_frame(CONT, b"a")), id="1002"),
     pytest.param(1002, "protocol", _feeds(client_frame(TEXT, b"a", mask=None)), id="unmasked"),
     pytest.param(1003, "unsupported_data", _feeds(client_frame(BINARY, b"a")), id="1003"),
@@ -110,7 +111,7 @@ def test_who_would_send_the_same_again_is_held_off(
 def test_who_was_asked_to_leave_is_not_held_off() -> None:
     bench = _bench()
     connection, transport = bench.open(device(device_class="lorry"))
-    connection.leave("token_expired", "token_expired", 4401)
+    connection.leave(TOKEN_EXPIRED)
     bench.pass_time(3)
     assert transport.aborted
     transport.finish()
@@ -121,7 +122,7 @@ def test_who_was_asked_to_leave_is_not_held_off() -> None:
 
 def test_only_a_replaced_device_gets_its_frame() -> None:
     connection, transport = _bench().open(device(device_class="lorry"))
-    connection.leave("replaced", "replaced", 4409)
+    connection.leave(REPLACED)
     assert [frame.close_code for frame in server_frames(transport.take()) if frame.opcode == CLOSE] == [4409]
 
 

@@ -10,6 +10,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from gateway.connections.connection import Connection
+from gateway.connections.ending import DRAIN
 from gateway.connections.websocket import MAX_FRAMES_A_TURN
 from gateway.wire.inflated import Inflated
 from tests.support.bench import Bench, Recording, device
@@ -77,7 +78,7 @@ def test_a_frame_in_many_pieces_counts_its_pieces() -> None:
 def test_a_peer_that_goes_on_after_our_close_is_cut() -> None:
     bench = Bench(*RATES)
     connection, transport = bench.open()
-    connection.close(1001, "", "drain")
+    connection.close(DRAIN, "", code=1001)
     transport.feed(client_frame(TEXT, b"a") * 32)
     assert not transport.aborted
     transport.feed(client_frame(TEXT, b"a"))
@@ -127,7 +128,7 @@ def test_a_close_of_ours_does_not_lose_the_rest_of_a_read() -> None:
         connection, transport = bench.open()
         answer = client_frame(CLOSE, b"\x03\xe9")
         transport.feed(client_frame(PING, b"?") * MAX_FRAMES_A_TURN + answer)
-        connection.close(1001, "", "drain")
+        connection.close(DRAIN, "", code=1001)
         assert not transport.reading
         await asyncio.sleep(0)
         assert transport.ended, "the peer's close was read"

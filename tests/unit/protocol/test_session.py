@@ -44,8 +44,9 @@ class Talk:
 
     def __init__(self, identity: Identity | None = None, *flags: str, **tokens: Identity) -> None:
         self.pipeline = Pipeline()
-        self.session = DeviceSession(self.pipeline)  # type: ignore[arg-type]
-        self.bench = Bench(*flags, session=self.session, authenticator=FakeAuthenticator(**tokens))
+        self.tokens = FakeAuthenticator(**tokens)
+        self.session = DeviceSession(self.pipeline, self.tokens)  # type: ignore[arg-type]
+        self.bench = Bench(*flags, session=self.session, authenticator=self.tokens)
         self.connection: Connection
         self.transport: FakeTransport
         self.connection, self.transport = self.bench.open(identity)
@@ -163,7 +164,7 @@ def test_repeated_invalid_messages_end_with_4400() -> None:
     error, code = talk.say(type="nonsense")
     assert code == 4400
     talk.transport.finish()
-    assert talk.bench.hub.strikes == {}
+    assert talk.session._strikes == {}
 
 
 # Renewal of the token
@@ -200,7 +201,7 @@ def test_a_new_token_that_nobody_can_check_now_leaves_the_old_one(monkeypatch: p
         raise KeysUnknownError("the keys of the issuer are not known at the moment")
 
     with monkeypatch.context() as patch:
-        patch.setattr(talk.bench.hub.authenticator, "verify", fail)
+        patch.setattr(talk.tokens, "verify", fail)
         (error,) = talk.say(type="auth", token="new")
     assert error["code"] == "unavailable"
     assert talk.bench.hub.table.expires_ms[talk.connection.slot] == 1_750_000_060_000

@@ -1,11 +1,9 @@
-"""Small files that are replaced as a whole."""
+"""Files that survive a crash: their names, and small ones that are replaced as a whole."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-from gateway.adapters.sqlite.file import sync_folder
 
 # Not through a symbolic link that somebody else has put there.
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -20,3 +18,12 @@ def write_whole(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     beside.replace(path)
     sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: a synced file whose name is lost is lost too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
