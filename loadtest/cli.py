@@ -18,8 +18,8 @@ from gateway.errors import HeiwaError, SettingsError
 from loadtest import bounded
 
 if TYPE_CHECKING:
-    from loadtest.run.folder import Outcome
-    from loadtest.run.options import Options
+    from loadtest.run.folder import RunOutcome
+    from loadtest.run.options import RunOptions
     from loadtest.scenario.scenario import Scenario
 
 THRESHOLDS_MISSED = 99
@@ -130,7 +130,7 @@ def run(
     """Run a scenario; exit code 99 when a threshold is missed."""
     from loadtest.fleet import replay
     from loadtest.processes import plan
-    from loadtest.run.options import Options
+    from loadtest.run.options import RunOptions
 
     settings = list(setting or ())
     settings += [f"fleet.devices={devices}"] if devices else []
@@ -150,7 +150,7 @@ def run(
         raise SettingsError("--gateways", "gateways are started here or, with --target, run elsewhere; give one")
     if share != "1/1" and seed is None:
         raise SettingsError("--share", "several machines need the same --seed and the same --start-at")
-    options = Options(
+    options = RunOptions(
         name=name,
         scenario=loaded,
         out=out or Path("out") / f"{time.strftime('%Y-%m-%dT%H%M%S')}-{name}",
@@ -282,13 +282,13 @@ def _of_deploy(
     return settings + ([f"deploy.old={gateways}", f"deploy.new={gateways}"] if gateways else [])
 
 
-def _told(options: Options, as_json: bool) -> Outcome:
+def _told(options: RunOptions, as_json: bool) -> RunOutcome:
     outcome = _conduct(options, as_json)
     _tell(outcome, options.out, as_json)
     return outcome
 
 
-def _compared(options: Options, as_json: bool) -> Outcome:
+def _compared(options: RunOptions, as_json: bool) -> RunOutcome:
     """The same deploy without the drain and with it, and both in one report; returns the latter's outcome."""
     from msgspec.structs import replace
 
@@ -307,11 +307,11 @@ def _compared(options: Options, as_json: bool) -> Outcome:
     raise HeiwaError("ended early")
 
 
-def _conduct(options: Options, as_json: bool) -> Outcome:
+def _conduct(options: RunOptions, as_json: bool) -> RunOutcome:
     from loadtest.run.conductor import Conductor
     from loadtest.run.live import LiveView, PlainView, QuietView
 
-    async def conduct() -> Outcome:
+    async def conduct() -> RunOutcome:
         stop, at_once = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -322,7 +322,7 @@ def _conduct(options: Options, as_json: bool) -> Outcome:
     return asyncio.run(conduct())
 
 
-def _tell(outcome: Outcome, folder: Path, as_json: bool) -> None:
+def _tell(outcome: RunOutcome, folder: Path, as_json: bool) -> None:
     import msgspec
 
     from loadtest.run.folder import REPORT

@@ -31,7 +31,7 @@ def masked_frame(payload: bytes, first: int = 0x81) -> bytes:
     return bytes((first, 0xFE)) + length.to_bytes(2, "big") + b"\0\0\0\0" + payload
 
 
-class Device(asyncio.Protocol):
+class LoadDevice(asyncio.Protocol):
     """One websocket that answers pings and counts what it gets."""
 
     __slots__ = ("_buffer", "_load", "_opened", "name", "transport")
@@ -107,7 +107,7 @@ class Load:
         secret = options.get("secret")
         self.secret = str(secret).encode() if secret else None
         self.prefix = str(options.get("prefix", "device"))
-        self.devices: dict[str, Device] = {}
+        self.devices: dict[str, LoadDevice] = {}
         self.refused = 0
         self.silent = 0
         self.statuses: Counter[str] = Counter()
@@ -170,7 +170,7 @@ class Load:
         name = f"{self.prefix}-{self._made}"
         source = f"127.0.0.{2 + self._made % _SOURCES}"
         loop = asyncio.get_running_loop()
-        device = Device(self, name)
+        device = LoadDevice(self, name)
         try:
             await loop.create_connection(lambda: device, "127.0.0.1", self.port, local_addr=(source, 0))
         except OSError:
@@ -181,7 +181,7 @@ class Load:
         else:
             device.transport.close()
 
-    def on_text(self, device: Device, payload: bytes) -> None:
+    def on_text(self, device: LoadDevice, payload: bytes) -> None:
         self.received += 1
         if self._done is not None and self.received >= self._wanted and not self._done.done():
             self._done.set_result(None)
@@ -192,7 +192,7 @@ class Load:
         told = b"\r\nretry-after:" in head.lower()
         self.statuses[f"{status} with Retry-After" if told else status] += 1
 
-    def lost(self, device: Device) -> None:
+    def lost(self, device: LoadDevice) -> None:
         if self.devices.pop(device.name, None) is not None and not self._closing:
             self.unexpected += 1
         if not self.devices:
@@ -213,7 +213,7 @@ class Load:
         self._done = None
         return {"messages": self.received - start, "seconds": time.perf_counter() - began}
 
-    def _round_robin(self) -> Iterator[Device]:
+    def _round_robin(self) -> Iterator[LoadDevice]:
         while True:
             yield from list(self.devices.values())
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from gateway.identity.key_files import local_key
 from loadtest.bench.peers import build
-from loadtest.bench.process import LoadProcess, Server
+from loadtest.bench.process import LoadProcess, ServerProcess
 
 OURS = "heiwa"
 
 
-def start(peer: str, folder: Path) -> tuple[Server, dict[str, object]]:
+def start(peer: str, folder: Path) -> tuple[ServerProcess, dict[str, object]]:
     if peer == OURS:
         command = [sys.executable, "-m", "tests.support.echo", "--folder", str(folder)]
         command += ["--set", "connections.heartbeat_s=25", "--set", "log.level=error"]
@@ -28,7 +28,7 @@ def start(peer: str, folder: Path) -> tuple[Server, dict[str, object]]:
     else:
         command = build.command(peer)
         options = {}
-    server = Server(command)
+    server = ServerProcess(command)
     return server, {"port": server.port, **options}
 
 

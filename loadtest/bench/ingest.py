@@ -16,20 +16,20 @@ from pathlib import Path
 
 from gateway.identity.key_files import local_key
 from gateway.identity.token import mint
-from loadtest.bench.process import LoadProcess, Server
+from loadtest.bench.process import LoadProcess, ServerProcess
 
 WORLD = "bbox=-180,-90,180,90"
 EMPTY_BOX = "bbox=-140.001,-50.001,-140,-50"  # the middle of the South Pacific
 
 
-def start(folder: Path, settings: Sequence[str] = ()) -> tuple[Server, str, bytes]:
+def start(folder: Path, settings: Sequence[str] = ()) -> tuple[ServerProcess, str, bytes]:
     """A gateway with everything on; returns it, the address of its operations listener, and its key."""
     command = [sys.executable, "-m", "gateway", "serve", "--set", f"data.folder={folder}"]
     command += ["--set", "listen.public=127.0.0.1:0", "--set", "listen.operations=127.0.0.1:0"]
     command += ["--set", "connections.flap_limit=0", "--set", "log.level=error"]
     for setting in settings:
         command += ["--set", setting]
-    server = Server(command, "ws://127.0.0.1:")
+    server = ServerProcess(command, "ws://127.0.0.1:")
     assert server._process.stdout is not None
     line = server._process.stdout.readline()
     return server, line.split()[-1], local_key(folder)

@@ -12,15 +12,15 @@ import time
 import msgspec
 import uvloop
 
-from loadtest.bench.client import Device, Load, masked_frame
+from loadtest.bench.client import Load, LoadDevice, masked_frame
 
 
-class Answer(msgspec.Struct):
+class EventAnswer(msgspec.Struct):
     type: str
     ids: list[str] = []
 
 
-_decode = msgspec.json.Decoder(Answer).decode
+_decode = msgspec.json.Decoder(EventAnswer).decode
 
 
 class IngestLoad(Load):
@@ -62,7 +62,7 @@ class IngestLoad(Load):
             "ack_p99_ms": latencies[len(latencies) * 99 // 100] * 1000,
         }
 
-    def _send(self, device: Device) -> None:
+    def _send(self, device: LoadDevice) -> None:
         name = device.name
         number = self._numbers.get(name, 0)
         self._numbers[name] = number + self._events
@@ -83,7 +83,7 @@ class IngestLoad(Load):
         self._sent += self._events
         device.transport.write(masked_frame(payload.encode()))
 
-    def on_text(self, device: Device, payload: bytes) -> None:
+    def on_text(self, device: LoadDevice, payload: bytes) -> None:
         answer = _decode(payload)
         count = len(answer.ids)
         if answer.type == "ack":

@@ -13,10 +13,10 @@ from collections import deque
 import msgspec
 import uvloop
 
-from loadtest.bench.client import Device, Load, masked_frame
-from loadtest.bench.ingest_client import Answer
+from loadtest.bench.client import Load, LoadDevice, masked_frame
+from loadtest.bench.ingest_client import EventAnswer
 
-_decode = msgspec.json.Decoder(Answer).decode
+_decode = msgspec.json.Decoder(EventAnswer).decode
 _TURN_S = 0.02
 
 
@@ -69,7 +69,7 @@ class PacedLoad(Load):
         payload = f'{{"type":"location","id":"{key}","time":{int(time.time() * 1000)},"lat":35.6,"lon":139.7}}'
         device.transport.write(masked_frame(payload.encode()))
 
-    def on_text(self, device: Device, payload: bytes) -> None:
+    def on_text(self, device: LoadDevice, payload: bytes) -> None:
         answer = _decode(payload)
         now_s = time.perf_counter()
         if answer.type == "nack":

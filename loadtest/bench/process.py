@@ -13,7 +13,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-class Server:
+class ServerProcess:
     """A subprocess that listens. Its CPU is its own clock (user and system), its memory its RSS."""
 
     def __init__(self, command: list[str], ready: str = "ready ") -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 
 from gateway.drain.health import TargetState
-from loadtest.cloud.elbv2 import Address, Elbv2
+from loadtest.cloud.elbv2 import Elbv2, TargetAddress
 
 POLL_PERIOD_S = 5.0
 
@@ -38,7 +38,7 @@ class CrowdedElbv2(Elbv2):
         super()._call()
 
 
-def takes_traffic(states: Mapping[Address, TargetState]) -> list[Address]:
+def takes_traffic(states: Mapping[TargetAddress, TargetState]) -> list[TargetAddress]:
     """The targets that get new connections. When none is healthy, those that failed their checks: it fails open.
 
     Elastic Load Balancing user guide, "Health checks for Application Load Balancer target groups".
@@ -57,32 +57,32 @@ class Balancer:
         self.elb = elb
         self.group = elb.add_group("gateway", delay_s)
         self._aim = aim
-        self._urls: dict[Address, str] = {}
+        self._urls: dict[TargetAddress, str] = {}
         self._told: list[str] | None = None
         self._news = asyncio.Event()
 
-    async def register(self, address: Address, url: str) -> None:
+    async def register(self, address: TargetAddress, url: str) -> None:
         """A target begins: `initial`."""
         self._urls[address] = url
         self.elb.register(self.group, *address)
         await self._publish()
 
-    async def judge(self, address: Address, *, healthy: bool) -> None:
+    async def judge(self, address: TargetAddress, *, healthy: bool) -> None:
         """The result of a health check."""
         self.elb.set_health(self.group, *address, healthy)
         await self._publish()
 
-    async def deregister(self, *addresses: Address) -> None:
+    async def deregister(self, *addresses: TargetAddress) -> None:
         """Targets drain from now on."""
         for address in addresses:
             self.elb.deregister(self.group, *address)
         await self._publish()
 
-    def state(self, address: Address) -> TargetState | None:
+    def state(self, address: TargetAddress) -> TargetState | None:
         """None: not registered."""
         return self.elb.states(self.group).get(address)
 
-    async def becomes(self, address: Address, state: TargetState) -> None:
+    async def becomes(self, address: TargetAddress, state: TargetState) -> None:
         """Wait until a target is in this state."""
         while self.state(address) is not state:
             self._news.clear()

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 
-class Clock:
+class SimulatedClock:
     """Begins at 0."""
 
     def __init__(self, speed: float) -> None:

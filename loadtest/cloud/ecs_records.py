@@ -25,7 +25,7 @@ class EcsError(Exception):
 
 
 @dataclass(slots=True)
-class Balancer:
+class ServiceLoadBalancer:
     """A load balancer of a service: `alternate` is the other target group of a blue/green pair."""
 
     group: str
@@ -35,7 +35,7 @@ class Balancer:
 
 
 @dataclass(slots=True)
-class Task:
+class EcsTask:
     """A task with one container. `shows_service`: its metadata has `ServiceName`, as agents before 1.63.1 do not."""
 
     id: str
@@ -56,10 +56,10 @@ class Ecs:
 
     cluster: str = "default"
     scale: float = 1.0
-    services: dict[str, list[Balancer]] = field(default_factory=dict)
-    tasks: dict[str, Task] = field(default_factory=dict)
+    services: dict[str, list[ServiceLoadBalancer]] = field(default_factory=dict)
+    tasks: dict[str, EcsTask] = field(default_factory=dict)
 
-    def add_task(self, task: Task) -> Task:
+    def add_task(self, task: EcsTask) -> EcsTask:
         """Make a task known; its service need not exist."""
         self.tasks[task.id] = task
         return task
@@ -78,7 +78,7 @@ class Ecs:
             raise EcsError("ClusterNotFoundException", "Cluster not found.")
         return handlers[action](request)
 
-    def container_metadata(self, task: Task) -> dict[str, Any]:
+    def container_metadata(self, task: EcsTask) -> dict[str, Any]:
         """What `${ECS_CONTAINER_METADATA_URI_V4}` answers."""
         network: dict[str, Any] = {"NetworkMode": task.network_mode}
         if task.network_mode != "host":
@@ -101,7 +101,7 @@ class Ecs:
             record["Ports"] = [port]
         return record
 
-    def task_metadata(self, task: Task) -> dict[str, Any]:
+    def task_metadata(self, task: EcsTask) -> dict[str, Any]:
         """What `${ECS_CONTAINER_METADATA_URI_V4}/task` answers."""
         record = {
             "Cluster": f"{ARN}:cluster/{self.cluster}",
@@ -117,7 +117,7 @@ class Ecs:
             record["ServiceName"] = task.service
         return record
 
-    def _arn(self, task: Task) -> str:
+    def _arn(self, task: EcsTask) -> str:
         return f"{ARN}:task/{self.cluster}/{task.id}"
 
     def _services(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Ecs:
             "failures": _missing([id for id in ids if id not in self.tasks], "task"),
         }
 
-    def _task(self, task: Task) -> dict[str, Any]:
+    def _task(self, task: EcsTask) -> dict[str, Any]:
         container: dict[str, Any] = {"name": task.container, "lastStatus": "RUNNING"}
         if task.host_port:
             binding = {"bindIP": "0.0.0.0", "containerPort": task.container_port, "hostPort": task.host_port}

@@ -38,7 +38,7 @@ CHECKING = ("Elb.InitialHealthChecking", "Initial health checks in progress")
 FAILED = ("Target.FailedHealthChecks", "Health checks failed")
 REASONS = {TargetState.DRAINING: DRAINING, TargetState.UNHEALTHY: FAILED, TargetState.INITIAL: CHECKING}
 
-Address = tuple[str, int]
+TargetAddress = tuple[str, int]
 
 
 class ElbError(Exception):
@@ -51,7 +51,7 @@ class ElbError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetHealthDescription:
     """One line of DescribeTargetHealth. `reason` and `description` are "" where AWS leaves them out."""
 
     id: str
@@ -75,7 +75,7 @@ class Group:
     in_use: bool = True
     termination: bool = False
     zonal_shift: bool = False
-    targets: dict[Address, Target] = field(default_factory=dict)
+    targets: dict[TargetAddress, TargetHealthDescription] = field(default_factory=dict)
 
     @property
     def network(self) -> bool:
@@ -149,7 +149,9 @@ class Elbv2:
         group = self.group(arn)
         found = group.targets.get((id, port))
         if found is None or found.state is TargetState.DRAINING:
-            group.targets[(id, port)] = Target(id, port, TargetState.INITIAL, self._now_s(), *REGISTERING)
+            group.targets[(id, port)] = TargetHealthDescription(
+                id, port, TargetState.INITIAL, self._now_s(), *REGISTERING
+            )
 
     def set_health(self, arn: str, id: str, port: int, healthy: bool) -> None:
         """The result of a health check."""
@@ -165,7 +167,7 @@ class Elbv2:
         """Force a state of a registered target that no health check leads to, such as `unavailable`."""
         group = self.group(arn)
         text = (reason, "") if reason else REASONS.get(state, ("", ""))
-        group.targets[(id, port)] = Target(id, port, state, self._now_s(), *text)
+        group.targets[(id, port)] = TargetHealthDescription(id, port, state, self._now_s(), *text)
 
     def deregister(self, arn: str, id: str, port: int) -> None:
         """`draining` for the delay, then gone; at once with a delay of 0. Nothing for one that is not registered.
@@ -182,9 +184,11 @@ class Elbv2:
             return
         now_s = self._now_s()
         gone_s = now_s + group.delay_s
-        group.targets[(id, port)] = Target(id, port, TargetState.DRAINING, now_s, *DRAINING, gone_s=gone_s)
+        group.targets[(id, port)] = TargetHealthDescription(
+            id, port, TargetState.DRAINING, now_s, *DRAINING, gone_s=gone_s
+        )
 
-    def states(self, arn: str) -> dict[Address, TargetState]:
+    def states(self, arn: str) -> dict[TargetAddress, TargetState]:
         """The state of every target that is registered or drains."""
         return {address: target.state for address, target in self.group(arn).targets.items()}
 
@@ -195,7 +199,7 @@ class Elbv2:
 
     # What somebody who polls sees.
 
-    def describe_target_health(self, arn: str, only: Iterable[Address] = ()) -> list[Target]:
+    def describe_target_health(self, arn: str, only: Iterable[TargetAddress] = ()) -> list[TargetHealthDescription]:
         """All targets, or `only` these; one that is not registered is `unused`, or InvalidTarget (`unknown_is_error`).
 
         Raises ElbError.
@@ -223,15 +227,15 @@ class Elbv2:
             self.throttled += 1
             raise ElbError("Throttling", "Rate exceeded")
 
-    def _one(self, group: Group, address: Address) -> Target:
+    def _one(self, group: Group, address: TargetAddress) -> TargetHealthDescription:
         found = group.targets.get(address)
         if found is not None:
             return self._shown(group, found)
         if self.unknown_is_error:
             raise ElbError("InvalidTarget", f"The following targets are not registered: '{address[0]}:{address[1]}'")
-        return Target(*address, TargetState.UNUSED, 0.0, *NOT_REGISTERED)
+        return TargetHealthDescription(*address, TargetState.UNUSED, 0.0, *NOT_REGISTERED)
 
-    def _shown(self, group: Group, target: Target) -> Target:
+    def _shown(self, group: Group, target: TargetHealthDescription) -> TargetHealthDescription:
         if not group.in_use and target.state is not TargetState.DRAINING:
             return replace(target, state=TargetState.UNUSED, reason=NOT_IN_USE[0], description=NOT_IN_USE[1])
         if target.reason == REGISTERING[0] and self._now_s() - target.since_s >= REGISTRATION_S:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from xml.sax.saxutils import escape
 
-from loadtest.cloud.elbv2 import Address, ElbError, Elbv2, Group, Target
+from loadtest.cloud.elbv2 import ElbError, Elbv2, Group, TargetAddress, TargetHealthDescription
 
 NAMESPACE = "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/"
 REQUEST_ID = "00000000-0000-0000-0000-000000000000"
@@ -34,7 +34,7 @@ def error(code: str, message: str, status: int) -> str:
 
 def _health(elb: Elbv2, form: Mapping[str, str]) -> str:
     arn = _needed(form, "TargetGroupArn")
-    wanted: list[Address] = []
+    wanted: list[TargetAddress] = []
     for number in range(1, len(form) + 1):
         id = form.get(f"Targets.member.{number}.Id")
         if id is not None:
@@ -44,7 +44,7 @@ def _health(elb: Elbv2, form: Mapping[str, str]) -> str:
     return _tag("TargetHealthDescriptions", _members(_target(target, shifted) for target in targets))
 
 
-def _target(target: Target, shifted: bool) -> str:
+def _target(target: TargetHealthDescription, shifted: bool) -> str:
     said = _text("State", target.state.value)
     if target.reason:
         said += _text("Reason", target.reason) + _text("Description", target.description)

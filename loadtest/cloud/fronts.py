@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from gateway.errors import SettingsError
 from loadtest.cloud import haproxy
-from loadtest.cloud.haproxy import Haproxy, State
-from loadtest.scenario.deploy import Deploy
+from loadtest.cloud.haproxy import Haproxy, ServerState
+from loadtest.scenario.deploy import DeploySection
 
-Tell = Callable[..., Awaitable[None]]
+TellFleets = Callable[..., Awaitable[None]]
 # As the gateways see it.
 HAPROXY_NETWORK = "127.0.0.1/32"
 
@@ -43,7 +43,7 @@ class Front(Protocol):
 class FleetFront:
     """Devices connect to the gateways themselves, as the fleet is told: for any number of them."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: TellFleets) -> None:
         self.settings: Mapping[str, object] = {}
         self._tell = tell
 
@@ -73,7 +73,7 @@ class HaproxyFront:
         self.settings: Mapping[str, object] = {"listen.trusted_proxies": HAPROXY_NETWORK}
         self._proxy = proxy
         self._path = "/ws"
-        self._states: dict[str, State] = {}
+        self._states: dict[str, ServerState] = {}
         # News may come while the last is still being carried out; the newest must have the last word.
         self._turn = asyncio.Lock()
 
@@ -114,19 +114,19 @@ class HaproxyFront:
         self._path = split.path or "/"
         self._states[target] = "maint"
 
-    async def _set(self, target: str, state: State) -> None:
+    async def _set(self, target: str, state: ServerState) -> None:
         if self._states[target] != state:
             await self._proxy.set_state(_server(target), state)
             self._states[target] = state
 
 
-def check(options: Deploy | None, devices: int, file_limit: int) -> None:
+def check(options: DeploySection | None, devices: int, file_limit: int) -> None:
     """Whether the load balancer of a deploy takes so many devices. Raises SettingsError saying why not."""
     if options is not None and options.balancer == "haproxy":
         haproxy.check(devices, file_limit)
 
 
-def make(options: Deploy, folder: Path, tell: Tell) -> Front:
+def make(options: DeploySection, folder: Path, tell: TellFleets) -> Front:
     """The one that the scenario asks for; `folder` is for its files, `tell` commands the fleet."""
     if options.balancer == "fleet":
         return FleetFront(tell)

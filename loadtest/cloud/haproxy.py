@@ -36,7 +36,7 @@ SOCKET = "haproxy.sock"
 # Debian keeps it where only root looks.
 _ELSEWHERE = "/usr/local/sbin:/usr/sbin"
 
-State = Literal["ready", "drain", "maint"]
+ServerState = Literal["ready", "drain", "maint"]
 Balance = Literal["roundrobin", "leastconn"]
 
 # `timeout tunnel` cuts websockets on which nothing happens, with 1006: here it is longer than any of them lives.
@@ -147,7 +147,7 @@ class Haproxy:
         if "New server registered" not in said:
             raise HaproxyError(f"HAProxy does not take the server {server}: {said}")
 
-    async def set_state(self, server: str, state: State) -> None:
+    async def set_state(self, server: str, state: ServerState) -> None:
         """ready: new connections; drain, maint: no new ones, and those there are live on. Raises HaproxyError."""
         await self._do(f"set server {BACKEND}/{server} state {state}")
 

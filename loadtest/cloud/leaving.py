@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.drain.health import TargetState
 from gateway.drain.window import BEFORE_KILL_S
-from loadtest.cloud.tasks import Task
+from loadtest.cloud.tasks import GatewayTask
 
 if TYPE_CHECKING:
     from loadtest.cloud.rollout import Rollout
@@ -30,10 +30,10 @@ LOOK_S = 5.0
 LOST_S = 20.0
 
 
-class Leaving:
+class TaskRemoval:
     """One wave's old tasks; use once."""
 
-    def __init__(self, rollout: Rollout, tasks: Sequence[Task], mark: Callable[[str], None]) -> None:
+    def __init__(self, rollout: Rollout, tasks: Sequence[GatewayTask], mark: Callable[[str], None]) -> None:
         self._rollout = rollout
         self._options = rollout.options
         self._clock = rollout.clock
@@ -91,7 +91,7 @@ class Leaving:
         await asyncio.gather(*gone)
         await asyncio.gather(*(task.close() for task in self._tasks))
 
-    async def _end(self, task: Task, began_s: float) -> None:
+    async def _end(self, task: GatewayTask, began_s: float) -> None:
         # Of the stop time-out the gateway keeps the last part for its stores, and these are no faster than they are.
         kill_s = began_s + self._options.stop_timeout_s - BEFORE_KILL_S + BEFORE_KILL_S * self._clock.speed
         if self._options.order != "spot":
@@ -105,7 +105,7 @@ class Leaving:
             self._mark(f"SIGKILL of {task.name}")
             await task.gateway.kill(expected=False)
 
-    async def _ended(self, task: Task, moment_s: float) -> bool:
+    async def _ended(self, task: GatewayTask, moment_s: float) -> bool:
         """Wait for the end of a process until a moment; whether it came."""
         try:
             async with asyncio.timeout(max(0.0, moment_s - self._clock.now_s()) / self._clock.speed):

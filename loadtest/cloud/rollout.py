@@ -26,15 +26,15 @@ from gateway.identity.token import mint
 from gateway.settings.model import Drain
 from loadtest.cloud import ecs_records, fronts
 from loadtest.cloud.balancer import POLL_PERIOD_S, Balancer, CrowdedElbv2
-from loadtest.cloud.clock import Clock
+from loadtest.cloud.clock import SimulatedClock
 from loadtest.cloud.ecs_records import Ecs
-from loadtest.cloud.elbv2 import Address
+from loadtest.cloud.elbv2 import TargetAddress
 from loadtest.cloud.endpoints import Endpoints
-from loadtest.cloud.leaving import Leaving
-from loadtest.cloud.tasks import CHECK_PERIOD_S, Task
+from loadtest.cloud.leaving import TaskRemoval
+from loadtest.cloud.tasks import CHECK_PERIOD_S, GatewayTask
 from loadtest.processes.gateways import GatewayProcess
-from loadtest.results.records import Drained, Waved
-from loadtest.scenario.deploy import Deploy, part
+from loadtest.results.records import GatewayDrain, Waved
+from loadtest.scenario.deploy import DeploySection, part
 
 SERVICE = "gateway"
 STARTS_AT_ONCE = 4
@@ -77,12 +77,12 @@ class Start(NamedTuple):
 class Rollout:
     """Use once: `begin`, `play`, `close`."""
 
-    def __init__(self, options: Deploy, start: Start, witness: Witness) -> None:
+    def __init__(self, options: DeploySection, start: Start, witness: Witness) -> None:
         self.options = options
-        self.clock = Clock(options.speed)
+        self.clock = SimulatedClock(options.speed)
         self.witness = witness
-        self.old: list[Task] = []
-        self.new: list[Task] = []
+        self.old: list[GatewayTask] = []
+        self.new: list[GatewayTask] = []
         self._start = start
         self._elb = CrowdedElbv2(self.clock.now_s, options.faults.throttled_by)
         self._ecs = Ecs()
@@ -97,7 +97,7 @@ class Rollout:
         self._given = 0
 
     @property
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[GatewayTask]:
         return [*self.old, *self.new]
 
     def urls(self) -> list[str]:
@@ -109,7 +109,7 @@ class Rollout:
         await self._front.open()
         self._session = aiohttp.ClientSession()
         await self.endpoints.start()
-        self._ecs.services[SERVICE] = [ecs_records.Balancer(self.balancer.group, port=self._port)]
+        self._ecs.services[SERVICE] = [ecs_records.ServiceLoadBalancer(self.balancer.group, port=self._port)]
         self.old = await self._launch([self._address() for _ in range(self.options.old)])
         await self._register(self.old)
 
@@ -136,11 +136,11 @@ class Rollout:
                 await task.close()
                 await self.balancer.deregister(task.address)
 
-    async def cut(self, task: Task) -> None:
+    async def cut(self, task: GatewayTask) -> None:
         """The load balancer ends what is still connected to a task."""
         await self._front.cut(task.gateway.url)
 
-    async def look(self, tasks: Iterable[Task]) -> None:
+    async def look(self, tasks: Iterable[GatewayTask]) -> None:
         """Ask gateways where they stand, and remember it."""
         asked = list(tasks)
         answers = await asyncio.gather(*(task.ask("/api/v1/drain", self._token()) for task in asked))
@@ -155,7 +155,7 @@ class Rollout:
         old = self.old[part(len(self.old), options.waves, number)]
         coming = range(options.replacing)[part(options.replacing, options.waves, number)]
         late = bool(options.faults.receivers_late_s)
-        new: list[Task] = []
+        new: list[GatewayTask] = []
         if not options.reuse_addresses:
             self._mark(number, f"{len(coming)} new tasks start")
             new = await self._launch([self._address() for _ in coming])
@@ -163,7 +163,7 @@ class Rollout:
         await self._until(old, self._has_noticed)
         planned, calls, began_s = await self._planned(old), self.endpoints.balancer_calls, self.clock.now_s()
         began_ms = time.time_ns() // 1_000_000
-        leaving = Leaving(self, old, lambda text: self._mark(number, text))
+        leaving = TaskRemoval(self, old, lambda text: self._mark(number, text))
         going = asyncio.create_task(leaving.go(), name="leaving")
         try:
             if late:
@@ -190,16 +190,16 @@ class Rollout:
             )
         )
 
-    def _drains(self, tasks: Sequence[Task]) -> list[Drained]:
+    def _drains(self, tasks: Sequence[GatewayTask]) -> list[GatewayDrain]:
         """What these gateways did so far, from the receipts in their folders."""
         found = []
         for task in tasks:
             state = self._states.get(task.name, "")
             receipts = sorted(task.gateway.folder.glob("drain-receipt-*.json"))
-            found += [_drained(task.name, state, receipt) for receipt in receipts] or [Drained(task.name, state)]
+            found += [_drained(task.name, state, receipt) for receipt in receipts] or [GatewayDrain(task.name, state)]
         return found
 
-    async def _reuse(self, old: Sequence[Task], number: int) -> list[Task]:
+    async def _reuse(self, old: Sequence[GatewayTask], number: int) -> list[GatewayTask]:
         """Newborns at the addresses of tasks that are gone, while these are still listed as draining."""
         await asyncio.gather(*(task.gateway.ended.wait() for task in old))
         await asyncio.gather(*(task.close() for task in old))
@@ -212,7 +212,7 @@ class Rollout:
         await self._until(new, self._has_noticed)
         return new
 
-    async def _launch(self, addresses: Iterable[Address]) -> list[Task]:
+    async def _launch(self, addresses: Iterable[TargetAddress]) -> list[GatewayTask]:
         """Start a task at each address, not registered yet. Raises GatewayError."""
         tasks = [self._task(address) for address in addresses]
         started = await asyncio.gather(*map(self._run, tasks), return_exceptions=True)
@@ -223,14 +223,14 @@ class Rollout:
             self.new += tasks
         return tasks
 
-    def _task(self, address: Address) -> Task:
+    def _task(self, address: TargetAddress) -> GatewayTask:
         self._count += 1
         name, folder = self._start.name(self._count)
-        return Task(GatewayProcess(name, folder), address, self.options.health, self._session)
+        return GatewayTask(GatewayProcess(name, folder), address, self.options.health, self._session)
 
-    async def _run(self, task: Task) -> None:
+    async def _run(self, task: GatewayTask) -> None:
         options = self.options
-        record = ecs_records.Task(
+        record = ecs_records.EcsTask(
             task.name, SERVICE, task.address[0], container_port=task.address[1], stop_timeout_s=options.stop_timeout_s
         )
         self._ecs.add_task(record)
@@ -247,14 +247,14 @@ class Rollout:
             await task.start(self._start.secret_file, settings, environment)
         self.witness.started(task.gateway)
 
-    async def _register(self, tasks: Sequence[Task], *, check: bool = True) -> None:
+    async def _register(self, tasks: Sequence[GatewayTask], *, check: bool = True) -> None:
         """Into the target group; with `check` return when all are healthy. Raises HeiwaError."""
         for task in tasks:
             await self.balancer.register(task.address, task.gateway.url)
         if check:
             await self._healthy(tasks)
 
-    async def _healthy(self, tasks: Sequence[Task]) -> None:
+    async def _healthy(self, tasks: Sequence[GatewayTask]) -> None:
         """Check their health from now on; return when all are healthy. Raises HeiwaError when they are not in time."""
         for task in tasks:
             task.check(self.balancer, self.clock)
@@ -265,11 +265,11 @@ class Rollout:
         except TimeoutError:
             raise HeiwaError("a new gateway did not pass its health check") from None
 
-    def _has_noticed(self, task: Task) -> bool:
+    def _has_noticed(self, task: GatewayTask) -> bool:
         """Whether it has seen itself healthy; one that never was does not believe that it drains."""
         return self._states.get(task.name) not in (None, REGISTERING)
 
-    async def _until(self, tasks: Iterable[Task], so: Callable[[Task], bool]) -> None:
+    async def _until(self, tasks: Iterable[GatewayTask], so: Callable[[GatewayTask], bool]) -> None:
         """Ask these until that is so of each, a while at most: a process loads its SDK no faster in a faster world."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(NOTICED_WITHIN_REAL_S):
@@ -278,7 +278,7 @@ class Rollout:
                         await self.clock.sleep(CHECK_PERIOD_S)
                         await self.look([task])
 
-    async def _planned(self, old: Sequence[Task]) -> Planned:
+    async def _planned(self, old: Sequence[GatewayTask]) -> Planned:
         """What the old gateways say of the drain that is about to come."""
         options = self.options
         path = f"/api/v1/drain/plan?tasks={len(old)}"
@@ -306,7 +306,7 @@ class Rollout:
         claims = {"sub": "loadtest", "account": self._start.account, "scope": "admin", "exp": time.time() + 3600}
         return mint(claims, self._start.secret.encode())
 
-    def _address(self) -> Address:
+    def _address(self) -> TargetAddress:
         """Of each task its own, as with network mode awsvpc: all listen on the same port."""
         number = self._given
         self._given += 1
@@ -325,10 +325,10 @@ class Planned(NamedTuple):
     peak_per_s: float | None
 
 
-def _drained(name: str, state: str, receipt: Path) -> Drained:
+def _drained(name: str, state: str, receipt: Path) -> GatewayDrain:
     fields = msgspec.json.decode(receipt.read_bytes(), type=dict[str, Any])
-    known = {key: fields[key] for key in Drained.__struct_fields__ if key in fields}
-    return msgspec.convert({**known, "name": name, "state": state}, Drained)
+    known = {key: fields[key] for key in GatewayDrain.__struct_fields__ if key in fields}
+    return msgspec.convert({**known, "name": name, "state": state}, GatewayDrain)
 
 
 # A part of loopback for each process that deploys, so that two of them do not meet.

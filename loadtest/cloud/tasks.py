@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 
 from loadtest.cloud.balancer import Balancer
-from loadtest.cloud.clock import Clock
-from loadtest.cloud.elbv2 import Address
+from loadtest.cloud.clock import SimulatedClock
+from loadtest.cloud.elbv2 import TargetAddress
 from loadtest.processes.gateways import GatewayProcess
 
 # Of a target group's health check, simulated: HealthCheckIntervalSeconds and the two thresholds.
@@ -24,10 +24,12 @@ CHECK_TIMEOUT_S = 3.0
 FOREIGN = ("AWS_", "ECS_")
 
 
-class Task:
+class GatewayTask:
     """One gateway; `address` is where the target group lists it."""
 
-    def __init__(self, gateway: GatewayProcess, address: Address, path: str, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, gateway: GatewayProcess, address: TargetAddress, path: str, session: aiohttp.ClientSession
+    ) -> None:
         self.gateway = gateway
         self.address = address
         self._path = path
@@ -44,7 +46,7 @@ class Task:
         host, port = self.address
         await self.gateway.start(secret_file, settings, f"{host}:{port}", {**own, **environment})
 
-    def check(self, balancer: Balancer, clock: Clock) -> None:
+    def check(self, balancer: Balancer, clock: SimulatedClock) -> None:
         """Check its health from now on."""
         if self._checker is None:
             self._checker = asyncio.create_task(self._check(balancer, clock), name=f"{self.name} health")
@@ -55,7 +57,7 @@ class Task:
             self._checker.cancel()
             await asyncio.gather(self._checker, return_exceptions=True)
 
-    async def _check(self, balancer: Balancer, clock: Clock) -> None:
+    async def _check(self, balancer: Balancer, clock: SimulatedClock) -> None:
         last, in_a_row = False, 0
         while True:
             well = await self._well()

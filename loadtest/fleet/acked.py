@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loadtest.fleet.ledger import Ledger
-from loadtest.fleet.options import Options
+from loadtest.fleet.options import FleetOptions
 
 
 class AckedFile:
@@ -17,7 +17,7 @@ class AckedFile:
     `finish` replaces it by one line a device.
     """
 
-    def __init__(self, options: Options, run: str, ledger: Ledger) -> None:
+    def __init__(self, options: FleetOptions, run: str, ledger: Ledger) -> None:
         """Raises OSError when the file cannot be made."""
         self._options = options
         self._run = run

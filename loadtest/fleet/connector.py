@@ -11,26 +11,26 @@ from pathlib import Path
 
 from gateway.errors import SettingsError
 from gateway.identity.token import mint
-from loadtest.fleet.device import REFUSED, Device, request
-from loadtest.fleet.options import Options, Target, target
+from loadtest.fleet.device import REFUSED, DeviceConnection, request
+from loadtest.fleet.options import FleetOptions, WebsocketTarget, target
 from loadtest.fleet.routing import Routing
-from loadtest.scenario.kernels import KERNELS
+from loadtest.scenario.client_models import CLIENT_MODELS
 
 IP_BIND_ADDRESS_NO_PORT = 24  # Linux, ip(7); the socket module names it from Python 3.12 on
 
-OnFailed = Callable[[Device, OSError | None], None]
+OnFailed = Callable[[DeviceConnection, OSError | None], None]
 
 
 class Connector:
     """`tokens` by slot, or none: they are made from the secret.
 
-    `recorded_classes` are the device classes of a recording, by slot; others have that of their kernel.
+    `recorded_classes` are the device classes of a recording, by slot; others have that of their client model.
     """
 
-    def __init__(self, options: Options, tokens: Sequence[str] = ()) -> None:
-        self.targets: list[Target] = []
+    def __init__(self, options: FleetOptions, tokens: Sequence[str] = ()) -> None:
+        self.targets: list[WebsocketTarget] = []
         self._routing = Routing(options.routing, options.first)
-        self._kernels = [KERNELS[name] for name in options.kernels]
+        self._client_models = [CLIENT_MODELS[name] for name in options.client_models]
         self.recorded_classes: Mapping[int, str] = {}
         self._options = options
         self._tokens = tokens
@@ -76,7 +76,7 @@ class Connector:
             "scope": options.scope,
             "exp": int(time.time() + options.token_ttl_s),
         }
-        device_class = self.recorded_classes.get(slot) or self._kernels[options.kernel(slot)].device_class
+        device_class = self.recorded_classes.get(slot) or self._client_models[options.client_model(slot)].device_class
         if device_class:
             claims["class"] = device_class
         return mint(claims, self._secret)
@@ -85,14 +85,14 @@ class Connector:
         """The opening request to target `index`."""
         one = self.targets[index]
         host = f"[{one.host}]" if ":" in one.host else one.host
-        kernel = self._kernels[self._options.kernel(slot)]
-        subprotocol = self._options.subprotocol if kernel.subprotocol is None else kernel.subprotocol
-        return request(one.path, f"{host}:{one.port}", self.token(slot, name), subprotocol, kernel.header)
+        client_model = self._client_models[self._options.client_model(slot)]
+        subprotocol = self._options.subprotocol if client_model.subprotocol is None else client_model.subprotocol
+        return request(one.path, f"{host}:{one.port}", self.token(slot, name), subprotocol, client_model.header)
 
-    def tls_of(self, one: Target) -> ssl.SSLContext | None:
+    def tls_of(self, one: WebsocketTarget) -> ssl.SSLContext | None:
         return self._tls if one.tls else None
 
-    def open(self, device: Device, index: int, on_failed: OnFailed) -> None:
+    def open(self, device: DeviceConnection, index: int, on_failed: OnFailed) -> None:
         """Connect; `on_failed` is called when no connection came about (None: it was cancelled)."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._open(device, self.targets[index], on_failed))
@@ -103,7 +103,7 @@ class Connector:
         task = self._running.get(slot)
         return task is not None and task.cancel()
 
-    async def _open(self, device: Device, one: Target, on_failed: OnFailed) -> None:
+    async def _open(self, device: DeviceConnection, one: WebsocketTarget, on_failed: OnFailed) -> None:
         source = self._source(device.slot, one)
         error: OSError | None = None
         loop = asyncio.get_running_loop()
@@ -125,13 +125,13 @@ class Connector:
             device.state = REFUSED
             on_failed(device, error)
 
-    def _source(self, slot: int, one: Target) -> str:
+    def _source(self, slot: int, one: WebsocketTarget) -> str:
         if not self._sources or not one.loopback:
             return ""
         return self._sources[(self._options.first + slot) % len(self._sources)]
 
 
-async def _connect_from(source: str, one: Target) -> socket.socket:
+async def _connect_from(source: str, one: WebsocketTarget) -> socket.socket:
     """A connected socket with a chosen source address. Raises OSError; cancelled: nothing is left."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:

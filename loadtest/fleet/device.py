@@ -16,7 +16,7 @@ from typing import Protocol, cast
 
 from gateway.device.reconnect import retry_after_s
 from gateway.wire.close_codes import ABNORMAL, MESSAGE_TOO_BIG, NO_STATUS, NORMAL, PROTOCOL_ERROR
-from loadtest.scenario.kernels import Kernel
+from loadtest.scenario.client_models import ClientModel
 
 # The key and its answer stand in RFC 6455, 1.3. One key for all: this end has no cache to protect.
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -32,7 +32,7 @@ _RESET = struct.pack("ii", 1, 0)
 _END_OF_HEAD = b"\r\n\r\n"
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """Whoever holds the devices. Every connection ends with exactly one of `on_refused` and `on_ended`.
 
     `heard_s` is a column by slot: when the server was last heard, by the owner's clock `now_s`.
@@ -41,23 +41,23 @@ class Owner(Protocol):
     heard_s: array[float]
     now_s: float
 
-    def on_opened(self, device: Device) -> None:
+    def on_opened(self, device: DeviceConnection) -> None:
         """The handshake is over; the server's first message is still to come."""
 
-    def on_text(self, device: Device, payload: bytes) -> None:
+    def on_text(self, device: DeviceConnection, payload: bytes) -> None:
         """A text message came."""
 
-    def on_refused(self, device: Device, status: int, retry_after_s: float | None) -> None:
+    def on_refused(self, device: DeviceConnection, status: int, retry_after_s: float | None) -> None:
         """No websocket: the answer was not 101 (its status), or there was none (0)."""
 
-    def kernel_of(self, device: Device) -> Kernel:
+    def client_model_of(self, device: DeviceConnection) -> ClientModel:
         """What kind of client the device is."""
 
-    def on_ended(self, device: Device) -> None:
+    def on_ended(self, device: DeviceConnection) -> None:
         """The websocket is over: see `code`, `clean` and `ours`."""
 
 
-class Device(asyncio.Protocol):
+class DeviceConnection(asyncio.Protocol):
     """A connection, from the first packet to its end.
 
     `code` is the close code (1006: no close frame was seen), `clean` whether the server began to close, with a close
@@ -66,7 +66,7 @@ class Device(asyncio.Protocol):
 
     __slots__ = ("_buffer", "clean", "code", "goaway_ms", "ours", "owner", "slot", "state", "transport")
 
-    def __init__(self, owner: Owner, slot: int, request: bytes) -> None:
+    def __init__(self, owner: ConnectionOwner, slot: int, request: bytes) -> None:
         self._buffer = request
         self.owner = owner
         self.slot = slot
@@ -94,7 +94,7 @@ class Device(asyncio.Protocol):
                 return
             if not self._opened(data[: end + 2]):
                 return
-            data = b"" if owner.kernel_of(self).loses_glued else data[end + 4 :]
+            data = b"" if owner.client_model_of(self).loses_glued else data[end + 4 :]
         if data:
             self._frames(data)
 
@@ -199,10 +199,10 @@ class Device(asyncio.Protocol):
 
     def _too_long(self, length: int) -> bool:
         """A frame of more bytes than most clients take: whether it is more than this one does."""
-        kernel = self.owner.kernel_of(self)
-        if not 0 < kernel.receive_bytes < length:
+        client_model = self.owner.client_model_of(self)
+        if not 0 < client_model.receive_bytes < length:
             return False
-        if kernel.closes_above and self.transport is not None:
+        if client_model.closes_above and self.transport is not None:
             self.leave(MESSAGE_TOO_BIG)
             self.code = MESSAGE_TOO_BIG
             self.transport.close()
@@ -211,7 +211,7 @@ class Device(asyncio.Protocol):
     def _control(self, first: int, payload: bytes) -> bool:
         assert self.transport is not None
         if first == 0x89:
-            if self.state != LEAVING and (payload or not self.owner.kernel_of(self).overlooks_empty_pings):
+            if self.state != LEAVING and (payload or not self.owner.client_model_of(self).overlooks_empty_pings):
                 self.transport.write(masked_frame(payload, 0x8A))
             return True
         if first == 0x8A:
@@ -221,7 +221,7 @@ class Device(asyncio.Protocol):
             return False
         self.code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
         if not self.ours:
-            if self.owner.kernel_of(self).answers_close:
+            if self.owner.client_model_of(self).answers_close:
                 # RFC 6455, 5.5.1: an endpoint that receives a Close frame and has not sent one MUST send one back.
                 self.transport.write(masked_frame(payload[:2], 0x88))
                 self.state = LEAVING

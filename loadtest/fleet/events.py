@@ -24,7 +24,7 @@ _PADDING_BYTES = len(_PADDING) - len("%s")
 MAX_PADDING_BYTES = 1000
 
 
-class Events:
+class EventFactory:
     """The events of all devices of a run. Ids are `run` and the number: another run's are others.
 
     `tracks` are lists of points; none: a synthetic walk. A device goes `stride` points from one event to the next.

@@ -19,7 +19,7 @@ class Guide(Protocol):
         """A device was welcomed, or its events were answered."""
 
     def over(self, slot: int) -> bool:
-        """Its connection, or the attempt at one, is over; true: its kernel is not asked when it comes back."""
+        """Its connection, or the attempt at one, is over; true: its client model is not asked when it comes back."""
 
 
 class Stay:
@@ -34,5 +34,5 @@ class Stay:
         """It stays."""
 
     def over(self, slot: int) -> bool:
-        """Its kernel says when it comes back."""
+        """Its client model says when it comes back."""
         return False

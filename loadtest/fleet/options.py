@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,17 +15,17 @@ from gateway.errors import SettingsError
 from gateway.identity.token import MIN_SECRET_BYTES
 from loadtest.fleet.spread import fraction
 from loadtest.scenario.arrivals import Arrival
-from loadtest.scenario.kernels import shares_problem
+from loadtest.scenario.client_models import Fraction, fractions_problem
+from loadtest.scenario.deploy import RoutingAlgorithm
 
-Share = Annotated[float, Meta(ge=0, le=1)]
 MAX_S = 1e9
 RECORDED = Path(__file__).parents[1] / "tracks"
 # What is wrong with a device.
 SLOW, HALF_OPEN = 1, 2
-_KERNEL_SALT, _TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = range(11, 16)
+_CLIENT_MODEL_SALT, _TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = range(11, 16)
 
 
-class Target(NamedTuple):
+class WebsocketTarget(NamedTuple):
     """Where to connect. `tls`: `wss`."""
 
     url: str
@@ -39,7 +39,7 @@ class Target(NamedTuple):
         return self.host.startswith("127.") or self.host == "localhost"
 
 
-class Options(Struct, frozen=True, forbid_unknown_fields=True):
+class FleetOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """`devices` devices, named `prefix` and a number from `first` on; device i connects to `urls[i % n]`.
 
     That is `routing` fixed. As a load balancer does it: `round_robin`, one connect after the other to each in turn, or
@@ -48,8 +48,9 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
     Tokens (HS256) are made from `secret`, or read from `token_command`: it gets the names of all devices on standard
     input, a line each, and writes a token a line. `sources` are local addresses to connect from (a number: so many
-    from 127.0.0.2 on), used only for targets on loopback. `kernels`: shares of the devices. `tracks`: "recorded", a
-    folder or file, or a list of files; empty: synthetic walks. `run` begins every event id; empty: made from the time.
+    from 127.0.0.2 on), used only for targets on loopback. `client_models`: fractions of the devices. `tracks`:
+    "recorded", a folder or file, or a list of files; empty: synthetic walks. `run` begins every event id; empty: made
+    from the time.
 
     With `replay` the devices are those of a recording from number `first` on: they come, send and go when they did,
     `speed` times as fast. `connect` is then for those that were connected when it began; `events` must be none.
@@ -62,7 +63,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
 
     urls: Annotated[list[str], Meta(min_length=1)]
     devices: Annotated[int, Meta(ge=1, le=1_000_000)]
-    share: str = "fleet"
+    process: str = "fleet"
     first: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     prefix: Annotated[str, Meta(min_length=1, max_length=100)] = "device-"
     account: Annotated[str, Meta(min_length=1, max_length=128)] = "loadtest"
@@ -73,7 +74,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     subprotocol: str = "heiwa.v1.json"
     tls_ca_file: str = ""
     sources: list[str] | Annotated[int, Meta(ge=0, le=10_000)] = 0
-    kernels: dict[str, Share] = msgspec.field(default_factory=lambda: {"patient": 1.0})
+    client_models: dict[str, Fraction] = msgspec.field(default_factory=lambda: {"patient": 1.0})
     connect: Arrival = msgspec.field(default_factory=lambda: Arrival(rate_per_s=1000))
     events: Arrival = msgspec.field(default_factory=Arrival)
     tracks: str | list[str] = ""
@@ -82,8 +83,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     start_at_ms: Annotated[int, Meta(ge=0, le=2**53)] = 0
     max_in_flight: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     store: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
-    slow_readers: Share = 0.0
-    half_open: Share = 0.0
+    slow_readers: Fraction = 0.0
+    half_open: Fraction = 0.0
     half_open_s: Annotated[float, Meta(gt=0, le=MAX_S)] = 120.0
     half_open_within_s: tuple[Annotated[float, Meta(ge=0, le=MAX_S)], Annotated[float, Meta(ge=0, le=MAX_S)]] = (
         5.0,
@@ -95,12 +96,12 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     finish_s: Annotated[float, Meta(ge=0, le=MAX_S)] = 15.0
     acked_file: str = ""
     probe: bool = True
-    routing: Literal["fixed", "round_robin", "least_outstanding"] = "fixed"
+    routing: RoutingAlgorithm = "fixed"
     speed: Annotated[float, Meta(gt=0, le=1000)] = 1.0
     replay: str = ""
 
     @property
-    def targets(self) -> list[Target]:
+    def targets(self) -> list[WebsocketTarget]:
         return [target(url) for url in self.urls]
 
     @property
@@ -112,21 +113,21 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     def name(self, slot: int) -> str:
         return f"{self.prefix}{self.first + slot}"
 
-    def kernel(self, slot: int) -> int:
-        """Which of `kernels` this device reconnects like: its index, drawn by the shares."""
-        left = fraction(self.seed, self.first + slot, _KERNEL_SALT)
-        for index, share in enumerate(self.kernels.values()):
-            left -= share
+    def client_model(self, slot: int) -> int:
+        """Which of `client_models` this device reconnects like: its index, drawn by the fractions."""
+        left = fraction(self.seed, self.first + slot, _CLIENT_MODEL_SALT)
+        for index, part in enumerate(self.client_models.values()):
+            left -= part
             if left < 0:
                 return index
-        return len(self.kernels) - 1
+        return len(self.client_models) - 1
 
     def trait(self, slot: int) -> float:
-        """What this device's client draws once at its start (kernels.py)."""
+        """What this device's client draws once at its start (client_models.py)."""
         return fraction(self.seed, self.first + slot, _TRAIT_SALT)
 
     def faults(self, slot: int) -> int:
-        """SLOW, HALF_OPEN or 0, drawn by the shares."""
+        """SLOW, HALF_OPEN or 0, drawn by the fractions."""
         drawn = fraction(self.seed, self.first + slot, _FAULT_SALT)
         if drawn < self.slow_readers:
             return SLOW
@@ -142,18 +143,18 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
         return self.churn_period_s * (0.5 + fraction(self.seed, self.first + slot, _CHURN_SALT))
 
 
-def load(text: str | bytes) -> Options:
+def load(text: str | bytes) -> FleetOptions:
     """Read and check them. Raises SettingsError with the path of the field, what is wrong and what is allowed."""
     try:
-        options = msgspec.json.decode(text, type=Options)
+        options = msgspec.json.decode(text, type=FleetOptions)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError("options", str(error)) from error
     for arrival, events in ((options.connect, False), (options.events, True)):
         problem = arrival.problem(events)
         if problem:
             raise SettingsError("events" if events else "connect", problem)
-    if problem := shares_problem(options.kernels):
-        raise SettingsError("kernels", problem)
+    if problem := fractions_problem(options.client_models):
+        raise SettingsError("client_models", problem)
     if bool(options.secret) == bool(options.token_command):
         raise SettingsError("secret", "give either secret (HS256) or token_command")
     if options.secret and len(options.secret.encode()) < MIN_SECRET_BYTES:
@@ -164,7 +165,7 @@ def load(text: str | bytes) -> Options:
     return options
 
 
-def target(url: str) -> Target:
+def target(url: str) -> WebsocketTarget:
     """Raises SettingsError for what is not `ws://host[:port]/path` or `wss://…`."""
     try:
         parts = urlsplit(url)
@@ -175,7 +176,7 @@ def target(url: str) -> Target:
         raise SettingsError("urls", f"{url!r} is not ws://host:port/ws or wss://host/ws")
     tls = parts.scheme == "wss"
     path = (parts.path or "/ws") + (f"?{parts.query}" if parts.query else "")
-    return Target(url, parts.hostname, port or (443 if tls else 80), path, tls)
+    return WebsocketTarget(url, parts.hostname, port or (443 if tls else 80), path, tls)
 
 
 def loopback(number: int) -> str:

@@ -19,15 +19,15 @@ from gateway.connections.timing_wheel import TimingWheel
 from gateway.decoding import Payload, decoder
 from gateway.protocol.messages import Ack, Error, Goaway, Nack, Welcome
 from loadtest.fleet.connector import Connector
-from loadtest.fleet.device import LEAVING, OPEN, OPENING, REFUSED, Device
+from loadtest.fleet.device import LEAVING, OPEN, OPENING, REFUSED, DeviceConnection
 from loadtest.fleet.guide import Guide, Stay
 from loadtest.fleet.opening import Opening
-from loadtest.fleet.options import HALF_OPEN, SLOW, Options
+from loadtest.fleet.options import HALF_OPEN, SLOW, FleetOptions
 from loadtest.fleet.phases import DONE, GIVEN_UP, NEW, TRYING, UP, WAITING, Phases
-from loadtest.fleet.sender import SILENT, STALLED, TICK_S, Sender
-from loadtest.fleet.tally import Tally
+from loadtest.fleet.sender import SILENT, STALLED, TICK_S, EventSender
+from loadtest.fleet.tally import FleetTally
 from loadtest.scenario.arrivals import moments
-from loadtest.scenario.kernels import KERNELS, Ended, Kernel
+from loadtest.scenario.client_models import CLIENT_MODELS, ClientModel, Ended
 
 # Longer than a minute, so that a device that sends once a minute is looked at once a minute.
 WHEEL_BUCKETS = 8192
@@ -40,8 +40,8 @@ SILENT_HEARTBEATS = 2.5
 # What a load balancer says when it has no target.
 UNAVAILABLE = 503
 
-Message = Welcome | Ack | Nack | Goaway | Error
-_decode: Callable[[Payload], Message] = decoder(Message)  # type: ignore[arg-type]
+ServerMessage = Welcome | Ack | Nack | Goaway | Error
+_decode: Callable[[Payload], ServerMessage] = decoder(ServerMessage)  # type: ignore[arg-type]
 
 Tell = Callable[..., None]
 
@@ -51,10 +51,10 @@ class Population:
 
     def __init__(
         self,
-        options: Options,
+        options: FleetOptions,
         connector: Connector,
-        sender: Callable[[Population], Sender],
-        tally: Tally,
+        sender: Callable[[Population], EventSender],
+        tally: FleetTally,
         clock: Callable[[], float],
         tell: Tell,
     ) -> None:
@@ -63,10 +63,10 @@ class Population:
         self.tally = tally
         self.now_s = clock()
         self.wheel = TimingWheel(self.now_s, TICK_S, WHEEL_BUCKETS)
-        self.devices: list[Device | None] = [None] * count
+        self.devices: list[DeviceConnection | None] = [None] * count
         self.heard_s = array("d", bytes(8 * count))
         self.mute = array("B", bytes(count))
-        self.random = Random(f"{options.seed} {options.share}")
+        self.random = Random(f"{options.seed} {options.process}")
         self.finishing = False
         self.closing = False
         self.guide: Guide = Stay()
@@ -80,13 +80,13 @@ class Population:
         self._lost_s = array("d", bytes(8 * count))  # when the last connection was lost, 0: there was none
         self._life_s = array("d", bytes(8 * count))  # when to look at the connection, 0: never
         self._retries = array("H", bytes(2 * count))
-        self._kernels = [KERNELS[name] for name in options.kernels]
-        self._kernel_of = array("B", (options.kernel(slot) for slot in range(count)))
+        self._client_models = [CLIENT_MODELS[name] for name in options.client_models]
+        self._client_model_of = array("B", (options.client_model(slot) for slot in range(count)))
         self.faulty = array("B", (options.faults(slot) for slot in range(count)))
         self._faults = self.faulty[:]  # what of it is still to come
         self._waiting: deque[int] = deque()
         self._opening = Opening()
-        states = self.states = Phases(list(options.kernels), self._kernel_of)
+        states = self.states = Phases(list(options.client_models), self._client_model_of)
         self.phases, self.counts, self._enter = states.of, states.counts, states.enter
         self._wall_s = time.time() - self.now_s
         self._close_timeout_s = max(LEAST_CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S / options.speed)
@@ -128,7 +128,7 @@ class Population:
         self._enter(slot, WAITING)
         self._enlist(slot, at_s)
 
-    def dismiss(self, device: Device) -> None:
+    def dismiss(self, device: DeviceConnection) -> None:
         """A device goes, with a close frame."""
         device.leave()
         self._at(device.slot, self.now_s + self._close_timeout_s)
@@ -231,7 +231,7 @@ class Population:
     def _plan(self, slot: int, now_s: float) -> None:
         """When to look next at a connection that is up."""
         due = []
-        if self._kernels[self._kernel_of[slot]].notices_silence:
+        if self._client_models[self._client_model_of[slot]].notices_silence:
             due.append(max(now_s + TICK_S, self.heard_s[slot] + SILENT_HEARTBEATS * self._heartbeat_s))
         if self._faults[slot] & HALF_OPEN:
             due.append(self._half_open_s(slot))
@@ -241,7 +241,7 @@ class Population:
             self._at(slot, min(due))
 
     def _is_silent(self, slot: int, now_s: float) -> bool:
-        notices = self._kernels[self._kernel_of[slot]].notices_silence and not self._faults[slot] & SLOW
+        notices = self._client_models[self._client_model_of[slot]].notices_silence and not self._faults[slot] & SLOW
         return notices and now_s - self.heard_s[slot] >= SILENT_HEARTBEATS * self._heartbeat_s
 
     def _at(self, slot: int, at_s: float) -> None:
@@ -256,10 +256,10 @@ class Population:
             self._nowhere(slot)
             return
         self._target[slot] = index
-        device = Device(self, slot, self._connector.request(slot, index))
+        device = DeviceConnection(self, slot, self._connector.request(slot, index))
         self.devices[slot] = device
         self._enter(slot, TRYING)
-        self._at(slot, self._clock() + (self.kernel_of(device).answer_s or self.options.connect_timeout_s))
+        self._at(slot, self._clock() + (self.client_model_of(device).answer_s or self.options.connect_timeout_s))
         self._connector.open(device, index, self._failed)
 
     def _nowhere(self, slot: int) -> None:
@@ -267,11 +267,11 @@ class Population:
         self.tally.refused[UNAVAILABLE] += 1
         self._again(slot, Ended(refused_status=UNAVAILABLE))
 
-    def _failed(self, device: Device, error: OSError | None) -> None:
+    def _failed(self, device: DeviceConnection, error: OSError | None) -> None:
         self._tell_once(f"connect failed: {type(error).__name__}", error=str(error))
         self.on_refused(device, 0, None)
 
-    def on_refused(self, device: Device, status: int, retry_after_s: float | None) -> None:
+    def on_refused(self, device: DeviceConnection, status: int, retry_after_s: float | None) -> None:
         self.tally.refused[status] += 1
         if status:
             self._tell_once(f"refused with {status}", device=self.options.name(device.slot))
@@ -279,10 +279,10 @@ class Population:
         self._connector.left(self._target[device.slot])
         self._again(device.slot, Ended(refused_status=status, retry_after_s=retry_after_s))
 
-    def kernel_of(self, device: Device) -> Kernel:
-        return self._kernels[self._kernel_of[device.slot]]
+    def client_model_of(self, device: DeviceConnection) -> ClientModel:
+        return self._client_models[self._client_model_of[device.slot]]
 
-    def on_text(self, device: Device, payload: bytes) -> None:
+    def on_text(self, device: DeviceConnection, payload: bytes) -> None:
         try:
             message = _decode(payload)
         except msgspec.DecodeError:
@@ -303,7 +303,7 @@ class Population:
         else:
             self._tell_once(f"error: {message.code}", device=self.options.name(slot), message=message.message)
 
-    def on_opened(self, device: Device) -> None:
+    def on_opened(self, device: DeviceConnection) -> None:
         slot, now_s = device.slot, self._clock()
         self.tally.connects += 1
         self.tally.bins.connected(now_s + self._wall_s)
@@ -313,7 +313,7 @@ class Population:
         self._since_s[slot] = now_s
         self._enter(slot, UP)
 
-    def _welcomed(self, device: Device, welcome: Welcome, now_s: float) -> None:
+    def _welcomed(self, device: DeviceConnection, welcome: Welcome, now_s: float) -> None:
         slot = device.slot
         device.state = OPEN
         self._heartbeat_s = welcome.heartbeat_s
@@ -327,13 +327,13 @@ class Population:
             device.stop_reading()
         self.guide.settled(slot)
 
-    def _asked_to_leave(self, device: Device, goaway: Goaway) -> None:
+    def _asked_to_leave(self, device: DeviceConnection, goaway: Goaway) -> None:
         self.tally.goaways += 1
         device.goaway_ms = max(0, goaway.reconnect_after_ms)
-        if self.kernel_of(device).obeys_goaway:
+        if self.client_model_of(device).obeys_goaway:
             self.dismiss(device)
 
-    def on_ended(self, device: Device) -> None:
+    def on_ended(self, device: DeviceConnection) -> None:
         slot, now_s = device.slot, self._clock()
         self.tally.closed[device.code] += 1
         if not device.ours and device.goaway_ms < 0:
@@ -342,7 +342,7 @@ class Population:
         self._connector.left(self._target[slot])
         self.mute[slot] = 0
         if device.abnormal:
-            self.tally.abnormal[self._kernel_of[slot]] += 1
+            self.tally.abnormal[self._client_model_of[slot]] += 1
         self.sender.disconnected(slot)
         uptime_s = now_s - self._since_s[slot]
         self._lost_s[slot] = now_s
@@ -351,16 +351,16 @@ class Population:
         self._again(slot, Ended(device.clean, device.code, 0, None, goaway_ms, uptime_s))
 
     def _again(self, slot: int, ended: Ended) -> None:
-        """Ask the device's kernel when it comes back. Its seconds are simulated ones, those of a goaway are real."""
+        """Ask the client model when the device reconnects. The model counts simulated seconds, a goaway real ones."""
         self._life_s[slot] = 0.0
         if self.closing:
             self._enter(slot, DONE)
             return
         if self.guide.over(slot):
             return
-        kernel = self._kernels[self._kernel_of[slot]]
+        client_model = self._client_models[self._client_model_of[slot]]
         speed = self.options.speed
-        wait_s, self._retries[slot] = kernel.next_attempt(
+        wait_s, self._retries[slot] = client_model.next_attempt(
             self._retries[slot], self.options.trait(slot), ended.faster(speed), self.random
         )
         if wait_s is None:
@@ -374,13 +374,13 @@ class Population:
 
     # Misbehaviour
 
-    def _fall_silent(self, slot: int, device: Device, kind: int, for_s: float) -> None:
+    def _fall_silent(self, slot: int, device: DeviceConnection, kind: int, for_s: float) -> None:
         if device.transport is not None and not self.mute[slot]:
             self.mute[slot] = kind
             device.transport.pause_reading()
             self._at(slot, self.now_s + for_s)
 
-    def _wake_up(self, slot: int, device: Device) -> None:
+    def _wake_up(self, slot: int, device: DeviceConnection) -> None:
         """The silence is over: the device makes a new connection; one that was stalled has noticed nothing."""
         if self.mute[slot] == SILENT:
             self._faults[slot] &= ~HALF_OPEN

@@ -13,7 +13,7 @@ from gateway.decoding import decoder
 from gateway.errors import SettingsError, UnreachableError
 from loadtest.fleet.connector import Connector
 from loadtest.fleet.device import ACCEPT
-from loadtest.fleet.options import Options, Target
+from loadtest.fleet.options import FleetOptions, WebsocketTarget
 
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 16_384
@@ -28,7 +28,7 @@ class _Problem(msgspec.Struct):
 _problem = decoder(_Problem)
 
 
-def tokens_of(options: Options) -> list[str]:
+def tokens_of(options: FleetOptions) -> list[str]:
     """The tokens of all devices from `token_command`; none: they are made from the secret. Raises SettingsError."""
     if not options.token_command:
         return []
@@ -45,7 +45,7 @@ def tokens_of(options: Options) -> list[str]:
     return tokens
 
 
-async def probe(connector: Connector, options: Options) -> None:
+async def probe(connector: Connector, options: FleetOptions) -> None:
     """One handshake with each target, as a device of its own name. Raises UnreachableError saying what to change."""
     for index, one in enumerate(list(connector.targets)):
         try:
@@ -60,7 +60,7 @@ async def probe(connector: Connector, options: Options) -> None:
         _judge(one, answer)
 
 
-async def _ask(connector: Connector, options: Options, index: int, one: Target) -> bytes:
+async def _ask(connector: Connector, options: FleetOptions, index: int, one: WebsocketTarget) -> bytes:
     tls = connector.tls_of(one)
     reader, writer = await asyncio.open_connection(one.host, one.port, ssl=tls)
     try:
@@ -76,7 +76,7 @@ async def _ask(connector: Connector, options: Options, index: int, one: Target) 
         writer.transport.abort()
 
 
-def _judge(one: Target, answer: bytes) -> None:
+def _judge(one: WebsocketTarget, answer: bytes) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     if head.startswith(b"HTTP/1.1 101") and ACCEPT in head:
         return

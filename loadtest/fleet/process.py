@@ -30,17 +30,17 @@ from loadtest.fleet import replay, sample
 from loadtest.fleet.acked import AckedFile
 from loadtest.fleet.commands import Lines
 from loadtest.fleet.connector import Connector
-from loadtest.fleet.events import Events
+from loadtest.fleet.events import EventFactory
 from loadtest.fleet.ledger import Ledger
-from loadtest.fleet.options import Options
+from loadtest.fleet.options import FleetOptions
 from loadtest.fleet.phases import DONE, GIVEN_UP, TRYING, UP
 from loadtest.fleet.population import Population
 from loadtest.fleet.probe import probe, tokens_of
-from loadtest.fleet.replay import Summary
+from loadtest.fleet.replay import RecordingSummary
 from loadtest.fleet.replayer import Replayer
 from loadtest.fleet.sample import Sample
-from loadtest.fleet.sender import TICK_S, Sender
-from loadtest.fleet.tally import Tally, cpu_s, rss_bytes
+from loadtest.fleet.sender import TICK_S, EventSender
+from loadtest.fleet.tally import FleetTally, cpu_s, rss_bytes
 
 # Standard streams, the loop's own, a probe.
 FILE_RESERVE = 64
@@ -53,17 +53,19 @@ CLOSE_S = 8.0
 Write = Callable[[bytes], None]
 
 
-class Fleet:
+class DeviceFleet:
     """All parts of the process. Moments are seconds of `time.monotonic`."""
 
-    def __init__(self, options: Options, connector: Connector, write: Write, recorded: Summary | None = None) -> None:
+    def __init__(
+        self, options: FleetOptions, connector: Connector, write: Write, recorded: RecordingSummary | None = None
+    ) -> None:
         self.options = options
         self.ended = asyncio.Event()
         self._write = write
         self._connector = connector
         self._wall_s = time.time() - time.monotonic()
         self._run = options.run or f"{time.time_ns() // 1_000_000:x}."
-        self._tally = Tally(options.speed)
+        self._tally = FleetTally(options.speed)
         self._lost_named = 0
         self.population = Population(options, connector, self._sender, self._tally, time.monotonic, self.tell)
         self.sender = self.population.sender
@@ -79,14 +81,14 @@ class Fleet:
         self._due_s = 0.0
         self._loop = asyncio.get_running_loop()
 
-    def _sender(self, population: Population) -> Sender:
+    def _sender(self, population: Population) -> EventSender:
         options = self.options
         arrival = options.events.of_events(options.devices)
         stride = round(options.events.period_s) if arrival is not None else 1
-        return Sender(
+        return EventSender(
             arrival,
             Ledger(options.devices, options.store),
-            Events(self._run, options.seed, fleet_options.tracks(options.tracks), stride),
+            EventFactory(self._run, options.seed, fleet_options.tracks(options.tracks), stride),
             self._tally,
             population.wheel,
             population.devices,
@@ -95,7 +97,7 @@ class Fleet:
             first=options.first,
             window=options.max_in_flight,
             wall_s=self._wall_s,
-            random=Random(f"{options.seed} {options.share} events"),
+            random=Random(f"{options.seed} {options.process} events"),
             report=lambda slot, numbers: self._lost(slot, numbers, "the store of the device is full"),
         )
 
@@ -109,7 +111,7 @@ class Fleet:
         | `connect` | `at_ms` | open the connections, as the arrival says; of a recording those that were open |
         | `send` | `at_ms` | begin to send events, or to play the recording |
         | `pause` | | no new events |
-        | `cut` | `share`, `how`: reset, fin, silent, stall, `for_s` | break a share of all connections at once |
+        | `cut` | `fraction`, `how`: reset, fin, silent, stall, `for_s` | break a fraction of all connections at once |
         | `targets` | `urls` | where the next connects go; none: nowhere, unless `routing` is fixed |
         | `cut_target` | `url`, `how` | break all connections to one target, as a load balancer does |
         | `stop` | `within_s` | wait for acks, close, write the last sample, exit; again: at once |
@@ -124,8 +126,8 @@ class Fleet:
             self._pause()
         elif name == "cut":
             connected = self.population.connected()
-            share = min(1.0, max(0.0, float(command.get("share", 1))))
-            chosen = self.population.random.sample(connected, round(len(connected) * share))
+            fraction = min(1.0, max(0.0, float(command.get("fraction", 1))))
+            chosen = self.population.random.sample(connected, round(len(connected) * fraction))
             self._cut(chosen, command)
         elif name == "targets":
             self._connector.aim([str(url) for url in command.get("urls", ())])
@@ -232,7 +234,7 @@ class Fleet:
     # Output
 
     def tell(self, event: str, **fields: object) -> None:
-        line = {"event": event, "share": self.options.share, "time_ms": time.time_ns() // 1_000_000, **fields}
+        line = {"event": event, "process": self.options.process, "time_ms": time.time_ns() // 1_000_000, **fields}
         self._write(json.dumps(line).encode() + b"\n")
 
     def _lost(self, slot: int, numbers: Sequence[int], why: str) -> None:
@@ -259,7 +261,7 @@ class Fleet:
         self._write(
             sample.encode(
                 Sample(
-                    share=self.options.share,
+                    process=self.options.process,
                     time_ms=time_ms,
                     devices=self.options.devices,
                     connected=counts[UP],
@@ -282,7 +284,7 @@ class Fleet:
                     connect=tally.connect.take(),
                     gap=tally.gap.take(),
                     bins=tally.bins.take(),
-                    kernels=self.population.states.by_kernel(tally.abnormal),
+                    client_models=self.population.states.by_client_model(tally.abnormal),
                     cpu_s=cpu_s(),
                     rss_bytes=rss_bytes(),
                     late_ms=tally.take_late_ms(),
@@ -321,7 +323,7 @@ async def run() -> None:
     connector = Connector(options, tokens_of(options))
     if options.probe:
         await probe(connector, options)
-    fleet = Fleet(options, connector, write_line, recorded)
+    fleet = DeviceFleet(options, connector, write_line, recorded)
     loop = asyncio.get_running_loop()
 
     def on_line(line: bytes) -> None:

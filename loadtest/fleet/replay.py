@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gateway.errors import RecordingError, SettingsError
 from gateway.recording.format import Connected, Disconnected, Dropped, Line, Said, read
 from loadtest import bounded
-from loadtest.scenario.scenario import Events, Scenario, check_actions
+from loadtest.scenario.scenario import EventsSection, Scenario, check_actions
 
 CONNECT, DISCONNECT, EVENTS, PING, AUTH = range(5)
 _RESENT: Final[Mapping[str, int]] = {"location": EVENTS, "locations": EVENTS, "ping": PING, "auth": AUTH}
@@ -24,7 +24,7 @@ _RESENT: Final[Mapping[str, int]] = {"location": EVENTS, "locations": EVENTS, "p
 MARGIN_S = 1.0
 
 
-class Moment(NamedTuple):
+class ReplayStep(NamedTuple):
     """Device `device` does something, `at_ms` after the beginning; `events` and `size` (bytes) are of its message."""
 
     at_ms: int
@@ -34,7 +34,7 @@ class Moment(NamedTuple):
     size: int = 0
 
 
-class Summary:
+class RecordingSummary:
     """What is in a recording. Devices are numbered in the order of their first lines.
 
     `here` are those that were connected when it began: their first line is no `connect`. `unsent` counts by type the
@@ -93,9 +93,9 @@ class Summary:
                 self.events += line.events
 
 
-def scan(path: Path) -> Summary:
+def scan(path: Path) -> RecordingSummary:
     """Read all of it. Raises RecordingError when it cannot be played."""
-    summary = Summary(path)
+    summary = RecordingSummary(path)
     for line in lines(path):
         summary.add(line)
     if not summary.devices:
@@ -119,7 +119,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
         raise RecordingError(f"{path}: {error}") from error
 
 
-def moments(found: Iterable[Line], numbers: Mapping[str, int], here: Collection[int]) -> Iterator[Moment]:
+def moments(found: Iterable[Line], numbers: Mapping[str, int], here: Collection[int]) -> Iterator[ReplayStep]:
     """What the devices do, in the order of time.
 
     A device has one connection at a time here: a second one replaces the first, whose end is then no news. A message of
@@ -135,26 +135,26 @@ def moments(found: Iterable[Line], numbers: Mapping[str, int], here: Collection[
             continue  # the recording has gone on since it was read
         if isinstance(line, Connected):
             current[device] = line.connection
-            yield Moment(line.at_ms, device, CONNECT)
+            yield ReplayStep(line.at_ms, device, CONNECT)
         elif isinstance(line, Disconnected):
             if current.get(device) in (0, line.connection):
                 del current[device]
-                yield Moment(line.at_ms, device, DISCONNECT)
+                yield ReplayStep(line.at_ms, device, DISCONNECT)
         elif (do := _resent(line)) is not None:
             if device not in current:
-                yield Moment(line.at_ms, device, CONNECT)
+                yield ReplayStep(line.at_ms, device, CONNECT)
             # A device that was here shows the number of its connection with its first message.
             current[device] = current.get(device) or line.connection
-            yield Moment(line.at_ms, device, do, line.events, line.bytes)
+            yield ReplayStep(line.at_ms, device, do, line.events, line.bytes)
 
 
-def fit(scenario: Scenario, summary: Summary, duration_s: float | None) -> Scenario:
+def fit(scenario: Scenario, summary: RecordingSummary, duration_s: float | None) -> Scenario:
     """The scenario with the recording's devices, events and duration; `duration_s` cuts it. Raises SettingsError."""
     took_s = summary.last_ms / 1000 / scenario.replay.speed + MARGIN_S
     fitted = replace(
         scenario,
         fleet=replace(scenario.fleet, devices=summary.devices),
-        events=Events(kind="periodic", period_s=0),
+        events=EventsSection(kind="periodic", period_s=0),
         run=replace(scenario.run, duration_s=took_s if duration_s is None else min(took_s, duration_s)),
     )
     if scenario.fleet.churn_period_s:

@@ -1,7 +1,7 @@
-"""Plays a recording with the devices of one fleet process: everybody comes, sends and goes at the recorded moments.
+"""Plays a recording with the devices of one fleet process: each connects, sends and disconnects when it did then.
 
-A moment waits for nobody. But a device that is to go first gets its acks, and it comes back by itself when its
-connection breaks meanwhile (as its kernel does): an event that was sent is never given up for the sake of the play.
+A recorded moment does not wait for earlier ones. A device that is to disconnect waits for its acks first, and when its
+connection breaks meanwhile it reconnects as its client model does: no event that was sent is dropped to keep the pace.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from loadtest.fleet.device import OPEN
 from loadtest.fleet.phases import GIVEN_UP, NEW, UP
 from loadtest.fleet.population import Population
-from loadtest.fleet.replay import AUTH, CONNECT, DISCONNECT, EVENTS, Moment, Summary, lines, moments
+from loadtest.fleet.replay import AUTH, CONNECT, DISCONNECT, EVENTS, RecordingSummary, ReplayStep, lines, moments
 from loadtest.fleet.sender import TICK_S
 
 # What the recording wants of a device in the end: to be here, or to be gone.
@@ -27,7 +27,7 @@ _PING = b'{"type":"ping"}'
 class Replayer:
     """`skipped` counts pings and tokens that were due while their device was not connected."""
 
-    def __init__(self, summary: Summary, population: Population, token: Callable[[int], str]) -> None:
+    def __init__(self, summary: RecordingSummary, population: Population, token: Callable[[int], str]) -> None:
         options = population.options
         self.skipped = 0
         self.here = summary.here_of(options.first, options.devices)
@@ -38,8 +38,8 @@ class Replayer:
         self._wish = array("B", bytes(options.devices))
         # The intended moments of connects of devices that have not gone yet from the one before.
         self._again_s: dict[int, deque[float]] = {}
-        self._moments: Iterator[Moment] = iter(())
-        self._next: Moment | None = None
+        self._moments: Iterator[ReplayStep] = iter(())
+        self._next: ReplayStep | None = None
         self._next_s = 0.0
         self._base_s = 0.0
 
@@ -75,7 +75,7 @@ class Replayer:
             # On the grid of ticks: waiting for one is no latency.
             self._next_s = math.ceil(at_s / TICK_S) * TICK_S
 
-    def _act(self, moment: Moment, at_s: float) -> None:
+    def _act(self, moment: ReplayStep, at_s: float) -> None:
         slot = moment.device - self._population.options.first
         if moment.do == EVENTS:
             self._sender.burst(slot, at_s, moment.events, moment.size)
@@ -116,7 +116,7 @@ class Replayer:
             self._population.dismiss(device)
 
     def over(self, slot: int) -> bool:
-        """The connection of a device, or the attempt at one, is over; whether its kernel is not to be asked."""
+        """The connection of a device, or the attempt at one, is over; whether its client model is not to be asked."""
         if again_s := self._again_s.get(slot):
             self._population.enlist(slot, again_s.popleft())
             if not again_s:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
 
-Law = Literal["fixed", "round_robin", "least_outstanding"]
+from loadtest.scenario.deploy import RoutingAlgorithm
 
 
 class Routing:
     """Targets are numbers. `first` is where this process begins its round: processes must not go in step."""
 
-    def __init__(self, law: Law, first: int) -> None:
-        self._law = law
+    def __init__(self, algorithm: RoutingAlgorithm, first: int) -> None:
+        self._algorithm = algorithm
         self._first = first
         self._turn = first
         self._current: list[int] = []
@@ -28,13 +27,13 @@ class Routing:
         current = self._current
         if not current:
             return None
-        if self._law == "fixed":
+        if self._algorithm == "fixed":
             chosen = current[(self._first + slot) % len(current)]
         else:
             self._turn += 1
             place = self._turn % len(current)
             chosen = current[place]
-            if self._law == "least_outstanding":
+            if self._algorithm == "least_outstanding":
                 # Of equals the next in turn, so that an idle group is filled evenly.
                 chosen = min(current[place:] + current[:place], key=self._open.__getitem__)
         self._open[chosen] += 1

@@ -12,8 +12,8 @@ import msgspec
 Bin = tuple[int, int, int]
 
 
-class OfKernel(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The devices of one kernel. `abnormal` counts 1006 that the device did not make itself, since the start."""
+class ClientModelCounts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The devices of one client model. `abnormal` counts 1006 that the device did not make itself, since the start."""
 
     devices: int = 0
     connected: int = 0
@@ -22,7 +22,7 @@ class OfKernel(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`share` names the process, `time_ms` is the end of the second, ms since the Unix epoch.
+    """`process` is its name, `time_ms` is the end of the second, ms since the Unix epoch.
 
     `closed` counts websockets that ended, by close code (1006: none was seen); `unexpected` those of them that neither
     the device nor a goaway began. `refused` counts refused handshakes by HTTP status (0: none was seen). Events:
@@ -34,7 +34,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     came late: whatever it saw then came that late, too.
     """
 
-    share: str
+    process: str
     time_ms: int
     devices: int = 0
     connected: int = 0
@@ -57,7 +57,7 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     connect: str = ""
     gap: str = ""
     bins: list[Bin] = []
-    kernels: dict[str, OfKernel] = {}
+    client_models: dict[str, ClientModelCounts] = {}
     cpu_s: float = 0.0
     rss_bytes: int = 0
     late_ms: int = 0

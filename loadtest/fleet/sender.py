@@ -9,11 +9,11 @@ from random import Random
 
 from gateway.connections.timing_wheel import TimingWheel
 from gateway.protocol.messages import Ack, Nack, Welcome
-from loadtest.fleet.device import OPEN, Device
-from loadtest.fleet.events import MAX_PADDING_BYTES, Events, size_of_each
+from loadtest.fleet.device import OPEN, DeviceConnection
+from loadtest.fleet.events import MAX_PADDING_BYTES, EventFactory, size_of_each
 from loadtest.fleet.ledger import Ledger
 from loadtest.fleet.spread import phase
-from loadtest.fleet.tally import Tally
+from loadtest.fleet.tally import FleetTally
 from loadtest.scenario.arrivals import Arrival, moments
 
 TICK_S = 0.01
@@ -29,7 +29,7 @@ SILENT, STALLED = 1, 2
 Report = Callable[[int, Sequence[int]], None]
 
 
-class Sender:
+class EventSender:
     """The events of all devices. Moments are seconds of the fleet's clock, `wall_s` later by the wall clock.
 
     Columns by slot: `mute`, not 0: nothing can be written now; `faulty`, not 0: its latencies are counted apart.
@@ -40,10 +40,10 @@ class Sender:
         self,
         arrival: Arrival | None,
         ledger: Ledger,
-        events: Events,
-        tally: Tally,
+        events: EventFactory,
+        tally: FleetTally,
         wheel: TimingWheel,
-        devices: Sequence[Device | None],
+        devices: Sequence[DeviceConnection | None],
         mute: array[int],
         faulty: array[int],
         *,

@@ -15,7 +15,7 @@ from loadtest.fleet.sample import Bin
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-class Second:
+class LatencyRecorder:
     """The latencies of one second. The histogram exists from the first value on (each takes 0.2 MB)."""
 
     __slots__ = ("_histogram",)
@@ -64,11 +64,11 @@ class Bins:
         return self._counts.setdefault(int(wall_s * self._speed), [0, 0])
 
 
-class Tally:
-    """Counters since the start; latencies and the longest delay of a tick of the current second (those of Sample).
+class FleetTally:
+    """Counters since the start; the latencies and the longest tick delay of the current second, as in `Sample`.
 
-    `abnormal` counts by kernel (its place among the fleet's) the connections that ended without a close frame although
-    the device did not break them.
+    `abnormal` counts by client model (its index in the fleet's list) the connections that ended without a close frame
+    and that the device did not break itself.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
@@ -80,10 +80,10 @@ class Tally:
         self.unexpected = 0
         self.refused: Counter[int] = Counter()
         self.goaways = 0
-        self.ack = Second()
-        self.faulty_ack = Second()
-        self.connect = Second()
-        self.gap = Second()
+        self.ack = LatencyRecorder()
+        self.faulty_ack = LatencyRecorder()
+        self.connect = LatencyRecorder()
+        self.gap = LatencyRecorder()
 
     def take_late_ms(self) -> int:
         """The longest delay of a tick since this was last asked."""

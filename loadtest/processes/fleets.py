@@ -14,7 +14,7 @@ import msgspec
 from loadtest.fleet import sample
 from loadtest.fleet.sample import Sample
 from loadtest.processes import children
-from loadtest.processes.plan import Part
+from loadtest.processes.plan import FleetSlice
 
 COMMAND = (sys.executable, "-m", "loadtest.fleet.process")
 # It waits up to 20 s for acks by itself.
@@ -27,7 +27,7 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 class FleetProcess:
     """`died` is set when it ended before it was told to; `last` is what it said last."""
 
-    def __init__(self, part: Part, log: Path) -> None:
+    def __init__(self, part: FleetSlice, log: Path) -> None:
         self.part = part
         self.log = log
         self.last: Sample | None = None

@@ -10,14 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from loadtest.results.records import Kernel, Process, Role
+from loadtest.results.records import KernelReading, ProcessReading, Role
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 PACKAGES = ("heiwa-gateway", "uvloop", "websockets", "msgspec", "aiohttp", "hdrhistogram")
 
 
-def process(name: str, role: Role, pid: int, *, whole: bool = False) -> Process | None:
+def process(name: str, role: Role, pid: int, *, whole: bool = False) -> ProcessReading | None:
     """A process now, None when it has ended. `whole` reads smaps_rollup too, which walks all its pages."""
     folder = Path(f"/proc/{pid}")
     try:
@@ -29,7 +29,7 @@ def process(name: str, role: Role, pid: int, *, whole: bool = False) -> Process 
         files = sum(1 for _ in os.scandir(folder / "fd")) if whole else 0
     except (OSError, IndexError):
         return None
-    return Process(
+    return ProcessReading(
         time_ms=time.time_ns() // 1_000_000,
         name=name,
         role=role,
@@ -42,12 +42,12 @@ def process(name: str, role: Role, pid: int, *, whole: bool = False) -> Process 
     )
 
 
-def own(name: str, *, whole: bool = False) -> Process | None:
+def own(name: str, *, whole: bool = False) -> ProcessReading | None:
     """This process."""
     return process(name, "conductor", os.getpid(), whole=whole)
 
 
-def kernel() -> Kernel:
+def kernel() -> KernelReading:
     """Slab, TCP buffers and stolen time of the whole machine, sockets of this network namespace."""
     tcp_pages = sockets = 0
     for line in Path("/proc/net/sockstat").read_text().splitlines():
@@ -59,7 +59,7 @@ def kernel() -> Kernel:
             sockets = int(values["used"])
     slab = _kilobytes(Path("/proc/meminfo").read_text())["Slab"]
     stolen_ticks = int(_lines("/proc/stat")[0].split()[8])
-    return Kernel(time.time_ns() // 1_000_000, slab, tcp_pages * PAGE_BYTES, sockets, stolen_ticks / TICKS_PER_S)
+    return KernelReading(time.time_ns() // 1_000_000, slab, tcp_pages * PAGE_BYTES, sockets, stolen_ticks / TICKS_PER_S)
 
 
 def cores() -> int:

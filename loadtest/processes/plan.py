@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from gateway.errors import SettingsError
 from loadtest.fleet.options import loopback
-from loadtest.fleet.replay import Summary
+from loadtest.fleet.replay import RecordingSummary
 from loadtest.scenario.deploy import most_held
 from loadtest.scenario.scenario import Scenario, arrival
 
@@ -33,7 +33,7 @@ STORE = 1_000_000
 MAX_PROCESSES = 1000
 
 
-class Share(NamedTuple):
+class MachineShare(NamedTuple):
     """Part `number` of `of` machines, counted from 1."""
 
     number: int = 1
@@ -43,7 +43,7 @@ class Share(NamedTuple):
         return f"{self.number}/{self.of}"
 
 
-class Part(Struct, frozen=True):
+class FleetSlice(Struct, frozen=True):
     """What one fleet process holds: devices `first` to `first + devices - 1`, from its own source addresses.
 
     `opening` are those of them that connect at the beginning.
@@ -56,15 +56,15 @@ class Part(Struct, frozen=True):
     opening: int
 
 
-def share(text: str) -> Share:
+def share(text: str) -> MachineShare:
     """`3/8`. Raises SettingsError."""
     match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text.strip())
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise SettingsError("--share", f"{text!r} is not a share; write 3/8 for the third of eight machines")
-    return Share(int(match[1]), int(match[2]))
+    return MachineShare(int(match[1]), int(match[2]))
 
 
-def parts(scenario: Scenario, mine: Share, recorded: Summary | None = None) -> list[Part]:
+def parts(scenario: Scenario, mine: MachineShare, recorded: RecordingSummary | None = None) -> list[FleetSlice]:
     """The fleet processes of this machine. All machines together hold each device once.
 
     Of a recording only the devices connect at the beginning that were connected when it began.
@@ -80,9 +80,9 @@ def parts(scenario: Scenario, mine: Share, recorded: Summary | None = None) -> l
         )
     cuts = [begin + (end - begin) * number // count for number in range(count + 1)]
 
-    def part(number: int, first: int, devices: int) -> Part:
+    def part(number: int, first: int, devices: int) -> FleetSlice:
         opening = devices if recorded is None else len(recorded.here_of(first, devices))
-        return Part(f"fleet-{mine.number}.{number + 1}", first, devices, sources(number), opening)
+        return FleetSlice(f"fleet-{mine.number}.{number + 1}", first, devices, sources(number), opening)
 
     return [part(number, first, after - first) for number, (first, after) in enumerate(pairwise(cuts))]
 
@@ -192,11 +192,11 @@ def _replayed(scenario: Scenario) -> dict[str, Any]:
     return {"replay": str(Path(scenario.replay.file).absolute()), "speed": scenario.replay.speed, "store": STORE}
 
 
-def fleet_options(scenario: Scenario, part: Part, common: Common, acked_file: str) -> dict[str, Any]:
+def fleet_options(scenario: Scenario, part: FleetSlice, common: Common, acked_file: str) -> dict[str, Any]:
     """The options of one fleet process; rates are this process's part of the fleet's."""
     fleet, own = scenario.fleet, part.devices / scenario.fleet.devices
     return {
-        "share": part.name,
+        "process": part.name,
         "urls": list(common.urls),
         "devices": part.devices,
         "first": part.first,
@@ -204,7 +204,7 @@ def fleet_options(scenario: Scenario, part: Part, common: Common, acked_file: st
         "secret": common.secret,
         "account": fleet.account,
         "sources": part.sources if common.local else [],
-        "kernels": dict(fleet.kernels),
+        "client_models": dict(fleet.client_models),
         "connect": msgspec.to_builtins(arrival(scenario.connect, own)),
         "events": msgspec.to_builtins(arrival(scenario.events, own)),
         "tracks": fleet.tracks,

@@ -8,20 +8,20 @@ from typing import Any
 from msgspec import Struct
 
 from loadtest.results.records import Happened
-from loadtest.results.series import Machine, Second
+from loadtest.results.series import MachineReadings, Second
 from loadtest.results.waves import Simulated
 
 # More points than this cannot be seen; longer runs are drawn in steps of several seconds.
 MAX_POINTS = 1200
 
-Values = list[float | None]
+Points = list[float | None]
 
 
-class Line(Struct, frozen=True):
+class ChartLine(Struct, frozen=True):
     """One line of a chart. `group`: lines of one group share a colour and are not named one by one."""
 
     name: str
-    values: Values
+    values: Points
     group: str = ""
 
 
@@ -34,7 +34,7 @@ class Chart(Struct, frozen=True):
     key: str
     title: str
     unit: str
-    lines: list[Line]
+    lines: list[ChartLine]
     note: str = ""
     stepped: bool = False
     times: list[float] = []
@@ -62,7 +62,7 @@ def marks(events: Iterable[Happened], zero_s: float) -> list[Mark]:
     ]
 
 
-def charts(seconds: Sequence[Second], machine: Machine) -> list[Chart]:
+def charts(seconds: Sequence[Second], machine: MachineReadings) -> list[Chart]:
     """All charts, each line as long as `times`."""
     drawn = _stepped(seconds)
     found = [*_fleet(drawn), *_latencies(seconds, drawn), *_machine(drawn, machine)]
@@ -74,14 +74,14 @@ def deploy(found: Simulated, zero_s: float) -> Chart:
     size = _step(len(found.connects))
     starts = range(0, len(found.connects), size)
 
-    def highest(counts: Sequence[int]) -> Values:
+    def highest(counts: Sequence[int]) -> Points:
         return [float(max(counts[start : start + size])) for start in starts]
 
     return Chart(
         "deploy",
         "New connections a simulated second",
         "/s",
-        [Line("connects", highest(found.connects)), Line("lost", highest(found.lost))],
+        [ChartLine("connects", highest(found.connects)), ChartLine("lost", highest(found.lost))],
         f"{found.speed:g} simulated seconds pass in one. Of each step the highest.",
         times=[found.at_s(start) - zero_s for start in starts],
     )
@@ -90,30 +90,30 @@ def deploy(found: Simulated, zero_s: float) -> Chart:
 def _fleet(drawn: Sequence[Second]) -> list[Chart]:
     codes = sorted({code for second in drawn for code in second.closed})
     statuses = sorted({status for second in drawn for status in second.refused})
-    ends = [Line(code, _per_second(drawn, [second.closed.get(code, 0) for second in drawn])) for code in codes]
+    ends = [ChartLine(code, _per_second(drawn, [second.closed.get(code, 0) for second in drawn])) for code in codes]
     for status in statuses:
         counts = [second.refused.get(status, 0) for second in drawn]
-        ends.append(Line(f"refused {status}", _per_second(drawn, counts)))
+        ends.append(ChartLine(f"refused {status}", _per_second(drawn, counts)))
     return [
         Chart(
             "connections",
             "Connections",
             "",
             [
-                Line("connected", [second.connected for second in drawn]),
-                Line("connecting", [second.connecting for second in drawn]),
+                ChartLine("connected", [second.connected for second in drawn]),
+                ChartLine("connecting", [second.connecting for second in drawn]),
             ],
         ),
-        Chart("connects", "Connects a second", "/s", [Line("connects", _rate(drawn, lambda s: s.connects))]),
+        Chart("connects", "Connects a second", "/s", [ChartLine("connects", _rate(drawn, lambda s: s.connects))]),
         Chart("closes", "Closes and refusals a second", "/s", ends, "By close code; 1006: no close frame was seen."),
         Chart(
             "events",
             "Events a second",
             "/s",
             [
-                Line("sent", _rate(drawn, lambda s: s.sent)),
-                Line("acked", _rate(drawn, lambda s: s.acked)),
-                Line("nacked", _rate(drawn, lambda s: s.nacked)),
+                ChartLine("sent", _rate(drawn, lambda s: s.sent)),
+                ChartLine("acked", _rate(drawn, lambda s: s.acked)),
+                ChartLine("nacked", _rate(drawn, lambda s: s.nacked)),
             ],
         ),
         Chart(
@@ -121,18 +121,18 @@ def _fleet(drawn: Sequence[Second]) -> list[Chart]:
             "Events without an answer",
             "",
             [
-                Line("in flight", [second.in_flight for second in drawn]),
-                Line("waiting on devices", [second.waiting for second in drawn]),
+                ChartLine("in flight", [second.in_flight for second in drawn]),
+                ChartLine("waiting on devices", [second.waiting for second in drawn]),
             ],
         ),
     ]
 
 
 def _latencies(seconds: Sequence[Second], drawn: Sequence[Second]) -> list[Chart]:
-    def worst(name: str) -> Values:
+    def worst(name: str) -> Points:
         """The greatest of each step: a peak must not vanish because a run was long."""
         size = _step(len(seconds))
-        found: Values = []
+        found: Points = []
         for start in range(0, len(seconds), size):
             values = [getattr(second, name) for second in seconds[start : start + size]]
             found.append(max((value for value in values if value is not None), default=None))
@@ -144,34 +144,38 @@ def _latencies(seconds: Sequence[Second], drawn: Sequence[Second]) -> list[Chart
             "ack",
             "From the intended time of an event to its ack",
             "ms",
-            [Line("p50", worst("ack_p50_ms")), Line("p99", worst("ack_p99_ms")), Line("slowest", worst("ack_max_ms"))],
+            [
+                ChartLine("p50", worst("ack_p50_ms")),
+                ChartLine("p99", worst("ack_p99_ms")),
+                ChartLine("slowest", worst("ack_max_ms")),
+            ],
             "Of the acks of each second. An event that had to wait on the device counts from when it was due.",
         ),
         Chart(
             "gaps",
             "Connecting",
             "ms",
-            [Line("connect p99", worst("connect_p99_ms")), Line("gap p99", worst("gap_p99_ms"))],
+            [ChartLine("connect p99", worst("connect_p99_ms")), ChartLine("gap p99", worst("gap_p99_ms"))],
             "Connect: first packet to welcome. Gap: from a lost connection to the next one.",
         ),
     ]
 
 
-def _machine(drawn: Sequence[Second], machine: Machine) -> list[Chart]:
-    cpu: list[Line] = []
-    memory: list[Line] = []
-    totals: dict[str, list[Values]] = {}
+def _machine(drawn: Sequence[Second], machine: MachineReadings) -> list[Chart]:
+    cpu: list[ChartLine] = []
+    memory: list[ChartLine] = []
+    totals: dict[str, list[Points]] = {}
     for name, readings in sorted(machine.processes.items()):
         role = next(iter(readings.values())).role
         found = _carried(drawn, readings)
         used = [None if reading is None else reading.cpu_s for reading in found]
-        cpu.append(Line(name, _per_second(drawn, used), role))
-        memory.append(Line(name, [None if reading is None else reading.rss_bytes for reading in found], role))
+        cpu.append(ChartLine(name, _per_second(drawn, used), role))
+        memory.append(ChartLine(name, [None if reading is None else reading.rss_bytes for reading in found], role))
         totals.setdefault(role, []).append(memory[-1].values)
     kernel = _carried(drawn, machine.kernel)
-    cpu.append(Line("given to other machines", _carried(drawn, machine.stolen_s())))
-    sums = [Line(f"{role}s" if len(of) > 1 else role, _sum(of)) for role, of in totals.items()]
-    sums.append(Line("kernel: slab and TCP", [None if k is None else k.slab_bytes + k.tcp_bytes for k in kernel]))
+    cpu.append(ChartLine("given to other machines", _carried(drawn, machine.stolen_s())))
+    sums = [ChartLine(f"{role}s" if len(of) > 1 else role, _sum(of)) for role, of in totals.items()]
+    sums.append(ChartLine("kernel: slab and TCP", [None if k is None else k.slab_bytes + k.tcp_bytes for k in kernel]))
     return [
         Chart("cpu", "CPU of each process", "cores", cpu),
         Chart("memory", "Memory in all", "bytes", sums, "RSS of the processes; the kernel's is of the whole machine."),
@@ -189,13 +193,13 @@ def _step(count: int) -> int:
     return max(1, -(-count // MAX_POINTS))
 
 
-def _rate(drawn: Sequence[Second], count: Callable[[Second], int]) -> Values:
+def _rate(drawn: Sequence[Second], count: Callable[[Second], int]) -> Points:
     return _per_second(drawn, [count(second) for second in drawn])
 
 
-def _per_second(drawn: Sequence[Second], counts: Sequence[float | None]) -> Values:
+def _per_second(drawn: Sequence[Second], counts: Sequence[float | None]) -> Points:
     """Differences of a counter, a second; the first has nothing before it."""
-    found: Values = [None]
+    found: Points = [None]
     for index in range(1, len(counts)):
         now, before = counts[index], counts[index - 1]
         span = drawn[index].time_s - drawn[index - 1].time_s
@@ -216,8 +220,8 @@ def _carried(drawn: Sequence[Second], readings: dict[int, Any]) -> list[Any]:
     return found
 
 
-def _sum(values: list[Values]) -> Values:
-    found: Values = []
+def _sum(values: list[Points]) -> Points:
+    found: Points = []
     for column in zip(*values, strict=True):
         known = [value for value in column if value is not None]
         found.append(sum(known) if known else None)

@@ -12,24 +12,24 @@ from msgspec import Struct
 
 from loadtest.report import charts, tables
 from loadtest.report.charts import Chart, Mark
-from loadtest.results.result import Result
-from loadtest.results.series import Machine, Second
+from loadtest.results.result import RunResult
+from loadtest.results.series import MachineReadings, Second
 
 FOLDER = Path(__file__).parent
 VENDOR = FOLDER / "vendor"
 
 
-class Run(Struct, frozen=True):
+class ReportedRun(Struct, frozen=True):
     """What a page shows of one run. `label` tells it from the other one."""
 
-    result: Result
+    result: RunResult
     times: list[float]
     charts: list[Chart]
     marks: list[Mark]
     label: str = ""
 
 
-def run_of(result: Result, seconds: Sequence[Second], machine: Machine, label: str = "") -> Run:
+def run_of(result: RunResult, seconds: Sequence[Second], machine: MachineReadings, label: str = "") -> ReportedRun:
     """Prepare a run; time zero is when the fleet began to connect."""
     starts = [event.time_ms / 1000 for event in result.events if event.what == "phase" and event.name == "connect"]
     zero_s = min(starts, default=result.began_ms / 1000)
@@ -38,10 +38,10 @@ def run_of(result: Result, seconds: Sequence[Second], machine: Machine, label: s
     drawn = charts.charts(shown, machine)
     if result.simulated is not None:
         drawn.insert(0, charts.deploy(result.simulated, zero_s))
-    return Run(result, charts.times(shown, zero_s), drawn, charts.marks(result.events, zero_s), label)
+    return ReportedRun(result, charts.times(shown, zero_s), drawn, charts.marks(result.events, zero_s), label)
 
 
-def html(runs: Sequence[Run]) -> str:
+def html(runs: Sequence[ReportedRun]) -> str:
     """The page of one run, or of two: before and after, with the same axes."""
     first = runs[0].result
     names = " and ".join(dict.fromkeys(run.result.scenario for run in runs))
@@ -63,7 +63,7 @@ def html(runs: Sequence[Run]) -> str:
     )
 
 
-def _summary(runs: Sequence[Run]) -> str:
+def _summary(runs: Sequence[ReportedRun]) -> str:
     """The few figures one looks for first."""
     cards = []
     for run in runs:
@@ -100,7 +100,7 @@ def _summary(runs: Sequence[Run]) -> str:
     return f'<div class="side">{"".join(cards)}</div>'
 
 
-def _sections(runs: Sequence[Run]) -> list[str]:
+def _sections(runs: Sequence[ReportedRun]) -> list[str]:
     results = [run.result for run in runs]
 
     def side(title: str, of: Sequence[str]) -> str:
@@ -117,7 +117,7 @@ def _sections(runs: Sequence[Run]) -> list[str]:
         '<section><h2>Over time</h2><div id="charts"></div></section>',
         side("Waves", [tables.waves(result.waves) for result in results]),
         side("Drains", [tables.drains(result.waves) for result in results]),
-        side("Devices by kernel", [tables.kernels(result.kernels) for result in results]),
+        side("Devices by client model", [tables.client_models(result.client_models) for result in results]),
         f"<section><h2>Figures</h2>{tables.figures(results)}</section>",
         side(
             "Closes and refusals",
@@ -136,6 +136,6 @@ def _names(ids: Sequence[str]) -> str:
     return f"<pre>{escape(chr(10).join(ids))}</pre>" if ids else ""
 
 
-def _scenario(result: Result) -> str:
+def _scenario(result: RunResult) -> str:
     text = msgspec.json.format(msgspec.json.encode(result.options.get("scenario", {})), indent=2).decode()
     return f"<details><summary>{escape(result.scenario)}</summary><pre>{escape(text)}</pre></details>"

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from time import gmtime, strftime
 
-from loadtest.fleet.sample import OfKernel
+from loadtest.fleet.sample import ClientModelCounts
 from loadtest.results.records import Happened
-from loadtest.results.result import Result
+from loadtest.results.result import RunResult
 from loadtest.results.series import Usage
 from loadtest.results.waves import Wave
 from loadtest.scenario.metrics import FIGURES
-from loadtest.scenario.thresholds import Verdict
+from loadtest.scenario.thresholds import ThresholdVerdict
 
 Cell = tuple[str, str]
 HELD = {True: "held", False: "missed", None: "not judged"}
@@ -26,7 +26,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str | Cell]], caption: s
     return f'<div class="wide"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def thresholds(verdicts: Sequence[Verdict]) -> str:
+def thresholds(verdicts: Sequence[ThresholdVerdict]) -> str:
     if not verdicts:
         return "<p>The scenario has no thresholds.</p>"
     rows: list[list[str | Cell]] = [
@@ -42,7 +42,7 @@ def thresholds(verdicts: Sequence[Verdict]) -> str:
     return table(["", "threshold", "value", "margin", ""], rows)
 
 
-def figures(results: Sequence[Result]) -> str:
+def figures(results: Sequence[RunResult]) -> str:
     """All that were measured; of two runs both, and the ratio."""
     rows: list[list[str | Cell]] = []
     for name, figure in FIGURES.items():
@@ -88,7 +88,7 @@ def waves(of: Sequence[Wave]) -> str:
                 wave.even_per_s,
                 wave.peak_per_s,
                 wave.ratio,
-                wave.share,
+                wave.limit_ratio,
                 wave.plan_peak_per_s,
                 wave.plan_ratio,
                 wave.calls_per_s,
@@ -121,8 +121,8 @@ def drains(of: Sequence[Wave]) -> str:
     return table(heads.split(","), rows, "As their receipts say; simulated seconds") if rows else ""
 
 
-def kernels(of: Mapping[str, OfKernel]) -> str:
-    """How the devices of each kernel came through; 1006 only where the device did not break the connection itself."""
+def client_models(of: Mapping[str, ClientModelCounts]) -> str:
+    """The devices of each client model at the end. A 1006 counts unless the device itself broke the connection."""
     if not of or all(not one.devices for one in of.values()):
         return ""
     rows: list[list[str | Cell]] = [
@@ -132,7 +132,7 @@ def kernels(of: Mapping[str, OfKernel]) -> str:
         ]
         for name, one in of.items()
     ]
-    return table(["kernel", "devices", "connected at the end", "stopped for good", "1006 seen"], rows)
+    return table(["client model", "devices", "connected at the end", "stopped for good", "1006 seen"], rows)
 
 
 def counts(title: str, of: dict[str, int]) -> str:
@@ -149,14 +149,14 @@ def events(happened: Sequence[Happened], began_ms: int) -> str:
         if left[event.what] < 0:
             continue
         detail = ", ".join(
-            f"{name} {value}" for name, value in event.fields.items() if name not in ("share", "time_ms")
+            f"{name} {value}" for name, value in event.fields.items() if name not in ("process", "time_ms")
         )
         text = f"{event.text}{f': {detail}' if detail else ''}"
         rows.append([(f"{(event.time_ms - began_ms) / 1000:,.1f} s", "n"), event.what, event.name, text])
     return table(["after", "what", "who", "text"], rows)
 
 
-def about(result: Result) -> str:
+def about(result: RunResult) -> str:
     """Machine, versions, seed and how it was started."""
     options = result.options
     rows = [

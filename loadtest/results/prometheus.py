@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loadtest.results.result import Result
+from loadtest.results.result import RunResult
 from loadtest.scenario.metrics import FIGURES
 
 PREFIX = "heiwa_loadtest_"
 
 
-def text(result: Result) -> str:
+def text(result: RunResult) -> str:
     """All figures that were measured, closes and refusals by code, and thresholds."""
     return "\n".join(_lines(result)) + "\n"
 
 
-def _lines(result: Result) -> Iterator[str]:
+def _lines(result: RunResult) -> Iterator[str]:
     run = _labels(scenario=result.scenario)
     for name, figure in FIGURES.items():
         value = result.figures.get(name)

@@ -11,9 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from loadtest.fleet.histogram import Latencies
-from loadtest.fleet.sample import OfKernel, Sample
-from loadtest.results.records import Begin, Happened, Judged, Kernel, Line, Process, Told, Waved
-from loadtest.results.series import Machine, Second, Usage
+from loadtest.fleet.sample import ClientModelCounts, Sample
+from loadtest.results.records import Begin, Happened, Judged, KernelReading, ProcessReading, RunRecord, Told, Waved
+from loadtest.results.series import MachineReadings, Second, Usage
 from loadtest.results.waves import merged
 from loadtest.scenario.metrics import Values
 
@@ -31,7 +31,7 @@ FIELDS = {
 SILENT_S = 15
 
 
-class _Open:
+class _OpenSecond:
     """A second of which more may be told."""
 
     __slots__ = ("latencies",)
@@ -49,27 +49,27 @@ class Recorder:
         self.judged: list[Judged] = []
         self.waves: list[Waved] = []
         self.bins: dict[int, list[int]] = {}
-        self._settled: list[Mapping[str, OfKernel]] = []
-        self.machine = Machine()
+        self._settled: list[Mapping[str, ClientModelCounts]] = []
+        self.machine = MachineReadings()
         self.latencies = {name: Latencies() for name in FIELDS}
         self.last: dict[str, Sample] = {}
         self._died: set[str] = set()
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _OpenSecond] = {}
         self._seconds: dict[int, Second] = {}
         self._closed_until = 0
         self._told: dict[str, dict[int, Sample]] = defaultdict(dict)
 
-    def add(self, line: Line) -> None:
+    def add(self, line: RunRecord) -> None:
         """Take one record."""
         match line:
             case Told(sample):
                 self._tell(sample)
-            case Process() | Kernel():
+            case ProcessReading() | KernelReading():
                 self.machine.add(line)
             case Happened():
                 self.events.append(line)
                 if line.what == "phase" and line.name == "settle":
-                    self._settled = [sample.kernels for sample in self.last.values()]
+                    self._settled = [sample.client_models for sample in self.last.values()]
                 if line.what == "died":
                     self._died.add(line.name)
             case Begin():
@@ -98,9 +98,9 @@ class Recorder:
         """The counters at this moment, over all processes; what died keeps what it had counted."""
         names = ("connects", "unexpected", "goaways", "given_up", "sent", "acked", "nacked", "in_flight", "stored")
         total: Counter[str] = Counter()
-        for share, sample in self.last.items():
+        for process, sample in self.last.items():
             total.update({name: getattr(sample, name) for name in (*names, "lost", "resent")})
-            if share not in self._died:
+            if process not in self._died:
                 total.update({name: getattr(sample, name) for name in ("connected", "connecting")})
         return total
 
@@ -111,9 +111,9 @@ class Recorder:
             total.update(getattr(sample, field))
         return dict(sorted(total.items()))
 
-    def kernels(self) -> dict[str, OfKernel]:
-        """The devices of each kernel as they were when the measured time ended; before that, as they are."""
-        return merged(self._settled or [sample.kernels for sample in self.last.values()])
+    def client_models(self) -> dict[str, ClientModelCounts]:
+        """The devices of each client model as they were when the measured time ended; before that, as they are."""
+        return merged(self._settled or [sample.client_models for sample in self.last.values()])
 
     def usage(self) -> list[Usage]:
         """Each process: base, most and last memory, CPU."""
@@ -128,31 +128,33 @@ class Recorder:
             counts = self.bins.setdefault(number, [0, 0])
             counts[0] += connects
             counts[1] += lost
-        self.last[sample.share] = sample
+        self.last[sample.process] = sample
         if second < self._closed_until:
             return  # its counts appear in a later second, its histograms only in the totals
         if second not in self._open:
-            self._open[second] = _Open()
+            self._open[second] = _OpenSecond()
             self._close(until=second - LATE_S)
         for name in LATENCIES:
             for field in FIELDS[name]:
                 self._open[second].latencies[name].add(getattr(sample, field))
-        self._told[sample.share][second] = sample
+        self._told[sample.process][second] = sample
 
     def _close(self, until: int) -> None:
         """Make the seconds before `until` final."""
         if not self._closed_until:
             self._closed_until = min(self._open, default=until)
         for second in range(self._closed_until, until):
-            self._seconds[second] = self._second(second, self._open.pop(second) if second in self._open else _Open())
+            self._seconds[second] = self._second(
+                second, self._open.pop(second) if second in self._open else _OpenSecond()
+            )
         self._closed_until = max(self._closed_until, until)
 
-    def _second(self, second: int, latencies: _Open) -> Second:
+    def _second(self, second: int, latencies: _OpenSecond) -> Second:
         state: Counter[str] = Counter()
         closed: Counter[str] = Counter()
         refused: Counter[str] = Counter()
         late_ms = 0
-        for share, told in self._told.items():
+        for process, told in self._told.items():
             known = [moment for moment in told if moment <= second]
             if not known:
                 continue
@@ -161,7 +163,7 @@ class Recorder:
             for older in known:
                 if older != moment:
                     del told[older]
-            alive = share not in self._died and second - moment < SILENT_S
+            alive = process not in self._died and second - moment < SILENT_S
             state.update(
                 connected=sample.connected if alive or moment == second else 0,
                 connecting=sample.connecting if alive or moment == second else 0,

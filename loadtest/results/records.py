@@ -41,7 +41,7 @@ class Told(Struct, frozen=True, tag="fleet", tag_field="line"):
         return self.sample.time_ms
 
 
-class Process(Struct, frozen=True, tag="process", tag_field="line", omit_defaults=True):
+class ProcessReading(Struct, frozen=True, tag="process", tag_field="line", omit_defaults=True):
     """A process as the kernel sees it. `pss_bytes` and `private_bytes` are from smaps_rollup; 0: not read this time."""
 
     time_ms: int
@@ -55,7 +55,7 @@ class Process(Struct, frozen=True, tag="process", tag_field="line", omit_default
     private_bytes: int = 0
 
 
-class Kernel(Struct, frozen=True, tag="kernel", tag_field="line"):
+class KernelReading(Struct, frozen=True, tag="kernel", tag_field="line"):
     """What the machine's kernel holds: slab in all, TCP buffers, sockets in use.
 
     `stolen_s` is the processor time since it started that its hypervisor gave to other machines (proc_stat(5), steal).
@@ -97,7 +97,7 @@ class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=
     through: list[str] = []
 
 
-class Drained(Struct, frozen=True):
+class GatewayDrain(Struct, frozen=True):
     """What one gateway of a deploy did: its `state` when it was last asked ("": it could not be), and one of its drain
     receipts, if it wrote any; its fields have the receipt's names."""
 
@@ -130,16 +130,16 @@ class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=Tru
     connections: int | None = None
     plan_peak_per_s: float | None = None
     calls_per_s: float = 0.0
-    drains: list[Drained] = []
+    drains: list[GatewayDrain] = []
 
 
-Line = Begin | Told | Process | Kernel | Happened | Judged | Waved
+RunRecord = Begin | Told | ProcessReading | KernelReading | Happened | Judged | Waved
 
 encode = msgspec.json.Encoder().encode
-_decode: Callable[[Payload], Line] = decoder(Line)  # type: ignore[arg-type]
+_decode: Callable[[Payload], RunRecord] = decoder(RunRecord)  # type: ignore[arg-type]
 
 
-def read(lines: Iterable[bytes]) -> Iterator[Line]:
+def read(lines: Iterable[bytes]) -> Iterator[RunRecord]:
     """The records of a file. A last line that was cut off by a crash is left out; any other raises ValueError."""
     broken: msgspec.DecodeError | None = None
     for number, text in enumerate(lines, 1):
@@ -153,6 +153,6 @@ def read(lines: Iterable[bytes]) -> Iterator[Line]:
             broken = error
 
 
-def merge(files: Iterable[Iterable[Line]]) -> Iterator[Line]:
+def merge(files: Iterable[Iterable[RunRecord]]) -> Iterator[RunRecord]:
     """The records of several files in the order of time, as long as each file is nearly in order itself."""
     return heapq.merge(*files, key=lambda line: line.time_ms)

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from loadtest.fleet.sample import OfKernel
+from loadtest.fleet.sample import ClientModelCounts
 from loadtest.results import waves
 from loadtest.results.recorder import Recorder, latency_figures
 from loadtest.results.records import Happened, Judged
@@ -15,10 +15,10 @@ from loadtest.results.series import Second, Usage
 from loadtest.results.waves import Simulated, Wave
 from loadtest.scenario import thresholds
 from loadtest.scenario.metrics import FIGURES, Values
-from loadtest.scenario.thresholds import Verdict
+from loadtest.scenario.thresholds import ThresholdVerdict
 
 
-class Result(Struct, frozen=True):
+class RunResult(Struct, frozen=True):
     """`stopped_by` "": the scenario was played to its end. `shares` are those that were merged, as `i/n`."""
 
     scenario: str
@@ -29,7 +29,7 @@ class Result(Struct, frozen=True):
     seed: int
     stopped_by: str
     figures: Values
-    verdicts: list[Verdict]
+    verdicts: list[ThresholdVerdict]
     closed: dict[str, int]
     refused: dict[str, int]
     lost_ids: list[str]
@@ -39,7 +39,7 @@ class Result(Struct, frozen=True):
     machines: list[dict[str, Any]]
     versions: dict[str, str]
     options: dict[str, Any]
-    kernels: dict[str, OfKernel] = {}
+    client_models: dict[str, ClientModelCounts] = {}
     waves: list[Wave] = []
     simulated: Simulated | None = None
 
@@ -49,7 +49,7 @@ class Result(Struct, frozen=True):
         return any(verdict.held is False for verdict in self.verdicts)
 
 
-def result(recorder: Recorder, seconds: list[Second]) -> Result:
+def result(recorder: Recorder, seconds: list[Second]) -> RunResult:
     """What the records say. Raises ValueError when there is no beginning among them."""
     if not recorder.begins:
         raise ValueError("no run begins in these records")
@@ -57,7 +57,7 @@ def result(recorder: Recorder, seconds: list[Second]) -> Result:
     options: dict[str, Any] = first.options.get("scenario", {})
     values = figures(recorder, seconds)
     stops = [event.text for event in recorder.events if event.what == "phase" and event.name == "stopped"]
-    return Result(
+    return RunResult(
         scenario=first.scenario,
         description=options.get("description", ""),
         shares=sorted({begin.share for begin in recorder.begins}),
@@ -78,7 +78,7 @@ def result(recorder: Recorder, seconds: list[Second]) -> Result:
         machines=[begin.machine for begin in recorder.begins],
         versions=first.versions,
         options=first.options,
-        kernels=recorder.kernels(),
+        client_models=recorder.client_models(),
         waves=_waves(recorder),
         simulated=_simulated(recorder, seconds),
     )
@@ -95,7 +95,7 @@ def _notes(recorder: Recorder, seconds: list[Second]) -> dict[str, str]:
         return {}
     late_ms = {second.time_s: second.late_ms for second in seconds}
     said = waves.of_the_peak(_waves(recorder), recorder.waves[0].speed, late_ms, recorder.machine.stolen_s())
-    return dict.fromkeys(("connect_peak_per_s", "connect_peak_ratio", "connect_peak_share"), said)
+    return dict.fromkeys(("connect_peak_per_s", "connect_peak_ratio", "connect_peak_limit_ratio"), said)
 
 
 def _simulated(recorder: Recorder, seconds: list[Second]) -> Simulated | None:
@@ -129,7 +129,7 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
         values["doubled"] = _over_stores(recorder.judged, "doubled")
         values["copies"] = _over_stores(recorder.judged, "copies")
     values.update(_over_time(recorder, seconds))
-    values["abnormal_close"] = waves.abnormal(recorder.kernels())
+    values["abnormal_close"] = waves.abnormal(recorder.client_models())
     if recorder.waves:
         values.update(waves.figures(_waves(recorder), recorder.waves[0].speed, values))
     return values

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from loadtest.results.records import Kernel, Process
+from loadtest.results.records import KernelReading, ProcessReading
 
 
 class Second(Struct, frozen=True):
@@ -54,20 +54,20 @@ class Usage(Struct, frozen=True):
     max_files: int
 
 
-class Machine:
+class MachineReadings:
     """Readings of processes and of the kernel, by second.
 
     `several`: they are of more than one machine, whose counters since their start cannot be told apart.
     """
 
     def __init__(self) -> None:
-        self.processes: dict[str, dict[int, Process]] = defaultdict(dict)
-        self.kernel: dict[int, Kernel] = {}
+        self.processes: dict[str, dict[int, ProcessReading]] = defaultdict(dict)
+        self.kernel: dict[int, KernelReading] = {}
         self.several = False
 
-    def add(self, reading: Process | Kernel) -> None:
+    def add(self, reading: ProcessReading | KernelReading) -> None:
         second = reading.time_ms // 1000
-        if isinstance(reading, Kernel):
+        if isinstance(reading, KernelReading):
             self.kernel[second] = reading
         else:
             self.processes[reading.name][second] = reading
@@ -123,7 +123,7 @@ def _at(readings: dict[int, Any], second: int) -> Any:
     return next((readings[moment] for moment in reversed(readings) if moment <= second), None)
 
 
-def _usage(name: str, readings: list[Process], died: bool) -> Usage:
+def _usage(name: str, readings: list[ProcessReading], died: bool) -> Usage:
     first, last = readings[0], readings[-1]
     return Usage(
         name=name,

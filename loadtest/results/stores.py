@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gateway.errors import UnreachableError
 from gateway.identity.token import mint
 from loadtest.results.records import Judged
-from loadtest.results.union import Pair, Store, acked_files, data_folder
+from loadtest.results.union import Pair, StoredEvents, acked_files, data_folder
 from loadtest.results.union import judge as judge_union
 
 PAGE = 1000
@@ -38,7 +38,7 @@ async def judge(
     return judged if folders else replace(judged, through=sorted(operations))
 
 
-def search_api(address: str, secret: str, account: str) -> Store:
+def search_api(address: str, secret: str, account: str) -> StoredEvents:
     """All events of an account, through all pages of a gateway's search."""
 
     def indexed() -> Iterator[Pair]:
@@ -58,7 +58,7 @@ def search_api(address: str, secret: str, account: str) -> Store:
                 return
             cursor = f"&cursor={page['next']}"
 
-    return Store(indexed)
+    return StoredEvents(indexed)
 
 
 def remove(folders: Sequence[Path], files: Sequence[Path]) -> None:

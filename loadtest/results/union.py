@@ -31,14 +31,14 @@ Pairs = Callable[[], Iterable[Pair]]
 _decode = msgspec.json.Decoder(list[DeviceEvents]).decode
 
 
-class Store(NamedTuple):
+class StoredEvents(NamedTuple):
     """What one gateway holds, as (device, id): rows of its index, and what waits in its spool."""
 
     indexed: Pairs
     waiting: Pairs = tuple
 
 
-def judge(stores: Sequence[Store], acked: Pairs, events: int, time_ms: int) -> Judged:
+def judge(stores: Sequence[StoredEvents], acked: Pairs, events: int, time_ms: int) -> Judged:
     """Compare. `events` is about how many there are: many are looked at in several passes."""
     passes = 1 + events // EVENTS_A_PASS
     lost: list[str] = []
@@ -78,7 +78,7 @@ def judge(stores: Sequence[Store], acked: Pairs, events: int, time_ms: int) -> J
     )
 
 
-def data_folder(folder: Path, account: str) -> Store:
+def data_folder(folder: Path, account: str) -> StoredEvents:
     """The files of a gateway that has stopped."""
 
     def indexed() -> Iterator[Pair]:
@@ -101,7 +101,7 @@ def data_folder(folder: Path, account: str) -> Store:
                     if group.account == account:
                         yield from ((group.device, event.id) for event in group.events)
 
-    return Store(indexed, waiting)
+    return StoredEvents(indexed, waiting)
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from gateway.settings.model import PRESETS
-from loadtest.fleet.sample import OfKernel
-from loadtest.results.records import Drained, Waved
-from loadtest.scenario.kernels import KERNELS
+from loadtest.fleet.sample import ClientModelCounts
+from loadtest.results.records import GatewayDrain, Waved
+from loadtest.scenario.client_models import CLIENT_MODELS
 from loadtest.scenario.metrics import Values
 
 # Connects and lost connections by simulated second, counted since the Unix epoch.
-Bins = Mapping[int, Sequence[int]]
+BinCounts = Mapping[int, Sequence[int]]
 # The highest second may be so much of the even rate above it, and of the planned one away from it.
 CALM = 0.3
 PLANNED = 0.2
@@ -29,10 +29,10 @@ NEAR_S = 2.0
 class Wave(Struct, frozen=True):
     """One wave. Seconds and rates are simulated; `began_ms` and `ended_ms` are of the wall clock.
 
-    `even_per_s` is what its connections are a second when spread over its window, `peak_per_s` the highest second of
-    new connections, `ratio` the latter through the former, `share` the latter through what is allowed. `plan_ratio`:
-    the peak through the planned one, `plan_share`: its distance from that through what is allowed; None: no plan was to
-    be had. What is allowed: see `slack_per_s`.
+    `even_per_s` is its connections divided by its window, `peak_per_s` the highest number of new connections in one
+    second, `ratio` the peak divided by the even rate, `limit_ratio` the peak divided by its limit: the even rate plus
+    its slack. `plan_ratio` is the peak divided by the planned one, `plan_limit_ratio` its distance from the planned one
+    divided by that one's slack; None: the gateways told no plan. For the slack see `slack_per_s`.
     """
 
     number: int
@@ -44,12 +44,12 @@ class Wave(Struct, frozen=True):
     peak_per_s: int
     peak_at_s: float
     ratio: float | None
-    share: float | None
+    limit_ratio: float | None
     plan_peak_per_s: float | None
     plan_ratio: float | None
-    plan_share: float | None
+    plan_limit_ratio: float | None
     calls_per_s: float
-    drains: list[Drained]
+    drains: list[GatewayDrain]
 
 
 class Simulated(Struct, frozen=True):
@@ -65,13 +65,13 @@ class Simulated(Struct, frozen=True):
         return (self.first + place + 1) / self.speed
 
 
-def judge(told: Sequence[Waved], bins: Bins, end_ms: int | None) -> list[Wave]:
+def judge(told: Sequence[Waved], bins: BinCounts, end_ms: int | None) -> list[Wave]:
     """All waves. What devices do after one is still its doing, until the next one begins; `end_ms` ends the last."""
     ends = [*(later.began_ms for later in told[1:]), end_ms or 0][: len(told)]
     return [wave(one, bins, max(end, one.time_ms)) for one, end in zip(told, ends, strict=True)]
 
 
-def wave(told: Waved, bins: Bins, end_ms: int) -> Wave:
+def wave(told: Waved, bins: BinCounts, end_ms: int) -> Wave:
     """Judge a wave by the simulated seconds from its beginning to `end_ms`."""
     first, last = (int(moment_ms / 1000 * told.speed) for moment_ms in (told.began_ms, end_ms))
     within = {second: bins[second] for second in range(first, last + 1) if second in bins}
@@ -90,10 +90,10 @@ def wave(told: Waved, bins: Bins, end_ms: int) -> Wave:
         peak_per_s=peak,
         peak_at_s=float(peak_at - first),
         ratio=peak / even if even else None,
-        share=peak / (even + slack_per_s(even, CALM)) if even else None,
+        limit_ratio=peak / (even + slack_per_s(even, CALM)) if even else None,
         plan_peak_per_s=planned,
         plan_ratio=peak / planned if planned else None,
-        plan_share=abs(peak - planned) / slack_per_s(planned, PLANNED) if planned else None,
+        plan_limit_ratio=abs(peak - planned) / slack_per_s(planned, PLANNED) if planned else None,
         calls_per_s=told.calls_per_s,
         drains=told.drains,
     )
@@ -109,7 +109,7 @@ def _count(found: tuple[int, int]) -> int:
     return found[1]
 
 
-def simulated(speed: float, bins: Bins, begin_s: float, end_s: float) -> Simulated:
+def simulated(speed: float, bins: BinCounts, begin_s: float, end_s: float) -> Simulated:
     """The seconds from one moment of the wall clock (s since the epoch) to another."""
     first, last = int(begin_s * speed), int(end_s * speed)
     rows = [bins.get(second, (0, 0)) for second in range(first, last + 1)]
@@ -121,14 +121,16 @@ def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
     if not waves:
         return {}
     ratios = [one.ratio for one in waves if one.ratio is not None]
+    limit_ratios = [one.limit_ratio for one in waves if one.limit_ratio is not None]
+    plan_limit_ratios = [one.plan_limit_ratio for one in waves if one.plan_limit_ratio is not None]
     plans = [one.plan_ratio for one in waves if one.plan_ratio is not None]
     p50, p99 = gaps_ms.get("gap_p50_ms"), gaps_ms.get("gap_p99_ms")
     return {
         "connect_peak_per_s": max(one.peak_per_s for one in waves),
         "connect_even_per_s": max(one.even_per_s for one in waves),
         "connect_peak_ratio": max(ratios, default=None),
-        "connect_peak_share": max((one.share for one in waves if one.share is not None), default=None),
-        "plan_peak_share": max((one.plan_share for one in waves if one.plan_share is not None), default=None),
+        "connect_peak_limit_ratio": max(limit_ratios, default=None),
+        "plan_peak_limit_ratio": max(plan_limit_ratios, default=None),
         "plan_peak_ratio": max(plans, key=lambda ratio: abs(ratio - 1), default=None),
         "balancer_calls_per_s": max(one.calls_per_s for one in waves),
         "gap_p50_s": None if p50 is None else p50 / 1000 * speed,
@@ -143,7 +145,7 @@ def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int]
     told; `stolen_s`: processor time that the hypervisor gave to others, likewise. A fleet that stood still sees all at
     once what happened meanwhile.
     """
-    worst = max(judged, key=lambda one: one.share or 0.0, default=None)
+    worst = max(judged, key=lambda one: one.limit_ratio or 0.0, default=None)
     if worst is None:
         return ""
     at_s = (int(worst.began_ms / 1000 * speed) + worst.peak_at_s) / speed
@@ -155,26 +157,26 @@ def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int]
     return f"{when}; {ticks} then{others}"
 
 
-def abnormal(kernels: Mapping[str, OfKernel]) -> int:
+def abnormal(client_models: Mapping[str, ClientModelCounts]) -> int:
     """Closes 1006 that devices saw whose class takes close frames."""
-    return sum(of.abnormal for name, of in kernels.items() if not _is_reset(name))
+    return sum(of.abnormal for name, of in client_models.items() if not _is_reset(name))
 
 
 def _is_reset(name: str) -> bool:
     """Whether the gateway ends the connections of such devices without a close frame."""
-    kernel = KERNELS[name]
-    by_agent = (one for one in PRESETS.values() if one.user_agents and one.user_agents in kernel.header)
-    preset = PRESETS.get(kernel.device_class) or next(by_agent, None)
+    client_model = CLIENT_MODELS[name]
+    by_agent = (one for one in PRESETS.values() if one.user_agents and one.user_agents in client_model.header)
+    preset = PRESETS.get(client_model.device_class) or next(by_agent, None)
     return preset is not None and preset.close == "abort"
 
 
-def merged(told: Sequence[Mapping[str, OfKernel]]) -> dict[str, OfKernel]:
-    """The kernels of several fleet processes in one."""
-    found: dict[str, OfKernel] = {}
-    for kernels in told:
-        for name, of in kernels.items():
-            known = found.get(name, OfKernel())
-            found[name] = OfKernel(
+def merged(told: Sequence[Mapping[str, ClientModelCounts]]) -> dict[str, ClientModelCounts]:
+    """The client models of several fleet processes in one."""
+    found: dict[str, ClientModelCounts] = {}
+    for client_models in told:
+        for name, of in client_models.items():
+            known = found.get(name, ClientModelCounts())
+            found[name] = ClientModelCounts(
                 known.devices + of.devices,
                 known.connected + of.connected,
                 known.given_up + of.given_up,

@@ -43,7 +43,7 @@ def _groups(folders: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def _run(recorder: Recorder, label: str) -> report.Run:
+def _run(recorder: Recorder, label: str) -> report.ReportedRun:
     seconds = recorder.seconds()
     try:
         found = result(recorder, seconds)

@@ -27,12 +27,12 @@ from loadtest.processes.fleets import FleetProcess
 from loadtest.processes.gateways import GatewayProcess, gateway_name, make_secret
 from loadtest.results import stores
 from loadtest.results.recorder import Recorder
-from loadtest.results.records import Begin, Happened, Line, Process, Told
+from loadtest.results.records import Begin, Happened, ProcessReading, RunRecord, Told
 from loadtest.run import folder as run_folder
 from loadtest.run import preflight
-from loadtest.run.folder import Journal, Outcome
-from loadtest.run.options import Options, View
-from loadtest.scenario.scenario import Action
+from loadtest.run.folder import Journal, RunOutcome
+from loadtest.run.options import RunOptions, View
+from loadtest.scenario.scenario import TimedAction
 
 FLEET_START_S = 60.0
 # smaps_rollup walks all of a process, which can map no memory meanwhile: not each second, and not during a deploy.
@@ -43,7 +43,7 @@ GATEWAYS_AT_ONCE = 4
 class Conductor:
     """Use once: `await run(…)`; `stop` ends it early, but in order; `at_once` kills what still runs."""
 
-    def __init__(self, options: Options, view: View) -> None:
+    def __init__(self, options: RunOptions, view: View) -> None:
         self._options = options
         self._scenario = options.scenario
         self._view = view
@@ -57,7 +57,7 @@ class Conductor:
         self._rollout: Rollout | None = None
         self._count = 0 if options.targets else options.gateways or plan.gateways(options.scenario, self._devices)
 
-    async def run(self, stop: asyncio.Event, at_once: asyncio.Event) -> Outcome:
+    async def run(self, stop: asyncio.Event, at_once: asyncio.Event) -> RunOutcome:
         """The whole run; returns what was written to the folder. Raises HeiwaError when it could not begin."""
         self._stop = stop
         await self._check()
@@ -186,10 +186,10 @@ class Conductor:
         await self._tell("pause")
         await self._wait(self._all_settled, scenario.run.settle_s)
 
-    async def _act(self, action: Action) -> None:
+    async def _act(self, action: TimedAction) -> None:
         if action.do == "cut":
-            self._happen("action", f"cut {action.share:.1%} of all connections ({action.how})")
-            await self._tell("cut", share=action.share, how=action.how, for_s=action.for_s)
+            self._happen("action", f"cut {action.fraction:.1%} of all connections ({action.how})")
+            await self._tell("cut", fraction=action.fraction, how=action.how, for_s=action.for_s)
         elif action.gateway <= len(self._gateways):
             gateway = self._gateways[action.gateway - 1]
             self._happen("action", f"killed {gateway.name}")
@@ -336,7 +336,7 @@ class Conductor:
         for line in await asyncio.to_thread(self._processes, whole):
             self._record(line)
 
-    def _processes(self, whole: bool) -> list[Process]:
+    def _processes(self, whole: bool) -> list[ProcessReading]:
         found = [machine.process(gateway.name, "gateway", gateway.pid, whole=whole) for gateway in self._gateways]
         found += [machine.process(fleet.part.name, "fleet", fleet.pid, whole=whole) for fleet in self._fleets]
         found.append(machine.own("conductor", whole=whole))
@@ -357,7 +357,7 @@ class Conductor:
         if what in ("action", "wave", "note"):
             self._view.note(text)
 
-    def _record(self, line: Line) -> None:
+    def _record(self, line: RunRecord) -> None:
         self._recorder.add(line)
         self._journal.write(line)
 

@@ -13,8 +13,8 @@ from loadtest import bounded
 from loadtest.report import report
 from loadtest.results import prometheus, records
 from loadtest.results.recorder import Recorder
-from loadtest.results.records import Begin, Line
-from loadtest.results.result import Result, result
+from loadtest.results.records import Begin, RunRecord
+from loadtest.results.result import RunResult, result
 from loadtest.results.series import Second
 
 SAMPLES = "samples.jsonl"
@@ -29,7 +29,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._file = (folder / SAMPLES).open("ab")
 
-    def write(self, line: Line) -> None:
+    def write(self, line: RunRecord) -> None:
         self._file.write(records.encode(line) + b"\n")
 
     def flush(self) -> None:
@@ -44,10 +44,10 @@ class Journal:
         self._file.close()
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class RunOutcome(msgspec.Struct, frozen=True):
     """`result.json`: the result, then the series it was made of."""
 
-    result: Result
+    result: RunResult
     seconds: list[Second]
 
 
@@ -94,11 +94,11 @@ def replay(folders: Sequence[Path]) -> Recorder:
     return recorder
 
 
-def write(folder: Path, recorder: Recorder) -> Outcome:
+def write(folder: Path, recorder: Recorder) -> RunOutcome:
     """Write result, metrics and report into `folder`. Raises HeiwaError when the records hold no run."""
     seconds = recorder.seconds()
     try:
-        outcome = Outcome(result(recorder, seconds), seconds)
+        outcome = RunOutcome(result(recorder, seconds), seconds)
     except ValueError as error:
         raise HeiwaError(str(error)) from error
     (folder / RESULT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome.result), indent=2))

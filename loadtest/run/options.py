@@ -8,14 +8,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from loadtest.fleet.replay import Summary
+from loadtest.fleet.replay import RecordingSummary
 from loadtest.processes.fleets import COMMAND
-from loadtest.processes.plan import Share
+from loadtest.processes.plan import MachineShare
 from loadtest.results.recorder import Recorder
 from loadtest.scenario.scenario import Scenario
 
 
-class Options(Struct, frozen=True):
+class RunOptions(Struct, frozen=True):
     """`targets` empty: gateways are started here, `gateways` of them (0: enough for the devices).
 
     `operations` are the HTTP APIs of the targets through which what was stored can be judged. `recorded`: what is in
@@ -26,14 +26,14 @@ class Options(Struct, frozen=True):
     scenario: Scenario
     out: Path
     seed: int
-    share: Share = Share()
+    share: MachineShare = MachineShare()
     gateways: int = 0
     targets: Sequence[str] = ()
     operations: Sequence[str] = ()
     secret: str = ""
     start_at_ms: int = 0
     keep_data: bool = False
-    recorded: Summary | None = None
+    recorded: RecordingSummary | None = None
     fleet_command: Sequence[str] = COMMAND
 
 

@@ -121,7 +121,8 @@ def _poisson(rate: float, random: Random) -> Iterator[float]:
 
 
 def _daily(arrival: Arrival, random: Random) -> Iterator[float]:
-    """By thinning (Lewis and Shedler, 1979): Poisson at the highest rate, each kept with its moment's share of it."""
+    """By thinning (Lewis and Shedler, 1979): draw a Poisson process at the highest rate, and keep each moment with the
+    probability of its own rate divided by the highest one."""
     highest = arrival.rate_per_s * _shape(MORNING_H, arrival.peak) / _mean_shape(arrival.peak)
     for now_s in _poisson(highest, random):
         if random.random() * highest < daily_rate(arrival, now_s):

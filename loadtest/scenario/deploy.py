@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from gateway.errors import SettingsError
-from loadtest.fleet.routing import Law
 
+RoutingAlgorithm = Literal["fixed", "round_robin", "least_outstanding"]
 Delay = Annotated[float, Meta(ge=0, le=3600)]
 
 
-class Faults(Struct, frozen=True, forbid_unknown_fields=True):
+class FaultsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """Times are simulated seconds, counted from the moment the old tasks of a wave are told to go."""
 
     receivers_late_s: Annotated[
@@ -36,7 +36,7 @@ class Faults(Struct, frozen=True, forbid_unknown_fields=True):
     stall_s: Annotated[Delay, Meta(description="For so long; 0: never.")] = 0
 
 
-class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
+class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
     """Times are simulated seconds: all of them pass `speed` times faster."""
 
     old: Annotated[int, Meta(ge=1, le=1000, description="Gateways that are replaced.")] = 2
@@ -51,7 +51,7 @@ class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
             "deregistered two seconds later; spot: SIGTERM, and it stays registered."
         ),
     ] = "rolling"
-    routing: Annotated[Law, Meta(description="How the load balancer chooses.")] = "round_robin"
+    routing: Annotated[RoutingAlgorithm, Meta(description="How the load balancer chooses.")] = "round_robin"
     balancer: Annotated[
         Literal["fleet", "haproxy"],
         Meta(
@@ -69,7 +69,7 @@ class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
     before_s: Annotated[float, Meta(ge=0, le=86_400, description="Calm before the first wave.")] = 30
     after_s: Annotated[float, Meta(ge=0, le=86_400, description="Calm after the last one.")] = 60
-    faults: Annotated[Faults, Meta(description="What goes wrong.")] = field(default_factory=Faults)
+    faults: Annotated[FaultsSection, Meta(description="What goes wrong.")] = field(default_factory=FaultsSection)
 
     @property
     def replacing(self) -> int:
@@ -95,7 +95,7 @@ class Deploy(Struct, frozen=True, forbid_unknown_fields=True):
         return (self.before_s + self.waves * (wave_s + 20) + self.after_s) / self.speed + 3 * self.replacing
 
 
-def most_held(deploy: Deploy, devices: int) -> int:
+def most_held(deploy: DeploySection, devices: int) -> int:
     """The most connections that one gateway will hold: in waves the last old ones and the first new ones hold far more
     than the average, because who is sent away goes to those that are to be replaced, too."""
     old = [devices / deploy.old] * deploy.old

@@ -19,20 +19,25 @@ FIGURES: dict[str, Figure] = {
     "connect_peak_per_s": Figure(
         "/s", "Most connects in a second, of the whole run; of a deploy in a simulated second, of its waves."
     ),
-    "connect_even_per_s": Figure("/s", "Deploy: connections of a wave over its window, simulated; the highest."),
-    "connect_peak_ratio": Figure("", "Deploy: highest simulated second over the even rate; the worst wave."),
-    "connect_peak_share": Figure(
-        "", "Deploy: highest simulated second over 1.3 times the even rate (below 40/s: what chance makes of it)."
+    "connect_even_per_s": Figure(
+        "/s", "Deploy: connections of a wave divided by its window, simulated; the highest wave."
     ),
-    "plan_peak_ratio": Figure("", "Deploy: highest simulated second over the planned one; the wave farthest from 1."),
-    "plan_peak_share": Figure(
-        "", "Deploy: its distance from the planned one over a fifth of that (below 40/s: what chance makes of it)."
+    "connect_peak_ratio": Figure("", "Deploy: highest simulated second divided by the even rate; the worst wave."),
+    "connect_peak_limit_ratio": Figure(
+        "",
+        "Deploy: highest simulated second divided by its limit: 1.3 times the even rate (below 40/s: by chance more).",
+    ),
+    "plan_peak_ratio": Figure(
+        "", "Deploy: highest simulated second divided by the planned one; the wave farthest from 1."
+    ),
+    "plan_peak_limit_ratio": Figure(
+        "", "Deploy: its distance from the planned one divided by a fifth of that (below 40/s: by chance more)."
     ),
     "balancer_calls_per_s": Figure("/s", "Deploy: polls by all gateways a simulated second; the busiest wave."),
     "reconnect_peak_per_s": Figure("/s", "Most connects in a second of the measured time."),
     "recovered_s": Figure("s", "From what the scenario did to as many connections as before; the longest."),
     "refused": Figure("", "Handshakes refused, or never answered."),
-    "given_up": Figure("", "Devices that stopped for good, as their kernel does."),
+    "given_up": Figure("", "Devices that stopped for good, as their client model does."),
     "closed": Figure("", "Connections that ended, for any reason."),
     "unexpected_close": Figure("", "Connections that ended although neither the device nor a goaway asked for it."),
     "abnormal_close": Figure("", "1006 that devices saw without their doing, of classes that take close frames."),

@@ -18,16 +18,15 @@ from msgspec.structs import replace
 from gateway.errors import SettingsError
 from loadtest.scenario import shipped, thresholds
 from loadtest.scenario.arrivals import Arrival
-from loadtest.scenario.deploy import Deploy
-from loadtest.scenario.kernels import KERNELS, shares_problem
+from loadtest.scenario.client_models import CLIENT_MODELS, Fraction, fractions_problem
+from loadtest.scenario.deploy import DeploySection
 
-Share = Annotated[float, Meta(ge=0, le=1)]
 How = Literal["reset", "fin", "silent", "stall"]
 MAX_DEVICES = 10_000_000
 MAX_S = 1e7  # 115 days
 
 
-class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
+class FleetSection(Struct, frozen=True, forbid_unknown_fields=True):
     devices: Annotated[int, Meta(ge=1, le=MAX_DEVICES, description="Devices in all, over all machines.")] = 1000
     devices_each: Annotated[
         int,
@@ -39,20 +38,22 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 18_000
     account: Annotated[str, Meta(min_length=1, description="The tenant of all devices.")] = "loadtest"
     prefix: Annotated[str, Meta(min_length=1, description="Device ids are this and a number.")] = "device-"
-    kernels: Annotated[
-        dict[str, Share],
+    client_models: Annotated[
+        dict[str, Fraction],
         Meta(
-            description="Share of the devices that reconnect like each real client.",
-            extra_json_schema={"propertyNames": {"enum": list(KERNELS)}},
+            description="Fraction of the devices that behave as each client model does.",
+            extra_json_schema={"propertyNames": {"enum": list(CLIENT_MODELS)}},
         ),
     ] = field(default_factory=lambda: {"patient": 1.0})
     tracks: Annotated[
         str, Meta(description='GPX files to follow: "recorded" (those that ship), a folder; empty: synthetic walks.')
     ] = ""
     slow_readers: Annotated[
-        Share, Meta(description="Share of the devices that stop reading once they are connected.")
+        Fraction, Meta(description="Fraction of the devices that stop reading once they are connected.")
     ] = 0
-    half_open: Annotated[Share, Meta(description="Share of the devices that fall silent once without closing.")] = 0
+    half_open: Annotated[
+        Fraction, Meta(description="Fraction of the devices that fall silent once without closing.")
+    ] = 0
     half_open_s: Annotated[float, Meta(gt=0, le=MAX_S, description="How long these are silent.")] = 120
     half_open_after_s: Annotated[
         float, Meta(ge=0, le=MAX_S, description="From its welcome to the silence of such a device, at least.")
@@ -63,7 +64,7 @@ class Fleet(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
 
 
-class Connect(Arrival, frozen=True, forbid_unknown_fields=True):
+class ConnectSection(Arrival, frozen=True, forbid_unknown_fields=True):
     """How connects are spread over time; rates are of the whole fleet."""
 
     kind: Annotated[
@@ -83,7 +84,7 @@ class Connect(Arrival, frozen=True, forbid_unknown_fields=True):
     ] = 1000
 
 
-class Events(Arrival, frozen=True, forbid_unknown_fields=True):
+class EventsSection(Arrival, frozen=True, forbid_unknown_fields=True):
     """How events are spread over time; rates are of the whole fleet, `period_s` is of each device; 0: no events."""
 
     kind: Annotated[
@@ -95,14 +96,14 @@ class Events(Arrival, frozen=True, forbid_unknown_fields=True):
         return self.of_events(1) is None
 
 
-class Run(Struct, frozen=True, forbid_unknown_fields=True):
+class RunSection(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Annotated[
         float, Meta(gt=0, le=MAX_S, description="From when all are connected to the last new event.")
     ] = 300
     settle_s: Annotated[float, Meta(ge=0, le=MAX_S, description="Longest wait for acks of what was sent.")] = 60
 
 
-class Replay(Struct, frozen=True, forbid_unknown_fields=True):
+class ReplaySection(Struct, frozen=True, forbid_unknown_fields=True):
     file: Annotated[
         str,
         Meta(
@@ -113,7 +114,7 @@ class Replay(Struct, frozen=True, forbid_unknown_fields=True):
     speed: Annotated[float, Meta(gt=0, le=1000, description="So many times as fast as it was recorded.")] = 1
 
 
-class Gateways(Struct, frozen=True, forbid_unknown_fields=True):
+class GatewaysSection(Struct, frozen=True, forbid_unknown_fields=True):
     connections_each: Annotated[
         int, Meta(ge=1, le=MAX_DEVICES, description="Devices a gateway, when their number is not given.")
     ] = 18_000
@@ -122,13 +123,13 @@ class Gateways(Struct, frozen=True, forbid_unknown_fields=True):
     ] = field(default_factory=dict)
 
 
-class Action(Struct, frozen=True, forbid_unknown_fields=True):
+class TimedAction(Struct, frozen=True, forbid_unknown_fields=True):
     at_s: Annotated[float, Meta(ge=0, le=MAX_S, description="Seconds after all were connected.")]
     do: Annotated[
         Literal["cut", "kill_gateway"],
-        Meta(description="cut: the path of a share of all connections breaks at once; kill_gateway: SIGKILL of one."),
+        Meta(description="cut: break the path of some connections at once; kill_gateway: SIGKILL one gateway."),
     ]
-    share: Annotated[Share, Meta(description="With cut: of all connections.")] = 1 / 3
+    fraction: Annotated[Fraction, Meta(description="With cut: the fraction of all connections.")] = 1 / 3
     how: Annotated[
         How,
         Meta(
@@ -151,31 +152,31 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     not_judged: Annotated[
         list[str], Meta(description="Figures whose thresholds, taken over with `based_on`, say nothing here.")
     ] = field(default_factory=list)
-    fleet: Fleet = field(default_factory=Fleet)
-    connect: Connect = field(default_factory=Connect)
-    events: Events = field(default_factory=Events)
-    run: Run = field(default_factory=Run)
-    replay: Replay = field(default_factory=Replay)
-    gateways: Gateways = field(default_factory=Gateways)
+    fleet: FleetSection = field(default_factory=FleetSection)
+    connect: ConnectSection = field(default_factory=ConnectSection)
+    events: EventsSection = field(default_factory=EventsSection)
+    run: RunSection = field(default_factory=RunSection)
+    replay: ReplaySection = field(default_factory=ReplaySection)
+    gateways: GatewaysSection = field(default_factory=GatewaysSection)
     deploy: Annotated[
-        Deploy | None, Meta(description="A rolling deploy; the measured time is then as long as it takes.")
+        DeploySection | None, Meta(description="A rolling deploy; the measured time is then as long as it takes.")
     ] = None
-    actions: Annotated[list[Action], Meta(description="What happens while the fleet is connected.")] = field(
+    actions: Annotated[list[TimedAction], Meta(description="What happens while the fleet is connected.")] = field(
         default_factory=list
     )
 
 
 SECTIONS: dict[str, type[Struct]] = {
-    "fleet": Fleet,
-    "connect": Connect,
-    "events": Events,
-    "run": Run,
-    "replay": Replay,
-    "gateways": Gateways,
-    "deploy": Deploy,
+    "fleet": FleetSection,
+    "connect": ConnectSection,
+    "events": EventsSection,
+    "run": RunSection,
+    "replay": ReplaySection,
+    "gateways": GatewaysSection,
+    "deploy": DeploySection,
 }
 # Keys below these are the user's own names.
-FREE = ("fleet.kernels", "gateways.settings")
+FREE = ("fleet.client_models", "gateways.settings")
 
 
 def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Scenario:
@@ -198,7 +199,7 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Scenario:
     return replace(scenario, thresholds=judged)
 
 
-def arrival(law: Connect | Events, part: float) -> Arrival:
+def arrival(law: ConnectSection | EventsSection, part: float) -> Arrival:
     """The law of arrivals of a process that has so large a part (0 to 1) of the fleet."""
     fields: dict[str, Any] = {name: getattr(law, name) for name in Arrival.__struct_fields__}
     return Arrival(**{name: value * part if name.endswith("_per_s") else value for name, value in fields.items()})
@@ -214,7 +215,7 @@ def known_keys() -> tuple[str, ...]:
     keys = [name for name in Scenario.__struct_fields__ if name not in SECTIONS]
     for section, kind in SECTIONS.items():
         keys += [section, *(f"{section}.{name}" for name in kind.__struct_fields__)]
-    return (*keys, *(f"actions.{name}" for name in Action.__struct_fields__))
+    return (*keys, *(f"actions.{name}" for name in TimedAction.__struct_fields__))
 
 
 def _keys(tree: Mapping[str, Any]) -> Iterator[str]:
@@ -271,9 +272,9 @@ def _check(scenario: Scenario, origin: str) -> None:
         problem = arrival(law, 1.0).problem(section == "events")
         if problem is not None:
             raise SettingsError(section, f"{problem} (set in {origin})")
-    problem = shares_problem(scenario.fleet.kernels)
+    problem = fractions_problem(scenario.fleet.client_models)
     if problem is not None:
-        raise SettingsError("fleet.kernels", f"{problem} (set in {origin})")
+        raise SettingsError("fleet.client_models", f"{problem} (set in {origin})")
     if scenario.fleet.half_open_after_s > scenario.fleet.half_open_within_s:
         raise SettingsError("fleet.half_open_after_s", f"is more than fleet.half_open_within_s (set in {origin})")
     if scenario.deploy is not None:

@@ -11,8 +11,8 @@ from gateway.errors import SettingsError
 from loadtest import bounded
 
 FOLDER = Path(__file__).parent / "toml"
-# Its shares add up to one: half a table of someone else is no use.
-WHOLE = "kernels"
+# Its fractions add up to 1, so that a table of two scenarios merged would be wrong.
+WHOLE = "client_models"
 # An integer of 5,000 digits and 3,000 brackets are errors of their own.
 NOT_TOML = (ValueError, RecursionError)
 

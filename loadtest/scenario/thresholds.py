@@ -38,7 +38,7 @@ class Threshold(Struct, frozen=True):
         return f"{self.name} {self.comparison} {limit}"
 
 
-class Verdict(Struct, frozen=True):
+class ThresholdVerdict(Struct, frozen=True):
     """`margin` is how far the value is on the good side of the limit, in the figure's unit; negative: missed.
 
     `held` None: it could not be judged here; `note` says why.
@@ -67,7 +67,7 @@ def parse(text: str) -> Threshold:
     return Threshold(name, comparison, limit)
 
 
-def judge(threshold: Threshold, values: Mapping[str, float | None]) -> Verdict:
+def judge(threshold: Threshold, values: Mapping[str, float | None]) -> ThresholdVerdict:
     """A value that was not measured misses its threshold, but for those that only the stores could tell."""
     text = str(threshold)
     value = values.get(threshold.name)
@@ -76,16 +76,16 @@ def judge(threshold: Threshold, values: Mapping[str, float | None]) -> Verdict:
         named = [threshold.name, threshold.limit]
         if any(name in FROM_STORES for name in named):
             note = "not judged: the gateways' stores were not looked into"
-            return Verdict(text, value, limit, None, None, note)
-        return Verdict(text, value, limit, None, False, "nothing was measured")
-    return Verdict(
+            return ThresholdVerdict(text, value, limit, None, None, note)
+        return ThresholdVerdict(text, value, limit, None, False, "nothing was measured")
+    return ThresholdVerdict(
         text, value, limit, _margin(threshold.comparison, value, limit), _OPERATORS[threshold.comparison](value, limit)
     )
 
 
 def judge_all(
     texts: Sequence[str], values: Mapping[str, float | None], notes: Mapping[str, str] | None = None
-) -> list[Verdict]:
+) -> list[ThresholdVerdict]:
     """The verdicts, in the order of the scenario. `notes`: what to say when a figure of that name missed."""
     thresholds = [parse(text) for text in texts]
     verdicts = [judge(threshold, values) for threshold in thresholds]
@@ -97,7 +97,7 @@ def judge_all(
     ]
 
 
-def line(verdict: Verdict) -> str:
+def line(verdict: ThresholdVerdict) -> str:
     """One line for a person."""
     word = {True: "held  ", False: "MISSED", None: "?     "}[verdict.held]
     value = "–" if verdict.value is None else f"{verdict.value:,.6g}"

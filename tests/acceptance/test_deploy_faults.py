@@ -80,8 +80,8 @@ def test_clients_that_never_answer_a_close_are_ended_in_time(tmp_path: Path) -> 
     played = deploy(tmp_path / "run", scenario="deploy-deaf")
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
-    assert played.kernels["deaf"]["devices"] > 0
-    assert played.kernels["deaf"]["connected"] == played.kernels["deaf"]["devices"]
+    assert played.client_models["deaf"]["devices"] > 0
+    assert played.client_models["deaf"]["connected"] == played.client_models["deaf"]["devices"]
     # They saw a close frame, even if they did not mind it.
     assert played.figures["abnormal_close"] == 0
 
@@ -91,7 +91,7 @@ def test_the_balancer_cuts_what_is_left_after_sigterm(tmp_path: Path) -> None:
     stalled = ("deploy.faults.stall_at_s=55", "deploy.faults.stall_s=25")
     played = deploy(tmp_path / "run", "deploy.drain=false", "deploy.delay_s=60", *stalled, SLOWER)
     assert played.figures["abnormal_close"] == DEVICES
-    assert played.kernels["patient"]["abnormal"] == DEVICES
+    assert played.client_models["patient"]["abnormal"] == DEVICES
 
 
 def test_a_task_that_was_stopped_by_a_person_is_cut_after_the_delay(tmp_path: Path) -> None:

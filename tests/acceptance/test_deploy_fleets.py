@@ -12,7 +12,7 @@ pytestmark = pytest.mark.deploy
 
 
 @pytest.mark.parametrize(
-    ("kernel", "scenario"),
+    ("client_model", "scenario"),
     [
         ("patient", "deploy"),
         ("esp-idf", "deploy-esp-idf"),
@@ -20,19 +20,19 @@ pytestmark = pytest.mark.deploy
         ("browser", "deploy-browser"),
     ],
 )
-def test_all_of_one_kind_come_back(tmp_path: Path, kernel: str, scenario: str) -> None:
+def test_all_of_one_kind_come_back(tmp_path: Path, client_model: str, scenario: str) -> None:
     played = deploy(tmp_path / "run", scenario=scenario)
     assert [drain["outcome"] for drain in played.begun_by("target_health")] == ["drained", "drained"]
-    seen = played.kernels[kernel]
+    seen = played.client_models[client_model]
     assert (seen["devices"], seen["connected"], seen.get("given_up", 0)) == (DEVICES, DEVICES, 0)
     # An ESP stops for good after a clean close: its gateway breaks the connection instead.
-    assert seen.get("abnormal", 0) == (DEVICES if kernel == "esp-idf" else 0)
+    assert seen.get("abnormal", 0) == (DEVICES if client_model == "esp-idf" else 0)
     assert played.figures["abnormal_close"] == 0
 
 
 def test_a_mixed_fleet_comes_back_while_it_sends(tmp_path: Path) -> None:
     played = deploy(tmp_path / "run", "events.period_s=0.5", scenario="deploy-mixed")
-    assert all(of["connected"] == of["devices"] for of in played.kernels.values())
+    assert all(of["connected"] == of["devices"] for of in played.client_models.values())
     assert played.figures["abnormal_close"] == 0
     acked = played.figures["acked"]
     assert acked is not None

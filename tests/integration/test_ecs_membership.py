@@ -8,7 +8,7 @@ import pytest
 
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
 from gateway.drain.health import Membership, PollError, PollErrorKind
-from loadtest.cloud.ecs_records import Balancer
+from loadtest.cloud.ecs_records import ServiceLoadBalancer
 from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
 
 
@@ -42,7 +42,7 @@ async def test_an_awsvpc_task_asks_for_its_service_and_definition_only(cloud: Cl
 
 async def test_both_groups_of_a_blue_green_pair_are_watched(cloud: Cloud) -> None:
     other = cloud.elb.add_group("green")
-    cloud.ecs.services[SERVICE] = [Balancer(cloud.group, alternate=other)]
+    cloud.ecs.services[SERVICE] = [ServiceLoadBalancer(cloud.group, alternate=other)]
     assert (await found()).ports == {cloud.group: PORT, other: PORT}
 
 
@@ -71,7 +71,7 @@ async def test_a_service_that_went_is_not_found(cloud: Cloud) -> None:
 
 async def test_groups_of_a_setting_come_first_their_ports_from_the_service(cloud: Cloud) -> None:
     other = cloud.elb.add_group("other")
-    cloud.ecs.services[SERVICE].append(Balancer(other, port=9090))
+    cloud.ecs.services[SERVICE].append(ServiceLoadBalancer(other, port=9090))
     assert (await found(other)).ports == {other: 9090}
 
 

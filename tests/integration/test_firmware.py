@@ -30,22 +30,22 @@ MIX = {
 
 
 def outage(folder: Path, *settings: str, stall_s: float, **options: Any) -> dict[str, tuple[int, int, int]]:
-    """Nothing passes for a while; of each kernel how many devices there are, are connected again, and gave up."""
+    """Nothing passes for a while; of each client model how many devices there are, are connected again, and gave up."""
     with (
         Program(folder, *OPEN_HOUSE, f"connections.heartbeat_s={HEARTBEAT_S}", *settings) as program,
-        fleet(program, kernels=MIX, speed=SPEED, **options) as subject,
+        fleet(program, client_models=MIX, speed=SPEED, **options) as subject,
     ):
         subject.tell("connect")
         subject.tell("send")
         subject.until(lambda told: told.connected == DEVICES and told.acked > DEVICES)
-        subject.tell("cut", share=1, how="stall", for_s=stall_s)
+        subject.tell("cut", fraction=1, how="stall", for_s=stall_s)
         subject.until(lambda told: sum(told.closed.values()) + told.given_up >= DEVICES)
         told = subject.until(lambda told: told.connecting == 0 and told.connected + told.given_up == DEVICES)
         subject.tell("pause")
         last = subject.until(lambda told: told.in_flight == 0 and told.stored == 0)
         assert (last.nacked, last.lost) == (0, 0)
         subject.finish()
-    return {name: (of.devices, of.connected, of.given_up) for name, of in told.kernels.items()}
+    return {name: (of.devices, of.connected, of.given_up) for name, of in told.client_models.items()}
 
 
 def test_nobody_is_lost_when_an_access_point_restarts(tmp_path: Path) -> None:
@@ -61,12 +61,12 @@ def test_what_was_stored_gets_acks_that_every_client_can_take(tmp_path: Path) ->
     assert all(connected == devices and given_up == 0 for devices, connected, given_up in found.values()), found
 
 
-@pytest.mark.parametrize("kernel", ["gun", "naive", "tiny"])
-def test_a_client_without_a_pause_is_slowed_by_its_refusals(tmp_path: Path, kernel: str) -> None:
+@pytest.mark.parametrize("client_model", ["gun", "naive", "tiny"])
+def test_a_client_without_a_pause_is_slowed_by_its_refusals(tmp_path: Path, client_model: str) -> None:
     devices, watched_s = 5, 4
     with (
         Program(tmp_path / "data", *OPEN_HOUSE) as program,
-        fleet(program, kernels={kernel: 1.0}, devices=devices, probe=False) as subject,
+        fleet(program, client_models={client_model: 1.0}, devices=devices, probe=False) as subject,
     ):
         assert heiwa_drain(program, "start", "--window", "600").returncode == 0
         subject.tell("connect")
@@ -81,7 +81,7 @@ def test_a_client_without_a_pause_is_slowed_by_its_refusals(tmp_path: Path, kern
 def test_a_silent_device_that_overlooks_empty_pings_stays(tmp_path: Path) -> None:
     with (
         Program(tmp_path / "data", *OPEN_HOUSE, f"connections.heartbeat_s={HEARTBEAT_S}") as program,
-        fleet(program, kernels={"zephyr": 1.0}, events={"period_s": 0}) as subject,
+        fleet(program, client_models={"zephyr": 1.0}, events={"period_s": 0}) as subject,
     ):
         subject.tell("connect")
         began = subject.until(lambda told: told.connected == DEVICES)

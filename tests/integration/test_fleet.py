@@ -72,9 +72,9 @@ def test_everything_sent_is_acked_and_found_once(tmp_path: Path) -> None:
 def test_a_killed_gateway_loses_nothing(tmp_path: Path) -> None:
     acked, port = tmp_path / "acked", free_port()
     settings = (*OPEN_HOUSE, f"listen.public=127.0.0.1:{port}")
-    kernels = {"patient": 0.5, "arduino": 0.3, "browser": 0.2}
+    client_models = {"patient": 0.5, "arduino": 0.3, "browser": 0.2}
     with Program(tmp_path / "data", *settings) as first:
-        context = fleet(first, acked_file=str(acked), kernels=kernels)
+        context = fleet(first, acked_file=str(acked), client_models=client_models)
         subject = context.__enter__()
         try:
             subject.tell("connect")
@@ -128,7 +128,7 @@ def test_a_third_is_cut_and_comes_back(tmp_path: Path, how: str) -> None:
         subject.tell("connect")
         subject.tell("send")
         subject.until(lambda told: told.connected == DEVICES)
-        subject.tell("cut", share=1 / 3, how=how)
+        subject.tell("cut", fraction=1 / 3, how=how)
         subject.until(lambda told: told.connects == DEVICES + 67 and told.connected == DEVICES)
         assert subject.samples[-1].closed == {"1006": 67}
         last = subject.finish()
@@ -151,7 +151,7 @@ def test_a_target_is_cut_and_others_take_over(tmp_path: Path) -> None:
         subject.tell("nonsense")
         last = subject.finish()
     assert (last.unexpected, last.goaways) == (DEVICES // 2, 0)
-    assert last.kernels["patient"].abnormal == DEVICES // 2
+    assert last.client_models["patient"].abnormal == DEVICES // 2
     assert sum(connects for sample in subject.samples for _, connects, _ in sample.bins) == DEVICES + DEVICES // 2
     assert [event["event"] for event in subject.events].count("bad_command") == 1
 
@@ -161,7 +161,7 @@ def test_an_esp_idf_device_never_returns_from_a_clean_close(tmp_path: Path) -> N
         Program(
             tmp_path / "data", *OPEN_HOUSE, "drain.stop_timeout_s=11", "device_classes.esp-idf.close=frame:1001"
         ) as program,
-        fleet(program, kernels={"esp-idf": 1.0}) as subject,
+        fleet(program, client_models={"esp-idf": 1.0}) as subject,
     ):
         subject.tell("connect")
         subject.tell("send")
@@ -219,8 +219,8 @@ def refused(subject: FleetProgram) -> tuple[int, str]:
         ({"devices": 10_000_000}, "$.devices"),
         ({"devices": 999_999}, "open files"),
         ({"device": 5}, "device"),
-        ({"kernels": {"esp8266": 1.0}}, "esp-idf"),
-        ({"kernels": {"patient": 0.5}}, "0.5"),
+        ({"client_models": {"esp8266": 1.0}}, "esp-idf"),
+        ({"client_models": {"patient": 0.5}}, "0.5"),
         ({"urls": ["http://127.0.0.1/ws"]}, "ws://"),
         ({"secret": "short"}, "32 bytes"),
         ({"secret": ""}, "token_command"),
@@ -268,7 +268,7 @@ def test_devices_speak_tls(tmp_path: Path) -> None:
             subject.tell("connect")
             subject.tell("send")
             subject.until(lambda told: told.connected == DEVICES and told.acked >= DEVICES)
-            subject.tell("cut", share=0.5)
+            subject.tell("cut", fraction=0.5)
             subject.until(lambda told: told.connects == DEVICES * 3 // 2 and told.connected == DEVICES)
             judge(subject.finish(), acked, program)
 
@@ -282,7 +282,7 @@ def test_a_silent_path_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
         subject.tell("connect")
         subject.tell("send")
         subject.until(lambda told: told.connected == DEVICES)
-        subject.tell("cut", share=0.5, how="silent")
+        subject.tell("cut", fraction=0.5, how="silent")
         subject.until(lambda told: told.connects == DEVICES * 3 // 2 and told.connected == DEVICES)
         last = subject.finish()
         judge(last, acked, program)

@@ -11,7 +11,7 @@ import pytest
 
 from loadtest.bench.process import LoadProcess
 from loadtest.processes.fleets import FleetProcess
-from loadtest.processes.plan import Part
+from loadtest.processes.plan import FleetSlice
 
 # It reads to the end of its input, as a fleet does, and ends then.
 READER = ("sh", "-c", "cat > /dev/null")
@@ -20,7 +20,7 @@ SINCE_THE_FIFTH_ASYNCIO_WARNS = 10
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> FleetProcess:
-    made = FleetProcess(Part("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
+    made = FleetProcess(FleetSlice("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
     await made.start({}, lambda _: None, lambda *_: None, READER)
     return made
 
@@ -47,7 +47,7 @@ async def test_who_had_to_be_killed_died(fleet: FleetProcess) -> None:
 
 
 async def test_a_secret_is_neither_in_arguments_nor_in_the_environment(tmp_path: Path) -> None:
-    fleet = FleetProcess(Part("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
+    fleet = FleetProcess(FleetSlice("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
     secret = "s" * 40
     await fleet.start({"urls": ["ws://127.0.0.1:1/ws"], "secret": secret}, lambda _: None, lambda *_: None)
     told = [await asyncio.to_thread(Path(f"/proc/{fleet.pid}/{name}").read_text) for name in ("cmdline", "environ")]
@@ -59,7 +59,7 @@ async def test_a_secret_is_neither_in_arguments_nor_in_the_environment(tmp_path:
 
 async def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path) -> None:
     heard: list[Any] = []
-    fleet = FleetProcess(Part("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
+    fleet = FleetProcess(FleetSlice("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
     script = """head -c 3000000 /dev/zero; echo; echo '{"event":"ready"}'; cat > /dev/null"""
     await fleet.start({}, lambda _: None, lambda _, event: heard.append(event["event"]), ("sh", "-c", script))
     async with asyncio.timeout(20):

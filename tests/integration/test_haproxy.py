@@ -16,7 +16,7 @@ from gateway.errors import SettingsError
 from loadtest.cloud import fronts, haproxy
 from loadtest.cloud.fronts import HaproxyFront
 from loadtest.cloud.haproxy import Haproxy, HaproxyError
-from loadtest.scenario.deploy import Deploy
+from loadtest.scenario.deploy import DeploySection
 from tests.support.packages import need
 
 WITHIN_S = 10
@@ -137,7 +137,7 @@ async def test_a_configuration_it_refuses_is_shown(folder: Path) -> None:
 
 def test_too_many_devices_and_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     need("haproxy", haproxy.find)
-    options = Deploy(balancer="haproxy")
+    options = DeploySection(balancer="haproxy")
     fronts.check(options, 9000, 20_000)
     for devices, files in ((9001, 1_000_000), (500, 1024)):
         with pytest.raises(SettingsError, match="two files of one process"):
@@ -145,5 +145,5 @@ def test_too_many_devices_and_no_program(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(haproxy, "find", lambda: None)
     with pytest.raises(SettingsError, match="apt-get install haproxy"):
         fronts.check(options, 10, 20_000)
-    fronts.check(Deploy(), 1_000_000, 20_000)
+    fronts.check(DeploySection(), 1_000_000, 20_000)
     fronts.check(None, 1_000_000, 20_000)

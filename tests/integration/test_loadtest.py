@@ -17,11 +17,11 @@ import pytest
 from gateway.errors import HeiwaError
 from loadtest.processes.fleets import STOP_TIMEOUT_S
 from loadtest.results.records import Happened
-from loadtest.results.result import Result
+from loadtest.results.result import RunResult
 from loadtest.run import folder
 from loadtest.run.conductor import Conductor
 from loadtest.run.live import PlainView
-from loadtest.run.options import Options
+from loadtest.run.options import RunOptions
 from loadtest.scenario.scenario import parse
 from tests.support import fake_fleet
 from tests.support.loadtests import ROOT, TIMEOUT_S, result_of, run
@@ -61,7 +61,7 @@ def test_a_missed_threshold_is_exit_99(tmp_path: Path) -> None:
 
 
 def test_node_loss_loses_nothing(tmp_path: Path) -> None:
-    cut = "actions=[{at_s=1,do='cut',share=0.5},{at_s=3,do='kill_gateway',gateway=1}]"
+    cut = "actions=[{at_s=1,do='cut',fraction=0.5},{at_s=3,do='kill_gateway',gateway=1}]"
     done = run(
         *("run", "node-loss", *QUICK, "--for", "6s", "--gateways", "2", "--set", cut, "--out", "out"), cwd=tmp_path
     )
@@ -183,8 +183,8 @@ def test_a_scenario_of_ones_own_by_path(tmp_path: Path) -> None:
 # With fleets that only pretend
 
 
-async def conduct(path: Path, *fake: str, scenario: str = "", **options: Any) -> Result:
-    made = Options(
+async def conduct(path: Path, *fake: str, scenario: str = "", **options: Any) -> RunResult:
+    made = RunOptions(
         name="steady",
         scenario=parse(scenario, "my.toml", ["run.settle_s=1"]),
         out=path / "out",
@@ -197,7 +197,7 @@ async def conduct(path: Path, *fake: str, scenario: str = "", **options: Any) ->
     return outcome.result
 
 
-def died(result: Result) -> list[Happened]:
+def died(result: RunResult) -> list[Happened]:
     return [event for event in result.events if event.what == "died"]
 
 
@@ -267,7 +267,7 @@ def test_what_a_killed_fleet_process_had_acknowledged_is_judged(tmp_path: Path) 
 
     def told() -> int:
         samples = [line["sample"] for line in lines_of(out, "fleet")]
-        return max((sample.get("acked", 0) for sample in samples if sample["share"] == name), default=0)
+        return max((sample.get("acked", 0) for sample in samples if sample["process"] == name), default=0)
 
     eventually(lambda: told() >= 15, 30, "nothing was acknowledged")
     [pid] = {line["pid"] for line in lines_of(out, "process") if line["name"] == name}

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from loadtest.cloud.ecs_records import Balancer, Ecs, Task
+from loadtest.cloud.ecs_records import Ecs, EcsTask, ServiceLoadBalancer
 from loadtest.cloud.elbv2 import Elbv2
 from loadtest.cloud.endpoints import Endpoints
 from tests.support.fake_clock import FakeClock
@@ -31,8 +31,8 @@ class Cloud:
         self.clock = FakeClock()
         self.elb = Elbv2(self.clock.monotonic_s)
         self.group = self.elb.add_group("web")
-        self.ecs = Ecs(services={SERVICE: [Balancer(self.group)]})
-        self.task = self.ecs.add_task(Task(TASK, SERVICE, ADDRESS))
+        self.ecs = Ecs(services={SERVICE: [ServiceLoadBalancer(self.group)]})
+        self.task = self.ecs.add_task(EcsTask(TASK, SERVICE, ADDRESS))
         self.endpoints = Endpoints(self.elb, self.ecs, scale)
 
     def serve(self, address: str = ADDRESS, port: int = PORT) -> None:

@@ -29,7 +29,7 @@ class Played:
         self.folder = folder
         self.figures: dict[str, float | None] = result["figures"]
         self.waves: list[dict[str, Any]] = result["waves"]
-        self.kernels: dict[str, dict[str, int]] = result["kernels"]
+        self.client_models: dict[str, dict[str, int]] = result["client_models"]
 
     @property
     def drains(self) -> list[dict[str, Any]]:
@@ -81,6 +81,8 @@ def deploy(
     figures = played.figures
     assert figures["sent"]
     assert (figures["lost"], figures["doubled"], figures["unaccounted"]) == (0, 0, 0), played.result
-    assert figures["connected"] == figures["devices"] == devices, f"{played.result['kernels']}{played.waves}{logs}"
+    assert figures["connected"] == figures["devices"] == devices, (
+        f"{played.result['client_models']}{played.waves}{logs}"
+    )
     assert figures["processes_died"] == 0, logs
     return played

@@ -1,7 +1,7 @@
 """A fleet process without sockets: speaks the protocol of `loadtest.fleet.process`, and pretends that all goes well.
 
-`fake_fleet.py [--die-after N [--dies SHARE]] [--acked N]`, options in the first line of its input: ends with exit code
-7 after N samples that tell of connections; claims that N events were acknowledged, of which no gateway has ever heard.
+`fake_fleet.py [--die-after N [--dies PROCESS]] [--acked N]`, with its options in the first line of its input. It ends
+with exit code 7 after N samples with connections, and claims N acknowledged events that no gateway has ever heard of.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> int:
     print(json.dumps({"event": "ready", "devices": options["devices"]}), flush=True)
     while True:
         sample = {
-            "share": options["share"],
+            "process": options["process"],
             "time_ms": int(time.time() * 1000),
             "devices": options["devices"],
             "connected": connected,
@@ -50,7 +50,7 @@ def main() -> int:
         }
         print(json.dumps(sample), flush=True)
         samples += connected > 0
-        if arguments.die_after and arguments.dies in options["share"] and samples >= arguments.die_after:
+        if arguments.die_after and arguments.dies in options["process"] and samples >= arguments.die_after:
             print("out of luck", file=sys.stderr)
             return 7
         try:

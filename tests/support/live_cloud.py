@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from loadtest.cloud.ecs_records import Balancer, Ecs, Task
+from loadtest.cloud.ecs_records import Ecs, EcsTask, ServiceLoadBalancer
 from loadtest.cloud.elbv2 import Elbv2
 from loadtest.cloud.endpoints import Endpoints
 from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, point_at
@@ -26,8 +26,8 @@ class LiveCloud:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speed: float, delay_s: float = 300.0) -> None:
         self.elb = Elbv2(lambda: time.monotonic() * speed)
         self.group = self.elb.add_group("web", delay_s)
-        ecs = Ecs(services={SERVICE: [Balancer(self.group)]})
-        ecs.add_task(Task(TASK, SERVICE, ADDRESS))
+        ecs = Ecs(services={SERVICE: [ServiceLoadBalancer(self.group)]})
+        ecs.add_task(EcsTask(TASK, SERVICE, ADDRESS))
         self.endpoints = Endpoints(self.elb, ecs)
         self._monkeypatch = monkeypatch
         self._loop = asyncio.new_event_loop()

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 import loadtest
-from loadtest.results.result import Result
+from loadtest.results.result import RunResult
 from loadtest.run import folder
 
 ROOT = Path(loadtest.__file__).parents[1]
@@ -30,6 +30,6 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def result_of(path: Path) -> Result:
+def result_of(path: Path) -> RunResult:
     """The result that a run left in its folder."""
-    return msgspec.json.decode((path / folder.RESULT).read_bytes(), type=Result)
+    return msgspec.json.decode((path / folder.RESULT).read_bytes(), type=RunResult)

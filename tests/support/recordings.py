@@ -9,7 +9,7 @@ from hdrh.histogram import HdrHistogram
 from loadtest.fleet.histogram import DIGITS, HIGHEST_US, LOWEST_US
 from loadtest.fleet.sample import Sample
 from loadtest.results.recorder import Recorder
-from loadtest.results.records import Begin, Happened, Judged, Kernel, Line, Process, Told
+from loadtest.results.records import Begin, Happened, Judged, KernelReading, ProcessReading, RunRecord, Told
 
 # An even second, so that sums are easy to follow.
 ZERO_S = 1_800_000_000
@@ -37,9 +37,9 @@ def begin(share: str = "1/1", devices: int = 10, **scenario: Any) -> Begin:
     )
 
 
-def told(at_s: int, share: str = "fleet-1.1", **fields: Any) -> Told:
+def told(at_s: int, process: str = "fleet-1.1", **fields: Any) -> Told:
     """The sample of the second that begins at `at_s`."""
-    return Told(Sample(share=share, time_ms=(ZERO_S + at_s + 1) * 1000, **fields))
+    return Told(Sample(process=process, time_ms=(ZERO_S + at_s + 1) * 1000, **fields))
 
 
 def phase(at_s: float, name: str, text: str = "") -> Happened:
@@ -50,28 +50,28 @@ def happened(at_s: float, what: Any, text: str, name: str = "") -> Happened:
     return Happened(int((ZERO_S + at_s) * 1000), what, text, name)
 
 
-def process(at_s: int, name: str, role: Any, cpu_s: float, rss_bytes: int) -> Process:
-    return Process((ZERO_S + at_s) * 1000, name, role, 17, cpu_s, rss_bytes)
+def process(at_s: int, name: str, role: Any, cpu_s: float, rss_bytes: int) -> ProcessReading:
+    return ProcessReading((ZERO_S + at_s) * 1000, name, role, 17, cpu_s, rss_bytes)
 
 
-def kernel(at_s: int, slab_bytes: int, stolen_s: float = 0.0) -> Kernel:
-    return Kernel((ZERO_S + at_s) * 1000, slab_bytes, 0, 5, stolen_s)
+def kernel(at_s: int, slab_bytes: int, stolen_s: float = 0.0) -> KernelReading:
+    return KernelReading((ZERO_S + at_s) * 1000, slab_bytes, 0, 5, stolen_s)
 
 
 def judged(**fields: Any) -> Judged:
     return Judged(**{"time_ms": ZERO_S * 1000, "acked": 0, "stored": 0, "lost": 0, "doubled": 0, "copies": 0, **fields})
 
 
-def recorder(*lines: Line) -> Recorder:
+def recorder(*lines: RunRecord) -> Recorder:
     made = Recorder()
     for line in lines:
         made.add(line)
     return made
 
 
-def a_run(seconds: int = 20, devices: int = 10, **scenario: Any) -> list[Line]:
+def a_run(seconds: int = 20, devices: int = 10, **scenario: Any) -> list[RunRecord]:
     """All connect in the first second, each sends one event a second, which takes 5 ms."""
-    lines: list[Line] = [
+    lines: list[RunRecord] = [
         begin(devices=devices, **scenario),
         kernel(0, 1_000_000),
         process(0, "gateway-1.1", "gateway", 1.0, 50_000_000),

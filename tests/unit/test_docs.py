@@ -18,7 +18,7 @@ from gateway.identity.identity import SCOPES
 from gateway.settings.load import load
 from loadtest import cli as loadtest_cli
 from loadtest.scenario import scenario, shipped
-from loadtest.scenario.kernels import KERNELS
+from loadtest.scenario.client_models import CLIENT_MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 HAND_MADE = ("README.md", "README.ja.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
@@ -187,7 +187,7 @@ def test_examples_compile() -> None:
         compile(path.read_text(), str(path), "exec")
 
 
-def test_the_page_of_the_load_test_knows_every_kernel_and_scenario() -> None:
+def test_the_page_of_the_load_test_knows_every_client_model_and_scenario() -> None:
     text = (ROOT / "docs/how-to/load-test.md").read_text("utf-8")
     scenarios = [name for name in shipped.names() if not name.startswith("deploy-")]
-    assert not [name for name in [*KERNELS, *scenarios] if f"| `{name}`" not in text]
+    assert not [name for name in [*CLIENT_MODELS, *scenarios] if f"| `{name}`" not in text]

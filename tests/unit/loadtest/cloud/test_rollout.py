@@ -11,7 +11,7 @@ from gateway.drain.health import TargetState
 from gateway.errors import SettingsError
 from loadtest.cloud.balancer import Balancer, CrowdedElbv2, takes_traffic
 from loadtest.cloud.elbv2 import ElbError, Elbv2
-from loadtest.scenario.deploy import Deploy, Faults, most_held, part
+from loadtest.scenario.deploy import DeploySection, FaultsSection, most_held, part
 
 A, B = ("127.0.0.1", 80), ("127.0.0.2", 80)
 
@@ -101,19 +101,19 @@ def test_two_hundred_others_leave_about_one_poll_in_four() -> None:
     ],
 )
 def test_the_most_that_one_gateway_holds(changes: dict[str, Any], most: int) -> None:
-    assert most_held(Deploy(**changes), 120_000) == most
+    assert most_held(DeploySection(**changes), 120_000) == most
 
 
 @pytest.mark.parametrize(
     "subject",
     [
-        Deploy(old=2, waves=3),
-        Deploy(reuse_addresses=True),
-        Deploy(reuse_addresses=True, order="stop-task", old=2, new=3),
-        Deploy(delay_s=60, faults=Faults(reverse_at_s=60)),
-        Deploy(order="spot", faults=Faults(reverse_at_s=10)),
+        DeploySection(old=2, waves=3),
+        DeploySection(reuse_addresses=True),
+        DeploySection(reuse_addresses=True, order="stop-task", old=2, new=3),
+        DeploySection(delay_s=60, faults=FaultsSection(reverse_at_s=60)),
+        DeploySection(order="spot", faults=FaultsSection(reverse_at_s=10)),
     ],
 )
-def test_what_does_not_fit_together_is_refused(subject: Deploy) -> None:
+def test_what_does_not_fit_together_is_refused(subject: DeploySection) -> None:
     with pytest.raises(SettingsError, match="deploy"):
         subject.check("a.toml")

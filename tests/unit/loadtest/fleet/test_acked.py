@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loadtest.fleet.acked import AckedFile, ranges
 from loadtest.fleet.ledger import Ledger
-from loadtest.fleet.options import Options
+from loadtest.fleet.options import FleetOptions
 from loadtest.results.union import acked_files
 
 
@@ -23,7 +23,7 @@ def ack(ledger: Ledger, slot: int, *numbers: int) -> None:
 
 def opened(path: Path) -> tuple[AckedFile, Ledger]:
     ledger = Ledger(2, 10)
-    options = Options(urls=["ws://x/ws"], devices=2, acked_file=str(path))
+    options = FleetOptions(urls=["ws://x/ws"], devices=2, acked_file=str(path))
     return AckedFile(options, "r.", ledger), ledger
 
 

@@ -21,12 +21,12 @@ from loadtest.fleet.device import (
     OPEN,
     OPENING,
     REFUSED,
-    Device,
+    DeviceConnection,
     fields,
     masked_frame,
     request,
 )
-from loadtest.scenario.kernels import KERNELS, Kernel
+from loadtest.scenario.client_models import CLIENT_MODELS, ClientModel
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}"
@@ -53,30 +53,30 @@ class Wire:
 
 
 class Owner:
-    def __init__(self, kernel: str = "patient") -> None:
-        self.kernel = KERNELS[kernel]
+    def __init__(self, client_model: str = "patient") -> None:
+        self.client_model = CLIENT_MODELS[client_model]
         self.heard_s = array("d", [0.0])
         self.now_s = 5.0
         self.told: list[tuple[Any, ...]] = []
 
-    def on_opened(self, device: Device) -> None: ...
+    def on_opened(self, device: DeviceConnection) -> None: ...
 
-    def on_text(self, device: Device, payload: bytes) -> None:
+    def on_text(self, device: DeviceConnection, payload: bytes) -> None:
         self.told.append(("text", payload))
 
-    def kernel_of(self, device: Device) -> Kernel:
-        return self.kernel
+    def client_model_of(self, device: DeviceConnection) -> ClientModel:
+        return self.client_model
 
-    def on_refused(self, device: Device, status: int, retry_after_s: float | None) -> None:
+    def on_refused(self, device: DeviceConnection, status: int, retry_after_s: float | None) -> None:
         self.told.append(("refused", status, retry_after_s))
 
-    def on_ended(self, device: Device) -> None:
+    def on_ended(self, device: DeviceConnection) -> None:
         self.told.append(("ended", device.code, device.clean, device.ours))
 
 
-def connected(*data: bytes, opened: bool = True, kernel: str = "patient") -> tuple[Device, Wire, Owner]:
-    owner, wire = Owner(kernel), Wire()
-    device = Device(owner, 0, b"GET")
+def connected(*data: bytes, opened: bool = True, client_model: str = "patient") -> tuple[DeviceConnection, Wire, Owner]:
+    owner, wire = Owner(client_model), Wire()
+    device = DeviceConnection(owner, 0, b"GET")
     device.connection_made(wire)  # type: ignore[arg-type]
     assert wire.written == b"GET"
     wire.written = b""
@@ -246,7 +246,7 @@ def test_an_idle_device_is_small() -> None:
 
 
 def test_a_device_that_never_connected_can_be_broken_off() -> None:
-    device = Device(Owner(), 0, b"GET")
+    device = DeviceConnection(Owner(), 0, b"GET")
     device.break_off()
     device.leave()
     device.send(b"x")
@@ -263,13 +263,13 @@ def test_some_clients_lose_what_comes_in_the_packet_of_the_answer() -> None:
     welcome = server_frame(b"welcome")
     _, _, owner = connected(ACCEPTED + welcome, opened=False)
     assert owner.told == [("text", b"welcome")]
-    _, _, owner = connected(ACCEPTED + welcome, welcome, opened=False, kernel="esp-idf-15s")
+    _, _, owner = connected(ACCEPTED + welcome, welcome, opened=False, client_model="esp-idf-15s")
     assert owner.told == [("text", b"welcome")]
 
 
 def test_some_clients_close_for_a_frame_that_is_too_long() -> None:
-    most = KERNELS["arduino"].receive_bytes
-    device, wire, owner = connected(server_frame(b"x" * most), kernel="arduino")
+    most = CLIENT_MODELS["arduino"].receive_bytes
+    device, wire, owner = connected(server_frame(b"x" * most), client_model="arduino")
     assert (len(owner.told), wire.ended) == (1, "")
     device.data_received(server_frame(b"x" * (most + 1)) + server_frame(b"after"))
     assert (len(owner.told), wire.ended, device.state, device.ours) == (1, "close", LEAVING, True)
@@ -280,27 +280,29 @@ def test_some_clients_close_for_a_frame_that_is_too_long() -> None:
 
 def test_some_clients_understand_no_message_that_is_longer_than_their_buffer() -> None:
     _, wire, owner = connected(
-        server_frame(b"x" * 1024), server_frame(b"y" * 1025), server_frame(b"z"), kernel="esp-idf"
+        server_frame(b"x" * 1024), server_frame(b"y" * 1025), server_frame(b"z"), client_model="esp-idf"
     )
     assert owner.told == [("text", b"x" * 1024), ("text", b"z")]
     assert (wire.written, wire.ended) == (b"", "")
 
 
-@pytest.mark.parametrize("name", list(KERNELS))
-def test_a_real_server_takes_the_request_of_every_kernel(name: str) -> None:
-    kernel = KERNELS[name]
+@pytest.mark.parametrize("name", list(CLIENT_MODELS))
+def test_a_real_server_takes_the_request_of_every_client_model(name: str) -> None:
+    client_model = CLIENT_MODELS[name]
     server = ServerProtocol()
-    server.receive_data(request("/ws", "[::1]:8080", "a.b.c", kernel.subprotocol or "heiwa.v1.json", kernel.header))
+    server.receive_data(
+        request("/ws", "[::1]:8080", "a.b.c", client_model.subprotocol or "heiwa.v1.json", client_model.header)
+    )
     (found,) = server.events_received()
     assert isinstance(found, Request)
     assert found.headers["Authorization"] == "Bearer a.b.c"
-    assert len(found.headers.get_all("Origin")) == ("Origin" in kernel.header)
+    assert len(found.headers.get_all("Origin")) == ("Origin" in client_model.header)
     assert server.accept(found).status_code == 101
 
 
 def test_some_clients_overlook_a_ping_without_a_payload() -> None:
     empty, full = server_frame(b"", 0x89), server_frame(b"x", 0x89)
-    _, wire, _ = connected(empty, full, kernel="zephyr")
+    _, wire, _ = connected(empty, full, client_model="zephyr")
     assert wire.written == masked_frame(b"x", 0x8A)
     _, wire, _ = connected(empty, full)
     assert wire.written == masked_frame(b"", 0x8A) + masked_frame(b"x", 0x8A)

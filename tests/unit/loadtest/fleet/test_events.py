@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from gateway.device.gpx import Fix
 from gateway.locations.event import check
 from gateway.protocol.messages import Nack, decode_event, decode_locations
-from loadtest.fleet.events import Events, size_of_each
+from loadtest.fleet.events import EventFactory, size_of_each
 
 NOW_MS = 1_790_000_000_000
 TRACK = [Fix(46.0 + step / 1000, 14.5, None, None) for step in range(10)]
-WALKS = Events("r.", 7)
-TRACKS = Events("run.", 1, [TRACK])
+WALKS = EventFactory("r.", 7)
+TRACKS = EventFactory("run.", 1, [TRACK])
 indices = st.integers(0, 2_000_000)
 numbers = st.integers(1, 2**32 - 1)
 
 
 @given(indices, numbers, st.sampled_from([WALKS, TRACKS]))
-def test_the_gateway_takes_every_event(index: int, number: int, events: Events) -> None:
+def test_the_gateway_takes_every_event(index: int, number: int, events: EventFactory) -> None:
     payload = events.location(index, number, NOW_MS)
     event = decode_event(payload)
     assert check(event, NOW_MS) is None
@@ -69,27 +69,27 @@ def test_a_walk_never_jumps(index: int, number: int) -> None:
 
 
 def test_a_track_is_walked_there_and_back() -> None:
-    events = Events("r.", 1, [TRACK])
+    events = EventFactory("r.", 1, [TRACK])
     lats = [round((events.position(3, number)[0] - 46) * 1000) for number in range(40)]
     assert set(lats) == set(range(10))
     assert all(abs(after - before) == 1 for before, after in pairwise(lats))
 
 
 def test_a_track_of_one_point_stays() -> None:
-    events = Events("r.", 1, [TRACK[:1]])
+    events = EventFactory("r.", 1, [TRACK[:1]])
     assert {events.position(index, number) for index in range(3) for number in range(3)} == {(46.0, 14.5)}
 
 
 def test_devices_are_at_different_places() -> None:
-    events = Events("r.", 1)
+    events = EventFactory("r.", 1)
     assert len({events.position(index, 1) for index in range(1000)}) == 1000
 
 
 @pytest.mark.parametrize("name", ["other.1", "r.", "r.x", "r.-1", "r.²", "", "R.1"])
 def test_ids_of_others_have_no_number(name: str) -> None:
-    assert Events("r.", 1).number_of(name) is None
+    assert EventFactory("r.", 1).number_of(name) is None
 
 
 def test_messages_are_compact() -> None:
-    largest = Events("x" * 40, 1).locations(1_999_999, [(2**32 - 1, NOW_MS, 0)])
+    largest = EventFactory("x" * 40, 1).locations(1_999_999, [(2**32 - 1, NOW_MS, 0)])
     assert len(msgspec.json.encode(msgspec.json.decode(largest))) <= 240

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.fleet.connector import OnFailed
-from loadtest.fleet.device import ACCEPT, Device
-from loadtest.fleet.events import Events
+from loadtest.fleet.device import ACCEPT, DeviceConnection
+from loadtest.fleet.events import EventFactory
 from loadtest.fleet.histogram import Latencies
 from loadtest.fleet.ledger import Ledger
-from loadtest.fleet.options import Options
+from loadtest.fleet.options import FleetOptions
 from loadtest.fleet.phases import DONE, GIVEN_UP, UP
 from loadtest.fleet.population import Population
-from loadtest.fleet.sender import Sender
-from loadtest.fleet.tally import Tally
+from loadtest.fleet.sender import EventSender
+from loadtest.fleet.tally import FleetTally
 
 DEVICES = 6
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
@@ -41,7 +41,7 @@ WELCOME = frame(
 class Wire:
     """A transport and the server behind it. It keeps what it was sent until it answers."""
 
-    def __init__(self, server: Server, device: Device) -> None:
+    def __init__(self, server: Server, device: DeviceConnection) -> None:
         self.server, self.device = server, device
         self.open = True
         self.unanswered: list[str] = []
@@ -104,7 +104,7 @@ class Server:
         self.targets: list[Any] = []
         self.wires: list[Wire] = []
         self.closing: list[Wire] = []
-        self.lost: list[Device] = []
+        self.lost: list[DeviceConnection] = []
         self.seen: dict[tuple[int, str], dict[str, Any]] = {}
         self.acked: set[tuple[int, str]] = set()
         self.others: list[dict[str, Any]] = []
@@ -122,7 +122,7 @@ class Server:
     def cancel(self, slot: int) -> bool:
         return False
 
-    def open(self, device: Device, index: int, on_failed: OnFailed) -> None:
+    def open(self, device: DeviceConnection, index: int, on_failed: OnFailed) -> None:
         what = 9 if self.kind else self.chance.randrange(10)
         if what == 0:
             on_failed(device, OSError("refused"))
@@ -187,11 +187,11 @@ class World:
         self.now_s = 1000.0
         self.server = Server(chance)
         given = {"urls": ["ws://x/ws"], "devices": DEVICES, "secret": "s" * 32, "run": "r.", "store": 10_000}
-        self.options = msgspec.convert({**given, **options}, Options)
-        tally = Tally()
+        self.options = msgspec.convert({**given, **options}, FleetOptions)
+        tally = FleetTally()
 
-        def sender(population: Population) -> Sender:
-            return Sender(
+        def sender(population: Population) -> EventSender:
+            return EventSender(
                 self.options.events.of_events(DEVICES),
                 Ledger(DEVICES, self.options.store),
                 EVENTS,
@@ -236,8 +236,8 @@ class World:
                 assert ledger.flying[slot] == 0
 
 
-EVENTS = Events("r.", 1)
-KERNELS = {"patient": 0.4, "arduino": 0.2, "browser": 0.2, "naive": 0.2}
+EVENTS = EventFactory("r.", 1)
+CLIENT_MODELS = {"patient": 0.4, "arduino": 0.2, "browser": 0.2, "naive": 0.2}
 
 
 @settings(max_examples=60, deadline=None)
@@ -254,7 +254,7 @@ def test_nothing_is_lost_whatever_happens(
     chance = Random(seed)
     world = World(
         chance,
-        kernels=KERNELS,
+        client_models=CLIENT_MODELS,
         connect={"rate_per_s": 3},
         events={"kind": kind, "period_s": 0.5},
         max_in_flight=window,
@@ -364,7 +364,7 @@ def test_a_stalled_device_goes_on_with_the_same_connection() -> None:
 
 
 def test_a_stalled_device_finds_out_that_its_connection_is_gone() -> None:
-    world = World(Random(1), events={"period_s": 1}, kernels={"esp-idf": 1.0})
+    world = World(Random(1), events={"period_s": 1}, client_models={"esp-idf": 1.0})
     stalled(world, 20)
     world.pass_s(10)
     for wire in list(world.server.wires):

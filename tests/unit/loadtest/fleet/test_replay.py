@@ -15,7 +15,7 @@ from gateway.errors import RecordingError, SettingsError
 from gateway.recording.format import VERSION, Connected, Disconnected, Dropped, Header, Line, Said, encode_lines
 from loadtest.fleet import replay
 from loadtest.fleet.phases import NEW, UP
-from loadtest.fleet.replay import AUTH, CONNECT, DISCONNECT, EVENTS, PING, Moment, Summary, moments
+from loadtest.fleet.replay import AUTH, CONNECT, DISCONNECT, EVENTS, PING, RecordingSummary, ReplayStep, moments
 from loadtest.fleet.replayer import Replayer
 from loadtest.processes import plan
 from loadtest.scenario.scenario import parse
@@ -38,14 +38,14 @@ def say(at_ms: int, device: int, kind: str = "location", events: int = 1, size: 
     return Said(at_ms, name(device), connection, kind, size, events)
 
 
-def summary_of(found: Iterable[Line], path: Path = Path()) -> Summary:
-    summary = Summary(path)
+def summary_of(found: Iterable[Line], path: Path = Path()) -> RecordingSummary:
+    summary = RecordingSummary(path)
     for line in found:
         summary.add(line)
     return summary
 
 
-def played(*found: Line) -> list[Moment]:
+def played(*found: Line) -> list[ReplayStep]:
     summary = summary_of(found)
     return list(moments(found, summary.numbers, summary.here))
 
@@ -68,13 +68,13 @@ def test_a_recording_is_what_devices_do() -> None:
         leave(20, 7),
         connect(30, 7, 3),
     ) == [
-        Moment(0, 0, CONNECT),
-        Moment(5, 1, CONNECT),
-        Moment(10, 1, EVENTS, 20, 3000),
-        Moment(11, 0, PING, 0, 150),
-        Moment(12, 0, AUTH, 0, 150),
-        Moment(20, 0, DISCONNECT),
-        Moment(30, 0, CONNECT),
+        ReplayStep(0, 0, CONNECT),
+        ReplayStep(5, 1, CONNECT),
+        ReplayStep(10, 1, EVENTS, 20, 3000),
+        ReplayStep(11, 0, PING, 0, 150),
+        ReplayStep(12, 0, AUTH, 0, 150),
+        ReplayStep(20, 0, DISCONNECT),
+        ReplayStep(30, 0, CONNECT),
     ]
 
 
@@ -113,7 +113,7 @@ def test_what_nobody_can_send_again_is_counted_and_said() -> None:
 def test_a_recording_that_goes_on_is_played_as_far_as_it_was_read() -> None:
     found = [connect(0, 1), connect(1, 2), say(2, 2)]
     summary = summary_of(found[:1])
-    assert list(moments(found, summary.numbers, summary.here)) == [Moment(0, 0, CONNECT)]
+    assert list(moments(found, summary.numbers, summary.here)) == [ReplayStep(0, 0, CONNECT)]
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_scenario_fits_its_recording() -> None:
     scenario = parse("[replay]\nfile = 'r'\nspeed = 10\n[[actions]]\nat_s = 6.5\ndo = 'cut'", "mine")
     fitted = replay.fit(scenario, summary, None)
     assert (fitted.fleet.devices, fitted.run.duration_s, fitted.events.none) == (2, 7.0, True)
-    [part] = plan.parts(fitted, plan.Share(), summary)
+    [part] = plan.parts(fitted, plan.MachineShare(), summary)
     assert (part.devices, part.opening) == (2, 0)
     options = plan.fleet_options(fitted, part, plan.Common(["ws://x/ws"], "s" * 32, 1, "r.", True, 0), "")
     assert (options["speed"], Path(options["replay"])) == (10, Path("r").absolute())
@@ -304,7 +304,7 @@ def test_every_recorded_event_is_sent_whatever_happens(
     stage.pass_s(8)
     assert ledger.sent == stage.summary.events
     assert ledger.lost == ledger.in_flight == ledger.waiting == 0
-    # Who left in the recording has left, but for those that their kernel has given up on.
+    # Who left in the recording has left, but for those that their client model has given up on.
     for slot in range(DEVICES):
         if stage.population.phases[slot] == UP:
             last = [moment for moment in moments(found, stage.summary.numbers, ()) if moment.device == slot][-1]

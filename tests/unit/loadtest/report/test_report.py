@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import HeiwaError, SettingsError
 from loadtest.report import charts, tables
 from loadtest.results import records
-from loadtest.results.records import Line
+from loadtest.results.records import RunRecord
 from loadtest.results.series import Second
 from loadtest.run import compare, folder
 from tests.support.recordings import ZERO_S, a_run, begin, happened, recorder, told
@@ -21,7 +21,7 @@ from tests.support.recordings import ZERO_S, a_run, begin, happened, recorder, t
 EVIL = "</script><script>alert(1)</script>"
 
 
-def written(path: Path, lines: Iterable[Line]) -> Path:
+def written(path: Path, lines: Iterable[RunRecord]) -> Path:
     """A folder with a run's records."""
     path.mkdir()
     (path / folder.SAMPLES).write_bytes(b"".join(records.encode(line) + b"\n" for line in lines))

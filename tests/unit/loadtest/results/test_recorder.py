@@ -1,4 +1,4 @@
-"""Many shares become one run: sums, differences, latencies, deaths, and figures."""
+"""The samples of many fleet processes become one run: sums, differences, latencies, deaths, and figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from loadtest.fleet.sample import Sample
 from loadtest.results import records
 from loadtest.results.recorder import LATE_S, SILENT_S, Recorder
-from loadtest.results.records import Kernel, Line
+from loadtest.results.records import KernelReading, RunRecord
 from loadtest.results.result import figures, result
 from tests.support.recordings import (
     ZERO_S,
@@ -24,7 +24,7 @@ from tests.support.recordings import (
 )
 
 
-def test_shares_add_up_each_second() -> None:
+def test_processes_add_up_each_second() -> None:
     made = recorder(
         told(0, "a", connected=3, sent=5, closed={"1006": 1}),
         told(0, "b", connected=4, sent=6, closed={"1006": 2, "1000": 1}),
@@ -37,14 +37,14 @@ def test_shares_add_up_each_second() -> None:
     assert (second.connected, second.sent, second.closed) == (6, 16, {"1006": 4, "1000": 1})
 
 
-def test_a_share_that_says_nothing_for_a_second_stands_where_it_stood() -> None:
+def test_a_process_that_says_nothing_for_a_second_stands_where_it_stood() -> None:
     made = recorder(
         told(0, "a", connected=3), told(0, "b", connected=4), told(1, "b", connected=5), told(2, "a", connected=1)
     )
     assert [second.connected for second in made.seconds()] == [7, 8, 6]
 
 
-def test_a_share_that_died_holds_no_connections_and_keeps_its_counts() -> None:
+def test_a_process_that_died_holds_no_connections_and_keeps_its_counts() -> None:
     made = recorder(
         told(0, "a", connected=3, acked=9),
         told(0, "b", connected=4, acked=1),
@@ -57,7 +57,7 @@ def test_a_share_that_died_holds_no_connections_and_keeps_its_counts() -> None:
     assert made.totals()["acked"] == 12
 
 
-def test_a_share_that_falls_silent_is_not_counted_for_ever() -> None:
+def test_a_process_that_falls_silent_is_not_counted_for_ever() -> None:
     made = recorder(told(0, "a", connected=3), *(told(at_s, "b", connected=1) for at_s in range(SILENT_S + 2)))
     connected = [second.connected for second in made.seconds()]
     assert connected[SILENT_S - 1] == 4
@@ -124,7 +124,7 @@ def test_a_whole_run_has_its_figures() -> None:
 
 def test_what_the_hypervisor_gave_to_others_counts_in_the_measured_time_of_one_machine() -> None:
     stolen = [kernel(1, 0, 50.0), kernel(5, 0, 52.0), kernel(6, 0, 52.5), kernel(9, 0, 52.8)]
-    lines = [line for line in a_run(12) if not isinstance(line, Kernel)]
+    lines = [line for line in a_run(12) if not isinstance(line, KernelReading)]
     of_one = recorder(*lines[:1], kernel(0, 0, 9.0), *stolen, *lines[1:])
     found = {second - ZERO_S: taken_s for second, taken_s in of_one.machine.stolen_s().items()}
     assert found == {1: 41.0, 5: 0.5, 6: 0.5, 9: pytest.approx(0.1)}
@@ -148,7 +148,7 @@ def test_lost_is_what_no_store_has_and_what_devices_dropped() -> None:
 
 
 def test_recovery_is_measured_from_the_action() -> None:
-    lines: list[Line] = [begin(), phase(0, "connect"), phase(1, "measure")]
+    lines: list[RunRecord] = [begin(), phase(0, "connect"), phase(1, "measure")]
     for at_s, connected in enumerate((9, 9, 9, 9, 6, 7, 9, 9)):
         if at_s == 4:
             lines.append(happened(4.2, "action", "cut"))
@@ -161,18 +161,18 @@ def test_recovery_is_measured_from_the_action() -> None:
 
 
 def test_what_never_recovers_has_no_time() -> None:
-    lines: list[Line] = [begin(), phase(0, "measure"), told(1, connected=9), happened(2, "action", "cut")]
+    lines: list[RunRecord] = [begin(), phase(0, "measure"), told(1, connected=9), happened(2, "action", "cut")]
     made = recorder(*lines, told(2, connected=6), told(3, connected=8))
     assert figures(made, made.seconds())["recovered_s"] is None
 
 
 def test_shares_of_several_machines_merge_in_order_of_time() -> None:
-    one: list[Line] = [
+    one: list[RunRecord] = [
         begin("1/2", 5),
         phase(0, "measure"),
         *(told(at_s, "fleet-1.1", connected=5) for at_s in range(9)),
     ]
-    two: list[Line] = [
+    two: list[RunRecord] = [
         begin("2/2", 6),
         phase(1, "measure"),
         *(told(at_s, "fleet-2.1", connected=6) for at_s in range(9)),
@@ -210,7 +210,7 @@ def test_usage_knows_who_died() -> None:
     assert (usage.died, usage.cpu_s, usage.base_rss_bytes, usage.max_rss_bytes) == (True, 3, 100, 300)
 
 
-def test_a_sample_without_a_name_of_its_own_is_one_share() -> None:
+def test_a_sample_without_a_name_of_its_own_is_one_process() -> None:
     made = recorder(told(0, connected=1), told(1, connected=2))
     assert list(made.last) == ["fleet-1.1"]
     assert isinstance(made.last["fleet-1.1"], Sample)

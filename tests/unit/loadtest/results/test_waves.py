@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest.fleet.sample import OfKernel, Sample
+from loadtest.fleet.sample import ClientModelCounts, Sample
 from loadtest.results import waves
 from loadtest.results.recorder import Recorder
 from loadtest.results.records import Happened, Told, Waved
@@ -41,8 +41,8 @@ def test_the_worst_wave_counts() -> None:
         "connect_peak_per_s": 60,
         "connect_even_per_s": 8.0,
         "connect_peak_ratio": 7.5,
-        "connect_peak_share": 60 / (8 + 4 * 8**0.5),
-        "plan_peak_share": 52 / (4 * 8**0.5),
+        "connect_peak_limit_ratio": 60 / (8 + 4 * 8**0.5),
+        "plan_peak_limit_ratio": 52 / (4 * 8**0.5),
         "plan_peak_ratio": 7.5,
         "balancer_calls_per_s": 0.7,
         "gap_p50_s": 1.0,
@@ -68,10 +68,19 @@ def test_a_drawn_second_ends_where_its_real_moment_is() -> None:
 
 
 def test_only_classes_that_take_close_frames_count_as_abnormal() -> None:
-    kernels = {"esp-idf": OfKernel(5, 5, 0, 5), "arduino": OfKernel(3, 3, 0, 2), "patient": OfKernel(9, 9, 0, 1)}
-    assert waves.abnormal(kernels) == 3
+    client_models = {
+        "esp-idf": ClientModelCounts(5, 5, 0, 5),
+        "arduino": ClientModelCounts(3, 3, 0, 2),
+        "patient": ClientModelCounts(9, 9, 0, 1),
+    }
+    assert waves.abnormal(client_models) == 3
     # A token without a class, but a User-Agent of one.
-    assert waves.abnormal({"esp-idf-15s": OfKernel(5, 5, 0, 5), "esp-idf-reconnect": OfKernel(5, 5, 0, 2)}) == 2
+    assert (
+        waves.abnormal(
+            {"esp-idf-15s": ClientModelCounts(5, 5, 0, 5), "esp-idf-reconnect": ClientModelCounts(5, 5, 0, 2)}
+        )
+        == 2
+    )
 
 
 def test_processes_add_up_and_the_end_of_the_measured_time_is_kept() -> None:
@@ -82,13 +91,13 @@ def test_processes_add_up_and_the_end_of_the_measured_time_is_kept() -> None:
             1000,
             devices=2,
             bins=[(7, 1, 0), (8, 2, number)],
-            kernels={"patient": OfKernel(2, 2, 0, number)},
+            client_models={"patient": ClientModelCounts(2, 2, 0, number)},
         )
         recorder.add(Told(told))
     recorder.add(Happened(1500, "phase", "settle", "settle"))
-    recorder.add(Told(Sample("fleet-1", 2000, bins=[(8, 0, 1)], kernels={"patient": OfKernel(2)})))
+    recorder.add(Told(Sample("fleet-1", 2000, bins=[(8, 0, 1)], client_models={"patient": ClientModelCounts(2)})))
     assert recorder.bins == {7: [2, 0], 8: [4, 4]}
-    assert recorder.kernels() == {"patient": OfKernel(4, 4, 0, 3)}
+    assert recorder.client_models() == {"patient": ClientModelCounts(4, 4, 0, 3)}
 
 
 @pytest.mark.parametrize(

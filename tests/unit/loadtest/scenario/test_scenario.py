@@ -11,7 +11,7 @@ import pytest
 from gateway.errors import SettingsError
 from loadtest.fleet.options import load as load_fleet_options
 from loadtest.processes import plan
-from loadtest.processes.plan import Common, Share
+from loadtest.processes.plan import Common, MachineShare
 from loadtest.scenario import shipped
 from loadtest.scenario.scenario import Scenario, json_schema, known_keys, parse
 
@@ -32,7 +32,7 @@ def test_a_shipped_scenario_is_whole(name: str) -> None:
     scenario = parse(shipped.read(path), path.name)
     assert scenario.description.endswith(".")
     assert scenario.thresholds
-    part = plan.parts(scenario, Share())[0]
+    part = plan.parts(scenario, MachineShare())[0]
     options = plan.fleet_options(scenario, part, COMMON, "")
     assert load_fleet_options(msgspec.json.encode(options).decode()).devices == scenario.fleet.devices
 
@@ -47,9 +47,9 @@ def test_a_deploy_differs_from_the_plain_one_in_what_it_says(name: str) -> None:
 
 
 def test_thresholds_that_say_nothing_are_left_out() -> None:
-    text = "based_on = 'deploy'\nnot_judged = ['connect_peak_share', 'plan_peak_share']"
+    text = "based_on = 'deploy'\nnot_judged = ['connect_peak_limit_ratio', 'plan_peak_limit_ratio']"
     plain, less = parse("based_on = 'deploy'", "my.toml"), parse(text, "my.toml")
-    gone = {"connect_peak_share <= 1", "plan_peak_share <= 1"}
+    gone = {"connect_peak_limit_ratio <= 1", "plan_peak_limit_ratio <= 1"}
     assert set(plain.thresholds) - set(less.thresholds) == gone
     assert len(less.thresholds) == len(plain.thresholds) - 2
 
@@ -61,9 +61,9 @@ def test_a_base_may_have_a_base() -> None:
 
 
 def test_what_is_not_said_is_as_in_the_base() -> None:
-    scenario = parse("based_on = 'walk'\n[fleet]\ndevices = 7\n[fleet.kernels]\nnaive = 1", "my.toml")
+    scenario = parse("based_on = 'walk'\n[fleet]\ndevices = 7\n[fleet.client_models]\nnaive = 1", "my.toml")
     base = parse(shipped.read(shipped.path_of("walk")), "walk.toml")
-    assert (scenario.fleet.devices, scenario.fleet.kernels) == (7, {"naive": 1.0})
+    assert (scenario.fleet.devices, scenario.fleet.client_models) == (7, {"naive": 1.0})
     assert (scenario.fleet.tracks, scenario.events, scenario.thresholds) == (
         base.fleet.tracks,
         base.events,
@@ -75,7 +75,7 @@ def test_what_is_not_said_is_as_in_the_base() -> None:
     ("text", "key", "said"),
     [
         ("based_on = 'depoy'", "based_on", "did you mean deploy?"),
-        ("not_judged = ['connect_peak_shar']", "thresholds", "did you mean connect_peak_share?"),
+        ("not_judged = ['connect_peak_limit_rati']", "thresholds", "did you mean connect_peak_limit_ratio?"),
         ("based_on = ['deploy']", "based_on", "there is no scenario"),
         ("[fleet]\ndevics = 3", "fleet.devics", "did you mean fleet.devices?"),
         ("[flet]\ndevices = 3", "flet", "did you mean fleet?"),
@@ -83,8 +83,12 @@ def test_what_is_not_said_is_as_in_the_base() -> None:
         ("[fleet]\nperiod_s = 3", "fleet.period_s", "did you mean"),
         ("[[actions]]\nat_s = 1\ndoo = 'cut'", "actions.doo", "did you mean actions.do?"),
         ("[fleet]\ndevices = 0", "", ">= 1"),
-        ("[fleet.kernels]\npatent = 1", "fleet.kernels", "no kernel 'patent'; known are patient"),
-        ("[fleet.kernels]\npatient = 0.3333\nesp-idf = 0.3333\nnaive = 0.3333", "fleet.kernels", "add up to 0.9999"),
+        ("[fleet.client_models]\npatent = 1", "fleet.client_models", "no client model 'patent'; known are patient"),
+        (
+            "[fleet.client_models]\npatient = 0.3333\nesp-idf = 0.3333\nnaive = 0.3333",
+            "fleet.client_models",
+            "add up to 0.9999",
+        ),
         ("[fleet]\ndevices = 1_000_000_000_000", "", "<= 10000000"),
         (f"[fleet]\ndevices = {'9' * 5000}", "", "not valid TOML"),
         (f"[fleet]\ndevices = {'[' * 3000}", "", "not valid TOML"),
@@ -95,7 +99,7 @@ def test_what_is_not_said_is_as_in_the_base() -> None:
         (f"thresholds = ['ack_p99_ms < {'9' * 400}']", "thresholds", "not a number that can be reached"),
         ("[connect]\nat_a_time = 0", "", "connect.at_a_time"),
         ("[fleet]\nhalf_open_after_s = 61", "fleet.half_open_after_s", "more than fleet.half_open_within_s"),
-        ("[fleet.kernels]\npatient = 0.5", "fleet.kernels", "add up to 0.5"),
+        ("[fleet.client_models]\npatient = 0.5", "fleet.client_models", "add up to 0.5"),
         ("[connect]\nkind = 'constant'\nrate_per_s = 0", "connect", "rate_per_s above 0"),
         ("[connect]\nkind = 'periodic'", "", "periodic"),
         ("[run]\nduration_s = 5\n[[actions]]\nat_s = 5\ndo = 'cut'", "actions.at_s", "before the end"),
@@ -119,7 +123,7 @@ def test_what_is_wrong_is_said(text: str, key: str, said: str) -> None:
         ("connect.kind='poisson'", "poisson"),
         ("thresholds=['lost == 0']", ["lost == 0"]),
         ("gateways.settings.connections.heartbeat_s=5", {"connections.heartbeat_s": 5}),
-        ("fleet.kernels={naive=1}", {"naive": 1}),
+        ("fleet.client_models={naive=1}", {"naive": 1}),
     ],
 )
 def test_overrides_win(override: str, value: object) -> None:
@@ -144,7 +148,7 @@ def test_the_schema_knows_every_key() -> None:
     }
     for key in known_keys():
         section, _, name = key.rpartition(".")
-        owner = {"": "Scenario", "actions": "Action"}.get(section, section.capitalize())
+        owner = {"": "Scenario", "actions": "TimedAction"}.get(section, f"{section.capitalize()}Section")
         assert (owner, name) in keys
     assert all(definition["additionalProperties"] is False for definition in definitions.values())
 
@@ -154,7 +158,7 @@ def test_all_shares_together_hold_each_device_once(devices: int, of: int) -> Non
     scenario = parse("", "my.toml", [f"fleet.devices={devices}"])
     held: list[int] = []
     for number in range(1, of + 1):
-        for part in plan.parts(scenario, Share(number, of)):
+        for part in plan.parts(scenario, MachineShare(number, of)):
             assert 0 < part.devices <= scenario.fleet.devices_each
             held += range(part.first, part.first + part.devices)
     assert held == list(range(devices))
@@ -162,14 +166,14 @@ def test_all_shares_together_hold_each_device_once(devices: int, of: int) -> Non
 
 def test_rates_of_all_processes_add_up() -> None:
     scenario = parse("", "my.toml", ["fleet.devices=100000", "connect.rate_per_s=3000", "events.rate_per_s=50"])
-    parts = [part for number in (1, 2) for part in plan.parts(scenario, Share(number, 2))]
+    parts = [part for number in (1, 2) for part in plan.parts(scenario, MachineShare(number, 2))]
     options = [plan.fleet_options(scenario, part, COMMON, "") for part in parts]
     assert sum(option["connect"]["rate_per_s"] for option in options) == pytest.approx(3000)
     assert sum(option["events"]["rate_per_s"] for option in options) == pytest.approx(50)
 
 
-@pytest.mark.parametrize(("text", "share"), [("1/1", Share(1, 1)), (" 3/8 ", Share(3, 8))])
-def test_a_share_is_read(text: str, share: Share) -> None:
+@pytest.mark.parametrize(("text", "share"), [("1/1", MachineShare(1, 1)), (" 3/8 ", MachineShare(3, 8))])
+def test_a_share_is_read(text: str, share: MachineShare) -> None:
     assert plan.share(text) == share
 
 
@@ -181,7 +185,7 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 
 def test_more_shares_than_devices_are_refused() -> None:
     with pytest.raises(SettingsError, match="leave none"):
-        plan.parts(parse("", "my.toml", ["fleet.devices=1"]), Share(1, 2))
+        plan.parts(parse("", "my.toml", ["fleet.devices=1"]), MachineShare(1, 2))
 
 
 def test_too_few_files_are_said_with_what_to_change() -> None:
@@ -242,7 +246,7 @@ def test_the_expected_time_follows_devices_and_rate() -> None:
 def test_the_fleet_is_told_of_waits_and_limits() -> None:
     text = "[fleet]\nhalf_open_after_s = 1\nhalf_open_within_s = 3\n[connect]\nat_a_time = 7"
     scenario = parse(text, "my.toml")
-    given = plan.fleet_options(scenario, plan.parts(scenario, Share())[0], COMMON, "")
+    given = plan.fleet_options(scenario, plan.parts(scenario, MachineShare())[0], COMMON, "")
     options = load_fleet_options(msgspec.json.encode(given).decode())
     assert options.connects_at_once == 7
     after_s = [options.half_open_after_s(slot) for slot in range(1000)]
@@ -252,7 +256,10 @@ def test_the_fleet_is_told_of_waits_and_limits() -> None:
 
 def test_every_key_is_described_in_the_schema() -> None:
     kinds = json_schema()["$defs"]
-    for kind, keys in (("Fleet", ("half_open_after_s", "half_open_within_s")), ("Connect", ("at_a_time",))):
+    for kind, keys in (
+        ("FleetSection", ("half_open_after_s", "half_open_within_s")),
+        ("ConnectSection", ("at_a_time",)),
+    ):
         assert all(kinds[kind]["properties"][key]["description"] for key in keys)
 
 
@@ -264,20 +271,22 @@ def test_an_absurd_value_of_an_option_is_refused_by_its_key(value: str) -> None:
         parse("", "steady.toml", [f"run.duration_s={value}"])
 
 
-def test_shares_of_kernels_have_one_tolerance() -> None:
+def test_fractions_of_client_models_have_one_tolerance() -> None:
     thirds = {"patient": 0.333333, "esp-idf": 0.333333, "naive": 0.333334}
-    text = "[fleet.kernels]\n" + "\n".join(f"{name} = {share}" for name, share in thirds.items())
-    assert parse(text, "my.toml").fleet.kernels == thirds
+    text = "[fleet.client_models]\n" + "\n".join(f"{name} = {part}" for name, part in thirds.items())
+    assert parse(text, "my.toml").fleet.client_models == thirds
     secret = "x" * 40
-    load_fleet_options(json.dumps({"urls": ["ws://127.0.0.1/ws"], "devices": 3, "secret": secret, "kernels": thirds}))
-    for shares in ({}, {"patient": 0.999}, {"patient": 0.3333, "esp-idf": 0.3333, "naive": 0.3333}):
-        with pytest.raises(SettingsError, match="kernels: the shares add up"):
+    load_fleet_options(
+        json.dumps({"urls": ["ws://127.0.0.1/ws"], "devices": 3, "secret": secret, "client_models": thirds})
+    )
+    for fractions in ({}, {"patient": 0.999}, {"patient": 0.3333, "esp-idf": 0.3333, "naive": 0.3333}):
+        with pytest.raises(SettingsError, match="client_models: the fractions add up"):
             load_fleet_options(
-                json.dumps({"urls": ["ws://127.0.0.1/ws"], "devices": 3, "secret": secret, "kernels": shares})
+                json.dumps({"urls": ["ws://127.0.0.1/ws"], "devices": 3, "secret": secret, "client_models": fractions})
             )
 
 
 def test_more_fleet_processes_than_a_machine_takes() -> None:
     scenario = parse("[fleet]\ndevices = 10_000_000\ndevices_each = 1", "my.toml")
     with pytest.raises(SettingsError, match=r"fleet\.devices_each: 10000000 fleet processes"):
-        plan.parts(scenario, Share())
+        plan.parts(scenario, MachineShare())

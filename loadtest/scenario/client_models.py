@@ -1,21 +1,24 @@
 """When a device comes back: the reconnect behaviour of real clients, each as its source says. Pure.
 
-A kernel is told how a connection, or an attempt at one, ended, and answers with the wait. Its memory between two calls
-is one small number, `retries`; `trait` is a number from 0 to below 1 that stays the same for a device as long as it
-runs (what a client draws once at its start).
+A client model is told how a connection, or an attempt at one, ended, and answers with the wait. Its memory between two
+calls is one small number, `retries`; `trait` is a number in [0, 1) that stays the same for a device as long as it runs
+(what a client draws once when it starts).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta
 
 from gateway.wire.close_codes import ABNORMAL, CLOSE_CODES, Reconnect
 
+Fraction = Annotated[float, Meta(ge=0, le=1)]
 MAX_RETRIES = 60_000
-# Shares that are thirds are written with as many digits as this asks for.
-SHARES_TOLERANCE = 1e-6
+# Thirds need as many digits as this asks for.
+FRACTIONS_TOLERANCE = 1e-6
 
 
 class Ended(NamedTuple):
@@ -44,7 +47,7 @@ class Ended(NamedTuple):
 NextAttempt = Callable[[int, float, Ended, Random], tuple[float | None, int]]
 
 
-class Kernel(NamedTuple):
+class ClientModel(NamedTuple):
     """`next_attempt(retries, trait, ended, random)` gives the wait in seconds (None: never again) and new `retries`.
 
     `obeys_goaway`: the device leaves at once when the server says goaway. `notices_silence`: it ends a connection on
@@ -55,7 +58,7 @@ class Kernel(NamedTuple):
     `header`: lines that its handshake has and nobody can take out. `subprotocol`: what it offers unasked; None: what
     the fleet speaks. `loses_glued`: what comes in the packet of the 101 is thrown away. `overlooks_empty_pings`: it
     answers only those that have a payload. `receive_bytes`: a longer message ends the connection with 1009 when the
-    kernel `closes_above`, else it comes in pieces that the program does not understand; 0: there is no such limit.
+    client model `closes_above`, else it comes in pieces that the program does not understand; 0: there is no limit.
     `answer_s`: it waits so long for the answer to its handshake, not scaled; 0: as long as the fleet does.
     """
 
@@ -99,7 +102,7 @@ def patient(retries: int, trait: float, ended: Ended, random: Random) -> tuple[f
 
 
 def always(wait_s: float) -> NextAttempt:
-    """A kernel that comes back after the same time whatever happened, without jitter and without end."""
+    """A client model that comes back after the same time whatever happened, without jitter and without end."""
 
     def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
         return wait_s, _more(retries)
@@ -108,7 +111,7 @@ def always(wait_s: float) -> NextAttempt:
 
 
 def unless_closed(wait_s: float) -> NextAttempt:
-    """A kernel that a close frame ends for good, and that comes back after the same time from all else."""
+    """A client model that a close frame ends for good, and that comes back after the same time from all else."""
     again = always(wait_s)
 
     def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
@@ -185,14 +188,14 @@ MICROPYTHON_HEADER = "Origin: http://localhost\r\n"
 ESP_IDF_RECEIVE_BYTES = 1024
 ESP_IDF_ANSWER_S = 10.0
 
-_ESP_IDF = Kernel(
+_ESP_IDF = ClientModel(
     unless_closed(ESP_IDF_WAIT_S),
     device_class="esp-idf",
     header=ESP_IDF_HEADER,
     receive_bytes=ESP_IDF_RECEIVE_BYTES,
     answer_s=ESP_IDF_ANSWER_S,
 )
-_ARDUINO = Kernel(
+_ARDUINO = ClientModel(
     always(ARDUINO_WAIT_S),
     device_class="arduino",
     header=ARDUINO_HEADER,
@@ -202,8 +205,8 @@ _ARDUINO = Kernel(
     answer_s=ARDUINO_ANSWER_S,
 )
 
-KERNELS: dict[str, Kernel] = {
-    "patient": Kernel(patient, obeys_goaway=True, notices_silence=True),
+CLIENT_MODELS: dict[str, ClientModel] = {
+    "patient": ClientModel(patient, obeys_goaway=True, notices_silence=True),
     "esp-idf": _ESP_IDF,
     # On ESP-IDF up to 5.1.4 and 5.2.2, whose transport_ws.c drops what it read beyond the head; tokens without a class.
     "esp-idf-15s": _ESP_IDF._replace(next_attempt=unless_closed(ESP_IDF_OLD_WAIT_S), device_class="", loses_glued=True),
@@ -211,28 +214,28 @@ KERNELS: dict[str, Kernel] = {
     "arduino": _ARDUINO,
     "arduino-5s": _ARDUINO._replace(next_attempt=always(ARDUINO_EXAMPLE_WAIT_S)),
     # gilmaimon/ArduinoWebsockets 0.5.4, in the loop of its examples: at once; 1 s for an answer.
-    "tiny": Kernel(always(0.0), device_class="tiny", header=TINY_HEADER, answer_s=1.0),
-    "micropython": Kernel(always(MICROPYTHON_WAIT_S), device_class="micropython", header=MICROPYTHON_HEADER),
-    "mongoose": Kernel(always(MONGOOSE_WAIT_S), device_class="mongoose"),
-    "gun": Kernel(gun, device_class="gun"),
+    "tiny": ClientModel(always(0.0), device_class="tiny", header=TINY_HEADER, answer_s=1.0),
+    "micropython": ClientModel(always(MICROPYTHON_WAIT_S), device_class="micropython", header=MICROPYTHON_HEADER),
+    "mongoose": ClientModel(always(MONGOOSE_WAIT_S), device_class="mongoose"),
+    "gun": ClientModel(gun, device_class="gun"),
     # zephyrproject-rtos/zephyr before 4.2, subsys/net/lib/websocket: pings are the program's, an empty one reads as 0
     # bytes; when to come back is the program's as well, here as it should be.
-    "zephyr": Kernel(patient, device_class="zephyr", loses_glued=True, overlooks_empty_pings=True),
-    "browser": Kernel(browser, device_class="browser"),
+    "zephyr": ClientModel(patient, device_class="zephyr", loses_glued=True, overlooks_empty_pings=True),
+    "browser": ClientModel(browser, device_class="browser"),
     # At once, every time: the loop that every tutorial shows. The worst a server can meet.
-    "naive": Kernel(always(0.0)),
-    "deaf": Kernel(always(ARDUINO_WAIT_S), answers_close=False),
+    "naive": ClientModel(always(0.0)),
+    "deaf": ClientModel(always(ARDUINO_WAIT_S), answers_close=False),
 }
 
 
-def shares_problem(shares: Mapping[str, float]) -> str | None:
-    """What is wrong with the shares of a fleet that follow each kernel; None: nothing."""
-    unknown = [name for name in shares if name not in KERNELS]
+def fractions_problem(fractions: Mapping[str, float]) -> str | None:
+    """What is wrong with the fractions of the devices that follow each client model; None: nothing."""
+    unknown = [name for name in fractions if name not in CLIENT_MODELS]
     if unknown:
-        return f"there is no kernel {unknown[0]!r}; known are {', '.join(KERNELS)}"
-    total = sum(shares.values())
-    if abs(total - 1) > SHARES_TOLERANCE:
-        return f"the shares add up to {total:.10g}, not to 1; give the last digit to one of them"
+        return f"there is no client model {unknown[0]!r}; known are {', '.join(CLIENT_MODELS)}"
+    total = sum(fractions.values())
+    if abs(total - 1) > FRACTIONS_TOLERANCE:
+        return f"the fractions add up to {total:.10g}, not to 1; give the last digit to one of them"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Each kernel does what the source of the real client says."""
+"""Each client model does what the source of the real client says."""
 
 import random
 
@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.settings.model import PRESETS
-from loadtest.scenario import kernels
-from loadtest.scenario.kernels import KERNELS, Ended
+from loadtest.scenario import client_models
+from loadtest.scenario.client_models import CLIENT_MODELS, Ended
 
-NAMES = list(KERNELS)
+NAMES = list(CLIENT_MODELS)
 
 ends = st.builds(
     Ended,
@@ -28,7 +28,7 @@ def wait(name: str, *history: Ended, trait: float = 0.5, seed: int = 1) -> float
     chance = random.Random(seed)
     retries, wait_s = 0, None
     for ended in history:
-        wait_s, retries = KERNELS[name].next_attempt(retries, trait, ended, chance)
+        wait_s, retries = CLIENT_MODELS[name].next_attempt(retries, trait, ended, chance)
     return wait_s
 
 
@@ -38,7 +38,7 @@ FAILED = Ended()
 
 @given(st.sampled_from(NAMES), st.integers(0, 65_535), st.floats(0, 0.999), ends, st.integers())
 def test_every_answer_is_a_wait_or_never(name: str, retries: int, trait: float, ended: Ended, seed: int) -> None:
-    wait_s, after = KERNELS[name].next_attempt(retries, trait, ended, random.Random(seed))
+    wait_s, after = CLIENT_MODELS[name].next_attempt(retries, trait, ended, random.Random(seed))
     assert wait_s is None or 0 <= wait_s <= 3600
     assert 0 <= after <= 65_535
 
@@ -51,7 +51,7 @@ def test_the_same_chance_gives_the_same_waits(name: str, trait: float, history: 
 @given(st.integers(0, 10_000), st.integers(0, 3_600_000))
 def test_patient_obeys_goaway_to_the_millisecond(retries: int, after_ms: int) -> None:
     ended = Ended(clean=True, code=1012, goaway_after_ms=after_ms, uptime_s=50)
-    assert kernels.patient(retries, 0, ended, random.Random(0)) == (after_ms / 1000, 0)
+    assert client_models.patient(retries, 0, ended, random.Random(0)) == (after_ms / 1000, 0)
 
 
 @given(st.integers(0, 200), st.integers())
@@ -158,18 +158,18 @@ def test_browser_forgets_its_failures_only_after_five_seconds() -> None:
 
 
 def test_only_patient_obeys_goaway() -> None:
-    assert [name for name in NAMES if KERNELS[name].obeys_goaway] == ["patient"]
+    assert [name for name in NAMES if CLIENT_MODELS[name].obeys_goaway] == ["patient"]
 
 
-def test_classes_of_the_kernels_are_those_that_ship() -> None:
-    known = {kernel.device_class for kernel in KERNELS.values()} - {""}
+def test_classes_of_the_client_models_are_those_that_ship() -> None:
+    known = {client_model.device_class for client_model in CLIENT_MODELS.values()} - {""}
     assert known <= set(PRESETS)
 
 
-def test_what_a_kernel_offers_unasked_is_what_its_class_expects() -> None:
-    for kernel in KERNELS.values():
-        if kernel.subprotocol is not None:
-            assert kernel.subprotocol in PRESETS[kernel.device_class].subprotocols.split(",")
-        if kernel.receive_bytes:
-            preset = PRESETS[kernel.device_class or "esp-idf"]
-            assert preset.max_frame_bytes <= kernel.receive_bytes
+def test_what_a_client_model_offers_unasked_is_what_its_class_expects() -> None:
+    for client_model in CLIENT_MODELS.values():
+        if client_model.subprotocol is not None:
+            assert client_model.subprotocol in PRESETS[client_model.device_class].subprotocols.split(",")
+        if client_model.receive_bytes:
+            preset = PRESETS[client_model.device_class or "esp-idf"]
+            assert preset.max_frame_bytes <= client_model.receive_bytes
