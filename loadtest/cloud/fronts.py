@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 from gateway.errors import SettingsError
 from loadtest.cloud import haproxy
 from loadtest.cloud.haproxy import Haproxy, ServerState
+from loadtest.fleet.commands import Command, CutTargetCommand, TargetsCommand
 from loadtest.scenario.deploy import DeploySection
 
-TellFleets = Callable[..., Awaitable[None]]
+TellFleets = Callable[[Command], Awaitable[None]]
 # As the gateways see it.
 HAPROXY_NETWORK = "127.0.0.1/32"
 
@@ -59,11 +60,11 @@ class FleetFront:
 
     async def aim(self, targets: Sequence[str]) -> None:
         """Tell the fleet."""
-        await self._tell("targets", urls=list(targets))
+        await self._tell(TargetsCommand(list(targets)))
 
     async def cut(self, target: str) -> None:
         """Have the fleet end them, as if the other side had."""
-        await self._tell("cut_target", url=target, how="fin")
+        await self._tell(CutTargetCommand(target, "fin"))
 
 
 class HaproxyFront:

@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from loadtest.cloud.clock import SimulatedClock
 from loadtest.cloud.ecs_records import Ecs
 from loadtest.cloud.elbv2 import TargetAddress
 from loadtest.cloud.endpoints import Endpoints
+from loadtest.cloud.fronts import TellFleets
 from loadtest.cloud.leaving import TaskRemoval
 from loadtest.cloud.tasks import CHECK_PERIOD_S, GatewayTask
 from loadtest.processes.gateways import GatewayProcess
@@ -57,7 +58,7 @@ class Witness(NamedTuple):
     """Who starts a rollout. `tell` gives the fleets a command, `happen` notes a step (`wave`, its text), `record` keeps
     a wave that is over, `started` learns of a gateway that runs."""
 
-    tell: Callable[..., Awaitable[None]]
+    tell: TellFleets
     happen: Callable[[str, str], None]
     record: Callable[[Waved], None]
     started: Callable[[GatewayProcess], None]

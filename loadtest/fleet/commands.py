@@ -1,57 +1,69 @@
-"""What a fleet process is told through its standard input: its options in the first line, then a command a line.
-
-Options hold the secret that tokens are made with; every user of a machine can read the arguments of a process.
-"""
+"""The commands that a fleet process takes, one JSON object a line, named by its `do`. An `at_ms` (ms since the Unix
+epoch) is the earliest moment to act; 0: at once."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
 from collections.abc import Callable
+from typing import Annotated
 
-from gateway.errors import SettingsError
+import msgspec
+from msgspec import Meta, Struct
 
-MAX_LINE_BYTES = 1 << 20
+from gateway.decoding import Payload, decoder
+from loadtest.scenario.client_models import Fraction
+from loadtest.scenario.scenario import CutMethod
+
+EarliestMs = Annotated[float, Meta(ge=0)]
 
 
-class Lines:
-    """The lines of a descriptor, without a buffer of Python's, whose lock a thread would hold when the process ends."""
+class ConnectCommand(Struct, frozen=True, tag="connect", tag_field="do"):
+    """Open the connections, as `connect` of the options says; with a recording those that were open when it began."""
 
-    def __init__(self, descriptor: int = 0, limit_bytes: int = MAX_LINE_BYTES) -> None:
-        self._descriptor = descriptor
-        self._limit_bytes = limit_bytes
-        self._buffer = b""
+    at_ms: EarliestMs = 0
 
-    def next(self) -> bytes:
-        """The next line with its end, or b"" after the last. Blocks. Raises SettingsError for one that is too long."""
-        while b"\n" not in self._buffer:
-            data = os.read(self._descriptor, 65_536)
-            if not data:
-                rest, self._buffer = self._buffer, b""
-                return rest
-            self._buffer += data
-            if len(self._buffer) > self._limit_bytes and b"\n" not in self._buffer:
-                raise SettingsError("standard input", f"a line of more than {self._limit_bytes} bytes")
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line + b"\n"
 
-    def follow(self, on_line: Callable[[bytes], None], loop: asyncio.AbstractEventLoop) -> None:
-        """Call `on_line` in the loop with each further line, and b"" at the end or at a line that is too long.
+class SendCommand(Struct, frozen=True, tag="send", tag_field="do"):
+    """Begin to send events, or to play the recording."""
 
-        A thread, since a file or a terminal cannot be waited for as a pipe can.
-        """
+    at_ms: EarliestMs = 0
 
-        def read() -> None:
-            line = b"\n"
-            while line:
-                try:
-                    line = self.next()
-                except SettingsError:
-                    line = b""
-                try:
-                    loop.call_soon_threadsafe(on_line, line)
-                except RuntimeError:  # the loop is closed
-                    return
 
-        threading.Thread(target=read, name="commands", daemon=True).start()
+class PauseCommand(Struct, frozen=True, tag="pause", tag_field="do"):
+    """Make no new events."""
+
+
+class CutCommand(Struct, frozen=True, tag="cut", tag_field="do"):
+    """Break a fraction of all connections at once; `for_s` is how long a `stall` lasts."""
+
+    fraction: Fraction = 1
+    how: CutMethod = "reset"
+    for_s: Annotated[float, Meta(ge=0)] = 0
+
+
+class TargetsCommand(Struct, frozen=True, tag="targets", tag_field="do"):
+    """Where devices connect from now on; empty: each connect is refused, unless the routing is `fixed`."""
+
+    urls: list[str] = []
+
+
+class CutTargetCommand(Struct, frozen=True, tag="cut_target", tag_field="do"):
+    """Break all connections to one target, as a load balancer does."""
+
+    url: str
+    how: CutMethod = "reset"
+
+
+class StopCommand(Struct, frozen=True, tag="stop", tag_field="do"):
+    """Wait up to `within_s` for acks (None: `finish_s` of the options), close, write the last sample, exit.
+
+    A second one ends the process at once.
+    """
+
+    within_s: Annotated[float, Meta(ge=0)] | None = None
+
+
+Command = ConnectCommand | SendCommand | PauseCommand | CutCommand | TargetsCommand | CutTargetCommand | StopCommand
+
+encode = msgspec.json.Encoder().encode
+# Raises msgspec.DecodeError.
+decode: Callable[[Payload], Command] = decoder(Command)  # type: ignore[arg-type]

@@ -12,8 +12,9 @@ from pathlib import Path
 from gateway.errors import SettingsError
 from gateway.identity.token import mint
 from loadtest.fleet.device import REFUSED, DeviceConnection, request
-from loadtest.fleet.options import FleetOptions, WebsocketTarget, target
+from loadtest.fleet.options import FleetOptions
 from loadtest.fleet.routing import Routing
+from loadtest.fleet.targets import WebsocketTarget, target
 from loadtest.scenario.client_models import CLIENT_MODELS
 
 IP_BIND_ADDRESS_NO_PORT = 24  # Linux, ip(7); the socket module names it from Python 3.12 on

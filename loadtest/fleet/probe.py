@@ -13,7 +13,8 @@ from gateway.decoding import decoder
 from gateway.errors import SettingsError, UnreachableError
 from loadtest.fleet.connector import Connector
 from loadtest.fleet.device import ACCEPT
-from loadtest.fleet.options import FleetOptions, WebsocketTarget
+from loadtest.fleet.options import FleetOptions
+from loadtest.fleet.targets import WebsocketTarget
 
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 16_384

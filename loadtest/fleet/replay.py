@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from gateway.errors import RecordingError, SettingsError
 from gateway.recording.format import Connected, Disconnected, Dropped, Line, Said, read
 from loadtest import bounded
-from loadtest.scenario.scenario import EventsSection, Scenario, check_actions
+from loadtest.scenario.parsing import check_actions
+from loadtest.scenario.scenario import EventsSection, Scenario
 
 CONNECT, DISCONNECT, EVENTS, PING, AUTH = range(5)
 _RESENT: Final[Mapping[str, int]] = {"location": EVENTS, "locations": EVENTS, "ping": PING, "auth": AUTH}

@@ -1,7 +1,7 @@
-"""What one fleet process tells about one second: the record that fleets write, and recorders read and merge.
+"""What one fleet process tells of one second: the record that fleets write, and that recorders read and merge.
 
 One JSON object a line. Counts are since the process started; histograms are of this second only. All moments are wall
-clock, so that shares on several machines merge; the machines' clocks must be synchronised.
+clock, so that samples of several machines merge; the machines' clocks must be synchronised.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Bin = tuple[int, int, int]
 
 
 class ClientModelCounts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The devices of one client model. `abnormal` counts 1006 that the device did not make itself, since the start."""
+    """The devices of one client model. `abnormal` counts, since the start, the 1006 that no device made itself."""
 
     devices: int = 0
     connected: int = 0
@@ -21,22 +21,14 @@ class ClientModelCounts(msgspec.Struct, frozen=True, omit_defaults=True):
     abnormal: int = 0
 
 
-class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`process` is its name, `time_ms` is the end of the second, ms since the Unix epoch.
+class FleetCounts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Devices and events at the end of a second. `closed` counts websockets that ended, by close code (1006: no close
+    frame was seen); `unexpected` those of them that neither the device nor a goaway began. `refused` counts refused
+    handshakes by HTTP status (0: no answer was seen).
 
-    `closed` counts websockets that ended, by close code (1006: none was seen); `unexpected` those of them that neither
-    the device nor a goaway began. `refused` counts refused handshakes by HTTP status (0: none was seen). Events:
-    sent = acked + nacked + in_flight + stored (waiting on the device, offline or for a retry) + lost. Histograms are
-    HdrHistogram's compressed base64 form, in µs: `ack` from the *intended* time of an event to its ack (of slow readers
-    and half-open devices: `faulty_ack`), `connect` from the *intended* time of a connect to its `welcome` (of a device
-    that was refused: of the attempt that succeeded), `gap` from a lost connection to the next one. `bins` are those of
-    this second, which may reach into the ones before and after it. `late_ms` is the longest that the process's own tick
-    came late: whatever it saw then came that late, too.
+    Events: sent = acked + nacked + in_flight + waiting (on the device: offline, or for a retry) + lost.
     """
 
-    process: str
-    time_ms: int
-    devices: int = 0
     connected: int = 0
     connecting: int = 0
     connects: int = 0
@@ -49,8 +41,23 @@ class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
     acked: int = 0
     nacked: int = 0
     in_flight: int = 0
-    stored: int = 0
+    waiting: int = 0
     lost: int = 0
+
+
+class Sample(FleetCounts, frozen=True, omit_defaults=True, kw_only=True):
+    """The counts of the fleet process `process`; `time_ms` is the end of the second, ms since the Unix epoch.
+
+    Histograms are HdrHistogram's compressed base64 form, in µs: `ack` from the *intended* time of an event to its ack
+    (of slow readers and half-open devices: `faulty_ack`), `connect` from the *intended* time of a connect to the end of
+    its handshake (of a device that was refused: of the attempt that succeeded), `gap` from a lost connection to the
+    next one. `bins` are those of this second, which may reach into the ones before and after it. `late_ms` is the
+    longest delay of the process's own tick: whatever it saw then, it saw that much too late.
+    """
+
+    process: str
+    time_ms: int
+    devices: int = 0
     resent: int = 0
     ack: str = ""
     faulty_ack: str = ""

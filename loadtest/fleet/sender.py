@@ -1,4 +1,4 @@
-"""What the devices send, and what becomes of it: intended moments, the store on each device, acks and nacks."""
+"""The events that devices send: their intended moments, the store on each device, acks and nacks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gateway.connections.timing_wheel import TimingWheel
 from gateway.protocol.messages import Ack, Nack, Welcome
 from loadtest.fleet.device import OPEN, DeviceConnection
 from loadtest.fleet.events import MAX_PADDING_BYTES, EventFactory, size_of_each
+from loadtest.fleet.faults import Faults
 from loadtest.fleet.ledger import Ledger
 from loadtest.fleet.spread import phase
 from loadtest.fleet.tally import FleetTally
@@ -18,21 +19,19 @@ from loadtest.scenario.arrivals import Arrival, moments
 
 TICK_S = 0.01
 MAX_EVENTS = 65_535  # in a message
-# Longer than any event of ours, so that a message of many stays within what the server takes.
+# Longer than any event of ours, so that a message of several stays within the server's limit.
 EVENT_BYTES = 240
-LEAST_EVENT_BYTES = 100
-# Of a recording, events may be padded.
+MIN_EVENT_BYTES = 100
+# The events of a recording may be padded.
 PADDED_EVENT_BYTES = EVENT_BYTES + MAX_PADDING_BYTES
-# Why nothing passes: until a new connection, or for a while on this one.
-SILENT, STALLED = 1, 2
 
 Report = Callable[[int, Sequence[int]], None]
 
 
 class EventSender:
-    """The events of all devices. Moments are seconds of the fleet's clock, `wall_s` later by the wall clock.
+    """The events of all devices. Moments are seconds of the fleet's clock; the wall clock is `wall_s` ahead of it.
 
-    Columns by slot: `mute`, not 0: nothing can be written now; `faulty`, not 0: its latencies are counted apart.
+    `first` is the number of the device in slot 0, `window` the maximum number of unanswered events of a device.
     `report` is told the numbers of lost events.
     """
 
@@ -44,8 +43,7 @@ class EventSender:
         tally: FleetTally,
         wheel: TimingWheel,
         devices: Sequence[DeviceConnection | None],
-        mute: array[int],
-        faulty: array[int],
+        faults: Faults,
         *,
         first: int,
         window: int,
@@ -60,27 +58,27 @@ class EventSender:
         self._tally = tally
         self._wheel = wheel
         self._devices = devices
-        self._mute = mute
-        self._faulty = faulty
+        self._mute = faults.mute
+        self._faulty = faults.faulty
         self._first = first
         self._window = window
         self._wall_s = wall_s
         self._random = random
         self._report = report
-        self._most_bytes = 0  # that the server takes in a message
-        self._sizes: dict[int, int] = {}  # of open events that are padded, by slot and number
+        self._max_message_bytes = 0  # the server's limit
+        self._sizes: dict[int, int] = {}  # sizes of padded open events, by slot << 32 | number
         self._moments: Iterator[float] | None = None
         self._next_s = math.inf
         self._base_s = 0.0
         count = len(devices)
-        self._most_events = array("H", [1]) * count  # that it takes of a device in a message
+        self._max_events = array("H", [1]) * count  # the server's limit for a message of the device
         self._send_s = array("d", bytes(8 * count))  # the next intended moment of a device, 0: none
-        self._retry_s = array("d", bytes(8 * count))  # what is stored waits for this moment, 0: for nothing
+        self._retry_s = array("d", bytes(8 * count))  # stored events wait for this moment, 0: for none
 
     # When
 
     def begin(self, at_s: float, now_s: float) -> None:
-        """Send from `at_s` on, as the arrival says."""
+        """Send from `at_s` on, as the law of arrivals says."""
         arrival = self._arrival
         if arrival is None or self.sending:
             return
@@ -91,12 +89,12 @@ class EventSender:
             self._next_s = at_s + next(self._moments, math.inf)
             return
         for slot in range(len(self._devices)):
-            # On the wheel's grid, so that waiting for a tick is no latency.
+            # On the wheel's grid, so that waiting for a tick adds no latency.
             ticks = int(phase(self._first + slot) * arrival.period_s / TICK_S)
             self._set(slot, at_s + ticks * TICK_S)
 
     def pause(self) -> None:
-        """No new events; what is stored is still sent."""
+        """Make no new events; stored ones are still sent."""
         self.sending = False
         self._moments = None
         self._next_s = math.inf
@@ -104,16 +102,16 @@ class EventSender:
             self._send_s[slot] = 0.0
 
     def turn(self, now_s: float) -> None:
-        """Send what is due of arrivals that belong to no device in particular."""
+        """Send the due events of an arrival law that is not periodic: each goes to a random device."""
         while self._next_s <= now_s and self._moments is not None:
             self._produce(self._random.randrange(len(self._devices)), self._next_s)
             self._next_s = self._base_s + next(self._moments, math.inf)
 
     def look(self, slot: int, now_s: float) -> None:
-        """The wheel has come to this device."""
+        """The timing wheel has come to this device."""
         due_s = self._send_s[slot]
         if due_s:
-            # After a stall one event for each moment that passed: who is late must not send less.
+            # After a stall send one event for each moment that passed: being late must not lower the load.
             while due_s <= now_s + TICK_S / 10:
                 self._produce(slot, due_s)
                 assert self._arrival is not None
@@ -129,9 +127,9 @@ class EventSender:
     # What comes from the server
 
     def welcomed(self, slot: int, welcome: Welcome) -> None:
-        """The device is connected: what it stored goes first."""
-        self._most_events[slot] = max(1, min(welcome.max_events, MAX_EVENTS))
-        self._most_bytes = welcome.max_message_bytes
+        """The device is connected: it sends its stored events first."""
+        self._max_events[slot] = max(1, min(welcome.max_events, MAX_EVENTS))
+        self._max_message_bytes = welcome.max_message_bytes
         self.flush(slot)
 
     def disconnected(self, slot: int) -> None:
@@ -172,12 +170,12 @@ class EventSender:
     # Sending
 
     def flush(self, slot: int) -> None:
-        """Send what is stored, oldest first, as far as the window allows."""
+        """Send stored events, oldest first, as far as the window allows."""
         self._retry_s[slot] = 0.0
         ledger, each_bytes = self.ledger, PADDED_EVENT_BYTES if self._sizes else EVENT_BYTES
-        most = max(1, min(self._most_events[slot], self._most_bytes // each_bytes))
+        limit = max(1, min(self._max_events[slot], self._max_message_bytes // each_bytes))
         while ledger.stored[slot] and self._writable(slot):
-            taken = ledger.take(slot, min(most, self._window - ledger.flying[slot]))
+            taken = ledger.take(slot, min(limit, self._window - ledger.flying[slot]))
             if not taken:
                 return
             sizes = self._sizes
@@ -187,13 +185,13 @@ class EventSender:
             device.send(self._events.locations(self._first + slot, events))
 
     def burst(self, slot: int, intended_s: float, count: int, size: int) -> None:
-        """So many events at once, in one message of about `size` bytes when that is possible now."""
+        """Make `count` events at once, in one message of about `size` bytes when it can be sent now."""
         ledger, each = self.ledger, size_of_each(size, count)
         numbers = [ledger.make(slot) for _ in range(count)]
-        if each > LEAST_EVENT_BYTES:
+        if each > MIN_EVENT_BYTES:
             self._sizes.update((slot << 32 | number, each) for number in numbers)
         room = not ledger.stored[slot] and ledger.flying[slot] + count <= self._window
-        fits = count <= self._most_events[slot] and max(size, count * EVENT_BYTES) <= self._most_bytes
+        fits = count <= self._max_events[slot] and max(size, count * EVENT_BYTES) <= self._max_message_bytes
         if room and fits and self._writable(slot):
             for number in numbers:
                 ledger.fly(slot, number, intended_s)
@@ -233,5 +231,5 @@ class EventSender:
 
     def _set(self, slot: int, at_s: float) -> None:
         self._send_s[slot] = at_s
-        # Half a tick early: the wheel rounds up, and these moments are on its grid.
+        # Half a tick early, because the wheel rounds up and these moments are on its grid.
         self._wheel.schedule(slot, at_s - TICK_S / 2)

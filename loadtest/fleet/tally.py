@@ -1,4 +1,4 @@
-"""What a fleet counts and measures, and the sample of each second that is made of it."""
+"""What a fleet process counts and measures between two samples, and its own CPU and memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
@@ -16,7 +17,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class LatencyRecorder:
-    """The latencies of one second. The histogram exists from the first value on (each takes 0.2 MB)."""
+    """The latencies of the current second. The histogram exists from the first value on (each takes 0.2 MB)."""
 
     __slots__ = ("_histogram",)
 
@@ -29,25 +30,25 @@ class LatencyRecorder:
         self._histogram.record_value(min(HIGHEST_US, max(LOWEST_US, int(seconds * 1e6))))
 
     def take(self) -> str:
-        """HdrHistogram's compressed base64 form, empty when nothing was recorded; then begin anew."""
+        """Return HdrHistogram's compressed base64 form, empty when nothing was recorded, and begin anew."""
         histogram = self._histogram
         if histogram is None or not histogram.total_count:
             return ""
         encoded: str = histogram.encode().decode()
-        # A new one takes a ninth of the time that resetting this one does.
+        # A new histogram takes a ninth of the time that a reset takes.
         self._histogram = None
         return encoded
 
 
 class Bins:
-    """Connects and lost connections, counted by simulated second: bin n is from n / speed to (n + 1) / speed s."""
+    """Connects and lost connections by simulated second: bin n covers n / speed to (n + 1) / speed s."""
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
         self._counts: dict[int, list[int]] = {}
 
     def connected(self, wall_s: float) -> None:
-        """A device was welcomed at this moment, s since the Unix epoch."""
+        """A device connected at this moment, s since the Unix epoch."""
         self._of(wall_s)[0] += 1
 
     def lost(self, wall_s: float) -> None:
@@ -55,7 +56,7 @@ class Bins:
         self._of(wall_s)[1] += 1
 
     def take(self) -> list[Bin]:
-        """What was counted since the last time, in the order of time."""
+        """Return what was counted since the last call, in the order of time."""
         taken = [(number, *self._counts[number]) for number in sorted(self._counts)]
         self._counts = {}
         return [(number, connects, lost) for number, connects, lost in taken]
@@ -85,10 +86,22 @@ class FleetTally:
         self.connect = LatencyRecorder()
         self.gap = LatencyRecorder()
 
-    def take_late_ms(self) -> int:
-        """The longest delay of a tick since this was last asked."""
+    def take(self) -> dict[str, Any]:
+        """Return the fields of `Sample` that are counted here; the latencies, the bins and the delay begin anew."""
         late_s, self.late_s = self.late_s, 0.0
-        return round(late_s * 1000)
+        return {
+            "connects": self.connects,
+            "closed": {str(code): count for code, count in self.closed.items()},
+            "unexpected": self.unexpected,
+            "refused": {str(status): count for status, count in self.refused.items()},
+            "goaways": self.goaways,
+            "ack": self.ack.take(),
+            "faulty_ack": self.faulty_ack.take(),
+            "connect": self.connect.take(),
+            "gap": self.gap.take(),
+            "bins": self.bins.take(),
+            "late_ms": round(late_s * 1000),
+        }
 
 
 def cpu_s() -> float:
@@ -97,4 +110,5 @@ def cpu_s() -> float:
 
 
 def rss_bytes() -> int:
+    """Resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES

@@ -1,4 +1,4 @@
-"""One fleet process as the conductor sees it: options in, commands as JSON lines, samples and events out."""
+"""One fleet process as the conductor sees it: options and commands go in as JSON lines, samples and events come out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 
 import msgspec
 
-from loadtest.fleet import sample
+from loadtest.fleet import commands, sample
+from loadtest.fleet.commands import Command
+from loadtest.fleet.options import FleetOptions
 from loadtest.fleet.sample import Sample
 from loadtest.processes import children
-from loadtest.processes.plan import FleetSlice
+from loadtest.processes.slices import FleetSlice
 
 COMMAND = (sys.executable, "-m", "loadtest.fleet.process")
 # It waits up to 20 s for acks by itself.
@@ -25,7 +27,7 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 
 class FleetProcess:
-    """`died` is set when it ended before it was told to; `last` is what it said last."""
+    """`died`: it ended before it was told to. `last` is its last sample."""
 
     def __init__(self, part: FleetSlice, log: Path) -> None:
         self.part = part
@@ -45,48 +47,48 @@ class FleetProcess:
         return self.ended.is_set() and (not self.stopping or self.code != 0)
 
     def why(self) -> str:
-        """Why it ended."""
+        """Why the process ended."""
         return f"exit code {self.code}: {children.last_lines(self.log) or 'it said nothing'}"
 
     def held(self) -> str:
-        """What it held when it was last heard."""
+        """What the process held at its last sample."""
         last = self.last
         if last is None:
             return "it held nothing yet"
-        return f"it held {last.connected} connections, {last.in_flight} events in flight and {last.stored} waiting"
+        return f"it held {last.connected} connections, {last.in_flight} events in flight and {last.waiting} waiting"
 
     async def start(
-        self, options: dict[str, Any], on_sample: OnSample, on_event: OnEvent, command: Sequence[str] = COMMAND
+        self, options: FleetOptions, on_sample: OnSample, on_event: OnEvent, command: Sequence[str] = COMMAND
     ) -> None:
-        """Start it; `on_sample` and `on_event` are called with what it says."""
+        """Start the process; `on_sample` and `on_event` are called with what it says."""
         self._process = await children.start(command, self.log, stdin=True)
         self._reader = asyncio.create_task(self._read(on_sample, on_event), name=self.part.name)
-        await self._write(options)
+        await self._write(msgspec.json.encode(options))
 
-    async def tell(self, do: str, **arguments: object) -> None:
-        """A command; harmless when the process was told to stop, or has ended."""
-        await self._write({"do": do, **arguments})
+    async def tell(self, command: Command) -> None:
+        """Send a command; harmless when the process was told to stop, or has ended."""
+        await self._write(commands.encode(command))
 
-    async def _write(self, message: dict[str, Any]) -> None:
-        # What is written after the end of its input is a warning each on a person's terminal.
+    async def _write(self, line: bytes) -> None:
+        # Each write after the end of the input would be a warning on a person's terminal.
         if self._process.stdin is None or self._process.stdin.is_closing():
             return
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.write(line + b"\n")
             await self._process.stdin.drain()
         except (ConnectionError, RuntimeError):
             return
 
     async def stop(self) -> None:
-        """Have it stop, and read its last sample; killed when it has not ended within STOP_TIMEOUT_S."""
+        """Stop the process and read its last sample; kill it when it has not ended within STOP_TIMEOUT_S."""
         self.stopping = True
-        # The end of its input is a stop as the command is, and lets the thread end that waits for commands.
+        # The end of the input stops it as the command does, and also ends the thread that waits for commands.
         if self._process.stdin is not None:
             self._process.stdin.close()
         await self._end(STOP_TIMEOUT_S)
 
     async def kill(self) -> None:
-        """End it at once."""
+        """End the process at once."""
         self.stopping = True
         await self._end(0)
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 from loadtest.fleet.histogram import Latencies
-from loadtest.fleet.sample import ClientModelCounts, Sample
+from loadtest.fleet.sample import ClientModelCounts, FleetCounts, Sample
 from loadtest.results.records import Begin, Happened, Judged, KernelReading, ProcessReading, RunRecord, Told, Waved
 from loadtest.results.series import MachineReadings, Second, Usage
 from loadtest.results.waves import merged
@@ -27,8 +28,10 @@ FIELDS = {
     "connect": ("connect",),
     "gap": ("gap",),
 }
-# A process that told nothing for so long is not counted as connected any more.
+# The devices of a process that told nothing for this long do not count as connected any more.
 SILENT_S = 15
+BY_CODE = ("closed", "refused")
+COUNTERS = frozenset(FleetCounts.__struct_fields__) - frozenset(BY_CODE)
 
 
 class _OpenSecond:
@@ -96,12 +99,10 @@ class Recorder:
 
     def totals(self) -> Mapping[str, int]:
         """The counters at this moment, over all processes; what died keeps what it had counted."""
-        names = ("connects", "unexpected", "goaways", "given_up", "sent", "acked", "nacked", "in_flight", "stored")
         total: Counter[str] = Counter()
         for process, sample in self.last.items():
-            total.update({name: getattr(sample, name) for name in (*names, "lost", "resent")})
-            if process not in self._died:
-                total.update({name: getattr(sample, name) for name in ("connected", "connecting")})
+            names = COUNTERS - {"connected", "connecting"} if process in self._died else COUNTERS
+            total.update({name: getattr(sample, name) for name in (*names, "resent")})
         return total
 
     def by_code(self, field: str) -> dict[str, int]:
@@ -149,51 +150,45 @@ class Recorder:
             )
         self._closed_until = max(self._closed_until, until)
 
-    def _second(self, second: int, latencies: _OpenSecond) -> Second:
-        state: Counter[str] = Counter()
-        closed: Counter[str] = Counter()
-        refused: Counter[str] = Counter()
+    def _second(self, second: int, open_second: _OpenSecond) -> Second:
+        totals: Counter[Any] = Counter()
+        codes: dict[str, Counter[str]] = {name: Counter() for name in BY_CODE}
         late_ms = 0
         for process, told in self._told.items():
-            known = [moment for moment in told if moment <= second]
-            if not known:
+            moment = _last_until(told, second)
+            if moment is None:
                 continue
-            moment = max(known)
             sample = told[moment]
-            for older in known:
-                if older != moment:
-                    del told[older]
             alive = process not in self._died and second - moment < SILENT_S
-            state.update(
-                connected=sample.connected if alive or moment == second else 0,
-                connecting=sample.connecting if alive or moment == second else 0,
-                connects=sample.connects,
-                unexpected=sample.unexpected,
-                goaways=sample.goaways,
-                given_up=sample.given_up,
-                sent=sample.sent,
-                acked=sample.acked,
-                nacked=sample.nacked,
-                in_flight=sample.in_flight,
-                waiting=sample.stored,
-                lost=sample.lost,
-            )
-            closed.update(sample.closed)
-            refused.update(sample.refused)
+            names = COUNTERS if alive or moment == second else COUNTERS - {"connected", "connecting"}
+            totals.update({name: getattr(sample, name) for name in names})
+            for name, counts in codes.items():
+                counts.update(getattr(sample, name))
             late_ms = max(late_ms, sample.late_ms if moment == second else 0)
-        ack = latencies.latencies["ack"].percentiles_ms(50, 99, 100)
+        latencies = open_second.latencies
+        ack = latencies["ack"].percentiles_ms(50, 99, 100)
         return Second(
             time_s=second,
-            closed=dict(closed),
-            refused=dict(refused),
             ack_p50_ms=ack[0],
             ack_p99_ms=ack[1],
             ack_max_ms=ack[2],
-            connect_p99_ms=latencies.latencies["connect"].percentiles_ms(99)[0],
-            gap_p99_ms=latencies.latencies["gap"].percentiles_ms(99)[0],
+            connect_p99_ms=latencies["connect"].percentiles_ms(99)[0],
+            gap_p99_ms=latencies["gap"].percentiles_ms(99)[0],
             late_ms=late_ms,
-            **state,
+            closed=dict(codes["closed"]),
+            refused=dict(codes["refused"]),
+            **totals,
         )
+
+
+def _last_until(told: dict[int, Sample], second: int) -> int | None:
+    """The second of the last sample not after `second`; older samples are removed. None: there is no such sample."""
+    known = [moment for moment in told if moment <= second]
+    last = max(known, default=None)
+    for moment in known:
+        if moment != last:
+            del told[moment]
+    return last
 
 
 def latency_figures(recorder: Recorder) -> Values:

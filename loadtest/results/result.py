@@ -116,9 +116,9 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
         refused=sum(recorder.by_code("refused").values()),
         closed=sum(recorder.by_code("closed").values()),
         unexpected_close=totals["unexpected"],
-        waiting=totals["stored"],
+        waiting=totals["waiting"],
         dropped=totals["lost"],
-        unaccounted=totals["sent"] - sum(totals[name] for name in ("acked", "nacked", "in_flight", "stored", "lost")),
+        unaccounted=totals["sent"] - sum(totals[name] for name in ("acked", "nacked", "in_flight", "waiting", "lost")),
         processes_died=sum(event.what == "died" for event in recorder.events),
     )
     plain = ("connects", "given_up", "goaways", "sent", "acked", "nacked", "in_flight", "resent")

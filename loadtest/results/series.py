@@ -9,27 +9,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from loadtest.fleet.sample import FleetCounts
 from loadtest.results.records import KernelReading, ProcessReading
 
 
-class Second(Struct, frozen=True):
-    """Counters are since the start, over the whole fleet; latencies are of this second; None: nothing was measured."""
+class Second(FleetCounts, frozen=True, kw_only=True):
+    """The counts of the whole fleet at the end of a second; latencies are of this second, None: nothing measured."""
 
     time_s: int
-    connected: int = 0
-    connecting: int = 0
-    connects: int = 0
-    closed: dict[str, int] = {}
-    unexpected: int = 0
-    refused: dict[str, int] = {}
-    goaways: int = 0
-    given_up: int = 0
-    sent: int = 0
-    acked: int = 0
-    nacked: int = 0
-    in_flight: int = 0
-    waiting: int = 0
-    lost: int = 0
     ack_p50_ms: float | None = None
     ack_p99_ms: float | None = None
     ack_max_ms: float | None = None

@@ -123,7 +123,7 @@ def rows(recorder: Recorder, devices: int) -> list[tuple[str, str]]:
         ("connected", f"{totals['connected']:,} of {devices:,}"),
         ("sent", f"{totals['sent']:,}"),
         ("acked", f"{totals['acked']:,}"),
-        ("open", f"{totals['in_flight'] + totals['stored']:,}"),
+        ("open", f"{totals['in_flight'] + totals['waiting']:,}"),
         ("ack", "–" if p50 is None else f"p50 {p50:.1f} ms, p99 {p99:.1f} ms"),
     ]
     found += [("refused", f"{refused:,}")] if refused else []

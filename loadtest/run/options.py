@@ -1,4 +1,4 @@
-"""What a run is asked for, and who watches it."""
+"""The options of a run, and the view through which a person watches it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from msgspec import Struct
 
 from loadtest.fleet.replay import RecordingSummary
 from loadtest.processes.fleets import COMMAND
-from loadtest.processes.plan import MachineShare
+from loadtest.processes.slices import MachineShare
 from loadtest.results.recorder import Recorder
 from loadtest.scenario.scenario import Scenario
 
 
 class RunOptions(Struct, frozen=True):
-    """`targets` empty: gateways are started here, `gateways` of them (0: enough for the devices).
+    """`targets` are gateways that run elsewhere; empty: `gateways` are started here (0: enough for the devices).
 
-    `operations` are the HTTP APIs of the targets through which what was stored can be judged. `recorded`: what is in
-    the recording that the scenario plays.
+    `operations` are the targets' HTTP APIs, through which stored events are looked for. `recorded` is what the
+    recording holds that the scenario plays.
     """
 
     name: str
@@ -38,13 +38,13 @@ class RunOptions(Struct, frozen=True):
 
 
 class View(Protocol):
-    """Where a person sees what happens."""
+    """Shows a person what happens."""
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Show a line that stays."""
 
     def phase(self, name: str, within_s: float, later_s: float) -> None:
-        """What is going on now, about how long it takes, and what comes after it."""
+        """A phase begins: about how long it takes, and how long all later ones take."""
 
     def show(self, recorder: Recorder, devices: int) -> None:
-        """The state, once a second."""
+        """Show the state; called once a second."""

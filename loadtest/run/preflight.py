@@ -14,7 +14,7 @@ from websockets.typing import Subprotocol
 from gateway.device import track_file
 from gateway.errors import SettingsError, UnreachableError
 from gateway.identity.token import mint
-from loadtest.fleet import options as fleet_options
+from loadtest.fleet.tracks import track_paths
 
 TIMEOUT_S = 10.0
 DEVICE = "preflight"
@@ -50,9 +50,9 @@ def check_target(url: str, secret: str, account: str) -> None:
         raise UnreachableError(f"{url} cannot be reached: {error}") from error
 
 
-def check_tracks(given: str | list[str]) -> list[str]:
+def check_tracks(given: str) -> list[str]:
     """Read the GPX files of a fleet; returns what a person should know of them. Raises SettingsError naming one."""
-    paths = fleet_options.track_paths(given)
+    paths = track_paths(given)
     said = [track_file.note(path, track_file.read(path, "fleet.tracks")) for path in paths]
     return [line for line in said if line]
 

@@ -95,12 +95,15 @@ class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
         return (self.before_s + self.waves * (wave_s + 20) + self.after_s) / self.speed + 3 * self.replacing
 
 
-def most_held(deploy: DeploySection, devices: int) -> int:
-    """The most connections that one gateway will hold: in waves the last old ones and the first new ones hold far more
-    than the average, because who is sent away goes to those that are to be replaced, too."""
+def max_held(deploy: DeploySection, devices: int) -> int:
+    """The maximum number of connections that one gateway will hold.
+
+    In waves the last old gateways and the first new ones hold far more than the average, because devices that were sent
+    away also go to gateways that are still to be replaced.
+    """
     old = [devices / deploy.old] * deploy.old
     new: list[float] = []
-    most = max(old)
+    highest = max(old)
     for wave in range(deploy.waves):
         coming = range(deploy.replacing)[part(deploy.replacing, deploy.waves, wave)]
         new += [0.0] * len(coming)
@@ -110,8 +113,8 @@ def most_held(deploy: DeploySection, devices: int) -> int:
         spread = _emptiest if deploy.routing == "least_outstanding" else _evenly
         staying = spread(staying, moved)
         old[leaving.stop :], new = staying[: len(rest)], staying[len(rest) :]
-        most = max([most, *staying])
-    return math.ceil(most)
+        highest = max([highest, *staying])
+    return math.ceil(highest)
 
 
 def _evenly(held: list[float], moved: float) -> list[float]:
@@ -129,5 +132,5 @@ def _emptiest(held: list[float], moved: float) -> list[float]:
 
 
 def part(count: int, waves: int, wave: int) -> slice:
-    """Which of `count` gateways belong to a wave, counted from 0: as evenly as can be."""
+    """The gateways, of `count`, that belong to wave `wave`, counted from 0: the waves are as even as possible."""
     return slice(count * wave // waves, count * (wave + 1) // waves)

@@ -1,67 +1,36 @@
-"""A scenario: what a fleet does, for how long, and what must hold. TOML in, JSON Schema for editors out.
+"""A scenario: what a fleet does, for how long, and what must hold. Its JSON Schema is for editors.
 
-Every key has a default, so that a scenario file says only what is special about it. Text that cannot be a scenario is
-refused with the key, what is allowed and the nearest known key.
+Every key has a default, so that a scenario file gives only what is special about it.
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
-from msgspec.structs import replace
 
-from gateway.errors import SettingsError
-from loadtest.scenario import shipped, thresholds
 from loadtest.scenario.arrivals import Arrival
-from loadtest.scenario.client_models import CLIENT_MODELS, Fraction, fractions_problem
+from loadtest.scenario.behaviour import MAX_S, DeviceBehaviour
+from loadtest.scenario.client_models import Fraction
 from loadtest.scenario.deploy import DeploySection
 
-How = Literal["reset", "fin", "silent", "stall"]
+CutMethod = Literal["reset", "fin", "silent", "stall"]
 MAX_DEVICES = 10_000_000
-MAX_S = 1e7  # 115 days
 
 
-class FleetSection(Struct, frozen=True, forbid_unknown_fields=True):
-    devices: Annotated[int, Meta(ge=1, le=MAX_DEVICES, description="Devices in all, over all machines.")] = 1000
+class FleetSection(DeviceBehaviour, frozen=True, forbid_unknown_fields=True):
+    devices: Annotated[int, Meta(ge=1, le=MAX_DEVICES, description="Devices of the whole fleet, on all machines.")] = (
+        1000
+    )
     devices_each: Annotated[
         int,
         Meta(
             ge=1,
             le=MAX_DEVICES,
-            description="Devices of one fleet process; each device is one file of at most 20,000 or so.",
+            description="Devices of one fleet process; each needs one open file, and about 20,000 are a common limit.",
         ),
     ] = 18_000
-    account: Annotated[str, Meta(min_length=1, description="The tenant of all devices.")] = "loadtest"
-    prefix: Annotated[str, Meta(min_length=1, description="Device ids are this and a number.")] = "device-"
-    client_models: Annotated[
-        dict[str, Fraction],
-        Meta(
-            description="Fraction of the devices that behave as each client model does.",
-            extra_json_schema={"propertyNames": {"enum": list(CLIENT_MODELS)}},
-        ),
-    ] = field(default_factory=lambda: {"patient": 1.0})
-    tracks: Annotated[
-        str, Meta(description='GPX files to follow: "recorded" (those that ship), a folder; empty: synthetic walks.')
-    ] = ""
-    slow_readers: Annotated[
-        Fraction, Meta(description="Fraction of the devices that stop reading once they are connected.")
-    ] = 0
-    half_open: Annotated[
-        Fraction, Meta(description="Fraction of the devices that fall silent once without closing.")
-    ] = 0
-    half_open_s: Annotated[float, Meta(gt=0, le=MAX_S, description="How long these are silent.")] = 120
-    half_open_after_s: Annotated[
-        float, Meta(ge=0, le=MAX_S, description="From its welcome to the silence of such a device, at least.")
-    ] = 5
-    half_open_within_s: Annotated[float, Meta(ge=0, le=MAX_S, description="The same, at most.")] = 60
-    churn_period_s: Annotated[
-        float, Meta(ge=0, le=MAX_S, description="A device leaves and comes back once in so long; 0: it stays.")
-    ] = 0
 
 
 class ConnectSection(Arrival, frozen=True, forbid_unknown_fields=True):
@@ -131,7 +100,7 @@ class TimedAction(Struct, frozen=True, forbid_unknown_fields=True):
     ]
     fraction: Annotated[Fraction, Meta(description="With cut: the fraction of all connections.")] = 1 / 3
     how: Annotated[
-        How,
+        CutMethod,
         Meta(
             description="With cut: a TCP reset, an orderly end without a close frame, nothing at all from then on, or "
             "nothing for `for_s` seconds, after which devices go on as if there had been no pause."
@@ -166,129 +135,12 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
-SECTIONS: dict[str, type[Struct]] = {
-    "fleet": FleetSection,
-    "connect": ConnectSection,
-    "events": EventsSection,
-    "run": RunSection,
-    "replay": ReplaySection,
-    "gateways": GatewaysSection,
-    "deploy": DeploySection,
-}
-# Keys below these are the user's own names.
-FREE = ("fleet.client_models", "gateways.settings")
-
-
-def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Scenario:
-    """A scenario from TOML; `overrides` are `section.key=value`, the value as in TOML or plain text.
-
-    Raises SettingsError naming the key, where it was set, what is allowed and the nearest known key.
-    """
-    tree = shipped.whole(text, origin)
-    for override in overrides:
-        _override(tree, override)
-    for key in _keys(tree):
-        if key not in known_keys():
-            raise SettingsError(key, f"no such key (set in {origin} or with --set){_near(key)}")
-    try:
-        scenario = msgspec.convert(tree, Scenario)
-    except msgspec.ValidationError as error:
-        raise SettingsError("", f"{origin}: {error}") from error
-    _check(scenario, origin)
-    judged = [text for text in scenario.thresholds if thresholds.parse(text).name not in scenario.not_judged]
-    return replace(scenario, thresholds=judged)
-
-
-def arrival(law: ConnectSection | EventsSection, part: float) -> Arrival:
-    """The law of arrivals of a process that has so large a part (0 to 1) of the fleet."""
+def arrival(law: ConnectSection | EventsSection, fraction: float) -> Arrival:
+    """The law of arrivals for a process that holds this fraction of the fleet: its rates are multiplied by it."""
     fields: dict[str, Any] = {name: getattr(law, name) for name in Arrival.__struct_fields__}
-    return Arrival(**{name: value * part if name.endswith("_per_s") else value for name, value in fields.items()})
+    return Arrival(**{name: value * fraction if name.endswith("_per_s") else value for name, value in fields.items()})
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a scenario file."""
     return msgspec.json.schema(Scenario)
-
-
-def known_keys() -> tuple[str, ...]:
-    """Every dotted key; those of an action as `actions.key`."""
-    keys = [name for name in Scenario.__struct_fields__ if name not in SECTIONS]
-    for section, kind in SECTIONS.items():
-        keys += [section, *(f"{section}.{name}" for name in kind.__struct_fields__)]
-    return (*keys, *(f"actions.{name}" for name in TimedAction.__struct_fields__))
-
-
-def _keys(tree: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in tree.items():
-        yield name
-        items = value if isinstance(value, list) else [value]
-        for item in items:
-            if isinstance(item, dict):
-                yield from (f"{name}.{key}" for key in item)
-
-
-def _near(key: str) -> str:
-    known = known_keys()
-    last = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.7) or [
-        name for name in known if name.rpartition(".")[2] == last
-    ]
-    if not near:
-        tails = {name.rpartition(".")[2]: name for name in known}
-        near = [tails[name] for name in difflib.get_close_matches(last, tails, n=1)]
-    section = key.partition(".")[0]
-    fields = get_type_hints(SECTIONS[section]) if section in SECTIONS else {}
-    if near:
-        return f"; did you mean {near[0]}?"
-    return f"; known are {', '.join(fields or get_type_hints(Scenario))}"
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    key = key.strip()
-    if not separator or not key:
-        raise SettingsError(key, "--set takes section.key=value")
-    parts = key.split(".")
-    for free in FREE:
-        if key.startswith(f"{free}."):
-            parts = [*free.split("."), key.removeprefix(f"{free}.")]
-    node = tree
-    for part in parts[:-1]:
-        node = node.setdefault(part, {})
-        if not isinstance(node, dict):
-            raise SettingsError(key, "only keys of tables can be set; actions are changed in a file of your own")
-    try:
-        node[parts[-1]] = tomllib.loads(f"value = {text}")["value"]
-    except shipped.NOT_TOML:
-        node[parts[-1]] = text
-
-
-def _check(scenario: Scenario, origin: str) -> None:
-    for text in scenario.thresholds:
-        thresholds.parse(text)
-    for name in scenario.not_judged:
-        thresholds.check_known(name, f"not_judged (set in {origin})")
-    for section, law in (("connect", scenario.connect), ("events", scenario.events)):
-        problem = arrival(law, 1.0).problem(section == "events")
-        if problem is not None:
-            raise SettingsError(section, f"{problem} (set in {origin})")
-    problem = fractions_problem(scenario.fleet.client_models)
-    if problem is not None:
-        raise SettingsError("fleet.client_models", f"{problem} (set in {origin})")
-    if scenario.fleet.half_open_after_s > scenario.fleet.half_open_within_s:
-        raise SettingsError("fleet.half_open_after_s", f"is more than fleet.half_open_within_s (set in {origin})")
-    if scenario.deploy is not None:
-        scenario.deploy.check(origin)
-    if not scenario.replay.file:
-        check_actions(scenario)
-
-
-def check_actions(scenario: Scenario) -> None:
-    """Raises SettingsError when one of them lies after the end of the run."""
-    for action in scenario.actions:
-        if action.at_s >= scenario.run.duration_s:
-            raise SettingsError(
-                "actions.at_s",
-                f"{action.at_s:g} s is not before the end of the run ({scenario.run.duration_s:g} s); make it longer "
-                "with --for",
-            )

@@ -42,7 +42,7 @@ def outage(folder: Path, *settings: str, stall_s: float, **options: Any) -> dict
         subject.until(lambda told: sum(told.closed.values()) + told.given_up >= DEVICES)
         told = subject.until(lambda told: told.connecting == 0 and told.connected + told.given_up == DEVICES)
         subject.tell("pause")
-        last = subject.until(lambda told: told.in_flight == 0 and told.stored == 0)
+        last = subject.until(lambda told: told.in_flight == 0 and told.waiting == 0)
         assert (last.nacked, last.lost) == (0, 0)
         subject.finish()
     return {name: (of.devices, of.connected, of.given_up) for name, of in told.client_models.items()}

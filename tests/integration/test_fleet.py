@@ -81,12 +81,12 @@ def test_a_killed_gateway_loses_nothing(tmp_path: Path) -> None:
             subject.tell("send")
             subject.until(lambda told: told.acked >= DEVICES)
             first.kill()
-            broken = subject.until(lambda told: told.connected == 0 and told.stored >= DEVICES)
+            broken = subject.until(lambda told: told.connected == 0 and told.waiting >= DEVICES)
             assert broken.unexpected == DEVICES
             assert broken.closed == {"1006": DEVICES}
             with Program(tmp_path / "data", *settings) as second:
                 subject.until(lambda told: told.connected == DEVICES)
-                subject.until(lambda told: told.stored == 0)
+                subject.until(lambda told: told.waiting == 0)
                 last = subject.finish()
                 judge(last, acked, second)
         finally:
@@ -170,9 +170,9 @@ def test_an_esp_idf_device_never_returns_from_a_clean_close(tmp_path: Path) -> N
         over = subject.until(lambda told: told.given_up == DEVICES)
         assert over.goaways == DEVICES
         assert over.unexpected == 0
-        subject.until(lambda told: told.stored > 0)
+        subject.until(lambda told: told.waiting > 0)
         last = subject.finish()
-    assert (last.in_flight, last.stored, last.given_up) == (0, 0, 0)
+    assert (last.in_flight, last.waiting, last.given_up) == (0, 0, 0)
     named = [name for event in subject.events if event["event"] == "lost" for name in event["ids"]]
     assert len(named) == min(100, last.lost) > 0
 

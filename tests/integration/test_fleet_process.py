@@ -7,13 +7,17 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from loadtest.bench.process import LoadProcess
+from loadtest.fleet.commands import SendCommand, TargetsCommand
+from loadtest.fleet.options import FleetOptions
 from loadtest.processes.fleets import FleetProcess
-from loadtest.processes.plan import FleetSlice
+from loadtest.processes.slices import FleetSlice
 
 # It reads to the end of its input, as a fleet does, and ends then.
+OPTIONS = FleetOptions(urls=["ws://127.0.0.1:1/ws"], devices=1)
 READER = ("sh", "-c", "cat > /dev/null")
 SINCE_THE_FIFTH_ASYNCIO_WARNS = 10
 
@@ -21,20 +25,20 @@ SINCE_THE_FIFTH_ASYNCIO_WARNS = 10
 @pytest.fixture
 async def fleet(tmp_path: Path) -> FleetProcess:
     made = FleetProcess(FleetSlice("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
-    await made.start({}, lambda _: None, lambda *_: None, READER)
+    await made.start(OPTIONS, lambda _: None, lambda *_: None, READER)
     return made
 
 
 async def test_who_was_told_to_stop_is_told_nothing_more(fleet: FleetProcess, caplog: pytest.LogCaptureFixture) -> None:
-    await fleet.tell("send")
+    await fleet.tell(SendCommand())
     stopping = asyncio.create_task(fleet.stop())
     await asyncio.sleep(0)
     assert fleet.stopping
     for _ in range(SINCE_THE_FIFTH_ASYNCIO_WARNS):
-        await fleet.tell("targets", urls=[])
+        await fleet.tell(TargetsCommand())
     await stopping
     for _ in range(SINCE_THE_FIFTH_ASYNCIO_WARNS):
-        await fleet.tell("targets", urls=[])
+        await fleet.tell(TargetsCommand())
     assert not fleet.died
     assert not caplog.records
 
@@ -43,25 +47,25 @@ async def test_who_had_to_be_killed_died(fleet: FleetProcess) -> None:
     await fleet.kill()
     assert fleet.died
     assert fleet.code == -signal.SIGKILL
-    await fleet.tell("send")
+    await fleet.tell(SendCommand())
 
 
 async def test_a_secret_is_neither_in_arguments_nor_in_the_environment(tmp_path: Path) -> None:
     fleet = FleetProcess(FleetSlice("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
     secret = "s" * 40
-    await fleet.start({"urls": ["ws://127.0.0.1:1/ws"], "secret": secret}, lambda _: None, lambda *_: None)
+    await fleet.start(msgspec.structs.replace(OPTIONS, secret=secret), lambda _: None, lambda *_: None)
     told = [await asyncio.to_thread(Path(f"/proc/{fleet.pid}/{name}").read_text) for name in ("cmdline", "environ")]
     assert "loadtest.fleet.process" in told[0]
     assert not any(secret in text for text in told)
     await fleet.stop()
-    assert "missing required field `devices`" in fleet.why()
+    assert "refuses" in fleet.why()
 
 
 async def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path) -> None:
     heard: list[Any] = []
     fleet = FleetProcess(FleetSlice("fleet-1.1", 0, 1, [], 1), tmp_path / "fleet.log")
     script = """head -c 3000000 /dev/zero; echo; echo '{"event":"ready"}'; cat > /dev/null"""
-    await fleet.start({}, lambda _: None, lambda _, event: heard.append(event["event"]), ("sh", "-c", script))
+    await fleet.start(OPTIONS, lambda _: None, lambda _, event: heard.append(event["event"]), ("sh", "-c", script))
     async with asyncio.timeout(20):
         await fleet.stop()
     assert heard[0] == "unreadable"

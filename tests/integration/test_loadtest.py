@@ -22,7 +22,7 @@ from loadtest.run import folder
 from loadtest.run.conductor import Conductor
 from loadtest.run.live import PlainView
 from loadtest.run.options import RunOptions
-from loadtest.scenario.scenario import parse
+from loadtest.scenario.parsing import parse
 from tests.support import fake_fleet
 from tests.support.loadtests import ROOT, TIMEOUT_S, result_of, run
 from tests.support.program import Program, eventually
@@ -186,7 +186,7 @@ def test_a_scenario_of_ones_own_by_path(tmp_path: Path) -> None:
 async def conduct(path: Path, *fake: str, scenario: str = "", **options: Any) -> RunResult:
     made = RunOptions(
         name="steady",
-        scenario=parse(scenario, "my.toml", ["run.settle_s=1"]),
+        scenario=parse(scenario, "my.toml", {"run.settle_s": 1}),
         out=path / "out",
         seed=7,
         fleet_command=(*FAKE, *fake),

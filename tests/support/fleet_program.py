@@ -109,7 +109,7 @@ class FleetProgram:
 
 def check(told: Sample) -> None:
     """What must be true of every second."""
-    assert told.sent == told.acked + told.nacked + told.in_flight + told.stored + told.lost, told
+    assert told.sent == told.acked + told.nacked + told.in_flight + told.waiting + told.lost, told
     assert 0 <= told.connected + told.connecting + told.given_up <= told.devices
 
 

@@ -16,8 +16,8 @@ import typer
 from gateway.cli.main import app
 from gateway.identity.identity import SCOPES
 from gateway.settings.load import load
-from loadtest import cli as loadtest_cli
-from loadtest.scenario import scenario, shipped
+from loadtest.cli.main import app as loadtest_app
+from loadtest.scenario import parsing, shipped
 from loadtest.scenario.client_models import CLIENT_MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,7 +140,7 @@ def test_settings_files_can_be_loaded(tmp_path: Path) -> None:
 
 
 def test_commands_of_the_load_test_exist() -> None:
-    group: Any = typer.main.get_command(loadtest_cli.app)
+    group: Any = typer.main.get_command(loadtest_app)
     lines = [line for _, line in CONSOLE if line.startswith(LOADTEST)]
     assert lines
     for line in lines:
@@ -150,13 +150,13 @@ def test_commands_of_the_load_test_exist() -> None:
         if command == "run":
             overrides = [flag for flag, before in zip(words[1:], words, strict=False) if before == "--set"]
             path = shipped.FOLDER / f"{words[0]}.toml"
-            scenario.parse(path.read_text() if path.exists() else "", line, overrides)
+            parsing.parse(path.read_text() if path.exists() else "", line, parsing.read_overrides(overrides))
 
 
 def test_scenarios_can_be_loaded() -> None:
     for name in SCENARIO_PAGES:
         for block in _blocks(ROOT / "docs/how-to" / name, "toml"):
-            scenario.parse(block, name)
+            parsing.parse(block, name)
 
 
 def test_scopes_exist() -> None:

@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import HeiwaError, RecordingError, SettingsError
 from loadtest import bounded
 from loadtest.fleet import replay
-from loadtest.fleet.commands import MAX_LINE_BYTES, Lines
+from loadtest.fleet.input_lines import MAX_LINE_BYTES, InputLines
 from loadtest.processes import children
 from loadtest.run import folder
 from loadtest.scenario import shipped
@@ -56,7 +56,7 @@ def test_the_end_of_a_long_log(tmp_path: Path) -> None:
 def test_commands_come_a_line_each_however_they_are_cut() -> None:
     reader, writer = os.pipe()
     os.write(writer, b"one\ntwo\nthr")
-    lines = Lines(reader)
+    lines = InputLines(reader)
     assert (lines.next(), lines.next()) == (b"one\n", b"two\n")
     os.write(writer, b"ee\nfour")
     assert lines.next() == b"three\n"
@@ -67,13 +67,13 @@ def test_commands_come_a_line_each_however_they_are_cut() -> None:
 
 def test_a_line_without_end_is_refused() -> None:
     with Path("/dev/zero").open("rb") as file, pytest.raises(SettingsError, match=f"more than {MAX_LINE_BYTES} bytes"):
-        Lines(file.fileno()).next()
+        InputLines(file.fileno()).next()
 
 
 async def test_a_command_without_end_is_the_end() -> None:
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     descriptor = os.open("/dev/zero", os.O_RDONLY)
-    Lines(descriptor).follow(heard.put_nowait, asyncio.get_running_loop())
+    InputLines(descriptor).follow(heard.put_nowait, asyncio.get_running_loop())
     async with asyncio.timeout(20):
         assert await heard.get() == b""
     os.close(descriptor)

@@ -11,7 +11,7 @@ from gateway.drain.health import TargetState
 from gateway.errors import SettingsError
 from loadtest.cloud.balancer import Balancer, CrowdedElbv2, takes_traffic
 from loadtest.cloud.elbv2 import ElbError, Elbv2
-from loadtest.scenario.deploy import DeploySection, FaultsSection, most_held, part
+from loadtest.scenario.deploy import DeploySection, FaultsSection, max_held, part
 
 A, B = ("127.0.0.1", 80), ("127.0.0.2", 80)
 
@@ -101,7 +101,7 @@ def test_two_hundred_others_leave_about_one_poll_in_four() -> None:
     ],
 )
 def test_the_most_that_one_gateway_holds(changes: dict[str, Any], most: int) -> None:
-    assert most_held(DeploySection(**changes), 120_000) == most
+    assert max_held(DeploySection(**changes), 120_000) == most
 
 
 @pytest.mark.parametrize(

@@ -198,8 +198,7 @@ class World:
                 tally,
                 population.wheel,
                 population.devices,
-                population.mute,
-                population.faulty,
+                population.faults,
                 first=0,
                 window=self.options.max_in_flight,
                 wall_s=1e9,
@@ -395,7 +394,7 @@ def test_a_connect_counts_from_its_intended_moment() -> None:
 
 
 def test_a_connect_that_waits_for_its_turn_counts_from_its_intended_moment() -> None:
-    world = World(Random(1), connect={"kind": "at_once"}, connects_at_once=1)
+    world = World(Random(1), connect={"kind": "at_once"}, connects_at_a_time=1)
     world.server.kind = True
     world.server.slow = True
     world.population.connect(world.now_s)
@@ -409,7 +408,14 @@ def test_a_connect_that_waits_for_its_turn_counts_from_its_intended_moment() -> 
 
 
 def test_what_faulty_devices_wait_for_is_counted_apart() -> None:
-    world = World(Random(1), events={"period_s": 1}, half_open=0.5, half_open_s=5, half_open_within_s=[1, 2])
+    world = World(
+        Random(1),
+        events={"period_s": 1},
+        half_open=0.5,
+        half_open_s=5,
+        half_open_after_min_s=1,
+        half_open_after_max_s=2,
+    )
     world.server.kind = True
     world.population.connect(world.now_s)
     world.population.sender.begin(world.now_s, world.now_s)

@@ -17,8 +17,9 @@ from loadtest.fleet import replay
 from loadtest.fleet.phases import NEW, UP
 from loadtest.fleet.replay import AUTH, CONNECT, DISCONNECT, EVENTS, PING, RecordingSummary, ReplayStep, moments
 from loadtest.fleet.replayer import Replayer
-from loadtest.processes import plan
-from loadtest.scenario.scenario import parse
+from loadtest.processes import slices
+from loadtest.processes.fleet_options import CommonOptions, fleet_options
+from loadtest.scenario.parsing import parse
 from tests.unit.loadtest.fleet.test_population import DEVICES, World, frame
 
 
@@ -130,10 +131,10 @@ def test_a_scenario_fits_its_recording() -> None:
     scenario = parse("[replay]\nfile = 'r'\nspeed = 10\n[[actions]]\nat_s = 6.5\ndo = 'cut'", "mine")
     fitted = replay.fit(scenario, summary, None)
     assert (fitted.fleet.devices, fitted.run.duration_s, fitted.events.none) == (2, 7.0, True)
-    [part] = plan.parts(fitted, plan.MachineShare(), summary)
+    [part] = slices.slices(fitted, slices.MachineShare(), summary)
     assert (part.devices, part.opening) == (2, 0)
-    options = plan.fleet_options(fitted, part, plan.Common(["ws://x/ws"], "s" * 32, 1, "r.", True, 0), "")
-    assert (options["speed"], Path(options["replay"])) == (10, Path("r").absolute())
+    options = fleet_options(fitted, part, CommonOptions(["ws://x/ws"], "s" * 32, 1, "r.", True, 0), "")
+    assert (options.speed, Path(options.replay)) == (10, Path("r").absolute())
     with pytest.raises(SettingsError, match="before the end"):
         replay.fit(scenario, summary, 3.0)
     with pytest.raises(SettingsError, match="churn_period_s"):

@@ -133,7 +133,7 @@ def test_a_folder_is_used_once(tmp_path: Path) -> None:
 
 def test_a_long_run_is_drawn_in_steps_and_keeps_its_peaks() -> None:
     seconds = [
-        Second(ZERO_S + at_s, connected=at_s, connects=at_s * 2, ack_max_ms=900.0 if at_s == 1001 else 1.0)
+        Second(time_s=ZERO_S + at_s, connected=at_s, connects=at_s * 2, ack_max_ms=900.0 if at_s == 1001 else 1.0)
         for at_s in range(charts.MAX_POINTS * 3)
     ]
     drawn = {chart.key: chart for chart in charts.charts(seconds, recorder().machine)}

@@ -134,7 +134,7 @@ def test_what_the_hypervisor_gave_to_others_counts_in_the_measured_time_of_one_m
 
 
 def test_every_event_is_accounted_for() -> None:
-    made = recorder(begin(), told(0, sent=20, acked=10, nacked=1, in_flight=2, stored=3, lost=3, resent=8))
+    made = recorder(begin(), told(0, sent=20, acked=10, nacked=1, in_flight=2, waiting=3, lost=3, resent=8))
     values = figures(made, made.seconds())
     assert values["unaccounted"] == 1
     assert (values["waiting"], values["dropped"], values["resent"]) == (3, 3, 8)

@@ -87,15 +87,16 @@ def test_processes_add_up_and_the_end_of_the_measured_time_is_kept() -> None:
     recorder = Recorder()
     for number in (1, 2):
         told = Sample(
-            f"fleet-{number}",
-            1000,
+            process=f"fleet-{number}",
+            time_ms=1000,
             devices=2,
             bins=[(7, 1, 0), (8, 2, number)],
             client_models={"patient": ClientModelCounts(2, 2, 0, number)},
         )
         recorder.add(Told(told))
     recorder.add(Happened(1500, "phase", "settle", "settle"))
-    recorder.add(Told(Sample("fleet-1", 2000, bins=[(8, 0, 1)], client_models={"patient": ClientModelCounts(2)})))
+    later = Sample(process="fleet-1", time_ms=2000, bins=[(8, 0, 1)], client_models={"patient": ClientModelCounts(2)})
+    recorder.add(Told(later))
     assert recorder.bins == {7: [2, 0], 8: [4, 4]}
     assert recorder.client_models() == {"patient": ClientModelCounts(4, 4, 0, 3)}
 

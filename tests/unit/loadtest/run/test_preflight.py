@@ -28,4 +28,4 @@ def test_a_track_that_cannot_be_used_is_named(tmp_path: Path, payload: bytes, wh
         check_tracks(str(tmp_path))
     assert str(caught.value).startswith("fleet.tracks")
     with pytest.raises(SettingsError, match="cannot read"):
-        check_tracks([str(tmp_path / "missing.gpx")])
+        check_tracks(str(tmp_path / "missing.gpx"))

@@ -10,12 +10,14 @@ import pytest
 
 from gateway.errors import SettingsError
 from loadtest.fleet.options import load as load_fleet_options
-from loadtest.processes import plan
-from loadtest.processes.plan import Common, MachineShare
+from loadtest.processes import limits, slices
+from loadtest.processes.fleet_options import CommonOptions, fleet_options
+from loadtest.processes.slices import MachineShare
 from loadtest.scenario import shipped
-from loadtest.scenario.scenario import Scenario, json_schema, known_keys, parse
+from loadtest.scenario.parsing import known_keys, parse, read_overrides
+from loadtest.scenario.scenario import Scenario, json_schema
 
-COMMON = Common(["ws://127.0.0.1:1/ws"], "s" * 32, 7, "run.", True, 0)
+COMMON = CommonOptions(["ws://127.0.0.1:1/ws"], "s" * 32, 7, "run.", True, 0)
 
 
 DEPLOYS = [name for name in shipped.names() if name.startswith("deploy-")]
@@ -32,8 +34,8 @@ def test_a_shipped_scenario_is_whole(name: str) -> None:
     scenario = parse(shipped.read(path), path.name)
     assert scenario.description.endswith(".")
     assert scenario.thresholds
-    part = plan.parts(scenario, MachineShare())[0]
-    options = plan.fleet_options(scenario, part, COMMON, "")
+    part = slices.slices(scenario, MachineShare())[0]
+    options = fleet_options(scenario, part, COMMON, "")
     assert load_fleet_options(msgspec.json.encode(options).decode()).devices == scenario.fleet.devices
 
 
@@ -98,7 +100,7 @@ def test_what_is_not_said_is_as_in_the_base() -> None:
         ("[[actions]]\nat_s = inf\ndo = 'cut'", "", "at_s"),
         (f"thresholds = ['ack_p99_ms < {'9' * 400}']", "thresholds", "not a number that can be reached"),
         ("[connect]\nat_a_time = 0", "", "connect.at_a_time"),
-        ("[fleet]\nhalf_open_after_s = 61", "fleet.half_open_after_s", "more than fleet.half_open_within_s"),
+        ("[fleet]\nhalf_open_after_min_s = 61", "fleet.half_open_after_min_s", "more than half_open_after_max_s"),
         ("[fleet.client_models]\npatient = 0.5", "fleet.client_models", "add up to 0.5"),
         ("[connect]\nkind = 'constant'\nrate_per_s = 0", "connect", "rate_per_s above 0"),
         ("[connect]\nkind = 'periodic'", "", "periodic"),
@@ -127,7 +129,7 @@ def test_what_is_wrong_is_said(text: str, key: str, said: str) -> None:
     ],
 )
 def test_overrides_win(override: str, value: object) -> None:
-    scenario: Any = parse("[fleet]\ndevices = 2", "my.toml", [override])
+    scenario: Any = parse("[fleet]\ndevices = 2", "my.toml", read_overrides([override]))
     for name in override.partition("=")[0].removesuffix(".connections.heartbeat_s").split("."):
         scenario = getattr(scenario, name)
     assert scenario == value
@@ -136,7 +138,7 @@ def test_overrides_win(override: str, value: object) -> None:
 @pytest.mark.parametrize("override", ["fleet.devices", "=3", "actions.at_s=3", "fleet.device=3"])
 def test_overrides_that_mean_nothing_are_refused(override: str) -> None:
     with pytest.raises(SettingsError):
-        parse("[[actions]]\nat_s = 1\ndo = 'cut'", "my.toml", [override])
+        parse("[[actions]]\nat_s = 1\ndo = 'cut'", "my.toml", read_overrides([override]))
 
 
 def test_the_schema_knows_every_key() -> None:
@@ -155,55 +157,57 @@ def test_the_schema_knows_every_key() -> None:
 
 @pytest.mark.parametrize(("devices", "of"), [(1, 1), (7, 3), (200_000, 8), (40_001, 2)])
 def test_all_shares_together_hold_each_device_once(devices: int, of: int) -> None:
-    scenario = parse("", "my.toml", [f"fleet.devices={devices}"])
+    scenario = parse("", "my.toml", read_overrides([f"fleet.devices={devices}"]))
     held: list[int] = []
     for number in range(1, of + 1):
-        for part in plan.parts(scenario, MachineShare(number, of)):
+        for part in slices.slices(scenario, MachineShare(number, of)):
             assert 0 < part.devices <= scenario.fleet.devices_each
             held += range(part.first, part.first + part.devices)
     assert held == list(range(devices))
 
 
 def test_rates_of_all_processes_add_up() -> None:
-    scenario = parse("", "my.toml", ["fleet.devices=100000", "connect.rate_per_s=3000", "events.rate_per_s=50"])
-    parts = [part for number in (1, 2) for part in plan.parts(scenario, MachineShare(number, 2))]
-    options = [plan.fleet_options(scenario, part, COMMON, "") for part in parts]
-    assert sum(option["connect"]["rate_per_s"] for option in options) == pytest.approx(3000)
-    assert sum(option["events"]["rate_per_s"] for option in options) == pytest.approx(50)
+    scenario = parse(
+        "", "my.toml", read_overrides(["fleet.devices=100000", "connect.rate_per_s=3000", "events.rate_per_s=50"])
+    )
+    parts = [part for number in (1, 2) for part in slices.slices(scenario, MachineShare(number, 2))]
+    options = [fleet_options(scenario, part, COMMON, "") for part in parts]
+    assert sum(option.connect.rate_per_s for option in options) == pytest.approx(3000)
+    assert sum(option.events.rate_per_s for option in options) == pytest.approx(50)
 
 
 @pytest.mark.parametrize(("text", "share"), [("1/1", MachineShare(1, 1)), (" 3/8 ", MachineShare(3, 8))])
 def test_a_share_is_read(text: str, share: MachineShare) -> None:
-    assert plan.share(text) == share
+    assert slices.share(text) == share
 
 
 @pytest.mark.parametrize("text", ["0/1", "2/1", "1", "a/b", "-1/2", ""])
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="write 3/8"):
-        plan.share(text)
+        slices.share(text)
 
 
 def test_more_shares_than_devices_are_refused() -> None:
     with pytest.raises(SettingsError, match="leave none"):
-        plan.parts(parse("", "my.toml", ["fleet.devices=1"]), MachineShare(1, 2))
+        slices.slices(parse("", "my.toml", read_overrides(["fleet.devices=1"])), MachineShare(1, 2))
 
 
 def test_too_few_files_are_said_with_what_to_change() -> None:
     scenario = parse("", "my.toml")
-    plan.check_files(scenario, 36_000, 2, 20_000, 1_000_000)
+    limits.check_files(scenario, 36_000, 2, 20_000, 1_000_000)
     with pytest.raises(SettingsError, match=r"fleet\.devices_each=768"):
-        plan.check_files(scenario, 36_000, 2, 1024, 1_000_000)
+        limits.check_files(scenario, 36_000, 2, 1024, 1_000_000)
     with pytest.raises(SettingsError, match="--gateways 2"):
-        plan.check_files(scenario, 36_000, 1, 20_000, 1_000_000)
+        limits.check_files(scenario, 36_000, 1, 20_000, 1_000_000)
     with pytest.raises(SettingsError, match="--devices 25000"):
-        plan.check_files(scenario, 36_000, 2, 20_000, 50_000)
-    plan.check_files(scenario, 36_000, 0, 20_000, 50_000)
+        limits.check_files(scenario, 36_000, 2, 20_000, 50_000)
+    limits.check_files(scenario, 36_000, 0, 20_000, 50_000)
 
 
 def test_too_little_memory_is_said() -> None:
-    plan.check_memory(200_000, 12, 12, 20_000_000_000)
+    limits.check_memory(200_000, 12, 12, 20_000_000_000)
     with pytest.raises(SettingsError, match=r"need about 3\.6 GB"):
-        plan.check_memory(200_000, 12, 12, 2_000_000_000)
+        limits.check_memory(200_000, 12, 12, 2_000_000_000)
 
 
 @pytest.mark.parametrize(
@@ -219,14 +223,14 @@ def test_too_little_memory_is_said() -> None:
 )
 def test_a_deploy_that_is_played_too_fast_is_told_so(devices: int, speed: int, more: list[str], said: str) -> None:
     overrides = [f"fleet.devices={devices}", f"deploy.speed={speed}", "deploy.delay_s=600", *more]
-    told = plan.too_fast(parse("", "my.toml", overrides), devices, 2)
+    told = limits.too_fast(parse("", "my.toml", read_overrides(overrides)), devices, 2)
     assert said in told
     assert bool(told) is bool(said)
 
 
 def test_sources_are_distinct() -> None:
-    sources = [address for number in range(600) for address in plan.sources(number)]
-    assert len(set(sources)) == len(sources) == 600 * plan.SOURCES_EACH
+    sources = [address for number in range(600) for address in slices.sources(number)]
+    assert len(set(sources)) == len(sources) == 600 * slices.SOURCES_EACH
     assert sources[0] == "127.0.0.2"
     assert sources[250] == "127.0.1.2"
 
@@ -236,19 +240,21 @@ def test_defaults_are_a_scenario() -> None:
 
 
 def test_the_expected_time_follows_devices_and_rate() -> None:
-    scenario = parse("", "my.toml", ["fleet.devices=10000", "connect.rate_per_s=500", "run.duration_s=60"])
-    expected = plan.expected_s(scenario, 10_000, 1)
+    scenario = parse(
+        "", "my.toml", read_overrides(["fleet.devices=10000", "connect.rate_per_s=500", "run.duration_s=60"])
+    )
+    expected = limits.expected_s(scenario, 10_000, 1)
     assert expected["connect"] == pytest.approx(21)
     assert expected["measure"] == 60
-    assert plan.expected_s(scenario, 5_000, 1)["connect"] == pytest.approx(21)
+    assert limits.expected_s(scenario, 5_000, 1)["connect"] == pytest.approx(21)
 
 
 def test_the_fleet_is_told_of_waits_and_limits() -> None:
-    text = "[fleet]\nhalf_open_after_s = 1\nhalf_open_within_s = 3\n[connect]\nat_a_time = 7"
+    text = "[fleet]\nhalf_open_after_min_s = 1\nhalf_open_after_max_s = 3\n[connect]\nat_a_time = 7"
     scenario = parse(text, "my.toml")
-    given = plan.fleet_options(scenario, plan.parts(scenario, MachineShare())[0], COMMON, "")
+    given = fleet_options(scenario, slices.slices(scenario, MachineShare())[0], COMMON, "")
     options = load_fleet_options(msgspec.json.encode(given).decode())
-    assert options.connects_at_once == 7
+    assert options.connects_at_a_time == 7
     after_s = [options.half_open_after_s(slot) for slot in range(1000)]
     assert 1 <= min(after_s) < 1.1
     assert 2.9 < max(after_s) <= 3
@@ -257,7 +263,7 @@ def test_the_fleet_is_told_of_waits_and_limits() -> None:
 def test_every_key_is_described_in_the_schema() -> None:
     kinds = json_schema()["$defs"]
     for kind, keys in (
-        ("FleetSection", ("half_open_after_s", "half_open_within_s")),
+        ("FleetSection", ("half_open_after_min_s", "half_open_after_max_s")),
         ("ConnectSection", ("at_a_time",)),
     ):
         assert all(kinds[kind]["properties"][key]["description"] for key in keys)
@@ -266,9 +272,9 @@ def test_every_key_is_described_in_the_schema() -> None:
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 3000, "{a=" * 3000, "inf", "nan", "1e400"])
 def test_an_absurd_value_of_an_option_is_refused_by_its_key(value: str) -> None:
     with pytest.raises(SettingsError, match="devices"):
-        parse("", "steady.toml", [f"fleet.devices={value}"])
+        parse("", "steady.toml", read_overrides([f"fleet.devices={value}"]))
     with pytest.raises(SettingsError, match="duration_s"):
-        parse("", "steady.toml", [f"run.duration_s={value}"])
+        parse("", "steady.toml", read_overrides([f"run.duration_s={value}"]))
 
 
 def test_fractions_of_client_models_have_one_tolerance() -> None:
@@ -289,4 +295,4 @@ def test_fractions_of_client_models_have_one_tolerance() -> None:
 def test_more_fleet_processes_than_a_machine_takes() -> None:
     scenario = parse("[fleet]\ndevices = 10_000_000\ndevices_each = 1", "my.toml")
     with pytest.raises(SettingsError, match=r"fleet\.devices_each: 10000000 fleet processes"):
-        plan.parts(scenario, MachineShare())
+        slices.slices(scenario, MachineShare())

@@ -1,0 +1,3 @@
+from loadtest.cli.main import main
+
+main()

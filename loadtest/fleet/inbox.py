@@ -1,0 +1,72 @@
+"""What the devices do with the messages of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gateway.decoding import Payload, decoder
+from gateway.protocol.messages import Ack, Error, Goaway, Nack, Welcome
+from loadtest.fleet.device import OPEN, OPENING, DeviceConnection
+from loadtest.fleet.output import FirstEvents
+
+if TYPE_CHECKING:
+    from loadtest.fleet.population import Population
+
+ServerMessage = Welcome | Ack | Nack | Goaway | Error
+_decode: Callable[[Payload], ServerMessage] = decoder(ServerMessage)  # type: ignore[arg-type]
+
+
+class Inbox:
+    """`first` is told the first message of each kind that is out of the ordinary."""
+
+    def __init__(self, population: Population, first: FirstEvents) -> None:
+        self._population = population
+        self._first = first
+
+    def take(self, device: DeviceConnection, payload: bytes, now_s: float) -> None:
+        """A text message came. A type that is not for devices is left out."""
+        try:
+            message = _decode(payload)
+        except msgspec.DecodeError:
+            return
+        population, slot = self._population, device.slot
+        match message:
+            case Ack():
+                population.sender.acked(slot, message, now_s)
+                population.guide.settled(slot)
+            case Nack():
+                self._tell(f"nack: {message.code}", slot, message.message)
+                population.sender.nacked(slot, message, now_s)
+                population.guide.settled(slot)
+            case Welcome():
+                if device.state == OPENING:
+                    self._welcomed(device, message, now_s)
+            case Goaway():
+                self._asked_to_leave(device, message)
+            case Error():
+                self._tell(f"error: {message.code}", slot, message.message)
+
+    def _welcomed(self, device: DeviceConnection, welcome: Welcome, now_s: float) -> None:
+        population, slot = self._population, device.slot
+        device.state = OPEN
+        population.heartbeat_s = welcome.heartbeat_s
+        if population.closing:
+            population.dismiss(device)
+            return
+        population.sender.welcomed(slot, welcome)
+        population.plan_look(slot, now_s)
+        if population.faults.is_slow(slot) and device.transport is not None:
+            device.stop_reading()
+        population.guide.settled(slot)
+
+    def _asked_to_leave(self, device: DeviceConnection, goaway: Goaway) -> None:
+        self._population.tally.goaways += 1
+        device.goaway_ms = max(0, goaway.reconnect_after_ms)
+        if self._population.client_model_of(device).obeys_goaway:
+            self._population.dismiss(device)
+
+    def _tell(self, what: str, slot: int, message: str) -> None:
+        self._first.tell(what, device=self._population.options.name(slot), message=message)
