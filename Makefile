@@ -2,6 +2,7 @@
 PYTHON ?= python3
 # Tests hold real servers to deadlines: as many processes as there are cores to spare.
 WORKERS ?= 2
+IMAGE ?= heiwa
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -20,7 +21,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help run test soak check conformance loadtest demo bench lock clean docs
+.PHONY: help run test soak check conformance loadtest demo bench lock clean docs image
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -42,6 +43,9 @@ conformance: $(VENV)/.installed-dev ## every case of the Autobahn test suite (ne
 loadtest: $(VENV)/.installed-dev ## install what heiwa-loadtest needs, and list its scenarios
 	@$(BIN)/heiwa-loadtest list
 
+image: ## the gateway as a container image named IMAGE=heiwa (podman, buildah or docker)
+	@image/build.sh $(IMAGE) $(IMAGE_OPTIONS)
+
 demo: $(VENV)/.installed-dev ## a rolling deploy of 4 gateways with 20,000 devices, without the drain and with it (4 minutes)
 	@$(BIN)/heiwa-loadtest run deploy --compare --gateways 4 --devices 20000 --delay 300s --speed 5
 
@@ -54,6 +58,7 @@ docs: $(VENV)/.installed ## renew the generated pages of docs/
 lock: $(VENV)/.installed-dev ## renew the lock files from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group build --group dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --group pyproject.toml:build --group pyproject.toml:image -o requirements-image.lock
 
 clean: ## remove the virtual environment and caches (never the data folder)
 	@rm -rf $(VENV) .cache
