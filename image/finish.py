@@ -1,4 +1,4 @@
-"""The last step of the Dockerfile's first stage: lay out what goes into the image, compiled, with its bill of materials.
+"""The end of the Dockerfile's first stage: lay out what goes into the image, compiled, with a bill of materials.
 
 Writes `root/` (paths as in the image) and the empty folder `data/` into the working folder.
 """

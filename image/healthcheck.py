@@ -1,4 +1,4 @@
-"""HEALTHCHECK of the image: whether the process lives, asked where it always listens without TLS. ECS does not use it."""
+"""HEALTHCHECK of the image: whether the process lives, asked where it never speaks TLS. ECS does not use it."""
 
 import os
 import sys

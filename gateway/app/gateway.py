@@ -35,10 +35,12 @@ from gateway.app.parts import (
     bind,
     connections_maximum,
     consistent,
+    emf_reporter,
     http_maximum,
     index_readers,
     key_refresh,
     listenings,
+    shared_key,
     target_health,
 )
 from gateway.connections.admission import admission
@@ -185,6 +187,7 @@ class Gateway:
     def _bind(self) -> list[Bound]:
         """Bound before anything else: a taken port is the commonest failure, and nothing is left behind by it."""
         consistent(self.settings)
+        shared_key(self.settings)
         bound: list[Bound] = []
         try:
             for listening in listenings(self.settings):
@@ -246,6 +249,9 @@ class Gateway:
         self._spawn("housekeeping", self._housekeeping.run())
         self._start_drain()
         self._api = self._make_api(authenticator)
+        if settings.telemetry.emf:
+            reporter = emf_reporter(settings.telemetry, self._api.registry, self._clock)
+            self._spawn("emf", reporter.run())
 
     def _make_api(self, authenticator: Authenticator) -> Api:
         limits = self.settings.connections
@@ -322,6 +328,7 @@ class Gateway:
 
 def _warn_of_open_key(settings: Settings, folder: Path) -> None:
     """A secret that others can read lets them make tokens; it may be meant, as with a group of a container."""
-    path = Path(settings.auth.secret_file) if settings.auth.secret_file else folder / KEY_NAME
-    if not settings.auth.public_key_file and not settings.auth.jwks_url and readable_by_others(path):
+    auth = settings.auth
+    path = Path(auth.secret_file) if auth.secret_file else folder / KEY_NAME
+    if not (auth.secret or auth.public_key_file or auth.jwks_url) and readable_by_others(path):
         log.warning("key_readable_by_others", path=str(path))

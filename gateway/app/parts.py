@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.elbv2 import ElbTargetHealth, to_be_watched
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.key_set_file import KeySetFile
 from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS, MIN_READERS
 from gateway.clock import Clock
 from gateway.drain.ports import TargetHealth
-from gateway.errors import SettingsError
+from gateway.errors import PollError, SettingsError
 from gateway.identity.auth import Authenticator
 from gateway.identity.key_refresh import KeyRefresh
-from gateway.settings.model import Auth, Settings
+from gateway.settings.model import Auth, Settings, Telemetry
+from gateway.telemetry.emf import Collecting, EmfReporter
 from gateway.wire.listener import Address, SocketOptions, open_socket, parse_addresses
 from gateway.wire.proxy import parse_networks
 
@@ -100,6 +102,20 @@ def consistent(settings: Settings) -> None:
         raise SettingsError("connections.max_age_h", f"{least}-{most}: the first number must not be above the second")
 
 
+def shared_key(settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
+    """Raises SettingsError where each of several tasks would make a key of its own."""
+    auth = settings.auth
+    if auth.secret or auth.secret_file or auth.public_key_file or auth.jwks_url:
+        return
+    if to_be_watched(target_groups(settings), environment):
+        raise SettingsError(
+            "auth.secret",
+            "no key is set, and of the tasks behind a load balancer each would make its own and refuse the tokens of "
+            "the others; set HEIWA_AUTH__SECRET (the same for all), auth.secret_file, auth.public_key_file or "
+            "auth.jwks_url",
+        )
+
+
 def http_maximum(settings: Settings, file_limit: int) -> int:
     """How many HTTP connections the public listener holds: few where files are short."""
     connections = settings.connections
@@ -138,10 +154,29 @@ def key_refresh(
     return KeyRefresh(authenticator.keys, JwksEndpoint(auth.jwks_url), KeySetFile(folder, auth.jwks_url), clock, chance)
 
 
+def emf_reporter(telemetry: Telemetry, registry: Collecting, clock: Clock) -> EmfReporter:
+    """What writes metrics for CloudWatch into the log."""
+
+    async def revision() -> str:
+        if telemetry.revision or not ecs_metadata.present(os.environ):
+            return telemetry.revision
+        try:
+            return (await ecs_metadata.read(os.environ)).definition.rpartition(":")[2]
+        except PollError:
+            return ""
+
+    return EmfReporter(registry, clock.time_ms, telemetry.service, "gateway", revision)
+
+
+def target_groups(settings: Settings) -> list[str]:
+    """The ARNs of drain.target_group_arns."""
+    return [arn.strip() for arn in settings.drain.target_group_arns.split(",") if arn.strip()]
+
+
 def target_health(settings: Settings) -> TargetHealth | None:
     """What to ask about our place behind a load balancer; None: there is none, and no SDK is loaded."""
     drain = settings.drain
-    groups = [arn.strip() for arn in drain.target_group_arns.split(",") if arn.strip()]
+    groups = target_groups(settings)
     if drain.target and not groups:
         raise SettingsError("drain.target", "needs drain.target_group_arns: nobody else says which groups it is in")
     if drain.target:

@@ -28,6 +28,7 @@ from gateway.app.parts import (
     connections_maximum,
     consistent,
     listenings,
+    shared_key,
     target_health,
 )
 from gateway.connections.admission import admission
@@ -272,6 +273,11 @@ def _keys(settings: Settings) -> Iterator[Result]:
     auth = settings.auth
     if auth.jwks_url:
         yield from _key_set(settings)
+        return
+    shared_key(settings)
+    if auth.secret:
+        Authenticator(auth, Path(settings.data.folder), SystemClock())
+        yield Result("auth", GOOD, "tokens are checked with the secret of HEIWA_AUTH__SECRET")
         return
     named = auth.public_key_file or auth.secret_file
     path = Path(named) if named else Path(settings.data.folder) / KEY_NAME

@@ -14,6 +14,9 @@ from gateway.cli.drain import app as drain
 from gateway.cli.options import Config, Json, Set, print_json
 from gateway.errors import HeiwaError
 from gateway.settings.load import Loaded, flatten, load
+from gateway.settings.model import SECRETS
+
+_HIDDEN = "(not shown)"
 
 app = typer.Typer(
     name="heiwa",
@@ -187,7 +190,10 @@ def _load(config: Path | None, flags: list[str] | None) -> Loaded:
 
 
 def _print_settings(loaded: Loaded, as_json: bool) -> None:
-    rows = [(key, value, loaded.origins.get(key, "default")) for key, value in flatten(loaded.settings)]
+    rows = [
+        (key, _HIDDEN if value and key in SECRETS else value, loaded.origins.get(key, "default"))
+        for key, value in flatten(loaded.settings)
+    ]
     if as_json:
         print_json({key: {"value": value, "origin": origin} for key, value, origin in rows})
         return

@@ -16,7 +16,7 @@ from gateway.settings.model import Auth
 if TYPE_CHECKING:
     from gateway.identity.key_ring import KeyRing
 
-_SOURCES = ("secret_file", "public_key_file", "jwks_url")
+_SOURCES = ("secret", "secret_file", "public_key_file", "jwks_url")
 
 
 class Authenticator:

@@ -38,6 +38,8 @@ def local_key(folder: Path) -> bytes:
 
 def shared_secret(settings: Auth, folder: Path) -> bytes:
     """The secret that tokens are signed and checked with. Raises SettingsError or DataFolderError."""
+    if settings.secret:
+        return _secret(settings.secret.encode(), "auth.secret")
     if not settings.secret_file:
         return local_key(folder)
     key = "auth.secret_file"

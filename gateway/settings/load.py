@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_type_hints
 import msgspec
 
 from gateway.errors import SettingsError
-from gateway.settings.model import PRESETS, DeviceClass, Settings
+from gateway.settings.model import PRESETS, SECRETS, DeviceClass, Settings
 
 ENVIRONMENT_PREFIX = "HEIWA_"
 CLASSES = "device_classes"
@@ -111,6 +111,7 @@ def _build(given: Mapping[str, Given]) -> Settings:
     classes: dict[str, dict[str, object]] = {}
     hints = get_type_hints(Settings, include_extras=True)
     for key, item in given.items():
+        _check_origin(key, item)
         section, _, name = key.partition(".")
         if section == CLASSES and "." in name:
             class_name, _, name = name.rpartition(".")
@@ -124,6 +125,13 @@ def _build(given: Mapping[str, Given]) -> Settings:
     for class_name, values in classes.items():
         merged[class_name] = msgspec.structs.replace(merged.get(class_name, DeviceClass()), **values)
     return Settings(**built, device_classes=merged)
+
+
+def _check_origin(key: str, item: Given) -> None:
+    variable = f"{ENVIRONMENT_PREFIX}{key.upper().replace('.', '__')}"
+    if key in SECRETS and item.origin != variable:
+        problem = f"is read from the environment only ({variable}), so that no file or argument list holds it"
+        raise SettingsError(key, f"{problem} (set in {item.origin})")
 
 
 def _convert(key: str, item: Given, section: type, name: str) -> object:

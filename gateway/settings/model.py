@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+# Never in a file that is checked in, in an argument list or in an answer.
+SECRETS = frozenset({"auth.secret"})
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -66,10 +68,14 @@ class Listen(Struct, frozen=True):
 
 
 class Auth(Struct, frozen=True):
+    secret: Annotated[
+        str, Meta(description="The shared secret itself, from the environment only: ECS and others put it there.")
+    ] = ""
     secret_file: Annotated[
         str,
         Meta(
-            description="Shared secret for HS256, at least 32 bytes. With no key set, one is made in the data folder."
+            description="Shared secret for HS256, at least 32 bytes. With no key set, one is made in the data folder; "
+            "behind a load balancer a start without a key is refused."
         ),
     ] = ""
     public_key_file: Annotated[
@@ -288,6 +294,23 @@ class Log(Struct, frozen=True):
     ] = "auto"
 
 
+class Telemetry(Struct, frozen=True):
+    emf: Annotated[
+        bool,
+        Meta(
+            description="One line a minute in the log, from which CloudWatch makes metrics (embedded metric format); "
+            "the page of metrics lists them."
+        ),
+    ] = False
+    service: Annotated[
+        str, Meta(min_length=1, max_length=255, description="Their dimension `service`: one name for all tasks.")
+    ] = "heiwa"
+    revision: Annotated[
+        str,
+        Meta(max_length=255, description="Their dimension `revision`; empty: on ECS that of the task definition."),
+    ] = ""
+
+
 # What firmware clients do, by name and version, is in docs/how-to/known-clients.md. In short:
 # - esp_websocket_client ends for good at any close frame (unless enable_close_reconnect is set, from 1.5) and comes
 #   back 10 to 15 s after a reset; it hands messages over in pieces of 1,024 bytes.
@@ -325,3 +348,4 @@ class Settings(Struct, frozen=True):
     drain: Drain = field(default_factory=Drain)
     locations: Locations = field(default_factory=Locations)
     log: Log = field(default_factory=Log)
+    telemetry: Telemetry = field(default_factory=Telemetry)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 
 ROOT = "heiwa"
+# Its records are whole lines for CloudWatch, which no formatter may change.
+EMF = f"{ROOT}.emf"
 
 
 class Log:

@@ -18,7 +18,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.identity.key_files import local_key
+from gateway.adapters.aws import ecs_metadata
+from gateway.identity.key_files import KEY_NAME, local_key
 from gateway.identity.token import mint
 
 READY_S = 30.0
@@ -35,6 +36,10 @@ class Program:
         self.folder = folder
         self.log = folder.parent / f"{folder.name}.log"
         command = [*prefix, sys.executable, "-m", "gateway", "serve"]
+        if ecs_metadata.present(os.environ):
+            # There it makes no key by itself.
+            local_key(folder)
+            settings = (f"auth.secret_file={folder / KEY_NAME}", *settings)
         given = [f"data.folder={folder}", "listen.public=127.0.0.1:0", "listen.operations=127.0.0.1:0", *settings]
         for setting in given:
             command += ["--set", setting]

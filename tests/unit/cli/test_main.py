@@ -16,6 +16,7 @@ from gateway import __version__
 from gateway.cli.main import main
 from gateway.identity.key_files import local_key
 from gateway.identity.token import verify_hs256
+from tests.support.fake_target_health import GROUP
 
 Run = Callable[..., tuple[int, str, str]]
 COMMANDS = ("serve", "token", "check", "device")
@@ -230,10 +231,12 @@ def _together(*settings: str) -> tuple[str, ...]:
         ("auth.public_key_file", ("auth.public_key_file=nothing.pem",)),
         ("auth.public_key_file", ("auth.public_key_file=a", "auth.secret_file=b")),
         ("drain.target", ("drain.target=10.0.0.1:80",)),
-        ("drain.target_group_arns", ("drain.target_group_arns=web",)),
+        ("drain.target_group_arns", ("drain.target_group_arns=web", "auth.secret_file=secret")),
+        ("auth.secret", (f"drain.target_group_arns={GROUP}",)),
     ],
 )
 def test_what_serve_refuses_check_calls_wrong(heiwa: Run, folder: Path, key: str, settings: tuple[str, ...]) -> None:
+    (folder / "secret").write_bytes(b"x" * 48)
     given = (*FREE, *_together(*settings))
     code, out, _ = heiwa("check", "--json", *given)
     wrong = [result for result in json.loads(out) if result["verdict"] == "wrong"]

@@ -202,6 +202,16 @@ def test_a_secret_that_is_none(tmp_path: Path, secret: bytes, told: str) -> None
     assert caught.value.key == "auth.secret_file"
 
 
+def test_a_secret_of_the_environment(tmp_path: Path) -> None:
+    authenticator = _authenticator(tmp_path, secret=SECRET.decode())
+    assert authenticator.verify(mint(CLAIMS, SECRET)).account == "acme"
+    assert not list(tmp_path.iterdir()), "no other key is made"
+    with pytest.raises(SettingsError, match=r"^auth.secret: the secret has 5 bytes"):
+        _authenticator(tmp_path, secret="short")
+    with pytest.raises(SettingsError, match=r"^auth.secret_file: set either this or auth.secret"):
+        _authenticator(tmp_path, secret=SECRET.decode(), secret_file="x")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     for name in ("secret_file", "public_key_file"):
         with pytest.raises(SettingsError) as caught:

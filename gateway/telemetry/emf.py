@@ -1,0 +1,158 @@
+"""Metrics as lines of the log from which Amazon CloudWatch makes metrics: one a minute.
+
+Amazon CloudWatch user guide, "Specification: Embedded metric format". Each name, with each set of dimensions, is billed
+as a metric of its own: this is a choice of what alarms, scaling and a dashboard need, not all that Prometheus gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from prometheus_client.metrics_core import Metric
+
+from gateway.telemetry.log import EMF
+
+NAMESPACE = "Heiwa"
+PERIOD_S = 60.0
+COUNT, SECONDS, BYTES, NONE = "Count", "Seconds", "Bytes", "None"
+_TOTAL = "_total"
+
+
+class Choice(NamedTuple):
+    """What CloudWatch gets of a metric: the sum of its samples that have these labels.
+
+    Of a counter (`…_total`) it gets what was added since the line before, under the name without `_total`.
+    `by_revision`: also for each revision, so that the two of a deploy can be compared.
+    """
+
+    metric: str
+    unit: str
+    by_revision: bool = False
+    labels: Mapping[str, str] = {}
+    own_name: str = ""
+
+    @property
+    def name(self) -> str:
+        """What CloudWatch calls it."""
+        return self.own_name or self.metric.removesuffix(_TOTAL)
+
+
+CHOSEN = (
+    Choice("heiwa_connections", COUNT, by_revision=True),
+    Choice("heiwa_connections_opened_total", COUNT, by_revision=True),
+    Choice("heiwa_handshakes_refused_total", COUNT, by_revision=True),
+    Choice("heiwa_disconnects_total", COUNT, by_revision=True),
+    Choice(
+        "heiwa_disconnects_total",
+        COUNT,
+        by_revision=True,
+        labels={"fault": "us"},
+        own_name="heiwa_disconnects_our_fault",
+    ),
+    Choice("heiwa_memory_share", NONE),
+    Choice("heiwa_event_loop_lag_seconds", SECONDS),
+    Choice("heiwa_locations_acknowledged_total", COUNT, by_revision=True),
+    Choice("heiwa_locations_refused_total", COUNT, by_revision=True),
+    Choice("heiwa_locations_index_failures_total", COUNT),
+    Choice("heiwa_locations_spool_failures_total", COUNT),
+    Choice("heiwa_locations_spool_events", COUNT),
+    Choice("heiwa_locations_spool_bytes", BYTES),
+    Choice("heiwa_locations_unaccounted_events", COUNT),
+    Choice("heiwa_locations_damaged_files", COUNT),
+    Choice("heiwa_clock_off", NONE),
+    Choice("heiwa_drain_state", COUNT, labels={"state": "serving"}, own_name="heiwa_serving"),
+    Choice("heiwa_drain_state", COUNT, labels={"state": "draining"}, own_name="heiwa_draining"),
+    Choice("heiwa_drain_connections_remaining", COUNT),
+    Choice("heiwa_drain_overrun_total", COUNT),
+    Choice("heiwa_drain_leftover_total", COUNT),
+    Choice("heiwa_drain_signal_up", NONE),
+    Choice("heiwa_drain_poll_age_seconds", SECONDS),
+)
+
+
+class Dimensions(NamedTuple):
+    """What tells the metrics of this process from others'. `revision` "": not known, and not told."""
+
+    service: str
+    role: str
+    revision: str = ""
+
+
+def values(families: Iterable[Metric]) -> dict[str, float]:
+    """By CloudWatch's names, counters as totals; what is not there is left out, as is what is no number."""
+    found: dict[str, float] = {}
+    chosen: dict[str, list[Choice]] = {}
+    for choice in CHOSEN:
+        chosen.setdefault(choice.metric, []).append(choice)
+    for family in families:
+        for sample in family.samples:
+            for choice in chosen.get(sample.name, ()):
+                if choice.labels.items() <= sample.labels.items() and math.isfinite(sample.value):
+                    found[choice.name] = found.get(choice.name, 0.0) + sample.value
+    return found
+
+
+def document(now: Mapping[str, float], before: Mapping[str, float], time_ms: int, of: Dimensions) -> dict[str, Any]:
+    """One line: the metrics, and which of its members are metrics. `now` and `before` as `values` gives them."""
+    shown = [choice for choice in CHOSEN if choice.name in now]
+    directives = [_directive(shown, "service", "role")]
+    dimensions = {"service": of.service, "role": of.role}
+    if of.revision:
+        directives.append(_directive([choice for choice in shown if choice.by_revision], "service", "role", "revision"))
+        dimensions["revision"] = of.revision
+    counted = {
+        choice.name: now[choice.name] - (before.get(choice.name, 0.0) if choice.metric.endswith(_TOTAL) else 0.0)
+        for choice in shown
+    }
+    return {"_aws": {"Timestamp": time_ms, "CloudWatchMetrics": directives}, **dimensions, **counted}
+
+
+def _directive(choices: Iterable[Choice], *dimensions: str) -> dict[str, Any]:
+    return {
+        "Namespace": NAMESPACE,
+        "Dimensions": [list(dimensions)],
+        "Metrics": [{"Name": choice.name, "Unit": choice.unit} for choice in choices],
+    }
+
+
+class Collecting(Protocol):
+    """A registry."""
+
+    def collect(self) -> Iterable[Metric]: ...
+
+
+class EmfReporter:
+    """Writes a line a minute. `revision` is asked once; it answers "" when it does not know."""
+
+    def __init__(
+        self,
+        registry: Collecting,
+        time_ms: Callable[[], int],
+        service: str,
+        role: str,
+        revision: Callable[[], Awaitable[str]],
+        period_s: float = PERIOD_S,
+    ) -> None:
+        self._registry = registry
+        self._time_ms = time_ms
+        self._service = service
+        self._role = role
+        self._revision = revision
+        self._period_s = period_s
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        of = Dimensions(self._service, self._role, await self._revision())
+        before: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(self._period_s)
+            # The loop owns the figures; they are few, and no text is made of the others.
+            now = values(self._registry.collect())
+            line = msgspec.json.encode(document(now, before, self._time_ms(), of)).decode()
+            logging.getLogger(EMF).info("%s", line)
+            before = now
