@@ -31,8 +31,8 @@ FROM ${PYTHON_IMAGE}
 # A gateway installs nothing at run time.
 RUN ["/bin/sh", "-c", "rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip"]
 COPY --from=build /build/root /
-# The only place that is written. Its owner is part of the image: a volume that is made from it gets the same one.
-COPY --from=build --chown=10001:10001 /build/data /data
+# /data, the only place that is written. Its owner and mode are the image's: a volume that is made from it gets them.
+COPY --from=build --chown=10001:10001 /build/volumes /
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown

@@ -12,6 +12,7 @@ def main() -> NoReturn:
     """Run the command line."""
     if "serve" in sys.argv[1:2]:
         early_signals.prepare()
+    early_signals.unblock()
     from gateway.cli.main import main as run
 
     run()

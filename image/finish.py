@@ -1,6 +1,6 @@
 """The end of the Dockerfile's first stage: lay out what goes into the image, compiled, with a bill of materials.
 
-Writes `root/` (paths as in the image) and the empty folder `data/` into the working folder.
+Writes `root/` (paths as in the image) and `volumes/` (the folders of its user) into the working folder.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     SHARE.mkdir(parents=True)
     shutil.copy("image/healthcheck.py", SHARE)
     _write_bill_of_materials()
-    Path("data").mkdir(mode=0o700)
+    Path("volumes/data").mkdir(mode=0o700, parents=True)
 
 
 def _compile_library(library: Path) -> None:

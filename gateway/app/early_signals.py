@@ -26,6 +26,15 @@ def prepare() -> None:
             signal.signal(number, _remember)
 
 
+def unblock() -> None:
+    """Let in what a supervisor held back until there was somebody to see it.
+
+    The kernel drops a signal to process 1 of a container that has no handler for it, but never a blocked one
+    (kernel/signal.c, sig_ignored): the image starts this program with the ending signals blocked.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
 def heeded(number: int) -> bool:
     """Whether it is for us: `nohup` and shells start programs with SIGHUP, SIGINT or SIGQUIT ignored."""
     return signal.getsignal(number) is not signal.SIG_IGN
