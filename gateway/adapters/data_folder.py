@@ -50,12 +50,24 @@ class DataFolder:
             _close(locks)
             if error.errno == errno.ELOOP:
                 raise DataFolderError(f"data.folder: {folder / LOCK_NAME} is a symbolic link; remove it") from error
-            raise DataFolderError(f"data.folder: {folder} cannot be written: {error.strerror}") from error
+            raise DataFolderError(
+                f"data.folder: {folder} cannot be written: {error.strerror}{_owner(folder)}"
+            ) from error
         return cls(folder, locks)
 
     def close(self) -> None:
         """Release the locks; harmless when called again."""
         _close(self._locks)
+
+
+def _owner(folder: Path) -> str:
+    """Whose it is, when that may be why: a volume often belongs to root."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return ""
+    own = os.geteuid()
+    return "" if owner == own else f"; it belongs to user {owner}, this is user {own}: chown {own} it"
 
 
 def _make(folder: Path) -> None:

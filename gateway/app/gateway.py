@@ -9,6 +9,7 @@ an ack is sent only after the event is on disk.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Coroutine
 from pathlib import Path
@@ -20,6 +21,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
 from gateway.adapters.machine import SpareFile, make_room_for_files, memory, raise_file_limit
+from gateway.adapters.mounts import loss_of
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.adapters.recording_file import RecordingFile
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
@@ -105,6 +107,7 @@ class Gateway:
         """Start everything; on failure what was started is stopped again. Raises HeiwaError naming the cause."""
         bound = self._bind()
         self._folder = DataFolder.open(self.settings.data.folder)
+        _warn_of_loss(self._folder.path)
         try:
             if self._record is not None:
                 self._recording = RecordingFile(self._record, self._clock)
@@ -324,6 +327,12 @@ class Gateway:
 
     def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine, name=name))
+
+
+def _warn_of_loss(folder: Path) -> None:
+    lost = loss_of(folder, os.environ)
+    if lost is not None:
+        log.warning("data_not_kept", folder=str(folder), lost_with=lost.lost_with, mend=lost.mend)
 
 
 def _warn_of_open_key(settings: Settings, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import resource
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import LOCK_NAME
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.machine import memory
+from gateway.adapters.mounts import loss_of
 from gateway.adapters.sqlite import day as sqlite_day
 from gateway.adapters.sqlite import spool as sqlite_spool
 from gateway.app.parts import (
@@ -149,6 +151,10 @@ def _folder(settings: Settings) -> Iterator[Result]:
         yield Result(name, WARN, f"{folder} can be read by others", f"chmod 700 {folder}")
     else:
         yield Result(name, GOOD, f"{folder.absolute()} is writable")
+    lost = loss_of(folder, os.environ)
+    if lost is not None:
+        said = f"the index, the spool, dead letters and the key are lost with {lost.lost_with}"
+        yield Result(name, WARN, said, lost.mend)
     yield _lock(folder)
     free_bytes = shutil.disk_usage(folder).free
     little = free_bytes < LITTLE_DISK_BYTES
