@@ -17,8 +17,9 @@ from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.key_set_file import KeySetFile
 from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS, MIN_READERS
 from gateway.clock import Clock
+from gateway.drain.health import PollError
 from gateway.drain.ports import TargetHealth
-from gateway.errors import PollError, SettingsError
+from gateway.errors import SettingsError
 from gateway.identity.auth import Authenticator
 from gateway.identity.key_refresh import KeyRefresh
 from gateway.settings.model import Auth, Settings, Telemetry

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from gateway.rate import TokenBucket
 from gateway.telemetry.lines import JsonFormatter, TextFormatter
-from gateway.telemetry.log import ROOT
+from gateway.telemetry.log import EMF, ROOT
 
 
 class Background(logging.Handler):
@@ -42,7 +42,7 @@ class Background(logging.Handler):
             self._dropped += 1
             return
         try:
-            self._lines.put_nowait(self.format(record))
+            self._lines.put_nowait(record.getMessage() if record.name == EMF else self.format(record))
         except Exception:
             # The queue is full, or the record cannot be put into words. The standard library would print it as it is.
             self._dropped += 1
@@ -79,6 +79,7 @@ def logging_to_stderr(level: str, style: str) -> Iterator[None]:
     before, root.handlers[:] = root.handlers[:], [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(ROOT).setLevel(level.upper())
+    logging.getLogger(EMF).setLevel(logging.INFO)
     # Its Sans-I/O layer says "connection closed" for every connection; our own line has the reason.
     logging.getLogger("websockets").setLevel(logging.ERROR)
     # It quotes what peers send, as often as they like; api/http_protocol.py says what is wrong.

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.telemetry.emf import CHOSEN, Choice, Dimensions, EmfReporter, document, values
-from gateway.telemetry.metrics import logging_to_stderr
+from gateway.telemetry.output import logging_to_stderr
 
 UNITS = {"Count", "Seconds", "Bytes", "None"}
 
