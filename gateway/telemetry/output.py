@@ -78,7 +78,9 @@ def logging_to_stderr(level: str, style: str) -> Iterator[None]:
     root = logging.getLogger()
     before, root.handlers[:] = root.handlers[:], [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger(ROOT).setLevel(level.upper())
+    own = logging.getLogger(ROOT)
+    level_before = own.level
+    own.setLevel(level.upper())
     logging.getLogger(EMF).setLevel(logging.INFO)
     # Its Sans-I/O layer says "connection closed" for every connection; our own line has the reason.
     logging.getLogger("websockets").setLevel(logging.ERROR)
@@ -88,4 +90,5 @@ def logging_to_stderr(level: str, style: str) -> Iterator[None]:
         yield
     finally:
         root.handlers[:] = before
+        own.setLevel(level_before)
         handler.close()
