@@ -25,14 +25,13 @@ from gateway.adapters.mounts import loss_of
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.adapters.recording_file import RecordingFile
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.layout import INDEX_FOLDER, SPOOL_NAME
 from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.api.application import build_operations, build_public
 from gateway.api.context import Api
 from gateway.api.http_protocol import HttpListener, HttpMetrics
 from gateway.api.http_rates import HttpRates
 from gateway.app.parts import (
-    INDEX_FOLDER,
-    SPOOL_NAME,
     Bound,
     bind,
     connections_maximum,

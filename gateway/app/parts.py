@@ -27,9 +27,6 @@ from gateway.telemetry.emf import Collecting, EmfReporter
 from gateway.wire.listener import Address, SocketOptions, open_socket, parse_addresses
 from gateway.wire.proxy import parse_networks
 
-# In the data folder.
-INDEX_FOLDER = "locations"
-SPOOL_NAME = "spool.db"
 _OPERATIONS_BACKLOG = 128
 _TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]+:targetgroup/[^/\s]+/[^/\s]+")
 _TARGET = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\s\[\]]+)):(?P<port>[0-9]{1,5})")

@@ -21,9 +21,8 @@ from gateway.adapters.machine import memory
 from gateway.adapters.mounts import loss_of
 from gateway.adapters.sqlite import day as sqlite_day
 from gateway.adapters.sqlite import spool as sqlite_spool
+from gateway.adapters.sqlite.layout import INDEX_FOLDER, SPOOL_NAME
 from gateway.app.parts import (
-    INDEX_FOLDER,
-    SPOOL_NAME,
     Bound,
     Listening,
     bind,

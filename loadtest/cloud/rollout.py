@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
+from gateway.adapters import receipt_files
 from gateway.drain import window
 from gateway.drain.health import TargetState
 from gateway.errors import HeiwaError
@@ -196,7 +197,7 @@ class Rollout:
         found = []
         for task in tasks:
             state = self._states.get(task.name, "")
-            receipts = sorted(task.gateway.folder.glob("drain-receipt-*.json"))
+            receipts = sorted(task.gateway.folder.glob(f"{receipt_files.PREFIX}*.json"))
             found += [_drained(task.name, state, receipt) for receipt in receipts] or [GatewayDrain(task.name, state)]
         return found
 

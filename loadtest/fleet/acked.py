@@ -1,9 +1,12 @@
-"""The file of acknowledged events: written as they come, so that what a killed process knew can still be judged."""
+"""The file of acknowledged events, written as acks come, so that what a killed process knew can still be judged.
+
+A line holds account, device, the beginning of its event ids, and the numbers after it (`1-7,9`), with tabs between.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from loadtest.fleet.ledger import Ledger
@@ -11,11 +14,8 @@ from loadtest.fleet.options import FleetOptions
 
 
 class AckedFile:
-    """A line is account, device, what its ids begin with, the numbers acked (`1-7,9`), with tabs between.
-
-    While the process runs, `flush` appends what is new; a device has many lines then, and a kill may cut the last one.
-    `finish` replaces it by one line a device.
-    """
+    """While the process runs, `flush` appends what is new: a device has many lines, and a kill may cut the last one.
+    `finish` writes one line a device instead."""
 
     def __init__(self, options: FleetOptions, run: str, ledger: Ledger) -> None:
         """Raises OSError when the file cannot be made."""
@@ -27,7 +27,7 @@ class AckedFile:
         ledger.journal = []
 
     def flush(self) -> None:
-        """Write what was acked since the last time. Raises OSError; then nothing is appended any more."""
+        """Write what was acked since the last call. Raises OSError; after it, nothing is appended any more."""
         keys = self._ledger.journal
         if not keys:
             return
@@ -45,7 +45,7 @@ class AckedFile:
         self._ledger.journal = []
 
     def finish(self) -> None:
-        """Write all of it anew, a line a device. Raises OSError; then the file is as it was."""
+        """Write the whole file anew, a line a device. Raises OSError; the file is then as it was."""
         self._file.close()
         part = self._path.with_name(f"{self._path.name}.part")
         with part.open("w") as file:
@@ -67,3 +67,19 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             parts.append([number, number])
     return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in parts)
+
+
+def read(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Account, device and id of each acknowledged event. A last line that a kill cut is left out. Raises OSError."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.endswith("\n"):
+                return
+            account, device, run, found = line.rstrip("\n").split("\t")
+            yield from ((account, device, f"{run}{number}") for number in _numbers(found))
+
+
+def _numbers(found: str) -> Iterator[int]:
+    for part in found.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)

@@ -1,4 +1,4 @@
-"""Looks into what the gateways stored, in their data folders or through their search API."""
+"""Looks for acknowledged events in what the gateways stored: in their data folders, or through their search API."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from gateway.adapters import receipt_files
 from gateway.errors import UnreachableError
 from gateway.identity.token import mint
 from loadtest.results.records import Judged
@@ -26,7 +27,7 @@ TIMEOUT_S = 60
 async def judge(
     folders: Sequence[Path], operations: Sequence[str], secret: str, account: str, acked: Sequence[Path], events: int
 ) -> Judged:
-    """Loss and doubling over all of them. `operations` are addresses such as `http://10.0.0.1:8081`.
+    """Loss and doubling over all stores. `operations` are addresses such as `http://10.0.0.1:8081`.
 
     Raises UnreachableError when an API does not answer.
     """
@@ -39,7 +40,7 @@ async def judge(
 
 
 def search_api(address: str, secret: str, account: str) -> StoredEvents:
-    """All events of an account, through all pages of a gateway's search."""
+    """All events of an account, from all pages of a gateway's search."""
 
     def indexed() -> Iterator[Pair]:
         claims = {"sub": "loadtest", "account": account, "scope": "location:read", "exp": time.time() + 3600}
@@ -62,9 +63,9 @@ def search_api(address: str, secret: str, account: str) -> StoredEvents:
 
 
 def remove(folders: Sequence[Path], files: Sequence[Path]) -> None:
-    """Remove what was only needed to judge; receipts of drains stay, beside the folder they were in."""
+    """Remove what was only needed to judge. Receipts of drains stay, beside the folder that they were in."""
     for folder in folders:
-        for receipt in folder.glob("drain-receipt-*"):
+        for receipt in folder.glob(f"{receipt_files.PREFIX}*"):
             receipt.rename(folder.with_name(f"{folder.name}.{receipt.name}"))
         shutil.rmtree(folder, ignore_errors=True)
     for file in files:

@@ -1,71 +1,45 @@
-"""Loss and doubling, judged over what all gateways have stored: every acknowledged event must be in one of them.
+"""Loss and doubling over the stores of all gateways: each acknowledged event must be in one of them.
 
-An event is one by account, device and id. Gateways with embedded indices each keep what came through them, so an event
-whose ack was lost may be in two of them (`copies`; in a shared index they are one document). More than one row in the
-index of one gateway is a double.
+Account, device and id identify an event. Each gateway with an embedded index keeps what came through itself, so that an
+event whose ack was lost may be in two of them (`copies`; in a shared index they are one document). Several rows in the
+index of one gateway are doubles.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from gateway.errors import StoreError
-from gateway.locations.batch import DeviceEvents
+from gateway.adapters.sqlite import audit
+from loadtest.fleet import acked
 from loadtest.results.records import Judged
 
-# One pass holds so many events in memory, at about 0.1 KB each.
+# Events that one pass holds in memory, at about 0.1 KB each.
 EVENTS_A_PASS = 2_000_000
 NAMED = 20
-INDEX_PATTERN = "locations/locations-????-??-??.db"
 
 Pair = tuple[str, str]
 Pairs = Callable[[], Iterable[Pair]]
-_decode = msgspec.json.Decoder(list[DeviceEvents]).decode
 
 
 class StoredEvents(NamedTuple):
-    """What one gateway holds, as (device, id): rows of its index, and what waits in its spool."""
+    """What one gateway holds, as (device, id): the rows of its index, and what waits in its spool."""
 
     indexed: Pairs
     waiting: Pairs = tuple
 
 
-def judge(stores: Sequence[StoredEvents], acked: Pairs, events: int, time_ms: int) -> Judged:
-    """Compare. `events` is about how many there are: many are looked at in several passes."""
-    passes = 1 + events // EVENTS_A_PASS
-    lost: list[str] = []
-    doubled: list[str] = []
-    counts: Counter[str] = Counter()
-    for number in range(passes):
-        found: set[int] = set()
-        for store in stores:
-            own: set[int] = set()
-            for key, pair in _of_pass(store.indexed(), number, passes):
-                if key in own:
-                    counts["doubled"] += 1
-                    _name(doubled, pair)
-                own.add(key)
-            own.update(key for key, _ in _of_pass(store.waiting(), number, passes))
-            counts["copies"] += len(own & found)
-            found |= own
-        told: set[int] = set()
-        for key, pair in _of_pass(acked(), number, passes):
-            if key in told:
-                continue
-            told.add(key)
-            if key not in found:
-                counts["lost"] += 1
-                _name(lost, pair)
-        counts["acked"] += len(told)
-        counts["stored"] += len(found)
+def judge(stores: Sequence[StoredEvents], acknowledged: Pairs, events: int, time_ms: int) -> Judged:
+    """Compare what was acknowledged with what is stored. `events` is about their number: many take several passes."""
+    comparison = _Comparison(1 + events // EVENTS_A_PASS)
+    for number in range(comparison.passes):
+        stored = comparison.add_stored(stores, number)
+        comparison.add_acknowledged(acknowledged, stored, number)
+    counts = comparison.counts
     return Judged(
         time_ms=time_ms,
         acked=counts["acked"],
@@ -73,77 +47,70 @@ def judge(stores: Sequence[StoredEvents], acked: Pairs, events: int, time_ms: in
         lost=counts["lost"],
         doubled=counts["doubled"],
         copies=counts["copies"],
-        lost_ids=lost,
-        doubled_ids=doubled,
+        lost_ids=comparison.lost,
+        doubled_ids=comparison.doubled,
     )
 
 
+class _Comparison:
+    """What the passes so far found. Each pass looks at the events of its own keys only."""
+
+    def __init__(self, passes: int) -> None:
+        self.passes = passes
+        self.counts: Counter[str] = Counter()
+        self.lost: list[str] = []
+        self.doubled: list[str] = []
+
+    def add_stored(self, stores: Sequence[StoredEvents], number: int) -> set[int]:
+        """Count what is stored; returns its keys."""
+        found: set[int] = set()
+        for store in stores:
+            own: set[int] = set()
+            for key, pair in self._of_pass(store.indexed(), number):
+                if key in own:
+                    self.counts["doubled"] += 1
+                    _name(self.doubled, pair)
+                own.add(key)
+            own.update(key for key, _ in self._of_pass(store.waiting(), number))
+            self.counts["copies"] += len(own & found)
+            found |= own
+        self.counts["stored"] += len(found)
+        return found
+
+    def add_acknowledged(self, acknowledged: Pairs, stored: Set[int], number: int) -> None:
+        """Count what was acknowledged, and what of it is not among `stored`."""
+        told: set[int] = set()
+        for key, pair in self._of_pass(acknowledged(), number):
+            if key in told:
+                continue
+            told.add(key)
+            if key not in stored:
+                self.counts["lost"] += 1
+                _name(self.lost, pair)
+        self.counts["acked"] += len(told)
+
+    def _of_pass(self, pairs: Iterable[Pair], number: int) -> Iterator[tuple[int, Pair]]:
+        for pair in pairs:
+            # 64 bits: among ten million events two collide with a chance of 1 in 370,000.
+            key = int.from_bytes(blake2b(f"{pair[0]}\0{pair[1]}".encode(), digest_size=8).digest())
+            if key % self.passes == number:
+                yield key, pair
+
+
 def data_folder(folder: Path, account: str) -> StoredEvents:
-    """The files of a gateway that has stopped."""
-
-    def indexed() -> Iterator[Pair]:
-        for path in sorted(folder.glob(INDEX_PATTERN)):
-            with _opened(path) as database:
-                # A device's account is its number less one (sqlite_day.py).
-                yield from database.execute(
-                    "SELECT device.name, location.id FROM location JOIN device ON device.number = location.device "
-                    "WHERE device.account = (SELECT number - 1 FROM account WHERE name = ?)",
-                    (account,),
-                )
-
-    def waiting() -> Iterator[Pair]:
-        path = folder / "spool.db"
-        if not path.exists():
-            return
-        with _opened(path) as database:
-            for (body,) in database.execute("SELECT body FROM record"):
-                for group in _decode(body):
-                    if group.account == account:
-                        yield from ((group.device, event.id) for event in group.events)
-
-    return StoredEvents(indexed, waiting)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Read only. Raises StoreError."""
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            yield database
-    except sqlite3.Error as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
+    """What the data folder of a stopped gateway holds."""
+    return StoredEvents(partial(audit.indexed, folder, account), partial(audit.spooled, folder, account))
 
 
 def acked_files(paths: Sequence[Path], account: str) -> Pairs:
-    """What fleets wrote of acknowledged events: account, device, what its ids begin with, and numbers (`1-7,9`)."""
+    """The acknowledged events of an account that fleets wrote to these files."""
 
     def pairs() -> Iterator[Pair]:
         for path in paths:
-            if not path.exists():
-                continue
-            with path.open(encoding="utf-8") as lines:
-                for line in lines:
-                    if not line.endswith("\n"):
-                        break  # a kill cut it
-                    tenant, device, run, ranges = line.rstrip("\n").split("\t")
-                    if tenant == account:
-                        yield from ((device, f"{run}{number}") for number in _numbers(ranges))
+            if path.exists():
+                yield from ((device, name) for owner, device, name in acked.read(path) if owner == account)
 
     return pairs
-
-
-def _numbers(ranges: str) -> Iterator[int]:
-    for part in ranges.split(","):
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
-
-
-def _of_pass(pairs: Iterable[Pair], number: int, passes: int) -> Iterator[tuple[int, Pair]]:
-    for pair in pairs:
-        # 64 bits: among ten million events two collide with a chance of 1 in 370,000.
-        key = int.from_bytes(blake2b(f"{pair[0]}\0{pair[1]}".encode(), digest_size=8).digest())
-        if key % passes == number:
-            yield key, pair
 
 
 def _name(names: list[str], pair: Pair) -> None:

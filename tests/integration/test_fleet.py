@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from loadtest.fleet.acked import read as read_acked
 from loadtest.fleet.histogram import Latencies
 from loadtest.fleet.sample import Sample
 from tests.support.certificate import make_certificate
@@ -23,14 +24,9 @@ OPEN_HOUSE = ("connections.flap_limit=0",)
 
 def acked_ids(path: Path) -> set[tuple[str, str]]:
     """Device and id of every acked event, from the file a fleet leaves."""
-    found = set()
-    for line in path.read_text().splitlines():
-        account, device, run, ranges = line.split("\t")
-        assert account == "default"
-        for part in ranges.split(","):
-            first, _, last = part.partition("-")
-            found |= {(device, f"{run}{number}") for number in range(int(first), int(last or first) + 1)}
-    return found
+    found = list(read_acked(path))
+    assert {account for account, _, _ in found} == {"default"}
+    return {(device, name) for _, device, name in found}
 
 
 def judge(last: Sample, path: Path, program: Program) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from gateway.adapters.sqlite.damage import Damage
 from gateway.adapters.sqlite.day import CHECKPOINT_BYTES, DayWriter
 from gateway.adapters.sqlite.file import make_folder, remove_store, store_errors
+from gateway.adapters.sqlite.layout import DAY_PREFIX, MANIFEST_NAME, day_file_name
 from gateway.adapters.sqlite.manifest import Manifest
 from gateway.adapters.sqlite.readers import Readers
 from gateway.clock import Clock
@@ -25,7 +26,6 @@ from gateway.locations.retention import Cutoff, first_cutoff, look
 from gateway.telemetry.log import Log
 
 _EPOCH = date(1970, 1, 1)
-_PREFIX = "locations-"
 # Late events are rarely older than a day or two; a fleet that comes back from a month offline opens files in turn.
 MAX_OPEN_WRITERS = 4
 # Above its limit by this factor the index takes nothing of anybody.
@@ -55,7 +55,7 @@ class Days:
         self._next_generation = numbers(1)
         self._writers: dict[int, DayWriter] = {}
         self._unchecked_events = 0
-        self._manifest = Manifest(folder / "manifest.json")
+        self._manifest = Manifest(folder / MANIFEST_NAME)
         self._cutoff = Cutoff(0)
         self._account_max_bytes = account_max_bytes
         self._account_bytes: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class Days:
 
     def path(self, day: int) -> Path:
         """Where a day is kept."""
-        return self._folder / f"{_PREFIX}{_name(day)}.db"
+        return self._folder / day_file_name(_name(day))
 
     def generation(self, day: int) -> int | None:
         """A number that changes when the file of a day is another one; None: there is none."""
@@ -182,8 +182,8 @@ class Days:
     def _find(self) -> list[int]:
         """The days that have a file. One whose name is no day is left alone: it is not ours."""
         found = []
-        for path in sorted(self._folder.glob(f"{_PREFIX}*.db")):
-            day = _day(path.stem.removeprefix(_PREFIX))
+        for path in sorted(self._folder.glob(day_file_name("*"))):
+            day = _day(path.stem.removeprefix(DAY_PREFIX))
             if day is not None and self.path(day).name == path.name:
                 found.append(day)
             else:

@@ -54,7 +54,7 @@ class _StoredGroup(DeviceEvents, frozen=True):
 _decode_loosely = json.Decoder(list[_StoredGroup]).decode
 
 
-def _decode(body: bytes) -> list[DeviceEvents]:
+def decode(body: bytes) -> list[DeviceEvents]:
     """The groups of a record. Raises msgspec.MsgspecError and others for one that cannot be read."""
     try:
         return _decode_strictly(body)
@@ -201,7 +201,7 @@ class SQLiteSpool:
             number, checksum, body = row
             try:
                 if crc32(body) == checksum:
-                    return SpoolRecord(number, _decode(body))
+                    return SpoolRecord(number, decode(body))
             except Exception as error:
                 _log.debug("record_unreadable", number=number, problem=str(error))
             _log.error("record_damaged", file=str(self._path), number=number, kept="in the table damaged")

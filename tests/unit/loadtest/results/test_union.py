@@ -11,6 +11,7 @@ import pytest
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.layout import INDEX_FOLDER, SPOOL_NAME
 from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
@@ -96,8 +97,8 @@ def events(device: str, *ids: str, days_ago: int = 0, account: str = ACCOUNT) ->
 
 async def store(folder: Path, indexed: list[DeviceEvents], waiting: list[DeviceEvents]) -> None:
     """What a gateway leaves behind."""
-    index = SQLiteLocationIndex(folder / "locations", SystemClock())
-    spool = SQLiteSpool(folder / "spool.db")
+    index = SQLiteLocationIndex(folder / INDEX_FOLDER, SystemClock())
+    spool = SQLiteSpool(folder / SPOOL_NAME)
     await index.open()
     await spool.open()
     for group in indexed:
