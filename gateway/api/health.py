@@ -29,7 +29,8 @@ async def readyz(call: Call) -> web.StreamResponse:
     if all(ok for _, ok, _ in found):
         return answer(Health("ready", checks) if verbose else {"status": "ready"})
     detail = "; ".join(f"{name}: {why}" for name, ok, why in found if not ok) if verbose else "not ready"
-    raise unavailable(detail, **({"checks": checks} if verbose else {}))
+    extra: dict[str, Any] = {"checks": checks} if verbose else {}
+    raise unavailable(detail, **extra)
 
 
 async def metrics(call: Call) -> web.StreamResponse:

@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway.errors import HeiwaError, KeysUnknownError, QueryError, QueryTooWideError, StoreError, TokenError
+from gateway.errors import (
+    HeiwaError,
+    IndexBusyError,
+    KeysUnknownError,
+    QueryError,
+    QueryTooWideError,
+    StoreError,
+    TokenError,
+)
 from gateway.telemetry.log import Log
 
 MEDIA_TYPE = "application/problem+json"
@@ -69,9 +77,9 @@ def forbidden(scope: str) -> Problem:
     )
 
 
-def unavailable(detail: str, **extra: Any) -> Problem:
+def unavailable(detail: str, /, *, retry_after_s: int = RETRY_AFTER_S, **extra: Any) -> Problem:
     """Not now; the same request may be sent again."""
-    return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_S)}, **extra)
+    return Problem(503, detail, headers={"Retry-After": str(retry_after_s)}, **extra)
 
 
 @web.middleware
@@ -102,6 +110,8 @@ def problem_of(request: web.Request, error: Exception) -> Problem:
         return unavailable(str(error))
     if isinstance(error, TokenError):
         return unauthorized(str(error), given=True)
+    if isinstance(error, IndexBusyError):
+        return unavailable("the index takes no searches now; try again", retry_after_s=error.retry_after_s)
     if isinstance(error, web.RequestPayloadError):
         return Problem(400, "the body could not be read: broken off or wrongly encoded")
     if isinstance(error, ConnectionError):

@@ -31,6 +31,7 @@ from gateway.api.application import build_operations, build_public
 from gateway.api.context import Api
 from gateway.api.http_protocol import HttpListener, HttpMetrics
 from gateway.api.http_rates import HttpRates
+from gateway.app.location_parts import Index, limits, opensearch_index, overflow_stream
 from gateway.app.parts import (
     Bound,
     bind,
@@ -167,6 +168,8 @@ class Gateway:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.pipeline.stop(FLUSH_TIMEOUT_S)
         await self._index.close()
+        if self._stream is not None:
+            await self._stream.close()
         await self._spool.close()
         if self._target_health is not None:
             await self._target_health.close()
@@ -204,15 +207,8 @@ class Gateway:
         settings = self.settings.locations
         path = self._folder.path
         times = EventTimes(self._clock, settings.retention_days, lambda: self._index.newest_ms)
-        self._index = SQLiteLocationIndex(
-            path / INDEX_FOLDER,
-            self._clock,
-            settings.retention_days,
-            settings.index_max_bytes,
-            lambda: times.offset_ms,
-            settings.account_max_bytes,
-            index_readers(self.settings, raise_file_limit()),
-        )
+        self._index = self._make_index(times)
+        self._stream = overflow_stream(settings, self._clock, self._chance)
         self._spool = SQLiteSpool(path / SPOOL_NAME, settings.spool_max_bytes)
         await self._index.open()
         await self._spool.open()
@@ -223,10 +219,26 @@ class Gateway:
             dead_letters,
             self._clock,
             self._chance,
+            stream=self._stream,
             ack_min=Durability(settings.ack_min),
+            limits=limits(settings),
             times=times,
         )
         await self.pipeline.start()
+
+    def _make_index(self, times: EventTimes) -> Index:
+        settings = self.settings.locations
+        if settings.opensearch_url:
+            return opensearch_index(self.settings, self._clock, self._chance)
+        return SQLiteLocationIndex(
+            self._folder.path / INDEX_FOLDER,
+            self._clock,
+            settings.retention_days,
+            settings.index_max_bytes,
+            lambda: times.offset_ms,
+            settings.account_max_bytes,
+            index_readers(self.settings, raise_file_limit()),
+        )
 
     def _start_connections(self) -> None:
         settings = self.settings
@@ -272,6 +284,7 @@ class Gateway:
                 self._http_metrics,
                 self.pipeline,
                 self._index,
+                *([] if self._stream is None else [self._stream]),
                 DrainMetrics(self.drainer, self._watch),
                 *([] if self._keys is None else [self._keys]),
             ),

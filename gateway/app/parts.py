@@ -16,6 +16,7 @@ from gateway.adapters.aws.elbv2 import ElbTargetHealth, to_be_watched
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.key_set_file import KeySetFile
 from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS, MIN_READERS
+from gateway.app import location_parts
 from gateway.clock import Clock
 from gateway.drain.health import PollError
 from gateway.drain.ports import TargetHealth
@@ -89,6 +90,7 @@ def _overlap(one: socket.socket, other: socket.socket) -> bool:
 
 def consistent(settings: Settings) -> None:
     """Raises SettingsError for settings that are fine one by one, and not together."""
+    location_parts.consistent(settings.locations)
     listen = settings.listen
     if listen.proxy_protocol and not parse_networks("listen.trusted_proxies", listen.trusted_proxies):
         raise SettingsError(

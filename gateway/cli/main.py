@@ -11,6 +11,7 @@ import typer
 
 from gateway import __version__
 from gateway.cli.drain import app as drain
+from gateway.cli.init import app as init
 from gateway.cli.options import Config, Json, Set, print_json
 from gateway.errors import HeiwaError
 from gateway.settings.load import Loaded, flatten, load
@@ -183,6 +184,7 @@ def device(
 
 
 app.add_typer(drain, name="drain")
+app.add_typer(init, name="init")
 
 
 def _load(config: Path | None, flags: list[str] | None) -> Loaded:

@@ -87,6 +87,9 @@ class OpenSearchLocationIndex:
             await self._check()
         except UnreachableError as error:
             _log.error("opensearch_unreachable", problem=str(error))
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """See the port."""

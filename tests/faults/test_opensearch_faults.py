@@ -1,0 +1,259 @@
+"""Every way in which OpenSearch and Firehose fail, on a real node: nothing acknowledged is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from gateway.locations.outcome import Durability
+from loadtest.opensearch.node import Node
+from tests.support.ingest import Ingest, make, remove, settings
+from tests.support.opensearch import ask
+
+EVENTS = 1500
+Change = Callable[[Ingest], None]
+BREAKER = "network.breaker.inflight_requests.limit"
+
+
+def index_setting(name: str, value: object) -> Change:
+    return lambda ingest: ask(f"{ingest.node_url}/{ingest.index_name}/_settings", "PUT", {name: value})
+
+
+def cluster_setting(name: str, value: object) -> Change:
+    return lambda ingest: settings(ingest.node_url, **{name: value})
+
+
+def index_call(call: str) -> Change:
+    return lambda ingest: ask(f"{ingest.node_url}/{ingest.index_name}/{call}", "POST")
+
+
+def mode(name: str) -> Change:
+    return lambda ingest: setattr(ingest.proxy, "mode", name)
+
+
+class Row(NamedTuple):
+    """A line of the matrix: how it breaks and is mended, and what devices may be told besides `indexed`."""
+
+    name: str
+    breaks: Change
+    mends: Change
+    told: frozenset[str]
+    warm: bool = True
+
+
+def row(name: str, breaks: Change, mends: Change, told: str, *, warm: bool = True) -> Row:
+    return Row(name, breaks, mends, frozenset(told.split()), warm)
+
+
+PASS = mode("")
+ROWS = [
+    row(
+        "flood stage",
+        index_setting("index.blocks.read_only_allow_delete", True),
+        index_setting("index.blocks.read_only_allow_delete", None),
+        "firehose",
+    ),
+    row("write block", index_setting("index.blocks.write", True), index_setting("index.blocks.write", None), "spooled"),
+    row(
+        "cluster block",
+        cluster_setting("cluster.blocks.read_only_allow_delete", True),
+        cluster_setting("cluster.blocks.read_only_allow_delete", None),
+        "spooled",
+    ),
+    row("closed index", index_call("_close"), index_call("_open"), "spooled"),
+    row("breaker, by size", cluster_setting(BREAKER, "20kb"), cluster_setting(BREAKER, None), ""),
+    row(
+        "maximum shards",
+        cluster_setting("cluster.max_shards_per_node", 1),
+        cluster_setting("cluster.max_shards_per_node", None),
+        "spooled",
+        warm=False,
+    ),
+    row("401", mode("401"), PASS, "spooled"),
+    row("403", mode("403"), PASS, "spooled"),
+    row("404", mode("404"), PASS, "spooled"),
+    row("403 throttled", mode("403 throttled"), PASS, "firehose"),
+    row("429", mode("429"), PASS, "firehose"),
+    row("500", mode("500"), PASS, "firehose"),
+    row("503", mode("503"), PASS, "firehose"),
+    row("reset after sending", mode("reset"), PASS, "firehose"),
+    row("half an answer", mode("cut"), PASS, "firehose"),
+    row("fewer items", mode("fewer"), PASS, "firehose"),
+    row("a page with 200", mode("html"), PASS, "firehose"),
+    row("slow, 5 s", mode("slow"), PASS, "firehose"),
+    row("no answer", mode("late"), PASS, "firehose"),
+]
+
+
+@pytest.fixture
+async def ingest(opensearch: Node, tmp_path: Path) -> AsyncIterator[Ingest]:
+    made = await make(opensearch.url, tmp_path)
+    yield made
+    await made.stop()
+    remove(made)
+
+
+async def play(ingest: Ingest, breaks: Change, mends: Change) -> None:
+    """Half of the events under the fault, then it is mended, then some more."""
+    await asyncio.to_thread(breaks, ingest)
+    try:
+        for _ in range(5):
+            await ingest.send(EVENTS // 5)
+    finally:
+        await asyncio.to_thread(mends, ingest)
+    await ingest.send(100)
+    await ingest.drained()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_nothing_is_lost_or_doubled(ingest: Ingest, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ingest.start(monkeypatch, warm=row.warm)
+    await play(ingest, row.breaks, row.mends)
+    account = await asyncio.to_thread(ingest.account)
+    told = set(ingest.told) - {"indexed"}
+    assert told == row.told, ingest.told
+    assert account["dead"] == account["lost"] == account["refused"] == 0
+
+
+async def test_nobody_listens(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ingest.start(monkeypatch)
+    await ingest.proxy.close()
+    await ingest.send(EVENTS)
+    await ingest.proxy.start()
+    await ingest.drained()
+    assert set(ingest.told) == {"indexed", "firehose"}
+    assert (await asyncio.to_thread(ingest.account))["indexed"] == len(ingest.sent)
+
+
+async def test_a_name_that_nobody_knows(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ingest.start(monkeypatch, url="http://nowhere.invalid:9200", warm=False)
+    await ingest.send(200)
+    assert set(ingest.told) == {"firehose"}
+    await ingest.firehose.flush()
+    assert (await asyncio.to_thread(ingest.account))["indexed"] == 200
+
+
+async def test_what_the_mapping_refuses_becomes_a_dead_letter_and_nothing_else(
+    ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapping = {"mappings": {"properties": {"speed": {"type": "boolean"}}}}
+    await ingest.start(monkeypatch, warm=False)
+    await asyncio.to_thread(ask, f"{ingest.node_url}/{ingest.index_name}", "PUT", mapping)
+    ingest.submit(300, speed=1.5)
+    await ingest.send(300)
+    account = await asyncio.to_thread(ingest.account)
+    assert account == {"indexed": 300, "dead": 300, "refused": 0, "lost": 0}
+    assert ingest.told == {"indexed": 300, "dead_letter": 300}
+
+
+FIREHOSE: list[tuple[str, Callable[[Ingest], Awaitable[None]], set[str]]] = []
+
+
+def firehose(name: str, told: str) -> Callable[[Callable[[Ingest], Awaitable[None]]], None]:
+    return lambda breaks: FIREHOSE.append((name, breaks, set(told.split())))
+
+
+@firehose("partial failures", "firehose")
+async def _(ingest: Ingest) -> None:
+    ingest.stream.failing = 0.05
+
+
+@firehose("many failures", "firehose spooled")
+async def _(ingest: Ingest) -> None:
+    ingest.stream.failing = 0.9
+
+
+@firehose("throttled", "spooled")
+async def _(ingest: Ingest) -> None:
+    ingest.firehose.fail_with = "ServiceUnavailableException"
+
+
+@firehose("no such stream", "spooled")
+async def _(ingest: Ingest) -> None:
+    ingest.firehose.fail_with = "ResourceNotFoundException"
+
+
+@firehose("key of the stream", "spooled")
+async def _(ingest: Ingest) -> None:
+    ingest.firehose.fail_with = "InvalidKMSResourceException"
+
+
+@firehose("reset", "spooled")
+async def _(ingest: Ingest) -> None:
+    ingest.firehose.fail_with = "refuse"
+
+
+@firehose("nobody listens", "spooled")
+async def _(ingest: Ingest) -> None:
+    await ingest.firehose.close()
+
+
+@firehose("no answer", "spooled")
+async def _(ingest: Ingest) -> None:
+    ingest.firehose.fail_with = "hang"
+
+
+@pytest.mark.parametrize(("name", "breaks", "told"), FIREHOSE, ids=[name for name, _, _ in FIREHOSE])
+async def test_both_fail(
+    ingest: Ingest,
+    name: str,
+    breaks: Callable[[Ingest], Awaitable[None]],
+    told: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await ingest.start(monkeypatch)
+    await breaks(ingest)
+    ingest.proxy.mode = "429"
+    await ingest.send(EVENTS)
+    assert set(ingest.told) == {"indexed", *told}, ingest.told
+    ingest.proxy.mode = ""
+    ingest.firehose.fail_with = ""
+    await ingest.firehose.close()
+    await ingest.firehose.start()
+    await ingest.drained()
+    assert (await asyncio.to_thread(ingest.account))["indexed"] == len(ingest.sent)
+
+
+async def test_both_fail_and_the_spool_is_full(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ingest.start(monkeypatch, spool_max_bytes=64 << 10)
+    ingest.firehose.fail_with = "ServiceUnavailableException"
+    ingest.proxy.mode = "503"
+    for _ in range(5):
+        await ingest.send(EVENTS // 5)
+    ingest.proxy.mode = ingest.firehose.fail_with = ""
+    await ingest.drained()
+    account = await asyncio.to_thread(ingest.account)
+    assert ingest.told["spool_full"] == account["refused"] > 0
+    assert all(retry_ms for _, _, retry_ms in ingest.sender.refused)
+
+
+@pytest.mark.parametrize(
+    ("ack_min", "told"),
+    [(Durability.INDEXED, {"index_unavailable"}), (Durability.FIREHOSE, {"firehose", "stream_unavailable"})],
+)
+async def test_less_durable_than_asked_is_refused(
+    ingest: Ingest, ack_min: Durability, told: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ingest.start(monkeypatch, ack_min=ack_min)
+    ingest.proxy.mode = "429"
+    await ingest.send(EVENTS // 2)
+    ingest.firehose.fail_with = "ServiceUnavailableException"
+    await ingest.send(EVENTS // 2)
+    ingest.proxy.mode = ingest.firehose.fail_with = ""
+    await ingest.drained()
+    assert set(ingest.told) == {"indexed", *told}
+    assert (await asyncio.to_thread(ingest.account))["lost"] == 0
+
+
+async def test_without_a_stream_the_spool_takes_its_place(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ingest.start(monkeypatch, firehose=False)
+    ingest.proxy.mode = "429"
+    await ingest.send(EVENTS)
+    ingest.proxy.mode = ""
+    await ingest.drained()
+    assert set(ingest.told) == {"indexed", "spooled"}
+    assert (await asyncio.to_thread(ingest.account))["indexed"] == len(ingest.sent)
