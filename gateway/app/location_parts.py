@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Protocol
@@ -21,7 +20,6 @@ from gateway.settings.model import Locations, Settings
 if TYPE_CHECKING:
     from gateway.adapters.opensearch.connection import Access
 
-PASSWORD_VARIABLE = "HEIWA_OPENSEARCH_PASSWORD"  # noqa: S105 - a name
 # What an index may be called (OpenSearch, "Index naming restrictions"), with room for the day behind it.
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 _STREAM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -73,12 +71,12 @@ def limits(locations: Locations) -> Limits:
     return Limits(batch_events=BULK_DOCUMENTS, batch_bytes=BULK_BYTES)
 
 
-def opensearch_access(locations: Locations, environment: Mapping[str, str] = os.environ) -> Access:
+def opensearch_access(locations: Locations) -> Access:
     """How to reach the cluster. Raises SettingsError."""
     from gateway.adapters.opensearch.connection import Access, checked_url, is_local, tls
 
     url = checked_url(locations.opensearch_url)
-    password = _password(locations, environment)
+    password = _password(locations)
     if locations.opensearch_user and url.scheme == "http" and not is_local(url.host or ""):
         raise SettingsError("locations.opensearch_url", "must be https: a password would cross the network in clear")
     access = Access(
@@ -97,18 +95,17 @@ def opensearch_access(locations: Locations, environment: Mapping[str, str] = os.
     return access
 
 
-def _password(locations: Locations, environment: Mapping[str, str]) -> str:
+def _password(locations: Locations) -> str:
     key = "locations.opensearch_password_file"
+    password = locations.opensearch_password
     if locations.opensearch_password_file:
         try:
             password = Path(locations.opensearch_password_file).read_text().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(key, f"cannot be read: {error}") from error
-    else:
-        password = environment.get(PASSWORD_VARIABLE, "")
     if bool(locations.opensearch_user) != bool(password):
         said = "user without a password" if locations.opensearch_user else "password without a user"
-        raise SettingsError(key, f"a {said}; set locations.opensearch_user and this file, or {PASSWORD_VARIABLE}")
+        raise SettingsError("locations.opensearch_user", f"a {said}; set both of them, or none")
     return password
 
 

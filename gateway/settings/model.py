@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 # Never in a file that is checked in, in an argument list or in an answer.
-SECRETS = frozenset({"auth.secret"})
+SECRETS = frozenset({"auth.secret", "locations.opensearch_password"})
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
@@ -269,9 +269,8 @@ class Locations(Struct, frozen=True):
         Meta(description="OpenSearch 2 or 3 as the index, `https://host:9200`; empty: the embedded one."),
     ] = ""
     opensearch_user: Annotated[str, Meta(description="For basic authentication.")] = ""
-    opensearch_password_file: Annotated[
-        str, Meta(description="Its password; without a file the variable HEIWA_OPENSEARCH_PASSWORD.")
-    ] = ""
+    opensearch_password: Annotated[str, Meta(description="Its password, from the environment only.")] = ""
+    opensearch_password_file: Annotated[str, Meta(description="A file with the password, instead.")] = ""
     opensearch_ca_file: Annotated[str, Meta(description="PEM certificates to believe; empty: the system's.")] = ""
     opensearch_certificate_file: Annotated[str, Meta(description="PEM chain of our own, for mutual TLS.")] = ""
     opensearch_key_file: Annotated[str, Meta(description="PEM key of that certificate.")] = ""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gateway.app.location_parts import PASSWORD_VARIABLE, consistent, limits, opensearch_access, overflow_stream
+from gateway.app.location_parts import consistent, limits, opensearch_access, overflow_stream
 from gateway.errors import SettingsError
 from gateway.locations.buffer import Limits
 from gateway.locations.packing import BULK_DOCUMENTS
@@ -48,7 +48,7 @@ def test_what_does_not_fit_together_is_named(key: str, change: dict[str, object]
 )
 def test_bad_addresses(url: str) -> None:
     with pytest.raises(SettingsError) as told:
-        opensearch_access(replace(GOOD, opensearch_url=url), {})
+        opensearch_access(replace(GOOD, opensearch_url=url))
     assert told.value.key == "locations.opensearch_url"
     assert "secret" not in str(told.value)
 
@@ -57,24 +57,24 @@ def test_passwords_come_from_a_file_or_the_environment_and_never_in_clear(tmp_pa
     path = tmp_path / "password"
     path.write_text("from file\n")
     named = replace(GOOD, opensearch_user="u", opensearch_password_file=str(path))
-    assert opensearch_access(named, {}).password == "from file"
-    by_variable = replace(GOOD, opensearch_user="u")
-    assert opensearch_access(by_variable, {PASSWORD_VARIABLE: "other"}).password == "other"
-    for wrong, environment in (
-        (by_variable, {}),
-        (GOOD, {PASSWORD_VARIABLE: "other"}),
-        (replace(named, opensearch_password_file="nowhere"), {}),
-        (replace(named, opensearch_url="http://search.example.com"), {}),
+    assert opensearch_access(named).password == "from file"
+    by_variable = replace(GOOD, opensearch_user="u", opensearch_password="other")
+    assert opensearch_access(by_variable).password == "other"
+    for wrong in (
+        replace(GOOD, opensearch_user="u"),
+        replace(GOOD, opensearch_password="other"),
+        replace(named, opensearch_password_file="nowhere"),
+        replace(named, opensearch_url="http://search.example.com"),
     ):
         with pytest.raises(SettingsError):
-            opensearch_access(wrong, environment)
-    assert opensearch_access(replace(named, opensearch_url="http://127.0.0.1:9200"), {}).user == "u"
+            opensearch_access(wrong)
+    assert opensearch_access(replace(named, opensearch_url="http://127.0.0.1:9200")).user == "u"
 
 
 def test_files_of_tls_are_tried_at_once() -> None:
     for change in ({"opensearch_ca_file": "nowhere"}, {"opensearch_certificate_file": "nowhere"}):
         with pytest.raises(SettingsError):
-            opensearch_access(replace(GOOD, **change), {})
+            opensearch_access(replace(GOOD, **change))
 
 
 def test_batches_are_those_of_the_index() -> None:
