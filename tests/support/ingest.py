@@ -115,7 +115,7 @@ class Ingest:
                 self.sent.add(name)
                 events.append(LocationEvent(name, self.now_ms + self._number, 35.0, 139.0, **fields))
             number -= len(events)
-            self.pipeline.submit(self.sender, "a:b", f"d%{device}", events)
+            self.sender.submit_to(self.pipeline, "a:b", f"d%{device}", events)
 
     async def send(self, number: int, timeout_s: float = 60.0, **fields: Any) -> None:
         """Submit, and wait until all is decided."""
