@@ -370,7 +370,14 @@ async def _target_health(health: TargetHealth, drain: Drain) -> list[Result]:
         except PollError as error:
             return [_poll_failed("drain.target", error)]
         if not found.ports:
-            return [Result("drain.target", WARN, f"{found.target} has no target group", "set drain.target_group_arns")]
+            said = f"{found.target} has no target group"
+            mend = "set drain.target_group_arns"
+            if found.hidden:
+                said, mend = (
+                    f"{said} that can be found: {found.hidden}",
+                    f"{mend}, or allow ecs:DescribeServiceRevisions",
+                )
+            return [Result("drain.target", WARN, said, mend)]
         place = _place(found, drain)
         return [place, *[result for group in found.ports for result in await _group(health, group, found)]]
     finally:

@@ -84,6 +84,7 @@ class Membership(Struct, frozen=True):
 
     `also` are its other addresses: a task with two stacks may be registered by either.
     `stop_timeout_s` is the task definition's; None: it says nothing, or could not be read: `unread` is why.
+    `hidden` says why target groups may exist that could not be found; "": there are no others.
     """
 
     target: str
@@ -91,6 +92,7 @@ class Membership(Struct, frozen=True):
     stop_timeout_s: float | None = None
     unread: PollErrorKind | None = None
     also: tuple[str, ...] = ()
+    hidden: str = ""
 
     def places(self) -> Iterator[str]:
         """Every way in which a group may list this process."""

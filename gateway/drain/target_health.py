@@ -167,6 +167,8 @@ class TargetHealthWatch:
         self._groups = {group: health for group, health in self._groups.items() if group in membership.ports}
         self._membership = membership
         self._looked()
+        if membership.hidden:
+            self._log.warning("target_groups_hidden", message=membership.hidden)
         self._log.info("target", target=membership.target, groups=len(membership.ports), delay_s=standing.delay_s)
         return membership
 

@@ -35,6 +35,16 @@ class ServiceLoadBalancer:
 
 
 @dataclass(slots=True)
+class ManagedGroup:
+    """A target group that ECS made: of an Express service's ingress path, or of an ECS gateway (`port_name`)."""
+
+    group: str
+    alternate: str = ""
+    port: int = 8080
+    port_name: str = ""
+
+
+@dataclass(slots=True)
 class EcsTask:
     """A task with one container. `shows_service`: its metadata has `ServiceName`, as agents before 1.63.1 do not."""
 
@@ -58,6 +68,8 @@ class Ecs:
     scale: float = 1.0
     services: dict[str, list[ServiceLoadBalancer]] = field(default_factory=dict)
     tasks: dict[str, EcsTask] = field(default_factory=dict)
+    # By service. One that is named here has a service revision.
+    managed: dict[str, list[ManagedGroup]] = field(default_factory=dict)
 
     def add_task(self, task: EcsTask) -> EcsTask:
         """Make a task known; its service need not exist."""
@@ -68,6 +80,7 @@ class Ecs:
         """The answer of an API action. Raises EcsError."""
         handlers = {
             "DescribeServices": self._services,
+            "DescribeServiceRevisions": self._revisions,
             "DescribeTasks": self._tasks,
             "DescribeTaskDefinition": self._definition,
             "DescribeContainerInstances": self._instances,
@@ -139,7 +152,28 @@ class Ecs:
                 record["advancedConfiguration"] = {"alternateTargetGroupArn": one.alternate}
             balancers.append(record)
         arn = f"{ARN}:service/{self.cluster}/{name}"
-        return {"serviceArn": arn, "serviceName": name, "status": "ACTIVE", "loadBalancers": balancers}
+        record = {"serviceArn": arn, "serviceName": name, "status": "ACTIVE", "loadBalancers": balancers}
+        if name in self.managed:
+            ingress = any(not one.port_name for one in self.managed[name])
+            record["resourceManagementType"] = "ECS" if ingress else "CUSTOMER"
+            record["currentServiceRevisions"] = [{"arn": f"{ARN}:service-revision/{self.cluster}/{name}/7"}]
+        return record
+
+    def _revisions(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        arns = {arn: arn.split("/")[-2] for arn in request.get("serviceRevisionArns", ())}
+        return {"serviceRevisions": [self._revision(arn, name) for arn, name in arns.items() if name in self.managed]}
+
+    def _revision(self, arn: str, name: str) -> dict[str, Any]:
+        resources: dict[str, Any] = {}
+        for one in self.managed[name]:
+            if one.port_name:
+                balancer = {"targetGroupArn": one.group, "alternateTargetGroupArn": one.alternate}
+                connection = {"portName": one.port_name, "resources": {"hostSharedAlb": [balancer]}}
+                resources.setdefault("gatewayConnections", []).append(connection)
+            else:
+                groups = [{"arn": group, "port": one.port} for group in (one.group, one.alternate) if group]
+                resources.setdefault("ingressPaths", []).append({"targetGroups": groups})
+        return {"serviceRevisionArn": arn, **({"ecsManagedResources": resources} if resources else {})}
 
     def _tasks(self, request: Mapping[str, Any]) -> dict[str, Any]:
         ids = [name.rpartition("/")[2] for name in request.get("tasks", ())]
@@ -165,7 +199,8 @@ class Ecs:
     def _definition(self, request: Mapping[str, Any]) -> dict[str, Any]:
         containers: dict[str, dict[str, Any]] = {}
         for task in self.tasks.values():
-            record = containers.setdefault(task.container, {"name": task.container})
+            port = {"name": "web", "containerPort": task.container_port}
+            record = containers.setdefault(task.container, {"name": task.container, "portMappings": [port]})
             if task.stop_timeout_s is not None:
                 record["stopTimeout"] = task.stop_timeout_s / self.scale
         return {

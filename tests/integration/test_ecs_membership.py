@@ -8,7 +8,7 @@ import pytest
 
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
 from gateway.drain.health import Membership, PollError, PollErrorKind
-from loadtest.cloud.ecs_records import ServiceLoadBalancer
+from loadtest.cloud.ecs_records import ManagedGroup, ServiceLoadBalancer
 from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
 
 
@@ -44,6 +44,47 @@ async def test_both_groups_of_a_blue_green_pair_are_watched(cloud: Cloud) -> Non
     other = cloud.elb.add_group("green")
     cloud.ecs.services[SERVICE] = [ServiceLoadBalancer(cloud.group, alternate=other)]
     assert (await found()).ports == {cloud.group: PORT, other: PORT}
+
+
+async def test_groups_that_ecs_made_for_an_express_service(cloud: Cloud) -> None:
+    other = cloud.elb.add_group("green")
+    cloud.ecs.services[SERVICE] = []
+    cloud.ecs.managed[SERVICE] = [ManagedGroup(cloud.group, alternate=other)]
+    assert await found() == Membership(ADDRESS, {cloud.group: PORT, other: PORT})
+
+
+async def test_groups_of_an_ecs_gateway_have_the_port_that_the_definition_names(cloud: Cloud) -> None:
+    cloud.ecs.services[SERVICE] = []
+    cloud.task.container_port = 9090
+    cloud.ecs.managed[SERVICE] = [ManagedGroup(cloud.group, port_name="web")]
+    assert (await found()).ports == {cloud.group: 9090}
+    cloud.ecs.managed[SERVICE] = [ManagedGroup(cloud.group, port_name="other")]
+    assert (await found(port=8080)).ports == {cloud.group: 8080}
+
+
+async def test_groups_that_may_be_there_are_told(cloud: Cloud) -> None:
+    cloud.ecs.services[SERVICE] = []
+    cloud.ecs.managed[SERVICE] = [ManagedGroup(cloud.group, port_name="web")]
+    cloud.endpoints.fail_with = {"ecs:DescribeServiceRevisions": "AccessDenied"}
+    place = await found()
+    assert not place.ports
+    assert "allow ecs:DescribeServiceRevisions" in place.hidden
+    cloud.ecs.managed[SERVICE] = [ManagedGroup(cloud.group)]
+    assert (await refused()).kind is PollErrorKind.DENIED, "an Express service always has some"
+
+
+async def test_groups_that_ecs_has_not_made_yet(cloud: Cloud) -> None:
+    cloud.ecs.services[SERVICE] = []
+    cloud.ecs.managed[SERVICE] = [ManagedGroup("")]
+    assert "not made" in (await found()).hidden
+    cloud.ecs.managed[SERVICE] = []
+    assert await found() == Membership(ADDRESS, {})
+
+
+async def test_a_service_that_names_its_groups_is_asked_for_no_revisions(cloud: Cloud) -> None:
+    cloud.ecs.managed[SERVICE] = [ManagedGroup("another")]
+    assert (await found()).ports == {cloud.group: PORT}
+    assert not cloud.endpoints.requests["ecs:DescribeServiceRevisions"]
 
 
 @pytest.mark.parametrize(("mode", "port"), [("bridge", 32768), ("host", PORT)])

@@ -1,7 +1,10 @@
 """What Amazon ECS says of a task: its service's target groups, its address and port there, and its stop time-out.
 
-Amazon ECS API reference (version 2014-11-13): DescribeServices, DescribeTasks, DescribeContainerInstances,
-DescribeTaskDefinition. Answers are dicts with the API's names.
+Amazon ECS API reference (version 2014-11-13): DescribeServices, DescribeServiceRevisions, DescribeTasks,
+DescribeContainerInstances, DescribeTaskDefinition. Answers are dicts with the API's names.
+
+A service names its target groups in `loadBalancers`, in `taskSets`, or, where ECS itself makes them (Express services,
+services behind an ECS gateway), in the `ecsManagedResources` of its service revisions only.
 """
 
 from __future__ import annotations
@@ -38,6 +41,35 @@ def entries(service: Mapping[str, Any]) -> list[Entry]:
                 entry = Entry(group, balancer.get("containerName", ""), int(balancer.get("containerPort", 0)))
                 found.setdefault(group, entry)
     return list(found.values())
+
+
+def managed_entries(revision: Mapping[str, Any], definition: Mapping[str, Any], fallback: int) -> list[Entry]:
+    """The target groups that ECS made for a service revision, each once.
+
+    Of a gateway's only the name of the port is known, which the task definition explains; `fallback` where it does not.
+    """
+    resources = revision.get("ecsManagedResources", {})
+    found: dict[str, Entry] = {}
+    for path in resources.get("ingressPaths", ()):
+        for group in path.get("targetGroups", ()):
+            if arn := group.get("arn", ""):
+                found.setdefault(arn, Entry(arn, "", int(group.get("port", fallback))))
+    for connection in resources.get("gatewayConnections", ()):
+        port = container_port(definition, connection.get("portName", "")) or fallback
+        for balancer in connection.get("resources", {}).get("hostSharedAlb", ()):
+            for key in ("targetGroupArn", "alternateTargetGroupArn"):
+                if arn := balancer.get(key, ""):
+                    found.setdefault(arn, Entry(arn, "", port))
+    return list(found.values())
+
+
+def container_port(definition: Mapping[str, Any], name: str) -> int:
+    """The port that a task definition gives a name; 0: none."""
+    for container in definition.get("containerDefinitions", ()):
+        for mapping in container.get("portMappings", ()):
+            if name and mapping.get("name") == name:
+                return int(mapping.get("containerPort", 0))
+    return 0
 
 
 def host_port(task: Mapping[str, Any], container: str, port: int) -> int:
@@ -85,13 +117,13 @@ class EcsService:
             task = await self._task(own)
         target = own.address or await self._instance(own, task)
         fallback = self._port if own.address and self._groups else 0
-        found = await self._entries(own, own.service or service_of(task), fallback)
+        found, hidden = await self._entries(own, own.service or service_of(task), fallback)
         ports = self._ports(found, own, task, fallback)
         try:
-            return Membership(target, ports, await self._stop_timeout_s(own), also=own.also)
+            return Membership(target, ports, await self._stop_timeout_s(own), also=own.also, hidden=hidden)
         except PollError as error:
             # Nothing else depends on it, and there is a default.
-            return Membership(target, ports, unread=error.kind, also=own.also)
+            return Membership(target, ports, unread=error.kind, also=own.also, hidden=hidden)
 
     def _ports(self, found: Iterable[Entry], own: Identity, task: Mapping[str, Any], fallback: int) -> dict[str, int]:
         as_is = bool(own.address) or own.network_mode == ecs_metadata.HOST
@@ -108,17 +140,42 @@ class EcsService:
             raise PollError(PollErrorKind.OTHER, problem)
         return ports
 
-    async def _entries(self, own: Identity, service: str, fallback: int) -> list[Entry]:
+    async def _entries(self, own: Identity, service: str, fallback: int) -> tuple[list[Entry], str]:
+        """And why there may be others (Membership.hidden)."""
         if not service:
-            return []
+            return [], ""
         try:
             answer = await self._ask(own, "describe_services", services=[service])
         except PollError as error:
             # Groups and a port that settings name need nobody else to name them.
             if error.kind in (PollErrorKind.DENIED, PollErrorKind.UNREACHABLE) and fallback:
-                return []
+                return [], ""
             raise
-        return entries(_first(answer, "services", f"service {service}"))
+        record = _first(answer, "services", f"service {service}")
+        found = entries(record)
+        return (found, "") if found or self._groups else await self._managed(own, record)
+
+    async def _managed(self, own: Identity, service: Mapping[str, Any]) -> tuple[list[Entry], str]:
+        """The target groups that ECS made for a service which names none."""
+        revisions = [one["arn"] for one in service.get("currentServiceRevisions", ()) if one.get("arn")]
+        made_by_ecs = service.get("resourceManagementType") == "ECS"
+        if not revisions:
+            return [], "it is an Express service, and has no service revision yet" if made_by_ecs else ""
+        try:
+            answer = await self._clients.call(
+                "ecs", "describe_service_revisions", own.task, serviceRevisionArns=revisions
+            )
+        except PollError as error:
+            # Most services without a load balancer have none of ECS's either.
+            if error.kind is PollErrorKind.DENIED and not made_by_ecs:
+                return [], str(error)
+            raise
+        records = answer.get("serviceRevisions", ())
+        connected = any(one.get("ecsManagedResources", {}).get("gatewayConnections") for one in records)
+        definition = await self._definition(own) if connected else {}
+        found = {entry.group: entry for one in records for entry in managed_entries(one, definition, self._port)}
+        missing = not found and any(one.get("ecsManagedResources") for one in records)
+        return list(found.values()), "Amazon ECS has not made its target groups yet" if missing else ""
 
     async def _task(self, own: Identity) -> Mapping[str, Any]:
         return _first(await self._ask(own, "describe_tasks", tasks=[own.task]), "tasks", "task")
@@ -129,10 +186,14 @@ class EcsService:
         return str(_first(answer, "containerInstances", "container instance").get("ec2InstanceId", ""))
 
     async def _stop_timeout_s(self, own: Identity) -> float | None:
+        return stop_timeout_s(await self._definition(own), own.container)
+
+    async def _definition(self, own: Identity) -> Mapping[str, Any]:
         if not own.definition:
-            return None
+            return {}
         answer = await self._clients.call("ecs", "describe_task_definition", own.task, taskDefinition=own.definition)
-        return stop_timeout_s(answer.get("taskDefinition", {}), own.container)
+        found: Mapping[str, Any] = answer.get("taskDefinition", {})
+        return found
 
     async def _ask(self, own: Identity, operation: str, **parameters: Any) -> Any:
         return await self._clients.call("ecs", operation, own.task, cluster=own.cluster, **parameters)
