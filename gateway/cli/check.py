@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
-from typing import NamedTuple, cast
+from typing import cast
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.data_folder import LOCK_NAME
@@ -30,26 +30,26 @@ from gateway.app.parts import (
     consistent,
     listenings,
     shared_key,
-    target_health,
 )
+from gateway.cli import check_balancer
+from gateway.cli.result import Result
 from gateway.connections.admission import admission
 from gateway.connections.connection import Session
 from gateway.connections.door import Door
 from gateway.connections.hub import Hub
 from gateway.drain.drainer import Drainer
-from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, place
-from gateway.drain.ports import Receipts, TargetHealth
+from gateway.drain.outlook import BAD, GOOD, WARN
+from gateway.drain.ports import Receipts
 from gateway.errors import HeiwaError, KeySetError, SettingsError
 from gateway.identity.auth import Authenticator
 from gateway.identity.jwk import read_key_set
 from gateway.identity.key_files import KEY_NAME, readable_by_others
 from gateway.identity.public_key import rsa_bits
-from gateway.settings.model import Drain, Settings
+from gateway.settings.model import Settings
 from gateway.wire.handshake import V1
 from gateway.wire.listener import tls_context
 from gateway.wire.origin import unusual
 
-GOOD, WARN, BAD = "ok", "warning", "wrong"
 # A device holds one file; below this many a small fleet already fills the process.
 FEW_FILES = 4096
 # SQLite, "Database File Format", 1.3: the header, and where it holds PRAGMA user_version.
@@ -63,24 +63,6 @@ BALANCER_IDLE_S = 60.0
 LARGE_RSA_BITS = 3072
 LITTLE_DISK_BYTES = 1 << 30
 SMALL_MEMORY_BYTES = 128 << 20
-# With less there is little left to spread a drain over, once the margin and the polls are taken from it.
-SHORT_DELAY_S = 60.0
-POLL_MEND = {
-    PollErrorKind.DENIED: 'add the action to the task role, with Resource "*" for elasticloadbalancing:Describe…',
-    PollErrorKind.EXPIRED: "renew the credentials",
-    PollErrorKind.NOT_FOUND: "correct drain.target_group_arns",
-    PollErrorKind.THROTTLED: "try again in a moment",
-    PollErrorKind.UNREACHABLE: "let the security group, the route or a VPC endpoint reach the API",
-}
-
-
-class Result(NamedTuple):
-    """One thing that was tried. `mend` is "" when there is nothing to do."""
-
-    name: str
-    verdict: str
-    found: str
-    mend: str = ""
 
 
 def run(settings: Settings) -> list[Result]:
@@ -95,7 +77,7 @@ def run(settings: Settings) -> list[Result]:
         ("auth", _keys),
         ("memory", _memory),
         ("files", _files),
-        ("drain", _balancer),
+        ("drain", check_balancer.results),
     )
     results: list[Result] = []
     for name, part in parts:
@@ -353,76 +335,3 @@ def _files(settings: Settings) -> Iterator[Result]:
         yield Result("files", WARN, f"a limit of {limit} allows {room} connections", mend)
     else:
         yield Result("files", GOOD, f"a limit of {limit} allows {room} connections")
-
-
-def _balancer(settings: Settings) -> Iterator[Result]:
-    health = target_health(settings)
-    if health is None:
-        yield Result("drain", GOOD, "no load balancer is followed: SIGTERM, SIGUSR1 and the API begin a drain")
-        return
-    yield from asyncio.run(_target_health(health, settings.drain))
-
-
-async def _target_health(health: TargetHealth, drain: Drain) -> list[Result]:
-    try:
-        try:
-            found = await health.membership()
-        except PollError as error:
-            return [_poll_failed("drain.target", error)]
-        if not found.ports:
-            said = f"{found.target} has no target group"
-            mend = "set drain.target_group_arns"
-            if found.hidden:
-                said, mend = (
-                    f"{said} that can be found: {found.hidden}",
-                    f"{mend}, or allow ecs:DescribeServiceRevisions",
-                )
-            return [Result("drain.target", WARN, said, mend)]
-        place = _place(found, drain)
-        return [place, *[result for group in found.ports for result in await _group(health, group, found)]]
-    finally:
-        await health.close()
-
-
-def _place(found: Membership, drain: Drain) -> Result:
-    if found.stop_timeout_s is not None:
-        return Result("drain.target", GOOD, f"{found.target}; the task's stop time-out is {found.stop_timeout_s:g} s")
-    said = f"{found.target}; drain.stop_timeout_s is {drain.stop_timeout_s:g} s"
-    if drain.target:
-        return Result("drain.target", GOOD, said)
-    mend = "set stopTimeout in the task definition and allow ecs:DescribeTaskDefinition"
-    return Result("drain.target", WARN, f"{said}, the task's is not told", mend)
-
-
-async def _group(health: TargetHealth, group: str, found: Membership) -> list[Result]:
-    name = f"drain {group.rpartition(':targetgroup/')[2].partition('/')[0]}"
-    port, results = found.ports[group], []
-    try:
-        results.append(_delay(name, await health.attributes(group)))
-    except PollError as error:
-        results.append(_poll_failed(name, error))
-    try:
-        seen = await health.health(group, found.target, port, found.also)
-    except PollError as error:
-        return [*results, _poll_failed(name, error)]
-    if seen.own is None:
-        missing = f"{place(found.target, port)} is not among its {len(seen.targets)} targets"
-        mend = "nothing to do before the task is registered; else correct drain.target"
-        return [*results, Result(name, WARN, missing, mend)]
-    return [
-        *results,
-        Result(name, GOOD, f"{place(found.target, port)} is {seen.own.value}, one of {len(seen.targets)} targets"),
-    ]
-
-
-def _delay(name: str, found: GroupAttributes) -> Result:
-    said = f"deregistration delay {found.delay_s:g} s"
-    if found.network:
-        mend = "long-lived websockets belong behind an Application Load Balancer: see docs/how-to/run-on-ecs.md"
-        return Result(name, WARN, f"{said}, of a Network Load Balancer", mend)
-    short = found.delay_s < SHORT_DELAY_S
-    return Result(name, WARN if short else GOOD, said, "the drain has to fit into it: 300 s or more" if short else "")
-
-
-def _poll_failed(name: str, error: PollError) -> Result:
-    return Result(name, BAD, str(error), POLL_MEND.get(error.kind, ""))

@@ -123,13 +123,14 @@ def token(
 def check(config: Config = None, setting: Set = None, as_json: Json = False) -> None:
     """Read the settings and try what they name: files, folder, ports, keys, limits, load balancer."""
     from gateway.cli import check as checks
+    from gateway.drain.outlook import BAD
 
     results = checks.run(_load(config, setting).settings)
     if as_json:
         print_json([result._asdict() for result in results])
     else:
         typer.echo(checks.table(results))
-    if any(result.verdict == checks.BAD for result in results):
+    if any(result.verdict == BAD for result in results):
         raise typer.Exit(1)
 
 

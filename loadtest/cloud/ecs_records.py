@@ -70,6 +70,10 @@ class Ecs:
     tasks: dict[str, EcsTask] = field(default_factory=dict)
     # By service. One that is named here has a service revision.
     managed: dict[str, list[ManagedGroup]] = field(default_factory=dict)
+    # Of all services: `deploymentConfiguration`, `desiredCount`, and the cooldown of scaling in (None: no scaling).
+    deployment: dict[str, Any] = field(default_factory=dict)
+    desired: int = 1
+    scale_in_cooldown_s: int | None = None
 
     def add_task(self, task: EcsTask) -> EcsTask:
         """Make a task known; its service need not exist."""
@@ -90,6 +94,14 @@ class Ecs:
         if request.get("cluster", self.cluster).rpartition("/")[2] != self.cluster:
             raise EcsError("ClusterNotFoundException", "Cluster not found.")
         return handlers[action](request)
+
+    def scaling_policies(self) -> dict[str, Any]:
+        """The answer of Application Auto Scaling's DescribeScalingPolicies, for each service."""
+        if self.scale_in_cooldown_s is None:
+            return {"ScalingPolicies": []}
+        tracking = {"TargetValue": 4000.0, "ScaleInCooldown": self.scale_in_cooldown_s}
+        policy = {"PolicyName": "connections", "PolicyType": "TargetTrackingScaling"}
+        return {"ScalingPolicies": [{**policy, "TargetTrackingScalingPolicyConfiguration": tracking}]}
 
     def container_metadata(self, task: EcsTask) -> dict[str, Any]:
         """What `${ECS_CONTAINER_METADATA_URI_V4}` answers."""
@@ -153,6 +165,7 @@ class Ecs:
             balancers.append(record)
         arn = f"{ARN}:service/{self.cluster}/{name}"
         record = {"serviceArn": arn, "serviceName": name, "status": "ACTIVE", "loadBalancers": balancers}
+        record |= {"deploymentConfiguration": self.deployment, "desiredCount": self.desired}
         if name in self.managed:
             ingress = any(not one.port_name for one in self.managed[name])
             record["resourceManagementType"] = "ECS" if ingress else "CUSTOMER"

@@ -75,6 +75,10 @@ class Group:
     in_use: bool = True
     termination: bool = False
     zonal_shift: bool = False
+    health_path: str = "/livez"
+    algorithm: str = "round_robin"
+    stickiness: bool = False
+    idle_timeout_s: float = 60.0
     targets: dict[TargetAddress, TargetHealthDescription] = field(default_factory=dict)
 
     @property

@@ -18,6 +18,7 @@ def answer(elb: Elbv2, form: Mapping[str, str], scale: float = 1.0) -> str:
         "DescribeTargetHealth": lambda: _health(elb, form),
         "DescribeTargetGroupAttributes": lambda: _attributes(elb, form, scale),
         "DescribeTargetGroups": lambda: _groups(elb, form),
+        "DescribeLoadBalancerAttributes": lambda: _balancer_attributes(elb, form),
     }
     if action not in handlers:
         raise ElbError("InvalidAction", f"Could not find operation {action} for version 2015-12-01")
@@ -60,14 +61,24 @@ def _target(target: TargetHealthDescription, shifted: bool) -> str:
 def _attributes(elb: Elbv2, form: Mapping[str, str], scale: float) -> str:
     group = elb.describe_attributes(_needed(form, "TargetGroupArn"))
     values = {
-        "stickiness.enabled": "false",
+        "stickiness.enabled": str(group.stickiness).lower(),
         "deregistration_delay.timeout_seconds": f"{group.delay_s / scale:g}",
     }
     if group.network:
         values["deregistration_delay.connection_termination.enabled"] = str(group.termination).lower()
         values["proxy_protocol_v2.enabled"] = "false"
     else:
-        values["load_balancing.algorithm.type"] = "round_robin"
+        values["load_balancing.algorithm.type"] = group.algorithm
+    return _pairs(values)
+
+
+def _balancer_attributes(elb: Elbv2, form: Mapping[str, str]) -> str:
+    """Each group has a load balancer of its own, whose ARN ends with the group's."""
+    arn = _needed(form, "LoadBalancerArn").replace(":loadbalancer/app/", ":targetgroup/")
+    return _pairs({"idle_timeout.timeout_seconds": f"{elb.group(arn).idle_timeout_s:g}"})
+
+
+def _pairs(values: Mapping[str, str]) -> str:
     lines = (_text("Key", key) + _text("Value", value) for key, value in values.items())
     return _tag("Attributes", _members(lines))
 
@@ -79,7 +90,10 @@ def _groups(elb: Elbv2, form: Mapping[str, str]) -> str:
 
 def _group(group: Group) -> str:
     arn, name = _text("TargetGroupArn", group.arn), _text("TargetGroupName", group.name)
-    return arn + name + _text("Protocol", group.protocol) + _text("TargetType", "ip")
+    check = _text("HealthCheckPath", group.health_path) + _tag("Matcher", _text("HttpCode", "200"))
+    balancer = group.arn.replace(":targetgroup/", ":loadbalancer/app/")
+    balancers = _tag("LoadBalancerArns", _members([escape(balancer)]))
+    return arn + name + _text("Protocol", group.protocol) + _text("TargetType", "ip") + check + balancers
 
 
 def _needed(form: Mapping[str, str], key: str) -> str:

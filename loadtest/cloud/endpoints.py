@@ -88,6 +88,7 @@ class Endpoints:
         application = web.Application()
         application.router.add_post("/elbv2/", self._elbv2)
         application.router.add_post("/ecs/", self._ecs)
+        application.router.add_post("/scaling/", self._scaling)
         application.router.add_get("/metadata/{task}", self._metadata)
         application.router.add_get("/metadata/{task}/task", self._metadata)
         application.router.add_get("/credentials", self._credentials)
@@ -118,6 +119,7 @@ class Endpoints:
         found = {
             "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2": f"{self.url}/elbv2/",
             "AWS_ENDPOINT_URL_ECS": f"{self.url}/ecs/",
+            "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING": f"{self.url}/scaling/",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": "/dev/null",
             "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
@@ -157,6 +159,16 @@ class Endpoints:
         except EcsError as problem:
             said, status = {"__type": problem.code, "message": str(problem)}, problem.status
         return _json(said, status, "application/x-amz-json-1.1")
+
+    async def _scaling(self, request: web.Request) -> web.StreamResponse:
+        action = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+        failure = await self._failed(request, "application-autoscaling", action)
+        if isinstance(failure, web.StreamResponse):
+            return failure
+        if failure:
+            problem = _ecs_error(failure)
+            return _json({"__type": problem.code, "message": str(problem)}, problem.status)
+        return _json(self.ecs.scaling_policies(), 200, "application/x-amz-json-1.1")
 
     async def _metadata(self, request: web.Request) -> web.StreamResponse:
         failure = await self._failed(request, "metadata", "task" if request.path.endswith("/task") else "container")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import check
-from gateway.cli.check import Result
+from gateway.cli.result import Result
+from gateway.drain.outlook import BAD
 from gateway.settings.load import load
 from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
 
@@ -91,4 +92,55 @@ async def test_no_load_balancer(cloud: Cloud, tmp_path: Path) -> None:
 
 async def test_a_target_without_a_group_is_refused(cloud: Cloud, tmp_path: Path) -> None:
     [found] = await lines(tmp_path, f"drain.target={ADDRESS}:{PORT}")
-    assert (found.verdict, "drain.target_group_arns" in found.found) == (check.BAD, True)
+    assert (found.verdict, "drain.target_group_arns" in found.found) == (BAD, True)
+
+
+async def deploy_lines(folder: Path, *flags: str) -> dict[str, Result]:
+    settings = load(Path("/dev/null"), {}, [f"data.folder={folder}", *flags]).settings
+    results = await asyncio.to_thread(check.run, settings)
+    return {result.name: result for result in results if result.name.startswith("deploy")}
+
+
+async def test_the_next_deploy_is_told(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.serve()
+    cloud.task.stop_timeout_s = 120
+    cloud.ecs.desired, cloud.ecs.scale_in_cooldown_s = 4, 60
+    breaker = {"enable": True, "rollback": True}
+    early = {"enable": True, "healthyPercent": 100, "sourceServiceRevisionCleanup": "DEFERRED"}
+    cloud.ecs.deployment = {
+        "strategy": "ROLLING",
+        "maximumPercent": 200,
+        "minimumHealthyPercent": 100,
+        "deploymentCircuitBreaker": breaker,
+        "earlySuccessCriteria": early,
+    }
+    cloud.elb.group(cloud.group).algorithm = "least_outstanding_requests"
+    found = await deploy_lines(tmp_path)
+    assert {name: line.verdict for name, line in found.items()} == {
+        "deploy strategy": "ok",
+        "deploy window": "ok",
+        "deploy duration": "ok",
+        "deploy stop": "ok",
+        "deploy routing": "warning",
+        "deploy health": "ok",
+        "deploy idle": "ok",
+        "deploy scale-in": "warning",
+    }
+    assert "old tasks drain for 5 min more" in found["deploy duration"].found
+    assert "idle time-out 60 s" in found["deploy idle"].found
+
+
+async def test_what_may_not_be_read_of_the_next_deploy_is_named(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.serve()
+    cloud.endpoints.fail_with = {"elbv2:DescribeTargetGroups": "AccessDenied"}
+    found = await deploy_lines(tmp_path)
+    assert "allow elasticloadbalancing:DescribeTargetGroups" in found["deploy"].found
+    assert "deploy health" not in found
+
+
+async def test_outside_of_ecs_there_is_no_deploy_to_tell_of(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ECS_CONTAINER_METADATA_URI_V4")
+    flags = (f"drain.target_group_arns={cloud.group}", f"drain.target={ADDRESS}:{PORT}")
+    assert not await deploy_lines(tmp_path, *flags)

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.app.gateway import Gateway
 from gateway.cli import check
+from gateway.drain.outlook import BAD
 from gateway.errors import HeiwaError, SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
@@ -63,7 +64,7 @@ def test_check_and_start_agree(tmp_path: Path, setting: str) -> None:
 
 
 def _agree(settings: Settings) -> None:
-    wrong = [result for result in check.run(settings) if result.verdict == check.BAD]
+    wrong = [result for result in check.run(settings) if result.verdict == BAD]
     refused = _started(settings)
     assert bool(wrong) == (refused is not None), (wrong, refused)
 

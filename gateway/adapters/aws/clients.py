@@ -23,8 +23,18 @@ CALL_TIMEOUT_S = 8.0
 # New clients cost 0.1 s of CPU and, for a while, 1 MB: where they do not help, they are made more and more rarely.
 RENEW_LEAST_S = 30.0
 RENEW_MOST_S = 960.0
-PERMISSION = {"elbv2": "elasticloadbalancing", "ecs": "ecs", "firehose": "firehose"}
-NAMES = {"elbv2": "Elastic Load Balancing", "ecs": "Amazon ECS", "firehose": "Amazon Data Firehose"}
+PERMISSION = {
+    "elbv2": "elasticloadbalancing",
+    "ecs": "ecs",
+    "firehose": "firehose",
+    "application-autoscaling": "application-autoscaling",
+}
+NAMES = {
+    "elbv2": "Elastic Load Balancing",
+    "ecs": "Amazon ECS",
+    "firehose": "Amazon Data Firehose",
+    "application-autoscaling": "Application Auto Scaling",
+}
 
 
 def _codes(text: str) -> frozenset[str]:

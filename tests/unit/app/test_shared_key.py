@@ -13,6 +13,7 @@ from gateway.adapters.aws.ecs_metadata import VARIABLE
 from gateway.app.parts import shared_key
 from gateway.cli import check
 from gateway.cli.main import main
+from gateway.drain.outlook import BAD, GOOD
 from gateway.errors import SettingsError
 from gateway.settings.load import load
 from gateway.settings.model import Settings
@@ -86,6 +87,6 @@ def test_check_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         return {one.name: one.verdict for one in check.run(_settings(*flags, "drain.enabled=false", **environment))}
 
     monkeypatch.setenv(*next(iter(ON_ECS.items())))
-    assert verdicts()["auth.secret"] == check.BAD
-    assert verdicts(HEIWA_AUTH__SECRET="short")["auth.secret"] == check.BAD
-    assert verdicts(HEIWA_AUTH__SECRET=SECRET)["auth"] == check.GOOD
+    assert verdicts()["auth.secret"] == BAD
+    assert verdicts(HEIWA_AUTH__SECRET="short")["auth.secret"] == BAD
+    assert verdicts(HEIWA_AUTH__SECRET=SECRET)["auth"] == GOOD
