@@ -435,7 +435,7 @@ def statements(role: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _roles_are_narrow(stack: Stack) -> None:
     """Only one service may take a role, for this account; no wildcard action, no managed policy; `*` only where AWS
     knows no resources."""
-    everywhere = {"LogIn", "WatchTargetHealth", "ReadStopTimeout", "ReachTheVpc"}
+    everywhere = {"Check", "LogIn", "WatchTargetHealth", "ReadStopTimeout", "ReachTheVpc"}
     for role in stack.of_type("AWS::IAM::Role").values():
         assert "ManagedPolicyArns" not in role
         (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
