@@ -9,10 +9,10 @@ from aiohttp import web
 
 from gateway.api.call import Call, answer, decode
 from gateway.api.problem import Problem
-from gateway.api.records import DrainBody, DrainProgress, DrainStatus
+from gateway.api.records import DrainBody
 from gateway.drain.leaving import Origin
 from gateway.drain.receipt import picture
-from gateway.drain.states import State
+from gateway.drain.status import DrainStatus, status_of
 from gateway.errors import IllegalTransitionError, QueryError
 
 # A plan is played close by close: bounded, and in a thread, so that asking for one does not hold up the loop.
@@ -71,33 +71,7 @@ async def cancel(call: Call) -> web.StreamResponse:
 
 
 def _status(call: Call) -> DrainStatus:
-    drainer, watch = call.api.drainer, call.api.watch
-    now_s = drainer.now_s()
-    leaving = None if drainer.state is State.DRAINED else drainer.leaving
-    polled_s = watch.polled_s if watch is not None else None
-    progress = None
-    if leaving is not None:
-        progress = DrainProgress(
-            origin=leaving.origin.value,
-            began_ms=leaving.began_ms,
-            window_s=round(leaving.window_s, 3),
-            seconds_left=round(max(0.0, leaving.pacer.deadline_s - now_s), 3),
-            connections=leaving.connections,
-            sent_away=leaving.tally.total,
-            rate_target_per_s=round(leaving.pacer.rate_per_s, 3),
-            rate_actual_per_s=leaving.tally.last_per_s(now_s - leaving.began_s),
-            overrun=leaving.pacer.overrun,
-        )
-    return DrainStatus(
-        state=drainer.state.value,
-        connections=drainer.connections,
-        remaining=drainer.remaining,
-        signal_up=watch.signal_up if watch is not None and not watch.alone else None,
-        poll_age_s=None if polled_s is None else round(now_s - polled_s, 3),
-        peers={state.value: count for state, count in drainer.standing.peers.states.items()},
-        progress=progress,
-        receipt=drainer.last,
-    )
+    return status_of(call.api.drainer, call.api.watch)
 
 
 def _known(call: Call, names: tuple[str, ...]) -> dict[str, str]:

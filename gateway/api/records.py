@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
-from gateway.drain.receipt import Receipt
 from gateway.locations.event import LocationEvent
 from gateway.protocol.messages import MAX_EVENTS
 
@@ -100,33 +99,3 @@ class DrainBody(Struct, frozen=True, forbid_unknown_fields=True):
     """`window_s`: over how long the closes are spread; null: as the settings say."""
 
     window_s: Annotated[float, Meta(ge=1, le=86_400)] | None = None
-
-
-class DrainProgress(Struct, frozen=True):
-    """A drain that goes on. `seconds_left` is 0 when its time is over."""
-
-    origin: str
-    began_ms: int
-    window_s: float
-    seconds_left: float
-    connections: int
-    sent_away: int
-    rate_target_per_s: float
-    rate_actual_per_s: int
-    overrun: int
-
-
-class DrainStatus(Struct, frozen=True):
-    """Where this process stands. `progress` null: no drain goes on. `receipt`: of the last one, null: there was none.
-
-    `signal_up`: the load balancer can be asked; null: there is none. `peers`: other targets by ELB state.
-    """
-
-    state: str
-    connections: int
-    remaining: int
-    signal_up: bool | None
-    poll_age_s: float | None
-    peers: dict[str, int]
-    progress: DrainProgress | None
-    receipt: Receipt | None

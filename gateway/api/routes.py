@@ -17,12 +17,12 @@ from gateway.api.records import (
     DisconnectAnswer,
     DisconnectBody,
     DrainBody,
-    DrainStatus,
     Health,
     LocationsAnswer,
     LocationsBody,
 )
 from gateway.drain.plan import Plan
+from gateway.drain.status import DrainStatus
 from gateway.locations.query import MAX_LIMIT, MAX_RADIUS_M, Page
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
@@ -27,13 +26,11 @@ from gateway.drain.pacer import NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
 from gateway.drain.plan import Plan, play
 from gateway.drain.ports import Receipts
 from gateway.drain.receipt import Receipt
-from gateway.drain.signals import Peers
-from gateway.drain.states import Signal, State, follow, is_leaving
+from gateway.drain.standing import Standing
+from gateway.drain.states import HEARD, Reaction, Signal, State, due, follow, is_leaving, is_refusing, may_begin
 from gateway.settings.model import Drain
 from gateway.telemetry.log import Log
 
-# Of the window, spent on waiting for receivers that are not there yet.
-_GUARD_SHARE = 0.1
 # A message half received, or an ack on its way, may hold up its connection for so long beyond the deadline.
 _DEFER_S = 5.0
 # Waiting for a tick or for news, whichever comes first, is never longer.
@@ -43,20 +40,6 @@ _CUT_S = 2.0
 _RECEIPT_S = 1.0
 # uvloop takes less than half a millisecond for "at once", and would do nothing else.
 _SHORTEST_TICK_S = 1e-3
-
-
-@dataclass(slots=True)
-class Standing:
-    """What is known of the load balancer. `delay_s` is its deregistration delay, `period_s` the one of our polls.
-
-    `grouped` false: there is no target group, or none has told us anything yet.
-    """
-
-    grouped: bool = False
-    delay_s: float = 300.0
-    period_s: float = 5.0
-    peers: Peers = field(default_factory=Peers)
-    stop_timeout_s: float | None = None
 
 
 class Drainer:
@@ -100,7 +83,7 @@ class Drainer:
     @property
     def refusing(self) -> bool:
         """Whether the process is not ready for traffic: it leaves, or ends."""
-        return is_leaving(self.state) or self.state in (State.TERMINATING, State.EXITED)
+        return is_refusing(self.state)
 
     @property
     def stop_timeout_s(self) -> float:
@@ -144,7 +127,14 @@ class Drainer:
             return NO_BOUND_PER_S
         return bound_per_s(self._settings.receivers or receivers, draining, self._settings.receiver_handshakes_per_s)
 
-    def check_window(self) -> None:
+    def learn(self, standing: Standing) -> None:
+        """What a round of polls found out, as a whole."""
+        self.standing = standing
+        if standing.grouped:
+            self._check_window()
+        self._changed.set()
+
+    def _check_window(self) -> None:
         """Say so once the balancer's delay, or the pace of the polls, is too short for the window of the settings."""
         shortened = self._settings.window_s > self.window_s()
         if shortened and not self._shortened:
@@ -176,12 +166,15 @@ class Drainer:
         elif gone:
             self._withdrawn = True
         self._changed.set()
-        if self.state is State.REGISTERING and good:
+        if signal is None:
+            return
+        reaction = HEARD.get((self.state, signal))
+        if reaction is Reaction.SERVE:
             self._move(Signal.REGISTERED)
-        elif signal is Signal.RETURNED and is_leaving(self.state) and self._by_health():
+        elif reaction is Reaction.STAY and self._by_health():
             self._stay(follow(self.state, Signal.RETURNED))
-        elif signal is not None and gone and registered_s is not None and not self._ignored:
-            self._leave_by_health(signal, detected_s, registered_s)
+        elif reaction in (Reaction.BEGIN, Reaction.SHORTEN) and registered_s is not None and not self._ignored:
+            self._leave_by_health(reaction, signal, detected_s, registered_s)
 
     def settle(self) -> None:
         """There is no target group: nobody has to list us."""
@@ -245,19 +238,17 @@ class Drainer:
         leaving, now_s = self.leaving, self.now_s()
         if leaving is None or not is_leaving(self.state):
             return
-        if self.state is State.DRAIN_PENDING and self._may_begin(leaving, now_s):
-            self._move(Signal.BEGUN)
-        if self.state is State.DRAINED and self.remaining:
-            self._move(Signal.ARRIVED)
+        begins = self._may_begin(leaving, now_s)
+        while (signal := due(self.state, self.connections, self.remaining, begins)) is not None:
+            self._move(signal)
+            if signal is Signal.EMPTY:
+                self._keep(self._receipt(leaving, "drained"))
         if self.state is State.DRAINING:
             self._tick(leaving, now_s)
-            if not self._hub.registry.total:
-                self._move(Signal.EMPTY)
-                self._keep(self._receipt(leaving, "drained"))
 
     def _may_begin(self, leaving: Leaving, now_s: float) -> bool:
-        enough = not self.standing.grouped or self.standing.peers.healthy >= self._settings.min_receivers
-        return enough or now_s >= leaving.began_s + (leaving.pacer.deadline_s - leaving.began_s) * _GUARD_SHARE
+        healthy = self.standing.peers.healthy if self.standing.grouped else None
+        return may_begin(healthy, self._settings.min_receivers, leaving.passed_share(now_s))
 
     def _tick(self, leaving: Leaving, now_s: float) -> None:
         pacer, by_sigterm = leaving.pacer, leaving.origin is Origin.SIGTERM
@@ -274,12 +265,12 @@ class Drainer:
 
     # Beginnings and ends
 
-    def _leave_by_health(self, signal: Signal, detected_s: float, registered_s: float) -> None:
+    def _leave_by_health(self, reaction: Reaction, signal: Signal, detected_s: float, registered_s: float) -> None:
         standing = self.standing
         deadline_s = window.deadline_s(
             signal, detected_s, registered_s, self.window_s(), standing.delay_s, self.margin_s()
         )
-        if self.state is State.SERVING:
+        if reaction is Reaction.BEGIN:
             self._move(signal)
             self._begin(Origin.TARGET_HEALTH, deadline_s - detected_s, deadline_s)
         elif self.leaving is not None:

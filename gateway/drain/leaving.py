@@ -33,6 +33,11 @@ class Leaving:
     tally: Tally = field(default_factory=Tally)
     leftover: int = 0
 
+    def passed_share(self, now_s: float) -> float:
+        """How much of the window is over, 1 at its end."""
+        whole_s = self.pacer.deadline_s - self.began_s
+        return (now_s - self.began_s) / whole_s if whole_s > 0 else 1.0
+
     def shorten(self, deadline_s: float) -> None:
         """End no later than that."""
         if deadline_s < self.pacer.deadline_s:

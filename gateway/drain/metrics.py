@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from gateway.drain.drainer import Drainer
 from gateway.drain.health import PollErrorKind, TargetState
 from gateway.drain.states import State
+from gateway.drain.status import DrainStatus, status_of
 from gateway.drain.target_health import TargetHealthWatch
 from gateway.telemetry.metrics import counter, gauge
 
@@ -21,25 +22,24 @@ class DrainMetrics:
         self._watch = watch
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._drain()
-        yield from self._signal()
+        status = status_of(self._drainer, self._watch)
+        yield from self._drain(status)
+        yield from self._signal(status)
 
-    def _drain(self) -> Iterator[Metric]:
-        drainer = self._drainer
-        leaving = None if drainer.state in (State.DRAINED, State.EXITED) else drainer.leaving
+    def _drain(self, status: DrainStatus) -> Iterator[Metric]:
+        drainer, progress = self._drainer, status.progress
         states = GaugeMetricFamily("heiwa_drain_state", "1 for the state it is in.", labels=["state"])
         for state in State:
-            states.add_metric([state.value], float(state is drainer.state))
+            states.add_metric([state.value], float(state == status.state))
         yield states
-        now_s = drainer.now_s()
-        remaining = drainer.remaining if leaving else 0
-        rate = leaving.pacer.rate_per_s if leaving else 0.0
-        actual = leaving.tally.last_per_s(now_s - leaving.began_s) if leaving else 0
-        deadline_s = max(0.0, leaving.pacer.deadline_s - now_s) if leaving else 0.0
+        remaining = status.remaining if progress else 0
+        rate = progress.rate_target_per_s if progress else 0.0
+        actual = progress.rate_actual_per_s if progress else 0
+        left_s = progress.seconds_left if progress else 0.0
         yield gauge("heiwa_drain_connections_remaining", "To be sent away yet; 0 outside a drain.", remaining)
         yield gauge("heiwa_drain_rate_target", "Closes a second that the deadline asks for.", rate)
         yield gauge("heiwa_drain_rate_actual", "Closes in the last whole second.", actual)
-        yield gauge("heiwa_drain_deadline_seconds", "Until the last is to be gone; 0 outside a drain.", deadline_s)
+        yield gauge("heiwa_drain_deadline_seconds", "Until the last is to be gone; 0 outside a drain.", left_s)
         closed = CounterMetricFamily("heiwa_drain_closed", "Websockets sent away.", labels=["cause"])
         for cause in ("drain", "shutdown"):
             closed.add_metric([cause], drainer.closed[cause])
@@ -52,21 +52,19 @@ class DrainMetrics:
         )
         yield counter("heiwa_drain_cancelled", "Drains that were taken back.", drainer.cancelled)
 
-    def _signal(self) -> Iterator[Metric]:
-        drainer, watch = self._drainer, self._watch
-        up = watch is not None and watch.signal_up
+    def _signal(self, status: DrainStatus) -> Iterator[Metric]:
+        watch = self._watch
+        up = bool(status.signal_up)
         yield gauge("heiwa_drain_signal_up", "Whether the load balancer can be asked; 0 also where none is.", up)
-        polled_s = watch.polled_s if watch is not None else None
-        if polled_s is not None:
-            age_s = drainer.now_s() - polled_s
-            yield gauge("heiwa_drain_poll_age_seconds", "Since the last poll that said something.", age_s)
+        if status.poll_age_s is not None:
+            yield gauge("heiwa_drain_poll_age_seconds", "Since the last poll that said something.", status.poll_age_s)
         errors = CounterMetricFamily("heiwa_drain_poll_errors", "Polls that failed.", labels=["class"])
         for kind in PollErrorKind:
             errors.add_metric([kind.value], watch.errors[kind] if watch is not None else 0)
         yield errors
         others = GaugeMetricFamily("heiwa_drain_peers", "Other targets of our groups.", labels=["state"])
         for state in TargetState:
-            others.add_metric([state.value], drainer.standing.peers.states.get(state, 0))
+            others.add_metric([state.value], status.peers.get(state.value, 0))
         yield others
         received = watch.received if watch is not None else 0
         yield counter("heiwa_drain_received_handshakes", "Websockets opened while any peer was draining.", received)

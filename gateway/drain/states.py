@@ -6,7 +6,7 @@ A transition that is not in the table raises and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 from gateway.errors import IllegalTransitionError
 
@@ -74,6 +74,51 @@ TABLE: Mapping[tuple[State, Signal], State] = {
 }
 
 
+class Reaction(Enum):
+    """What a signal of target health asks for.
+
+    STAY: only where target health began the drain. BEGIN and SHORTEN: not after a person took a drain back, until the
+    balancer has said something else. SHORTEN: somebody else began it, or the delay was not known; the balancer cuts at
+    the end of that.
+    """
+
+    SERVE = "serve"
+    BEGIN = "begin a drain"
+    SHORTEN = "shorten the drain under way"
+    STAY = "take the drain back"
+
+
+_GONE = (Signal.WITHDRAWN, Signal.LOST)
+# What is not in here asks for nothing.
+HEARD: Mapping[tuple[State, Signal], Reaction] = {
+    **{(State.REGISTERING, signal): Reaction.SERVE for signal in (Signal.REGISTERED, Signal.RETURNED)},
+    **{(State.SERVING, signal): Reaction.BEGIN for signal in _GONE},
+    **{(state, signal): Reaction.SHORTEN for state in (*_LEAVING, State.TERMINATING) for signal in _GONE},
+    **{(state, Signal.RETURNED): Reaction.STAY for state in _LEAVING},
+}
+# Of the window, spent on waiting for receivers that are not there yet.
+_GUARD_SHARE = 0.1
+
+
+def may_begin(healthy: int | None, min_receivers: int, passed_share: float) -> bool:
+    """Whether closing may begin: enough receivers are there, or it cannot wait for them any longer.
+
+    `healthy` are the receivers; None: there is no target group to tell. `passed_share` is that of the window.
+    """
+    return healthy is None or healthy >= min_receivers or passed_share >= _GUARD_SHARE
+
+
+def due(state: State, connections: int, remaining: int, may_begin: bool) -> Signal | None:
+    """What follows by itself in a drain. `remaining` are the connections that nobody has sent away yet."""
+    if state is State.DRAIN_PENDING and may_begin:
+        return Signal.BEGUN
+    if state is State.DRAINED and remaining:
+        return Signal.ARRIVED
+    if state is State.DRAINING and not connections:
+        return Signal.EMPTY
+    return None
+
+
 def follow(state: State, signal: Signal) -> State:
     """The state after `signal`. Raises IllegalTransitionError where the table has none."""
     following = TABLE.get((state, signal))
@@ -85,6 +130,11 @@ def follow(state: State, signal: Signal) -> State:
 def is_leaving(state: State) -> bool:
     """Whether a drain is under way, or done, that can still be taken back."""
     return state in _LEAVING
+
+
+def is_refusing(state: State) -> bool:
+    """Whether the process is not ready for traffic: it leaves, or ends."""
+    return is_leaving(state) or state in (State.TERMINATING, State.EXITED)
 
 
 def diagram() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from random import Random
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from gateway.drain.drainer import Drainer
 from gateway.drain.health import GroupHealth, Membership, PollError, PollErrorKind
 from gateway.drain.ports import TargetHealth
 from gateway.drain.signals import Peers, Presence, Watch, peers, presence
+from gateway.drain.standing import Standing
 from gateway.telemetry.log import Log
 
 # Attributes of a group may be changed while we live; a service may get groups. At most; half of it at least, so that
@@ -25,9 +27,9 @@ _UNLISTED_S = 300.0
 
 
 class TargetHealthWatch:
-    """`signal_up`: the last poll said something; `polled_s` is when (the drain's clock), None: none did yet.
+    """`standing` is what it has found out. `received` counts the websockets opened while any peer was draining.
 
-    `received` counts the websockets opened while any peer was draining.
+    `signal_up`: the last poll said something; `polled_s` is when (the drain's clock), None: none did yet.
     """
 
     def __init__(self, health: TargetHealth, drainer: Drainer, hub: Hub, chance: Random, speed: float) -> None:
@@ -48,6 +50,7 @@ class TargetHealthWatch:
         self._unlisted_s: float | None = None
         self._warned = False
         self._log = Log("drain")
+        self.standing = Standing()
         self.signal_up = False
         self.polled_s: float | None = None
         self.errors: Counter[PollErrorKind] = Counter()
@@ -67,7 +70,7 @@ class TargetHealthWatch:
                 known = error if isinstance(error, PollError) else PollError(PollErrorKind.OTHER, repr(error))
                 failures += 1
                 self._failed(known, error)
-                pause_s = polling.retry_s(known.kind, self._drainer.standing.period_s, failures, self._chance)
+                pause_s = polling.retry_s(known.kind, self.standing.period_s, failures, self._chance)
             await asyncio.sleep(pause_s / self._speed)
 
     async def registered(self) -> bool | None:
@@ -99,19 +102,17 @@ class TargetHealthWatch:
         # Not before: finding out where we are takes seconds, the first time, and the drain's deadline counts from here.
         asked_s = self._drainer.now_s()
         await self._ask(membership)
-        standing = self._drainer.standing
-        standing.peers = peers(self._groups.values(), set(membership.places()))
-        standing.period_s = polling.period_s(standing.peers.total + 1, len(membership.ports))
+        others = peers(self._groups.values(), set(membership.places()))
+        period_s = polling.period_s(others.total + 1, len(membership.ports))
+        self._tell(grouped=True, peers=others, period_s=period_s)
         self._count_received()
-        standing.grouped = True
-        self._drainer.check_window()
         self.signal_up, self.polled_s = True, self._drainer.now_s()
         signal = self._watch.judge(asked_s, [group.own for group in self._groups.values()])
         self._drainer.hear(signal, self.polled_s, self._watch.registered_s)
         self._warn_unlisted(asked_s, membership)
 
     def _forget_groups(self) -> None:
-        self._drainer.standing.grouped, self._drainer.standing.peers = False, Peers()
+        self._tell(grouped=False, peers=Peers())
         self.signal_up, self.polled_s = False, None
 
     def _warn_unlisted(self, asked_s: float, membership: Membership) -> None:
@@ -135,7 +136,7 @@ class TargetHealthWatch:
     def _pause_s(self) -> float:
         if self.alone:
             return _LOOK_AGAIN_S
-        return polling.pause_s(self._drainer.standing.period_s, self._chance)
+        return polling.pause_s(self.standing.period_s, self._chance)
 
     async def _look_again(self, known: Membership) -> Membership:
         """What was found before stays good when the container service cannot be asked now."""
@@ -152,14 +153,13 @@ class TargetHealthWatch:
     def _look_again_after_s(self) -> float:
         unread = self._membership.unread if self._membership is not None else None
         # A person has to give a permission; nothing else is for long.
-        known = unread in (None, PollErrorKind.DENIED) or self._drainer.standing.stop_timeout_s is not None
+        known = unread in (None, PollErrorKind.DENIED) or self.standing.stop_timeout_s is not None
         found = self._watch.registered_s is not None or self.alone
         return _LOOK_AGAIN_S if found and known else _LOOK_SOON_S
 
     async def _find(self) -> Membership:
         """Where we stand, and how long the groups wait for a target that leaves. Raises PollError."""
         membership = self._with_known(await self._health.membership())
-        standing = self._drainer.standing
         self._tell_stop_timeout(membership)
         self._delays_s = {group: delay_s for group, delay_s in self._delays_s.items() if group in membership.ports}
         self._unread = set(membership.ports)
@@ -169,14 +169,14 @@ class TargetHealthWatch:
         self._looked()
         if membership.hidden:
             self._log.warning("target_groups_hidden", message=membership.hidden)
-        self._log.info("target", target=membership.target, groups=len(membership.ports), delay_s=standing.delay_s)
+        self._log.info("target", target=membership.target, groups=len(membership.ports), delay_s=self.standing.delay_s)
         return membership
 
     def _tell_stop_timeout(self, membership: Membership) -> None:
         """A definition never changes: what was read once holds."""
         if membership.stop_timeout_s is not None:
-            self._drainer.standing.stop_timeout_s = membership.stop_timeout_s
-        elif membership.unread is not None and self._drainer.standing.stop_timeout_s is None:
+            self._tell(stop_timeout_s=membership.stop_timeout_s)
+        elif membership.unread is not None and self.standing.stop_timeout_s is None:
             self._log.warning("stop_timeout_unknown", kind=membership.unread.value)
 
     def _with_known(self, membership: Membership) -> Membership:
@@ -204,8 +204,14 @@ class TargetHealthWatch:
             if attributes.network:
                 self._log.warning("network_load_balancer", group=group, cuts_after_delay=attributes.termination)
         # The group that gives up on us first decides.
-        standing = self._drainer.standing
-        standing.delay_s = min(self._delays_s.values(), default=standing.delay_s)
+        self._tell(delay_s=min(self._delays_s.values(), default=self.standing.delay_s))
+
+    def _tell(self, **changes: Any) -> None:
+        """Let the drainer know, when it is news."""
+        standing = replace(self.standing, **changes)
+        if standing != self.standing:
+            self.standing = standing
+            self._drainer.learn(standing)
 
     async def _ask(self, membership: Membership) -> None:
         for group, port in membership.ports.items():
@@ -213,7 +219,7 @@ class TargetHealthWatch:
 
     def _count_received(self) -> None:
         """What came in since the last poll counts when peers are draining now: they began some time before."""
-        if self._drainer.standing.peers.draining:
+        if self.standing.peers.draining:
             self.received += self._hub.opened - self._opened
         self._opened = self._hub.opened
 
@@ -224,7 +230,7 @@ class TargetHealthWatch:
 
     def _failed(self, error: PollError, cause: Exception) -> None:
         self.errors[error.kind] += 1
-        if not self._drainer.standing.peers.draining:
+        if not self.standing.peers.draining:
             # Nobody knows since when peers drain that are seen to do so after a blind time.
             self._opened = self._hub.opened
         if error.kind is PollErrorKind.NOT_FOUND:

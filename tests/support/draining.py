@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+
+from msgspec.structs import replace
 
 from gateway.connections.connection import Connection
 from gateway.drain.drainer import Drainer
@@ -19,8 +22,7 @@ class Fleet:
     def __init__(self, count: int, *flags: str, grouped: bool = True, device_class: str = "") -> None:
         self.bench = Bench("connections.heartbeat_s=3600", *flags)
         self.drainer: Drainer = self.bench.drainer
-        self.drainer.standing.grouped = grouped
-        self.drainer.standing.peers = Peers(4, 0, 4, {TargetState.HEALTHY: 4})
+        self.knows(grouped=grouped, peers=Peers(4, 0, 4, {TargetState.HEALTHY: 4}))
         self.pairs = [self.join(f"dev-{number}", device_class) for number in range(count)]
         if grouped:
             self.hear(Signal.REGISTERED)
@@ -29,6 +31,10 @@ class Fleet:
 
     def join(self, name: str, device_class: str = "") -> tuple[Connection, FakeTransport]:
         return self.bench.open(device(name, device_class=device_class))
+
+    def knows(self, **changes: Any) -> None:
+        """Something else is known of the balancer."""
+        self.drainer.learn(replace(self.drainer.standing, **changes))
 
     def hear(self, signal: Signal | None, good_ago_s: float = 0.0) -> State:
         """Where it stands then."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gateway.connections.connection import Connection
 from gateway.drain.health import TargetState
@@ -170,11 +171,11 @@ def test_a_delay_that_is_learnt_late_shortens_the_drain() -> None:
     good_s = fleet.drainer.now_s()
     fleet.hear(Signal.WITHDRAWN)
     fleet.pass_time(10)
-    fleet.drainer.standing.delay_s = 60
+    fleet.knows(delay_s=60)
     fleet.drainer.hear(Signal.WITHDRAWN, fleet.drainer.now_s(), good_s)
     assert fleet.drainer.leaving is not None
     assert fleet.drainer.leaving.pacer.deadline_s == good_s + 60 - 15
-    fleet.drainer.standing.delay_s = 600
+    fleet.knows(delay_s=600)
     fleet.drainer.hear(Signal.WITHDRAWN, fleet.drainer.now_s(), good_s)
     assert fleet.drainer.leaving.pacer.deadline_s == good_s + 60 - 15
 
@@ -188,7 +189,7 @@ def test_a_persons_window_need_not_fit_into_the_balancers_delay() -> None:
 
 def test_a_deadline_that_moves_moves_the_start_as_well() -> None:
     fleet = Fleet(50)
-    fleet.drainer.standing.peers = Peers()
+    fleet.knows(peers=Peers())
     fleet.drainer.order(Origin.API, 3600)
     fleet.hear(Signal.WITHDRAWN)
     fleet.pass_time(30)
@@ -198,7 +199,7 @@ def test_a_deadline_that_moves_moves_the_start_as_well() -> None:
 
 def test_overruns_are_counted_once_though_nobody_can_be_closed() -> None:
     fleet = Fleet(5)
-    fleet.drainer.standing.peers = Peers()
+    fleet.knows(peers=Peers())
     for connection, _ in fleet.pairs:
         connection.expect(1)
     fleet.hear(Signal.LOST)
@@ -230,7 +231,7 @@ def test_orders_in_the_wrong_state_change_nothing() -> None:
 
 def test_no_receivers_hold_the_start_up_for_a_tenth_of_the_window() -> None:
     fleet = Fleet(100)
-    fleet.drainer.standing.peers = Peers()
+    fleet.knows(peers=Peers())
     fleet.hear(Signal.WITHDRAWN)
     assert sum(fleet.pass_time(27)) == 0
     assert fleet.drainer.state is State.DRAIN_PENDING
@@ -243,10 +244,10 @@ def test_no_receivers_hold_the_start_up_for_a_tenth_of_the_window() -> None:
 
 def test_receivers_that_come_let_it_begin() -> None:
     fleet = Fleet(100)
-    fleet.drainer.standing.peers = Peers()
+    fleet.knows(peers=Peers())
     fleet.hear(Signal.WITHDRAWN)
     fleet.pass_time(10)
-    fleet.drainer.standing.peers = Peers(1, 0, 1)
+    fleet.knows(peers=Peers(1, 0, 1))
     fleet.pass_time(0.25)
     assert fleet.drainer.state is State.DRAINING
 
@@ -339,11 +340,11 @@ def test_a_cancelled_wish_does_not_make_it_deaf() -> None:
 
 def test_receivers_that_come_late_are_used_as_soon_as_they_are_there() -> None:
     fleet = Fleet(100)
-    fleet.drainer.standing.peers = Peers(0, 0, 1, {TargetState.INITIAL: 1})
+    fleet.knows(peers=Peers(0, 0, 1, {TargetState.INITIAL: 1}))
     fleet.hear(Signal.WITHDRAWN)
     fleet.pass_time(5)
     assert fleet.drainer.remaining == 100
-    fleet.drainer.standing.peers = Peers(4, 0, 4, {TargetState.HEALTHY: 4})
+    fleet.knows(peers=Peers(4, 0, 4, {TargetState.HEALTHY: 4}))
     fleet.pass_time(300)
     assert fleet.goaways() == 100
     assert max(fleet.told_to_wait_ms()) <= 250
@@ -371,7 +372,9 @@ def test_no_balancer_shortens_nothing() -> None:
 @pytest.mark.parametrize(("healthy", "tasks", "receivers"), [(4, 1, 4), (15, 8, 8), (7, 8, 8), (0, 1, 1)])
 def test_who_leaves_is_no_receiver_in_a_plan(healthy: int, tasks: int, receivers: int) -> None:
     fleet = Fleet(10)
-    fleet.drainer.standing.peers = Peers(healthy, 0, healthy, {TargetState.HEALTHY: healthy})
+    fleet.drainer.learn(
+        replace(fleet.drainer.standing, peers=Peers(healthy, 0, healthy, {TargetState.HEALTHY: healthy}))
+    )
     assert fleet.drainer.planner(60, tasks)().bound_per_s == receivers * 200
 
 

@@ -124,8 +124,8 @@ async def test_sigterm_in_a_drain_keeps_both_receipts() -> None:
 
 def test_the_task_definitions_stop_timeout_counts_where_none_was_set() -> None:
     fleet = Fleet(0)
-    fleet.drainer.standing.stop_timeout_s = 120
+    fleet.knows(stop_timeout_s=120)
     assert fleet.drainer.stop_timeout_s == 120
     own = Fleet(0, "drain.stop_timeout_s=60")
-    own.drainer.standing.stop_timeout_s = 120
+    own.knows(stop_timeout_s=120)
     assert own.drainer.stop_timeout_s == 60

@@ -1,0 +1,21 @@
+"""What is known of the load balancer at one moment. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from gateway.drain.signals import Peers
+
+
+class Standing(Struct, frozen=True):
+    """`delay_s` is the deregistration delay, `period_s` the time between two polls.
+
+    `grouped` false: there is no target group, or none has told us anything yet. `stop_timeout_s` is the task
+    definition's; None: not known.
+    """
+
+    grouped: bool = False
+    delay_s: float = 300.0
+    period_s: float = 5.0
+    peers: Peers = field(default_factory=Peers)
+    stop_timeout_s: float | None = None
