@@ -22,13 +22,10 @@ from gateway.adapters.mounts import loss_of
 from gateway.adapters.sqlite import day as sqlite_day
 from gateway.adapters.sqlite import spool as sqlite_spool
 from gateway.adapters.sqlite.layout import INDEX_FOLDER, SPOOL_NAME
+from gateway.app.listening import Bound, Listening, bind, listenings
 from gateway.app.parts import (
-    Bound,
-    Listening,
-    bind,
     connections_maximum,
     consistent,
-    listenings,
     shared_key,
 )
 from gateway.cli import check_balancer

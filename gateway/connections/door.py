@@ -71,6 +71,12 @@ class Door:
         """The class that names this User-Agent; "" when none does."""
         return next((name for prefix, name in self._agents if user_agent.startswith(prefix)), "")
 
+    async def close(self) -> None:
+        """End the TLS handshakes that are under way."""
+        for task in self.securing:
+            task.cancel()
+        await asyncio.gather(*self.securing, return_exceptions=True)
+
     def end(self) -> None:
         """The process ends: whoever waits for the answer to a refusal gets it at once, and nobody waits again."""
         self.hub.admission.ending = True
