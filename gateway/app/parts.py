@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.elbv2 import ElbTargetHealth, to_be_watched
@@ -25,7 +22,7 @@ from gateway.identity.auth import Authenticator
 from gateway.identity.key_refresh import KeyRefresh
 from gateway.settings.model import Auth, Settings, Telemetry
 from gateway.telemetry.emf import Collecting, EmfReporter
-from gateway.wire.listener import Address, SocketOptions, open_socket, parse_addresses
+from gateway.wire.listener import parse_addresses
 from gateway.wire.proxy import parse_networks
 
 _TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]+:targetgroup/[^/\s]+/[^/\s]+")

@@ -37,8 +37,12 @@ STEPS = (
 
 
 def made(folder: Path) -> Gateway:
+    secret = folder.parent / "secret"
+    secret.write_text("s" * 32)
+    secret.chmod(0o600)
     flags = [
         f"data.folder={folder}",
+        f"auth.secret_file={secret}",
         "listen.public=127.0.0.1:0",
         "listen.operations=127.0.0.1:0",
         f"drain.target_group_arns={TARGET}",
