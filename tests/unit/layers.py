@@ -48,7 +48,9 @@ TABLE: list[tuple[str, Layer]] = [
         Layer.CORE,
     ),
     *_in("locations.", "*", Layer.SERVICES),
-    *_in("drain.", "curve health leaving outlook pacer plan polling receipt signals standing states window", Layer.CORE),
+    *_in(
+        "drain.", "curve health leaving outlook pacer plan polling receipt signals standing states window", Layer.CORE
+    ),
     *_in("drain.", "*", Layer.SERVICES),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),
