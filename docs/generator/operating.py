@@ -34,6 +34,7 @@ from gateway.identity.key_refresh import KeyRefresh
 from gateway.identity.key_ring import KeyRing
 from gateway.locations.pipeline import LocationPipeline
 from gateway.settings.model import Settings
+from gateway.telemetry import emf
 from gateway.telemetry.lines import MAX_LINE_CHARS
 from gateway.telemetry.output import Background
 from generator.markdown import Row, allowed, as_json, join, prose, table
@@ -97,18 +98,31 @@ def presets_of(model: Settings) -> Iterator[tuple[str, Any]]:
 
 
 def metrics() -> str:
-    found = asyncio.run(_families())
-    rows = [(f"`{_exposed(one)}`", one.type, _labels(one), one.documentation) for one in found]
+    found = asyncio.run(families())
+    rows = [(f"`{exposed(one)}`", one.type, _labels(one), one.documentation) for one in found]
     return join(
         "# Metrics",
         "`GET /metrics` on the operations listener, in the Prometheus text format or OpenMetrics 1.0.0. From this "
         "machine it needs no token (with `localhost` or a loopback address as `Host`), from elsewhere one with the "
         "scope `metrics:read`. No label ever holds a device or an account.",
         table(("metric", "type", "labels", "meaning"), rows),
+        "## In CloudWatch",
+        "With `telemetry.emf = true` a line a minute goes to the log, in the embedded metric format, from which "
+        f"CloudWatch makes metrics in the namespace `{emf.NAMESPACE}`, with the dimensions `service` and `role`; some "
+        "also with `revision`, of which a deploy has two. What is a counter above is here what was added in the minute. "
+        "[ecs/alarms.yaml](../../ecs/alarms.yaml) has alarms and a dashboard made of them, "
+        "[ecs/grafana.json](../../ecs/grafana.json) a dashboard for Prometheus.",
+        table(("metric in CloudWatch", "unit", "by revision", "of"), map(_chosen, emf.CHOSEN)),
     )
 
 
-async def _families() -> list[Metric]:
+def _chosen(choice: emf.Choice) -> Row:
+    labels = ", ".join(f'{key}="{value}"' for key, value in choice.labels.items())
+    of = f"`{choice.metric}{{{labels}}}`" if labels else f"`{choice.metric}`"
+    return f"`{choice.name}`", choice.unit, "yes" if choice.by_revision else "", of
+
+
+async def families() -> list[Metric]:
     """What the collectors of a gateway yield; nothing is opened or started."""
     clock, model = SystemClock(), Settings()
     empty = cast(Any, SimpleNamespace(events=0, size_bytes=0))
@@ -135,7 +149,7 @@ def _ring(clock: SystemClock) -> KeyRing:
     return KeyRing(freshness, clock)
 
 
-def _exposed(metric: Metric) -> str:
+def exposed(metric: Metric) -> str:
     return f"{metric.name}_total" if metric.type == "counter" else metric.name
 
 

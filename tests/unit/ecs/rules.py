@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from gateway.settings.load import ENVIRONMENT_PREFIX, flatten, load
 from gateway.settings.model import SECRETS, Settings
+from gateway.telemetry.emf import CHOSEN, NAMESPACE
 from tests.support.cloudformation import Stack, read
 
 ROOT = Path(__file__).parents[3]
@@ -350,6 +351,12 @@ def scaling_counts_connections_of_tasks_that_stay(stack: Stack) -> None:
     longest_delay_s = stack.template["Parameters"]["DeregistrationDelay"]["MaxValue"]
     assert tracking["ScaleInCooldown"] > longest_delay_s + _container(stack)["StopTimeout"]
     connections, serving, each = tracking["CustomizedMetricSpecification"]["Metrics"]
+    chosen = {(NAMESPACE, choice.name) for choice in CHOSEN}
+    for one in (connections, serving):
+        metric = one["MetricStat"]["Metric"]
+        assert (metric["Namespace"], metric["MetricName"]) in chosen
+        dimensions = {pair["Name"]: pair["Value"] for pair in metric["Dimensions"]}
+        assert dimensions == {"service": _environment(stack)["HEIWA_TELEMETRY__SERVICE"], "role": "gateway"}
     assert (connections["MetricStat"]["Stat"], serving["MetricStat"]["Stat"]) == ("Sum", "Sum")
     assert each["Expression"] == f"{connections['Id']} / {serving['Id']}"
     assert [one["ReturnData"] for one in (connections, serving, each)] == [False, False, True]

@@ -142,6 +142,12 @@ SERVICE_MUTATIONS = [
         "serving / connections",
         "scaling_counts_connections_of_tasks_that_stay",
     ),
+    Mutation(
+        "ScalingPolicy.TargetTrackingScalingPolicyConfiguration.CustomizedMetricSpecification.Metrics.0.MetricStat.Metric"
+        ".MetricName",
+        "heiwa_connection",
+        "scaling_counts_connections_of_tasks_that_stay",
+    ),
     # Roles.
     Mutation("TaskRole.Policies.0.PolicyDocument.Statement.1.Resource", "*", "roles_are_narrow"),
     Mutation("TaskRole.Policies.0.PolicyDocument.Statement.0.Action", "elasticloadbalancing:*", "roles_are_narrow"),

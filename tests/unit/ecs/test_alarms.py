@@ -1,0 +1,94 @@
+"""Alarms and dashboards name only metrics that the program has, with the dimensions that its lines have."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from gateway.telemetry.emf import CHOSEN, NAMESPACE
+from tests.support.cloudformation import Stack, read
+from tests.unit.ecs.rules import ROOT
+
+NAMES = {choice.name for choice in CHOSEN}
+
+
+@pytest.fixture
+def alarms(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "docs"), *sys.path])
+    return importlib.import_module("generator.alarms")
+
+
+@pytest.fixture
+def stack() -> Stack:
+    return Stack(read(ROOT / "ecs/alarms.yaml"), ServiceStack="dogs", Email="me@example.com")
+
+
+def test_a_metric_that_does_not_exist_fails(alarms: ModuleType) -> None:
+    known = alarms.known()
+    alarms.check(alarms.ALARMS, alarms.PANELS, known)
+    wrong = alarms.Alarm("Wrong", "heiwa_conections", "Sum", 0, 1, "")
+    with pytest.raises(ValueError, match="heiwa_conections"):
+        alarms.check([wrong], [], known)
+    with pytest.raises(ValueError, match="heiwa_nothing"):
+        alarms.check([], [alarms.Panel("x", "short", (("heiwa_nothing", "sum"),))], known)
+    without = [name for name in known if name != "heiwa_memory_share"]
+    with pytest.raises(ValueError, match="no such metric: heiwa_memory_share"):
+        alarms.check([], [], without)
+
+
+def test_alarms_have_the_dimensions_of_the_lines(stack: Stack) -> None:
+    found = stack.of_type("AWS::CloudWatch::Alarm")
+    assert len(found) >= 10
+    for name, alarm in found.items():
+        dimensions = {pair["Name"]: pair["Value"] for pair in alarm["Dimensions"]}
+        if alarm["Namespace"] == NAMESPACE:
+            assert alarm["MetricName"] in NAMES, name
+            assert dimensions == {"service": "dogs", "role": "gateway"}
+        else:
+            assert dimensions["LoadBalancer"] == "<imported dogs-LoadBalancer>"
+        assert alarm["AlarmActions"] == ["<Topic>"]
+        assert alarm["AlarmDescription"].endswith(".")
+
+
+def test_what_is_imported_is_exported_by_the_service() -> None:
+    exported = {
+        str(one["Export"]["Name"]) for one in read(ROOT / "ecs/service.yaml")["Outputs"].values() if "Export" in one
+    }
+    text = (ROOT / "ecs/alarms.yaml").read_text()
+    for name in re.findall(r"\$\{ServiceStack\}-(\w+)", text):
+        assert any(name in one for one in exported)
+
+
+def test_nobody_is_told_without_an_address(stack: Stack) -> None:
+    quiet = Stack(stack.template, ServiceStack="dogs")
+    assert "AlarmActions" not in quiet["NobodyServes"]
+    assert not quiet.of_type("AWS::SNS::Topic")
+
+
+def test_the_dashboard_is_one(stack: Stack) -> None:
+    body = json.loads(stack["Dashboard"]["DashboardBody"])
+    assert len(body["widgets"]) >= 8
+    for widget in body["widgets"]:
+        for line in widget["properties"]["metrics"]:
+            if line[0] == NAMESPACE:
+                assert line[1] in NAMES
+                assert line[2:6] == ["service", "dogs", "role", "gateway"]
+    places = {(widget["x"], widget["y"]) for widget in body["widgets"]}
+    assert len(places) == len(body["widgets"]), "none lies upon another"
+
+
+def test_grafanas_dashboard_is_one(alarms: ModuleType) -> None:
+    board: dict[str, Any] = json.loads((ROOT / "ecs/grafana.json").read_text())
+    known = set(alarms.known())
+    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert len(expressions) >= 10
+    for expression in expressions:
+        (name,) = re.findall(r"heiwa_\w+", expression)
+        assert name in known
+        assert ("rate(" in expression) == name.endswith("_total")
