@@ -108,9 +108,9 @@ def metrics() -> str:
         table(("metric", "type", "labels", "meaning"), rows),
         "## In CloudWatch",
         "With `telemetry.emf = true` a line a minute goes to the log, in the embedded metric format, from which "
-        f"CloudWatch makes metrics in the namespace `{emf.NAMESPACE}`, with the dimensions `service` and `role`; some "
-        "also with `revision`, of which a deploy has two. What is a counter above is here what was added in the minute. "
-        "[ecs/alarms.yaml](../../ecs/alarms.yaml) has alarms and a dashboard made of them, "
+        f"CloudWatch makes metrics in the namespace `{emf.NAMESPACE}`. They have the dimensions `service` and `role`; "
+        "some also `revision`, of which a deploy has two. What is a counter above is here what was added in the "
+        "minute. [ecs/alarms.yaml](../../ecs/alarms.yaml) has alarms and a dashboard made of them, "
         "[ecs/grafana.json](../../ecs/grafana.json) a dashboard for Prometheus.",
         table(("metric in CloudWatch", "unit", "by revision", "of"), map(_chosen, emf.CHOSEN)),
     )
