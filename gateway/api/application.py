@@ -10,12 +10,12 @@ import msgspec
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api import asyncapi, openapi
+from gateway.api import asyncapi, devices, drain, health, locations, openapi
 from gateway.api.call import MAX_QUERY_BYTES, Call, authorize
 from gateway.api.context import Api
 from gateway.api.operation import Listener
 from gateway.api.problem import Problem, problems
-from gateway.api.routes import ROUTES, Handler, Route
+from gateway.api.route import Handler, Route
 from gateway.api.websocket import websocket
 from gateway.identity.identity import Identity
 
@@ -37,11 +37,12 @@ def build_operations(api: Api) -> web.Application:
 
 
 def all_routes() -> tuple[Route, ...]:
-    """The table with the routes of the documents."""
+    """The tables of all parts, and the documents that are made from them."""
+    parts = (*health.ROUTES, *locations.ROUTES, *devices.ROUTES, *drain.ROUTES)
     documents = (openapi.DOCUMENT, asyncapi.DOCUMENT)
-    listed = [*(route.operation for route in ROUTES), *documents]
+    listed = [*(route.operation for route in parts), *documents]
     return (
-        *ROUTES,
+        *parts,
         Route(openapi.DOCUMENT, _serving(lambda: openapi.document(listed, __version__))),
         Route(asyncapi.DOCUMENT, _serving(lambda: asyncapi.document(__version__))),
     )

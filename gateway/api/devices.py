@@ -10,12 +10,15 @@ from aiohttp import web
 
 from gateway.api.call import Call, answer, decode, decode_cursor, encode_cursor
 from gateway.api.locations import find
+from gateway.api.operation import Listener, Operation
 from gateway.api.paging import next_names
+from gateway.api.parameters import CURSOR, FROM, LIMIT, TO
 from gateway.api.problem import Problem, unavailable
 from gateway.api.records import DeviceDetail, DevicesPage, DisconnectAnswer, DisconnectBody
+from gateway.api.route import Route
 from gateway.errors import QueryError
 from gateway.identity.identity import MAX_NAME_BYTES
-from gateway.locations.query import DEFAULT_LIMIT, parse_limit, parse_track
+from gateway.locations.query import DEFAULT_LIMIT, Page, parse_limit, parse_track
 
 LIST_PARAMETERS = ("limit", "cursor")
 
@@ -82,3 +85,63 @@ def _name(call: Call) -> str:
 
 def _unknown() -> Problem:
     return Problem(404, "nothing is known of such a device")
+
+
+ROUTES = (
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/devices",
+            "listDevices",
+            "Connected devices, by id.",
+            "device:read",
+            Listener.OPERATIONS,
+            DevicesPage,
+            parameters=(LIMIT, CURSOR),
+        ),
+        page,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/devices/{device}",
+            "getDevice",
+            "Its connection, its last disconnect and its latest location.",
+            "device:read",
+            Listener.OPERATIONS,
+            DeviceDetail,
+            errors=(404, 503),
+        ),
+        one,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/devices/{device}/track",
+            "getTrack",
+            "Where it went; oldest first.",
+            "location:read",
+            Listener.OPERATIONS,
+            Page,
+            parameters=(FROM, TO, LIMIT, CURSOR),
+            errors=(404, 503),
+        ),
+        track,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/devices/{device}/disconnect",
+            "disconnectDevice",
+            "Ask it to leave, then close its connection.",
+            "device:write",
+            Listener.OPERATIONS,
+            DisconnectAnswer,
+            status=202,
+            body=DisconnectBody,
+            body_required=False,
+            errors=(404, 422),
+        ),
+        disconnect,
+    ),
+)

@@ -8,9 +8,12 @@ import re
 from aiohttp import web
 
 from gateway.api.call import Call, answer, decode
+from gateway.api.operation import Listener, Operation, Parameter
 from gateway.api.problem import Problem
 from gateway.api.records import DrainBody
+from gateway.api.route import Route
 from gateway.drain.leaving import Origin
+from gateway.drain.plan import Plan
 from gateway.drain.receipt import picture
 from gateway.drain.status import DrainStatus, status_of
 from gateway.errors import IllegalTransitionError, QueryError
@@ -94,3 +97,85 @@ def _number(query: dict[str, str], name: str, least: float, most: float) -> floa
     if not (_DECIMAL.fullmatch(query[name]) and least <= float(query[name]) <= most):
         raise QueryError(name, f"must be a number from {least:g} to {most:g}")
     return float(query[name])
+
+
+ROUTES = (
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/drain",
+            "getDrain",
+            "Where this process stands, and its last receipt.",
+            "admin",
+            Listener.OPERATIONS,
+            DrainStatus,
+        ),
+        status,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/drain/plan",
+            "planDrain",
+            "The curve that a drain would take now.",
+            "admin",
+            Listener.OPERATIONS,
+            Plan,
+            parameters=(
+                Parameter(
+                    "window_s",
+                    "Over how long; as the settings say without it.",
+                    {"type": "number", "minimum": 1, "maximum": MAX_WINDOW_S},
+                ),
+                Parameter(
+                    "tasks",
+                    "How many processes like this one drain together.",
+                    {"type": "integer", "minimum": 1, "maximum": MAX_TASKS, "default": 1},
+                ),
+            ),
+        ),
+        plan,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/drain/receipt.svg",
+            "getReceiptPicture",
+            "The last drain as a picture.",
+            "admin",
+            Listener.OPERATIONS,
+            "image/svg+xml",
+            errors=(404,),
+        ),
+        receipt_picture,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/drain",
+            "startDrain",
+            "Send all websockets away, evenly.",
+            "admin",
+            Listener.OPERATIONS,
+            DrainStatus,
+            status=202,
+            body=DrainBody,
+            body_required=False,
+            errors=(409, 422),
+        ),
+        start,
+    ),
+    Route(
+        Operation(
+            "DELETE",
+            "/api/v1/drain",
+            "cancelDrain",
+            "Let the rest stay.",
+            "admin",
+            Listener.OPERATIONS,
+            DrainStatus,
+            errors=(409,),
+        ),
+        cancel,
+    ),
+)

@@ -9,8 +9,10 @@ from aiohttp import web
 
 from gateway.api.call import Call, answer, authorize
 from gateway.api.exposition import exposition
+from gateway.api.operation import Listener, Operation, Parameter
 from gateway.api.problem import unavailable
 from gateway.api.records import Health
+from gateway.api.route import Route
 
 METRICS_SCOPE = "metrics:read"
 _OF_PROXIES = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
@@ -67,3 +69,38 @@ def _is_loopback(text: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+ROUTES = (
+    Route(
+        Operation("GET", "/livez", "livez", "Whether the process lives.", None, Listener.BOTH, Health),
+        livez,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/readyz",
+            "readyz",
+            "Whether it wants traffic; 503 while starting or draining.",
+            None,
+            Listener.BOTH,
+            Health,
+            parameters=(Parameter("verbose", "Say what is at fault; its value does not matter."),),
+            errors=(503,),
+        ),
+        readyz,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/metrics",
+            "metrics",
+            "Prometheus metrics; open to this machine, else scope metrics:read.",
+            None,
+            Listener.OPERATIONS,
+            "text/plain",
+            errors=(401, 403),
+        ),
+        metrics,
+    ),
+)

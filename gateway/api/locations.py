@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from gateway.api.call import Call, answer, decode, invalid
+from gateway.api.operation import Listener, Operation
+from gateway.api.parameters import CURSOR, DEVICE, FROM, LIMIT, PLACE, TO
 from gateway.api.problem import Problem, bad_field, unavailable
-from gateway.api.records import LocationsAnswer, Refused, Stored
+from gateway.api.records import LocationsAnswer, LocationsBody, Refused, Stored
+from gateway.api.route import Route
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Refusal
-from gateway.locations.query import Query, parse_search
+from gateway.locations.query import Page, Query, parse_search
 from gateway.protocol.loose import loosely
 from gateway.protocol.messages import Nack, decode_locations
 
@@ -142,3 +146,65 @@ async def _settle(call: Call, events: list[LocationEvent]) -> Receipt:
 
 def _refused(nack: Nack) -> Refused:
     return Refused(list(nack.ids), nack.code, nack.message, nack.retry_after_ms)
+
+
+_POLYGON: dict[str, Any] = {
+    "type": "object",
+    "required": ["polygon"],
+    "properties": {
+        "polygon": {
+            "type": "object",
+            "description": "A GeoJSON geometry; its edges are straight in degrees.",
+            "required": ["type", "coordinates"],
+            "properties": {
+                "type": {"enum": ["Polygon", "MultiPolygon"]},
+                "coordinates": {"type": "array", "minItems": 1, "items": {"type": "array", "minItems": 1, "items": {}}},
+            },
+        }
+    },
+}
+ROUTES = (
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/locations",
+            "storeLocations",
+            "Store locations of the token's device; answered when each is durable or refused.",
+            "location:write",
+            Listener.PUBLIC,
+            LocationsAnswer,
+            body=LocationsBody,
+            errors=(422, 429, 503),
+        ),
+        store,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/locations/search",
+            "searchLocations",
+            "Find locations by place, time and device; newest first.",
+            "location:read",
+            Listener.OPERATIONS,
+            Page,
+            parameters=(*PLACE, FROM, TO, DEVICE, LIMIT, CURSOR),
+            errors=(422, 503),
+        ),
+        search,
+    ),
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/locations/search",
+            "searchLocationsInPolygon",
+            "Find locations within a polygon; newest first.",
+            "location:read",
+            Listener.OPERATIONS,
+            Page,
+            parameters=(FROM, TO, DEVICE, LIMIT, CURSOR),
+            body=_POLYGON,
+            errors=(422, 503),
+        ),
+        search_polygon,
+    ),
+)

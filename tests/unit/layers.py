@@ -54,7 +54,7 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("drain.", "*", Layer.SERVICES),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),
-    *_in("api.", "asyncapi http_rates openapi operation records", Layer.CORE),
+    *_in("api.", "asyncapi http_rates openapi operation parameters records", Layer.CORE),
     *_in("api.", "*", Layer.SERVICES),
     *_in("device.", "gpx gpx_encoding latency messages outbox plan reconnect track walk", Layer.CORE),
     *_in("device.", "*", Layer.SERVICES),
