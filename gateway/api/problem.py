@@ -24,6 +24,7 @@ from gateway.telemetry.log import Log
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 REALM = 'Bearer realm="heiwa"'
+# Of every answer that does not set its own: a page for people needs another Content-Security-Policy.
 HEADERS = {
     "Server": "heiwa",
     "X-Content-Type-Options": "nosniff",

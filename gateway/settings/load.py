@@ -10,16 +10,19 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.errors import SettingsError
-from gateway.settings.model import PRESETS, SECRETS, DeviceClass, Settings
+from gateway.settings.model import SECRETS, Settings
 
 ENVIRONMENT_PREFIX = "HEIWA_"
-CLASSES = "device_classes"
 MAX_FILE_BYTES = 1 << 20
+_HINTS = get_type_hints(Settings, include_extras=True)
+# Sections that hold a table a name, `[device_classes.NAME]`, with what one table holds; some names have presets.
+TABLES: dict[str, type] = {section: get_args(hint)[1] for section, hint in _HINTS.items() if get_origin(hint) is dict}
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "array": "a list"}
 
 
@@ -54,13 +57,10 @@ def flatten(settings: Settings) -> Iterator[tuple[str, object]]:
     """Every dotted key with its value, in the order of the model."""
     for section in settings.__struct_fields__:
         value = getattr(settings, section)
-        if section == CLASSES:
-            for name, device_class in value.items():
-                for key in device_class.__struct_fields__:
-                    yield f"{CLASSES}.{name}.{key}", getattr(device_class, key)
-        else:
-            for key in value.__struct_fields__:
-                yield f"{section}.{key}", getattr(value, key)
+        named = {f"{section}.{name}": one for name, one in value.items()} if section in TABLES else {section: value}
+        for prefix, one in named.items():
+            for key in one.__struct_fields__:
+                yield f"{prefix}.{key}", getattr(one, key)
 
 
 def _from_file(config: Path | None) -> dict[str, Given]:
@@ -108,23 +108,23 @@ def _from_flags(flags: Sequence[str]) -> dict[str, Given]:
 
 def _build(given: Mapping[str, Given]) -> Settings:
     sections: dict[str, dict[str, object]] = {}
-    classes: dict[str, dict[str, object]] = {}
-    hints = get_type_hints(Settings, include_extras=True)
+    tables: dict[tuple[str, str], dict[str, object]] = {}
     for key, item in given.items():
         _check_origin(key, item)
         section, _, name = key.partition(".")
-        if section == CLASSES and "." in name:
-            class_name, _, name = name.rpartition(".")
-            classes.setdefault(class_name, {})[name] = _convert(key, item, DeviceClass, name)
-        elif section in hints and section != CLASSES:
-            sections.setdefault(section, {})[name] = _convert(key, item, hints[section], name)
+        if section in TABLES and "." in name:
+            row, _, name = name.rpartition(".")
+            tables.setdefault((section, row), {})[name] = _convert(key, item, TABLES[section], name)
+        elif section in _HINTS and section not in TABLES:
+            sections.setdefault(section, {})[name] = _convert(key, item, _HINTS[section], name)
         else:
             raise _unknown(key, item)
-    built: dict[str, Any] = {section: hints[section](**values) for section, values in sections.items()}
-    merged = dict(PRESETS)
-    for class_name, values in classes.items():
-        merged[class_name] = msgspec.structs.replace(merged.get(class_name, DeviceClass()), **values)
-    return Settings(**built, device_classes=merged)
+    built: dict[str, Any] = {section: _HINTS[section](**values) for section, values in sections.items()}
+    settings = Settings(**built)
+    for (section, row), values in tables.items():
+        rows = getattr(settings, section)
+        rows[row] = replace(rows.get(row) or TABLES[section](), **values)
+    return settings
 
 
 def _check_origin(key: str, item: Given) -> None:
