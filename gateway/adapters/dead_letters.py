@@ -17,6 +17,9 @@ from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Rejection
 
+FILE_NAME = "dead-letters.jsonl"
+# What `heiwa redrive` is at work on; there after a crash, and read again by the next one.
+TAKEN_NAME = "dead-letters.redriving.jsonl"
 # Not through a symbolic link: the content comes from devices.
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -67,3 +70,21 @@ def _line(now_ms: int, group: DeviceEvents, reason: str, event: LocationEvent) -
 def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+def take(path: Path) -> Path | None:
+    """Take all letters away, for a redrive: the file they are in now; None: there are none.
+
+    Those of a redrive that was broken off come first, so that at most one such file exists. A gateway that runs makes
+    a new file for its next letter. Blocks. Raises StoreError.
+    """
+    taken = path.with_name(TAKEN_NAME)
+    try:
+        if not taken.exists():
+            if not path.exists():
+                return None
+            path.rename(taken)
+            sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    return taken

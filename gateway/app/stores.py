@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from gateway.adapters.dead_letters import DeadLetterFile
+from gateway.adapters.dead_letters import FILE_NAME, DeadLetterFile
 from gateway.adapters.machine import raise_file_limit
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.adapters.sqlite.layout import INDEX_FOLDER, SPOOL_NAME
@@ -20,7 +20,6 @@ from gateway.locations.pipeline import LocationPipeline
 from gateway.locations.times import EventTimes
 from gateway.settings.model import Settings
 
-DEAD_LETTERS_NAME = "dead-letters.jsonl"
 FLUSH_TIMEOUT_S = 5.0
 
 
@@ -49,7 +48,7 @@ async def open_stores(settings: Settings, folder: Path, clock: Clock, chance: Ra
     pipeline = LocationPipeline(
         index,
         spool,
-        DeadLetterFile(folder / DEAD_LETTERS_NAME, clock),
+        DeadLetterFile(folder / FILE_NAME, clock),
         clock,
         chance,
         stream=stream,

@@ -28,7 +28,7 @@ from gateway.app.parts import (
     consistent,
     shared_key,
 )
-from gateway.cli import check_balancer
+from gateway.cli import check_balancer, check_locations
 from gateway.cli.result import Result
 from gateway.connections.admission import admission
 from gateway.connections.connection import Session
@@ -75,6 +75,7 @@ def run(settings: Settings) -> list[Result]:
         ("memory", _memory),
         ("files", _files),
         ("drain", check_balancer.results),
+        ("locations", check_locations.results),
     )
     results: list[Result] = []
     for name, part in parts:

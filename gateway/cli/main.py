@@ -184,6 +184,36 @@ def device(
     raise typer.Exit(run(options, lambda: Minter(settings)))
 
 
+@app.command(epilog="Example: heiwa redrive  or  heiwa redrive AmazonOpenSearchService_failed/2026/11/29/10/*")
+def redrive(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Failure objects of Firehose, or files of dead letters; without any, our dead letters."),
+    ] = None,
+    config: Config = None,
+    setting: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Send dead letters and Firehose's failures to the index again; harmless when repeated.
+
+    Exit code 1 when something was not taken: it is a dead letter again, or stays in the file that was named.
+    """
+    import asyncio
+
+    from gateway.cli.redrive import redrive as run
+
+    done = asyncio.run(run(_load(config, setting).settings, files or []))
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(
+            f"{done.stored} stored, {done.dead} refused for good, {done.later} not taken now, "
+            f"{done.unreadable} lines without an event"
+        )
+    if done.dead or done.later or done.unreadable:
+        raise typer.Exit(1)
+
+
 app.add_typer(drain, name="drain")
 app.add_typer(init, name="init")
 

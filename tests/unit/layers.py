@@ -44,7 +44,7 @@ TABLE: list[tuple[str, Layer]] = [
     *_in(
         "locations.",
         "batch buffer bulk_delivery bulk_outcome cells congestion cover document event fleet_time geo latest narrowing "
-        "outcome packing polygons query recent retention settlement stream_outcome",
+        "outcome packing polygons query recent redriving retention settlement stream_outcome",
         Layer.CORE,
     ),
     *_in("locations.", "*", Layer.SERVICES),

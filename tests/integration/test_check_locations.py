@@ -1,0 +1,136 @@
+"""`heiwa check` on OpenSearch and Firehose: what is missing, what is wrong, and how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from gateway.cli import check
+from gateway.cli.check_locations import judge_stream
+from gateway.cli.result import Result
+from gateway.drain import outlook
+from gateway.settings.load import load
+from loadtest.cloud.firehose import Stream
+from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
+from loadtest.opensearch.node import Node
+from tests.support.opensearch import ask, delete, initialise, new_prefix
+
+
+async def lines(folder: Path, *flags: str) -> dict[str, Result]:
+    settings = load(Path("/dev/null"), {}, [f"data.folder={folder}", *flags]).settings
+    results = await asyncio.to_thread(check.run, settings)
+    return {
+        result.name: result for result in results if result.name.startswith(("locations", "opensearch", "firehose"))
+    }
+
+
+async def test_the_embedded_index_is_named_and_behind_a_target_group_warned_of(tmp_path: Path) -> None:
+    found = await lines(tmp_path)
+    assert found["locations.opensearch_url"].verdict == outlook.GOOD
+    arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef"
+    found = await lines(tmp_path, f"drain.target_group_arns={arn}", "drain.enabled=false")
+    assert found["locations.opensearch_url"].verdict == outlook.WARN
+
+
+async def test_a_cluster_before_and_after_it_is_set_up(opensearch: Node, tmp_path: Path) -> None:
+    prefix = new_prefix()
+    flags = (f"locations.opensearch_url={opensearch.url}", f"locations.index_prefix={prefix}")
+    before = await lines(tmp_path, *flags)
+    assert "heiwa init opensearch" in before["opensearch index template"].mend
+    assert before["opensearch ingest pipeline"].verdict == outlook.BAD
+    await initialise(opensearch.url, prefix)
+    after = await lines(tmp_path, *flags)
+    assert {name for name, result in after.items() if result.verdict == outlook.BAD} == set()
+    # This node has no plugin for it.
+    assert {name for name, result in after.items() if result.verdict == outlook.WARN} == {"opensearch retention"}
+    assert "3." in after["opensearch version"].found
+    assert after["opensearch write"].verdict == after["opensearch search"].verdict == outlook.GOOD
+    name = f"{prefix}-2026.01.01"
+    await asyncio.to_thread(ask, f"{opensearch.url}/{name}", "PUT", {"settings": {"index.final_pipeline": "x"}})
+    assert name in (await lines(tmp_path, *flags))["opensearch final pipeline"].found
+    await asyncio.to_thread(delete, opensearch.url, prefix)
+
+
+OTHERS: list[tuple[int, Any, str]] = [
+    (200, {"version": {"number": "8.15.0"}, "tagline": "You Know, for Search"}, "Elasticsearch 8.15.0"),
+    (200, {"version": {"number": "1.3.2", "distribution": "opensearch"}}, "OpenSearch 1.3.2"),
+    (200, {"hello": "world"}, "is not OpenSearch"),
+    (401, {}, "HTTP 401"),
+    (403, {}, "HTTP 403"),
+    (503, {}, "HTTP 503"),
+]
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[list[Any]]:
+    """A server that answers everything with `[status, body]`, and its address as the third."""
+    said: list[Any] = [200, {}]
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(said[1], status=said[0])
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    said.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
+    yield said
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize(("status", "body", "named"), OTHERS)
+async def test_what_is_no_opensearch_of_ours_is_refused_politely(
+    other: list[Any], tmp_path: Path, status: int, body: Any, named: str
+) -> None:
+    other[:2] = [status, body]
+    found = (await lines(tmp_path, f"locations.opensearch_url={other[2]}"))["locations.opensearch_url"]
+    assert found.verdict == outlook.BAD
+    assert named in found.found
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    found = (await lines(tmp_path, "locations.opensearch_url=http://127.0.0.1:9"))["locations.opensearch_url"]
+    assert found.verdict == outlook.BAD
+    assert "127.0.0.1:9" in found.found
+
+
+async def test_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = FirehoseEndpoint("http://127.0.0.1:9", tmp_path)
+    endpoint.firehose.add(Stream("good", "locations-overflow"))
+    await endpoint.start()
+    for name, value in endpoint.environment.items():
+        monkeypatch.setenv(name, value)
+    url = "locations.opensearch_url=http://127.0.0.1:9"
+    found = await lines(tmp_path, url, "locations.firehose_stream=good")
+    streams = [result for name, result in found.items() if name.startswith(("firehose", "locations.firehose"))]
+    assert {result.verdict for result in streams} == {outlook.GOOD}
+    assert len(streams) == 6
+    found = await lines(tmp_path, url, "locations.firehose_stream=other")
+    assert found["locations.firehose_stream"].verdict == outlook.BAD
+    assert "ResourceNotFoundException" in found["locations.firehose_stream"].found
+    await endpoint.stop()
+
+
+def test_what_a_stream_must_not_be() -> None:
+    destination = {
+        "IndexName": "other",
+        "IndexRotationPeriod": "OneDay",
+        "BufferingHints": {"IntervalInSeconds": 300, "SizeInMBs": 5},
+        "RetryOptions": {"DurationInSeconds": 300},
+    }
+    stream = {
+        "DeliveryStreamStatus": "CREATING",
+        "DeliveryStreamType": "KinesisStreamAsSource",
+        "Destinations": [{"AmazonopensearchserviceDestinationDescription": destination}],
+    }
+    results = {result.name: result for result in judge_stream(stream, "locations-overflow")}
+    assert all(result.mend for result in results.values())
+    assert [result.verdict for result in results.values()] == ["wrong", "wrong", *["warning"] * 3, "wrong"]
+    (_, last) = judge_stream({**stream, "Destinations": [{}]}, "locations-overflow")
+    assert "not OpenSearch" in last.found
