@@ -41,6 +41,7 @@ class FirehoseEndpoint:
         self._runner: web.AppRunner | None = None
         self._deliveries: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._delivering = asyncio.Lock()
 
     @property
     def url(self) -> str:
@@ -90,8 +91,11 @@ class FirehoseEndpoint:
     async def flush(self, timeout_s: float = 60.0) -> None:
         """Deliver everything now. Raises TimeoutError when OpenSearch does not take it in time."""
         async with asyncio.timeout(timeout_s), _session() as session:
-            while any(stream.buffered for stream in self.firehose.streams.values()):
+            while True:
+                # What another delivery has in hand is in no buffer.
                 await self._deliver(session, everything=True)
+                if not any(stream.buffered for stream in self.firehose.streams.values()):
+                    return
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -124,12 +128,13 @@ class FirehoseEndpoint:
                     await self._deliver(session)
 
     async def _deliver(self, session: ClientSession, *, everything: bool = False) -> None:
-        for stream in self.firehose.streams.values():
-            records = self.firehose.due(stream, everything=everything)
-            for first in range(0, len(records), _BULK_DOCUMENTS):
-                part = records[first : first + _BULK_DOCUMENTS]
-                failed = self.firehose.settle(stream, part, await self._bulk(session, stream, part))
-                await asyncio.to_thread(self._keep, stream, failed)
+        async with self._delivering:
+            for stream in self.firehose.streams.values():
+                records = self.firehose.due(stream, everything=everything)
+                for first in range(0, len(records), _BULK_DOCUMENTS):
+                    part = records[first : first + _BULK_DOCUMENTS]
+                    failed = self.firehose.settle(stream, part, await self._bulk(session, stream, part))
+                    await asyncio.to_thread(self._keep, stream, failed)
 
     async def _bulk(self, session: ClientSession, stream: Stream, records: Sequence[Record]) -> list[tuple[str, str]]:
         """Code and message for each record; "" for one that is there."""

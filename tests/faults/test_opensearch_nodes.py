@@ -52,7 +52,7 @@ async def test_items_are_refused_with_429(node: Node, ingest: Ingest, monkeypatc
     await finished(ingest)
 
 
-@pytest.mark.parametrize("node", [{"indexing_pressure.memory.limit": "60kb"}], indirect=True)
+@pytest.mark.parametrize("node", [{"indexing_pressure.memory.limit": "250kb"}], indirect=True)
 async def test_whole_requests_are_refused_with_429(node: Node, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
     await ingest.start(monkeypatch)
     for _ in range(4):

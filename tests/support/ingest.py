@@ -162,7 +162,8 @@ class Ingest:
         }
         good = {name for name, durability in acknowledged.items() if durability is not Durability.DEAD_LETTER}
         buried = acknowledged.keys() - good
-        assert good - ids.keys() - dead == set(), "lost"
+        lost = good - ids.keys() - dead
+        assert not lost, [(name, acknowledged[name]) for name in sorted(lost)[:5]]
         assert buried <= dead
         assert not dead & ids.keys()
         # What was refused may be stored all the same: its device sends it again, as the same document.
