@@ -3,26 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from gateway.decoding import Payload, decoder
 from gateway.protocol.messages import Ack, Error, Goaway, Nack, Welcome
 from loadtest.fleet.device import OPEN, OPENING, DeviceConnection
+from loadtest.fleet.faults import Faults
+from loadtest.fleet.guide import Guide
+from loadtest.fleet.options import FleetOptions
 from loadtest.fleet.output import FirstEvents
-
-if TYPE_CHECKING:
-    from loadtest.fleet.population import Population
+from loadtest.fleet.sender import EventSender
+from loadtest.fleet.tally import FleetTally
+from loadtest.scenario.client_models import ClientModel
 
 ServerMessage = Welcome | Ack | Nack | Goaway | Error
 _decode: Callable[[Payload], ServerMessage] = decoder(ServerMessage)  # type: ignore[arg-type]
 
 
+class InboxOwner(Protocol):
+    """The population that the messages change; see population.py."""
+
+    options: FleetOptions
+    tally: FleetTally
+    sender: EventSender
+    faults: Faults
+    guide: Guide
+    heartbeat_s: float
+    closing: bool
+
+    def dismiss(self, device: DeviceConnection) -> None:
+        """Have a device leave with a close frame."""
+
+    def plan_look(self, slot: int, now_s: float) -> None:
+        """Set when to look next at a connection that is up."""
+
+    def client_model_of(self, device: DeviceConnection) -> ClientModel:
+        """The client model of a device."""
+
+
 class Inbox:
     """`first` is told the first message of each kind that is out of the ordinary."""
 
-    def __init__(self, population: Population, first: FirstEvents) -> None:
+    def __init__(self, population: InboxOwner, first: FirstEvents) -> None:
         self._population = population
         self._first = first
 

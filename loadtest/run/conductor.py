@@ -18,7 +18,8 @@ import msgspec
 
 from gateway.errors import HeiwaError
 from loadtest.cloud import fronts
-from loadtest.cloud.rollout import Rollout, Start, Witness
+from loadtest.cloud.launcher import Start
+from loadtest.cloud.rollout import Rollout, Witness
 from loadtest.fleet.commands import ConnectCommand, CutCommand, PauseCommand, SendCommand, TargetsCommand
 from loadtest.fleet.sample import Sample
 from loadtest.processes import limits, machine, slices
