@@ -1,4 +1,4 @@
-"""The comparison: one run, one table, each row beside the peers on the same machine at the same time.
+"""The comparison with other servers: one table, measured in one run on one machine.
 
 `python -m loadtest.bench [--rounds 3] [--connections 15000] [--write docs/benchmarks.md]`. CPU is the server process's
 own clock (user and system), memory its RSS and its private pages; with more rounds, the median of each number.
@@ -22,7 +22,7 @@ from loadtest.bench.peers import build
 
 ROWS = (
     ("rss_bytes", "memory a connection, bytes RSS", 0),
-    ("private_bytes", "the same, private bytes of smaps_rollup", 0),
+    ("private_bytes", "memory a connection, private bytes of smaps_rollup", 0),
     ("handshake_us", "CPU a handshake, µs (heiwa: with an HS256 token)", 0),
     ("idle_us_per_s", "idle CPU a connection, µs/s (ping each 25 s)", 2),
     ("echo_us", "CPU a 100 B echo, µs", 1),
@@ -31,7 +31,7 @@ ROWS = (
 
 
 def hold(rounds: int, connections: int) -> dict[str, dict[str, float]]:
-    """Medians by peer; a peer whose tool is missing is left out and said so."""
+    """Medians by peer. A peer whose tool is missing is left out, with a line on standard error."""
     seen: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):
         for peer in (OURS, *build.PEERS):
@@ -57,7 +57,7 @@ def ingest(*arguments: str) -> dict[str, Any]:
 
 
 def table(medians: dict[str, dict[str, float]]) -> list[str]:
-    """Markdown, a line a server: its numbers, and how many times ours they are."""
+    """Markdown, one line a server: its numbers, and each divided by ours."""
     ours = medians[OURS]
     lines = [
         f"| server | {' | '.join(title for _, title, _ in ROWS)} |",
@@ -74,7 +74,22 @@ def table(medians: dict[str, dict[str, float]]) -> list[str]:
     return lines
 
 
+def ingest_table(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """The ingest rates, in Markdown."""
+    head = "| ingest through websockets, into the embedded index, acknowledged after fsync | events a second "
+    return [
+        f"{head}| CPU µs an event (all threads) | ack p50 ms | ack p99 ms |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        *(
+            f"| {title} | {row['events_per_s']:,.0f} | {row['cpu_us_per_event']:.0f} | {row['ack_p50_ms']:.0f} | "
+            f"{row['ack_p99_ms']:.0f} |"
+            for title, row in rows.items()
+        ),
+    ]
+
+
 def main() -> None:
+    """Measure all peers, print the page, and write it to the file that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=15_000)
@@ -98,17 +113,10 @@ def main() -> None:
         "",
         *table(medians),
         "",
-        f"RSS of heiwa after 100,000 connects and disconnects, against after the first 50,000: "
+        f"RSS of heiwa after 100,000 connects and disconnects, compared with after the first 50,000: "
         f"{churn['churn_growth_mb']:+.1f} MiB.",
         "",
-        "| ingest through websockets, into the embedded index, acknowledged after fsync | events a second | CPU µs an "
-        "event (all threads) | ack p50 ms | ack p99 ms |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        *(
-            f"| {title} | {row['events_per_s']:,.0f} | {row['cpu_us_per_event']:.0f} | {row['ack_p50_ms']:.0f} | "
-            f"{row['ack_p99_ms']:.0f} |"
-            for title, row in (("`locations` of 20, 400 devices", lots), ("single `location`, 400 devices", single))
-        ),
+        *ingest_table({"`locations` of 20, 400 devices": lots, "single `location`, 400 devices": single}),
         "",
     ]
     text = "\n".join(lines)

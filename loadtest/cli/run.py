@@ -77,8 +77,7 @@ def run(
     if parsing.has_deploy(scenario, overrides):
         overrides |= _deploy_overrides(gateways, delay, speed, bool(target))
     else:
-        _refuse_deploy_options(delay, compare)
-        overrides |= {"replay.speed": speed} if speed is not None else {}
+        overrides |= _replay_overrides(delay, speed, compare)
     name, loaded = parsing.load(scenario, overrides)
     recorded, loaded = _with_recording(name, loaded, devices, bool(duration), speed)
     if gateways and target:
@@ -114,9 +113,10 @@ def _deploy_overrides(gateways: int, delay: str, speed: float | None, elsewhere:
     return overrides | ({"deploy.old": gateways, "deploy.new": gateways} if gateways else {})
 
 
-def _refuse_deploy_options(delay: str, compare: bool) -> None:
+def _replay_overrides(delay: str, speed: float | None, compare: bool) -> dict[str, object]:
     if delay or compare:
         raise SettingsError("--delay" if delay else "--compare", "the scenario has no section [deploy]")
+    return {"replay.speed": speed} if speed is not None else {}
 
 
 def _with_recording(

@@ -34,7 +34,6 @@ from loadtest.scenario.deploy import DeploySection, part
 HEALTHY_WITHIN_S = 600.0
 # Simulated; a gateway polls every five seconds, with jitter.
 SOME_POLLS_S = 20.0
-TOLD_AFTER_REAL_S = 2.5
 
 
 class Witness(NamedTuple):
@@ -88,8 +87,7 @@ class Rollout:
         await self.clock.sleep(self.options.before_s)
         for number in range(self.options.waves):
             await self._wave(number)
-        # Fleets write their samples once a real second.
-        await self.clock.sleep(max(self.options.after_s, TOLD_AFTER_REAL_S * self.clock.speed))
+        await self.clock.sleep(self.options.after_s)
 
     async def close(self) -> None:
         """Close the endpoints and the health checks; the gateways go on."""

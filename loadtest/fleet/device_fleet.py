@@ -213,8 +213,8 @@ class DeviceFleet:
             self.output.tell("acked_file", error=str(error))
 
     def _set_next_sample(self) -> None:
-        """Samples end at whole seconds of the wall clock, so that those of several processes coincide."""
-        self._next_sample_ms = (math.floor(time.monotonic() + self._wall_s) + 1) * 1000
+        period_s = self.options.sample_period_s
+        self._next_sample_ms = round((math.floor((time.monotonic() + self._wall_s) / period_s) + 1) * period_s * 1000)
 
     def _emit(self, time_ms: int) -> None:
         self._flush_acked()

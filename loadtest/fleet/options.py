@@ -12,7 +12,7 @@ from gateway.identity.token import MIN_SECRET_BYTES
 from loadtest.fleet.spread import fraction
 from loadtest.fleet.targets import WebsocketTarget, loopback, target
 from loadtest.scenario.arrivals import Arrival
-from loadtest.scenario.behaviour import MAX_S, DeviceBehaviour
+from loadtest.scenario.behaviour import MAX_S, DeviceBehaviour, SamplePeriod
 from loadtest.scenario.deploy import RoutingAlgorithm
 
 # What is wrong with a device.
@@ -38,7 +38,8 @@ class FleetOptions(DeviceBehaviour, frozen=True, forbid_unknown_fields=True, kw_
 
     `connects_at_a_time` bounds the handshakes under way, `max_in_flight` the unanswered events of one device, `store`
     the events that it keeps beyond that. `start_at_ms` (since the Unix epoch) is the earliest moment to act, `finish_s`
-    how long a `stop` waits for acks. `probe`: try one handshake with each target first.
+    how long a `stop` waits for acks. `probe`: try one handshake with each target first. Samples end at whole multiples
+    of `sample_period_s` of the wall clock, so that those of several processes coincide.
     """
 
     urls: Annotated[list[str], Meta(min_length=1)]
@@ -61,6 +62,7 @@ class FleetOptions(DeviceBehaviour, frozen=True, forbid_unknown_fields=True, kw_
     store: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     connects_at_a_time: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     connect_timeout_s: Annotated[float, Meta(gt=0, le=MAX_S)] = 30.0
+    sample_period_s: SamplePeriod = 1.0
     finish_s: Annotated[float, Meta(ge=0, le=MAX_S)] = 15.0
     acked_file: str = ""
     probe: bool = True

@@ -1,4 +1,4 @@
-"""What one fleet process tells of one second: the record that fleets write, and that recorders read and merge.
+"""What one fleet process tells of one second, or of a part of it: the record that fleets write and recorders merge.
 
 One JSON object a line. Counts are since the process started; histograms are of this second only. All moments are wall
 clock, so that samples of several machines merge; the machines' clocks must be synchronised.

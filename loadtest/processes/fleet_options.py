@@ -43,6 +43,7 @@ def fleet_options(scenario: Scenario, part: FleetSlice, common: CommonOptions, a
         connect=arrival(scenario.connect, fraction),
         connects_at_a_time=scenario.connect.at_a_time,
         events=arrival(scenario.events, fraction),
+        sample_period_s=scenario.run.sample_period_s,
         acked_file=acked_file,
         **_of_replay_or_deploy(scenario),
     )

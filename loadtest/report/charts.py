@@ -1,4 +1,4 @@
-"""The series that a report draws: named lines over the seconds since the fleet began to connect."""
+"""The charts of a report: named lines over the seconds since the fleet began to connect."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from loadtest.results.records import Happened
 from loadtest.results.series import MachineReadings, Second
 from loadtest.results.waves import Simulated
 
-# More points than this cannot be seen; longer runs are drawn in steps of several seconds.
+# More points cannot be seen; longer runs are drawn in steps of several seconds.
 MAX_POINTS = 1200
 
 Points = list[float | None]
 
 
 class ChartLine(Struct, frozen=True):
-    """One line of a chart. `group`: lines of one group share a colour and are not named one by one."""
+    """One line of a chart. Lines of one `group` have one colour, and one entry in the legend."""
 
     name: str
     values: Points
@@ -26,9 +26,9 @@ class ChartLine(Struct, frozen=True):
 
 
 class Chart(Struct, frozen=True):
-    """`unit` is `bytes`, `ms`, `cores`, `/s` or empty (a number); `note` says what to know when reading it.
+    """`unit` is `bytes`, `ms`, `cores`, `/s` or empty (a number); `note` explains how to read the chart.
 
-    `times` are its own when it is not drawn at the seconds of all others.
+    `times` are its own; empty: those of all other charts.
     """
 
     key: str
@@ -41,7 +41,7 @@ class Chart(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
-    """Something that happened at `at_s`, drawn as a vertical line. `kind`: phase, action, wave or died."""
+    """An event at `at_s`, drawn as a vertical line. `kind`: phase, action, wave or died."""
 
     at_s: float
     text: str
@@ -49,12 +49,12 @@ class Mark(Struct, frozen=True):
 
 
 def times(seconds: Sequence[Second], zero_s: float) -> list[float]:
-    """Seconds since `zero_s` of what `charts` draws."""
+    """The seconds since `zero_s` at which `charts` draws."""
     return [second.time_s - zero_s for second in _stepped(seconds)]
 
 
 def marks(events: Iterable[Happened], zero_s: float) -> list[Mark]:
-    """Phases, actions and deaths."""
+    """Phases, actions, steps of a deploy and deaths."""
     return [
         Mark(event.time_ms / 1000 - zero_s, event.name if event.what == "phase" else event.text, event.what)
         for event in events
@@ -70,7 +70,7 @@ def charts(seconds: Sequence[Second], machine: MachineReadings) -> list[Chart]:
 
 
 def deploy(found: Simulated, zero_s: float) -> Chart:
-    """New connections in each simulated second, at the real moment when it ended."""
+    """New connections in each simulated second, drawn at the real moment when it ended."""
     size = _step(len(found.connects))
     starts = range(0, len(found.connects), size)
 
@@ -82,55 +82,49 @@ def deploy(found: Simulated, zero_s: float) -> Chart:
         "New connections a simulated second",
         "/s",
         [ChartLine("connects", highest(found.connects)), ChartLine("lost", highest(found.lost))],
-        f"{found.speed:g} simulated seconds pass in one. Of each step the highest.",
+        f"{found.speed:g} simulated seconds pass in a real one. Each point is the highest second of its step.",
         times=[found.at_s(start) - zero_s for start in starts],
     )
 
 
 def _fleet(drawn: Sequence[Second]) -> list[Chart]:
+    connections = [
+        ChartLine("connected", [second.connected for second in drawn]),
+        ChartLine("connecting", [second.connecting for second in drawn]),
+    ]
+    connects = [ChartLine("connects", _rate(drawn, lambda second: second.connects))]
+    events = [
+        ChartLine("sent", _rate(drawn, lambda second: second.sent)),
+        ChartLine("acked", _rate(drawn, lambda second: second.acked)),
+        ChartLine("nacked", _rate(drawn, lambda second: second.nacked)),
+    ]
+    unanswered = [
+        ChartLine("in flight", [second.in_flight for second in drawn]),
+        ChartLine("waiting on devices", [second.waiting for second in drawn]),
+    ]
+    return [
+        Chart("connections", "Connections", "", connections),
+        Chart("connects", "Connects a second", "/s", connects),
+        Chart("closes", "Closes and refusals a second", "/s", _ends(drawn), "By close code; 1006: no close frame."),
+        Chart("events", "Events a second", "/s", events),
+        Chart("open", "Events without an answer", "", unanswered),
+    ]
+
+
+def _ends(drawn: Sequence[Second]) -> list[ChartLine]:
+    """Closes by code, and refusals by status."""
     codes = sorted({code for second in drawn for code in second.closed})
     statuses = sorted({status for second in drawn for status in second.refused})
-    ends = [ChartLine(code, _per_second(drawn, [second.closed.get(code, 0) for second in drawn])) for code in codes]
+    lines = [ChartLine(code, _per_second(drawn, [second.closed.get(code, 0) for second in drawn])) for code in codes]
     for status in statuses:
         counts = [second.refused.get(status, 0) for second in drawn]
-        ends.append(ChartLine(f"refused {status}", _per_second(drawn, counts)))
-    return [
-        Chart(
-            "connections",
-            "Connections",
-            "",
-            [
-                ChartLine("connected", [second.connected for second in drawn]),
-                ChartLine("connecting", [second.connecting for second in drawn]),
-            ],
-        ),
-        Chart("connects", "Connects a second", "/s", [ChartLine("connects", _rate(drawn, lambda s: s.connects))]),
-        Chart("closes", "Closes and refusals a second", "/s", ends, "By close code; 1006: no close frame was seen."),
-        Chart(
-            "events",
-            "Events a second",
-            "/s",
-            [
-                ChartLine("sent", _rate(drawn, lambda s: s.sent)),
-                ChartLine("acked", _rate(drawn, lambda s: s.acked)),
-                ChartLine("nacked", _rate(drawn, lambda s: s.nacked)),
-            ],
-        ),
-        Chart(
-            "open",
-            "Events without an answer",
-            "",
-            [
-                ChartLine("in flight", [second.in_flight for second in drawn]),
-                ChartLine("waiting on devices", [second.waiting for second in drawn]),
-            ],
-        ),
-    ]
+        lines.append(ChartLine(f"refused {status}", _per_second(drawn, counts)))
+    return lines
 
 
 def _latencies(seconds: Sequence[Second], drawn: Sequence[Second]) -> list[Chart]:
     def worst(name: str) -> Points:
-        """The greatest of each step: a peak must not vanish because a run was long."""
+        """The maximum of each step: a peak must not vanish because a run was long."""
         size = _step(len(seconds))
         found: Points = []
         for start in range(0, len(seconds), size):
@@ -149,14 +143,14 @@ def _latencies(seconds: Sequence[Second], drawn: Sequence[Second]) -> list[Chart
                 ChartLine("p99", worst("ack_p99_ms")),
                 ChartLine("slowest", worst("ack_max_ms")),
             ],
-            "Of the acks of each second. An event that had to wait on the device counts from when it was due.",
+            "The acks of each second. Latency counts from when an event was due, even if it waited on the device.",
         ),
         Chart(
             "gaps",
             "Connecting",
             "ms",
             [ChartLine("connect p99", worst("connect_p99_ms")), ChartLine("gap p99", worst("gap_p99_ms"))],
-            "Connect: first packet to welcome. Gap: from a lost connection to the next one.",
+            "Connect: from its intended moment to the end of the handshake. Gap: from a lost connection to the next.",
         ),
     ]
 
@@ -173,12 +167,18 @@ def _machine(drawn: Sequence[Second], machine: MachineReadings) -> list[Chart]:
         memory.append(ChartLine(name, [None if reading is None else reading.rss_bytes for reading in found], role))
         totals.setdefault(role, []).append(memory[-1].values)
     kernel = _carried(drawn, machine.kernel)
-    cpu.append(ChartLine("given to other machines", _carried(drawn, machine.stolen_s())))
+    cpu.append(ChartLine("stolen by other machines", _carried(drawn, machine.stolen_s())))
     sums = [ChartLine(f"{role}s" if len(of) > 1 else role, _sum(of)) for role, of in totals.items()]
-    sums.append(ChartLine("kernel: slab and TCP", [None if k is None else k.slab_bytes + k.tcp_bytes for k in kernel]))
+    sums.append(ChartLine("Linux: slab and TCP", [None if k is None else k.slab_bytes + k.tcp_bytes for k in kernel]))
     return [
         Chart("cpu", "CPU of each process", "cores", cpu),
-        Chart("memory", "Memory in all", "bytes", sums, "RSS of the processes; the kernel's is of the whole machine."),
+        Chart(
+            "memory",
+            "Memory in all",
+            "bytes",
+            sums,
+            "RSS of the processes; the memory of Linux is that of the whole machine.",
+        ),
         Chart("rss", "Memory of each process", "bytes", memory),
     ]
 
@@ -198,7 +198,7 @@ def _rate(drawn: Sequence[Second], count: Callable[[Second], int]) -> Points:
 
 
 def _per_second(drawn: Sequence[Second], counts: Sequence[float | None]) -> Points:
-    """Differences of a counter, a second; the first has nothing before it."""
+    """The growth of a counter per second; None for the first point."""
     found: Points = [None]
     for index in range(1, len(counts)):
         now, before = counts[index], counts[index - 1]
@@ -208,7 +208,7 @@ def _per_second(drawn: Sequence[Second], counts: Sequence[float | None]) -> Poin
 
 
 def _carried(drawn: Sequence[Second], readings: dict[int, Any]) -> list[Any]:
-    """For each drawn second the last reading before it; None before the first and after the last one."""
+    """The last reading before each drawn second; None before the first reading and after the last one."""
     moments = sorted(readings)
     found: list[Any] = []
     at = -1

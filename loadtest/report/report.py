@@ -20,7 +20,7 @@ VENDOR = FOLDER / "vendor"
 
 
 class ReportedRun(Struct, frozen=True):
-    """What a page shows of one run. `label` tells it from the other one."""
+    """What a page shows of one run. `label` tells two runs apart."""
 
     result: RunResult
     times: list[float]
@@ -30,10 +30,10 @@ class ReportedRun(Struct, frozen=True):
 
 
 def run_of(result: RunResult, seconds: Sequence[Second], machine: MachineReadings, label: str = "") -> ReportedRun:
-    """Prepare a run; time zero is when the fleet began to connect."""
+    """Prepare a run. Time zero is when the fleet began to connect."""
     starts = [event.time_ms / 1000 for event in result.events if event.what == "phase" and event.name == "connect"]
     zero_s = min(starts, default=result.began_ms / 1000)
-    # What comes before is the start of processes.
+    # Before that, processes start.
     shown = [second for second in seconds if second.time_s >= zero_s - 2]
     drawn = charts.charts(shown, machine)
     if result.simulated is not None:
@@ -42,7 +42,7 @@ def run_of(result: RunResult, seconds: Sequence[Second], machine: MachineReading
 
 
 def html(runs: Sequence[ReportedRun]) -> str:
-    """The page of one run, or of two: before and after, with the same axes."""
+    """The page of one run, or of two runs (before and after) with the same axes."""
     first = runs[0].result
     names = " and ".join(dict.fromkeys(run.result.scenario for run in runs))
     title = f"Load test: {names}" if len(runs) == 1 else f"Before and after: {names}"
@@ -64,7 +64,7 @@ def html(runs: Sequence[ReportedRun]) -> str:
 
 
 def _summary(runs: Sequence[ReportedRun]) -> str:
-    """The few figures one looks for first."""
+    """The figures that a reader looks for first."""
     cards = []
     for run in runs:
         figures = run.result.figures
@@ -74,7 +74,7 @@ def _summary(runs: Sequence[ReportedRun]) -> str:
         if not run.result.verdicts:
             word, verdict = "not-judged", "no thresholds"
         items = [
-            ("connected at most", tables.number(figures.get("connected_max"))),
+            ("maximum connected", tables.number(figures.get("connected_max"))),
             ("events acked", tables.number(figures.get("acked"))),
             ("lost", tables.number(figures.get("lost"))),
             ("unexpected closes", tables.number(figures.get("unexpected_close"))),
@@ -84,7 +84,7 @@ def _summary(runs: Sequence[ReportedRun]) -> str:
         if run.result.waves:
             items[-1:] = [
                 ("highest second of new connections", tables.number(figures.get("connect_peak_per_s"))),
-                ("times the even rate", tables.number(figures.get("connect_peak_ratio"))),
+                ("highest second / even rate", tables.number(figures.get("connect_peak_ratio"))),
                 ("1006 seen", tables.number(figures.get("abnormal_close"))),
                 ("gap p99, simulated", tables.with_unit(figures.get("gap_p99_s"), "s")),
             ]

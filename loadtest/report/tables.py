@@ -15,11 +15,12 @@ from loadtest.scenario.metrics import FIGURES
 from loadtest.scenario.thresholds import ThresholdVerdict
 
 Cell = tuple[str, str]
+MAX_EVENTS = 50
 HELD = {True: "held", False: "missed", None: "not judged"}
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str | Cell]], caption: str = "") -> str:
-    """Cells are text, or text with a class; `n` is a number."""
+    """A table. Cells are text, or text with a CSS class; `n` is that of numbers."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
@@ -43,7 +44,7 @@ def thresholds(verdicts: Sequence[ThresholdVerdict]) -> str:
 
 
 def figures(results: Sequence[RunResult]) -> str:
-    """All that were measured; of two runs both, and the ratio."""
+    """All measured figures; with two runs those of both, and the second divided by the first."""
     rows: list[list[str | Cell]] = []
     for name, figure in FIGURES.items():
         values = [result.figures.get(name) for result in results]
@@ -71,11 +72,11 @@ def processes(usages: Sequence[Usage]) -> str:
         ]
         for usage in sorted(usages, key=lambda usage: (usage.role, _natural(usage.name)))
     ]
-    return table(["process", "CPU", "RSS at first", "RSS at most", "PSS", "private", "open files"], rows)
+    return table(["process", "CPU", "first RSS", "maximum RSS", "PSS", "private", "open files"], rows)
 
 
 def waves(of: Sequence[Wave]) -> str:
-    """Each wave of a deploy; empty without one. Seconds and rates are simulated."""
+    """The waves of a deploy; empty without a deploy. Seconds and rates are simulated."""
     if not of:
         return ""
     rows: list[list[str | Cell]] = [
@@ -96,12 +97,12 @@ def waves(of: Sequence[Wave]) -> str:
         ]
         for wave in of
     ]
-    heads = "wave,connections,window s,even /s,highest /s,/ even,/ allowed,planned /s,highest / planned,polls /s"
-    return table(heads.split(","), rows, "Simulated seconds")
+    heads = "wave,connections,window s,even /s,highest /s,highest / even,highest / limit,planned /s,highest / planned"
+    return table([*heads.split(","), "polls /s"], rows, "Simulated seconds")
 
 
 def drains(of: Sequence[Wave]) -> str:
-    """What each gateway of a deploy did; empty without one."""
+    """What each gateway of a deploy did; empty without a deploy."""
     rows: list[list[str | Cell]] = [
         [
             (number(wave.number), "n"),
@@ -118,7 +119,7 @@ def drains(of: Sequence[Wave]) -> str:
         for one in wave.drains
     ]
     heads = "wave,gateway,state,begun by,outcome,connections,sent away,left over,overrun,window s,took s"
-    return table(heads.split(","), rows, "As their receipts say; simulated seconds") if rows else ""
+    return table(heads.split(","), rows, "From the receipts; seconds are simulated") if rows else ""
 
 
 def client_models(of: Mapping[str, ClientModelCounts]) -> str:
@@ -142,8 +143,8 @@ def counts(title: str, of: dict[str, int]) -> str:
 
 
 def events(happened: Sequence[Happened], began_ms: int) -> str:
-    """What happened, with times from the start. Of many of a kind the first ones."""
-    rows, left = [], dict.fromkeys(("note", "died", "action", "wave", "phase"), 50)
+    """The events of a run, with times from its start; of each kind the first MAX_EVENTS."""
+    rows, left = [], dict.fromkeys(("note", "died", "action", "wave", "phase"), MAX_EVENTS)
     for event in happened:
         left[event.what] -= 1
         if left[event.what] < 0:
@@ -153,11 +154,11 @@ def events(happened: Sequence[Happened], began_ms: int) -> str:
         )
         text = f"{event.text}{f': {detail}' if detail else ''}"
         rows.append([(f"{(event.time_ms - began_ms) / 1000:,.1f} s", "n"), event.what, event.name, text])
-    return table(["after", "what", "who", "text"], rows)
+    return table(["after", "kind", "name", "text"], rows)
 
 
 def about(result: RunResult) -> str:
-    """Machine, versions, seed and how it was started."""
+    """Machine, versions, seed, and the options of the run."""
     options = result.options
     rows = [
         ["began", strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(result.began_ms / 1000))],
@@ -189,7 +190,7 @@ def number(value: float | None) -> str:
 
 
 def with_unit(value: float | None, unit: str) -> str:
-    """Bytes from 10 KB on in larger units (of 1000)."""
+    """A number with its unit; from 10 KB on, bytes are in larger units (of 1000)."""
     if value is None:
         return "–"
     if unit == "B":

@@ -11,7 +11,7 @@ PREFIX = "heiwa_loadtest_"
 
 
 def text(result: RunResult) -> str:
-    """All figures that were measured, closes and refusals by code, and thresholds."""
+    """All measured figures, closes and refusals by code, and thresholds."""
     return "\n".join(_lines(result)) + "\n"
 
 

@@ -1,8 +1,8 @@
-"""Merges what many fleet processes, on one or several machines, tell each second into one run.
+"""Merges the samples of many fleet processes, on one or several machines, into one run.
 
-Counts of a sample are since its process started; a process that tells nothing in a second is taken to stand where it
-stood. Histograms of a second are added up. Everything is a pure function of the records, so that a report can be made
-again from `samples.jsonl`, after a crash too.
+Counts of a sample are since its process started; a process without a sample in a second keeps its last counts.
+Histograms of a second are added up. Everything is a pure function of the records, so that a report can be made again
+from `samples.jsonl`, even after a crash.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from loadtest.results.series import MachineReadings, Second, Usage
 from loadtest.results.waves import merged
 from loadtest.scenario.metrics import Values
 
-# A second is closed when another one so much later has begun: processes do not tell at the same moment.
+# A second is closed when a second this much later has begun: processes do not write their samples at once.
 LATE_S = 5
 LATENCIES = ("ack", "connect", "gap")
-# From which fields of a sample they are made; of a second those of LATENCIES.
+# The fields of a sample that make up each latency; a second has those of LATENCIES.
 FIELDS = {
     "ack": ("ack", "faulty_ack"),
     "healthy_ack": ("ack",),
@@ -35,7 +35,7 @@ COUNTERS = frozenset(FleetCounts.__struct_fields__) - frozenset(BY_CODE)
 
 
 class _OpenSecond:
-    """A second of which more may be told."""
+    """A second for which more samples may come."""
 
     __slots__ = ("latencies",)
 
@@ -44,7 +44,7 @@ class _OpenSecond:
 
 
 class Recorder:
-    """Feed it records in the order of time; ask for seconds, totals and figures at any moment."""
+    """Takes records in the order of time; gives seconds, totals and figures at any moment."""
 
     def __init__(self) -> None:
         self.begins: list[Begin] = []
@@ -84,21 +84,21 @@ class Recorder:
                 self.waves.append(line)
 
     def seconds(self) -> list[Second]:
-        """All seconds until now, without a gap."""
+        """All seconds until now, without gaps."""
         self._close(until=max(self._open, default=-1) + 1)
         return [self._seconds[second] for second in sorted(self._seconds)]
 
     def now(self) -> Second | None:
-        """The last second that was closed; for a live view."""
+        """The last closed second, for a live view."""
         return self._seconds.get(self._closed_until - 1)
 
     def phase(self, name: str) -> int | None:
-        """When a phase began (of several machines the last one), in s since the Unix epoch."""
+        """When a phase began, s since the Unix epoch; with several machines, on the last of them."""
         moments = [event.time_ms for event in self.events if event.what == "phase" and event.name == name]
         return max(moments) // 1000 if moments else None
 
     def totals(self) -> Mapping[str, int]:
-        """The counters at this moment, over all processes; what died keeps what it had counted."""
+        """The counters at this moment, over all processes. One that died keeps its counts, but no connections."""
         total: Counter[str] = Counter()
         for process, sample in self.last.items():
             names = COUNTERS - {"connected", "connecting"} if process in self._died else COUNTERS
@@ -113,11 +113,11 @@ class Recorder:
         return dict(sorted(total.items()))
 
     def client_models(self) -> dict[str, ClientModelCounts]:
-        """The devices of each client model as they were when the measured time ended; before that, as they are."""
+        """The devices of each client model when the measured time ended, or now if it has not ended."""
         return merged(self._settled or [sample.client_models for sample in self.last.values()])
 
     def usage(self) -> list[Usage]:
-        """Each process: base, most and last memory, CPU."""
+        """The memory (first, maximum, last) and CPU of each process."""
         return self.machine.usage(self._died)
 
     def _tell(self, sample: Sample) -> None:
@@ -131,7 +131,7 @@ class Recorder:
             counts[1] += lost
         self.last[sample.process] = sample
         if second < self._closed_until:
-            return  # its counts appear in a later second, its histograms only in the totals
+            return  # its counts will be in a later second, its histograms are in the totals only
         if second not in self._open:
             self._open[second] = _OpenSecond()
             self._close(until=second - LATE_S)

@@ -1,6 +1,6 @@
-"""The lines of `samples.jsonl`: all that is known of a run, written while it happens. Everything else is made of them.
+"""The lines of `samples.jsonl`: all that is known of a run, written while it happens. The results are made from them.
 
-The files of several machines are merged by reading all of them.
+To merge the files of several machines, read all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Role = Literal["gateway", "fleet", "conductor"]
 
 
 class Begin(Struct, frozen=True, tag="begin", tag_field="line"):
-    """What was asked for, and of which machine. `share` is `i/n`; `devices` are those of this share."""
+    """The options of a run and its machine. `share` is `i/n`; `devices` are those of this share."""
 
     time_ms: int
     scenario: str
@@ -32,7 +32,7 @@ class Begin(Struct, frozen=True, tag="begin", tag_field="line"):
 
 
 class Told(Struct, frozen=True, tag="fleet", tag_field="line"):
-    """What a fleet process told about one second."""
+    """The sample of a fleet process."""
 
     sample: Sample
 
@@ -42,7 +42,7 @@ class Told(Struct, frozen=True, tag="fleet", tag_field="line"):
 
 
 class ProcessReading(Struct, frozen=True, tag="process", tag_field="line", omit_defaults=True):
-    """A process as the kernel sees it. `pss_bytes` and `private_bytes` are from smaps_rollup; 0: not read this time."""
+    """A process as Linux sees it. `pss_bytes` and `private_bytes` are from smaps_rollup; 0: not read this time."""
 
     time_ms: int
     name: str
@@ -56,9 +56,9 @@ class ProcessReading(Struct, frozen=True, tag="process", tag_field="line", omit_
 
 
 class KernelReading(Struct, frozen=True, tag="kernel", tag_field="line"):
-    """What the machine's kernel holds: slab in all, TCP buffers, sockets in use.
+    """What the kernel of the machine holds: its slab, its TCP buffers, its sockets in use.
 
-    `stolen_s` is the processor time since it started that its hypervisor gave to other machines (proc_stat(5), steal).
+    `stolen_s` is the processor time since its start that the hypervisor gave to other machines (proc_stat(5), steal).
     """
 
     time_ms: int
@@ -69,8 +69,7 @@ class KernelReading(Struct, frozen=True, tag="kernel", tag_field="line"):
 
 
 class Happened(Struct, frozen=True, tag="event", tag_field="line", omit_defaults=True):
-    """Something worth a line: a phase (`connect`, `measure`, `settle`, `end`), an action, a step of a deploy, a process
-    that died."""
+    """A phase began (`connect`, `measure`, `settle`, `end`), an action, a step of a deploy, or a process died."""
 
     time_ms: int
     what: Literal["phase", "action", "wave", "died", "note"]
@@ -80,9 +79,9 @@ class Happened(Struct, frozen=True, tag="event", tag_field="line", omit_defaults
 
 
 class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=True):
-    """Loss and doubling over all stores. `lost_ids` are the first ones, as `device id`.
+    """Loss and doubling over all stores. `lost_ids` and `doubled_ids` are the first ones, as `device id`.
 
-    `through` are the search addresses that were asked; none: the data folders of the share's own gateways were read.
+    `through` are the addresses whose search was asked; empty: the data folders of the share's own gateways were read.
     Shares that asked the same addresses looked at the same events.
     """
 
@@ -98,8 +97,8 @@ class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=
 
 
 class GatewayDrain(Struct, frozen=True):
-    """What one gateway of a deploy did: its `state` when it was last asked ("": it could not be), and one of its drain
-    receipts, if it wrote any; its fields have the receipt's names."""
+    """What one gateway of a deploy did: its last known `state` ("": it gave no answer), and one of its drain receipts,
+    if it wrote any. The fields have the receipt's names."""
 
     name: str
     state: str = ""
@@ -115,11 +114,11 @@ class GatewayDrain(Struct, frozen=True):
 
 
 class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=True):
-    """A wave of a deploy, told when it is over. `began_ms`: its old tasks were told to go.
+    """A wave of a deploy, recorded when it is over. `began_ms`: its old tasks were told to go.
 
-    `connections` they held then, `window_s` (simulated) their drains were to be spread over, `plan_peak_per_s` what
-    they said the highest second would be; None: they could not be asked. `calls_per_s`: polls of the load balancer by
-    all gateways, a simulated second. `drains`: of its old and new gateways, and of old ones that are still to come.
+    `connections` is how many they held then, `window_s` (simulated) is how long their drains were to take,
+    `plan_peak_per_s` the highest second that they predicted; None: they could not be asked. `calls_per_s` counts the
+    polls of the load balancer by all gateways in a simulated second, `drains` are those of the old and new gateways.
     """
 
     time_ms: int
@@ -140,7 +139,7 @@ _decode: Callable[[Payload], RunRecord] = decoder(RunRecord)  # type: ignore[arg
 
 
 def read(lines: Iterable[bytes]) -> Iterator[RunRecord]:
-    """The records of a file. A last line that was cut off by a crash is left out; any other raises ValueError."""
+    """The records of a file. A broken last line, which a crash leaves, is left out; any other raises ValueError."""
     broken: msgspec.DecodeError | None = None
     for number, text in enumerate(lines, 1):
         if broken is not None:
@@ -154,5 +153,5 @@ def read(lines: Iterable[bytes]) -> Iterator[RunRecord]:
 
 
 def merge(files: Iterable[Iterable[RunRecord]]) -> Iterator[RunRecord]:
-    """The records of several files in the order of time, as long as each file is nearly in order itself."""
+    """The records of several files in the order of time, provided that each file is nearly in order."""
     return heapq.merge(*files, key=lambda line: line.time_ms)

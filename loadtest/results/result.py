@@ -1,4 +1,4 @@
-"""The result of a run: all figures, verdicts and series, made of a recorder. What `result.json` holds."""
+"""The result of a run, from its recorder: all figures and verdicts. `result.json` holds it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loadtest.scenario.thresholds import ThresholdVerdict
 
 
 class RunResult(Struct, frozen=True):
-    """`stopped_by` "": the scenario was played to its end. `shares` are those that were merged, as `i/n`."""
+    """`stopped_by` "": the scenario was played to its end. `shares` are the merged ones, as `i/n`."""
 
     scenario: str
     description: str
@@ -45,12 +45,12 @@ class RunResult(Struct, frozen=True):
 
     @property
     def missed(self) -> bool:
-        """Whether a threshold was not kept."""
+        """Whether a threshold was missed."""
         return any(verdict.held is False for verdict in self.verdicts)
 
 
 def result(recorder: Recorder, seconds: list[Second]) -> RunResult:
-    """What the records say. Raises ValueError when there is no beginning among them."""
+    """The result that the records give. Raises ValueError when no run begins in them."""
     if not recorder.begins:
         raise ValueError("no run begins in these records")
     first = recorder.begins[0]
@@ -90,7 +90,7 @@ def _waves(recorder: Recorder) -> list[Wave]:
 
 
 def _notes(recorder: Recorder, seconds: list[Second]) -> dict[str, str]:
-    """What to say when a figure missed its threshold."""
+    """Notes for figures that miss their thresholds, by figure."""
     if not recorder.waves:
         return {}
     late_ms = {second.time_s: second.late_ms for second in seconds}
@@ -99,7 +99,7 @@ def _notes(recorder: Recorder, seconds: list[Second]) -> dict[str, str]:
 
 
 def _simulated(recorder: Recorder, seconds: list[Second]) -> Simulated | None:
-    """Of a deploy, the simulated seconds of the measured time."""
+    """The simulated seconds of the measured time; None without a deploy."""
     begin = recorder.phase("measure")
     if not recorder.waves or begin is None or not seconds:
         return None
@@ -136,7 +136,7 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
 
 
 def _over_stores(found: list[Judged], name: str) -> int:
-    """A count over all stores: of shares that looked into the same ones the greatest, since the last saw the most."""
+    """A count over all stores. Of shares that looked into the same stores the maximum counts: the last saw the most."""
     own = sum(int(getattr(judged, name)) for judged in found if not judged.through)
     seen: dict[tuple[str, ...], int] = {}
     for judged in found:
@@ -155,7 +155,7 @@ def _over_time(recorder: Recorder, seconds: list[Second]) -> Values:
     }
     begin, end = recorder.phase("measure"), recorder.phase("settle")
     last = seconds[-1].time_s
-    # The seconds that lie wholly within the measured time.
+    # The seconds that lie entirely within the measured time.
     measured = [
         second for second in seconds if begin is not None and begin < second.time_s < (end if end is not None else last)
     ]
@@ -179,30 +179,30 @@ def _over_time(recorder: Recorder, seconds: list[Second]) -> Values:
 
 
 def _memory(recorder: Recorder, measured: list[Second]) -> Values:
-    """At the last of the seconds in which most were connected."""
-    most = max(second.connected for second in measured)
-    if not most:
+    """Memory in the last of the seconds with the maximum number of connections."""
+    highest = max(second.connected for second in measured)
+    if not highest:
         return {}
-    moment = max(second.time_s for second in measured if second.connected == most)
+    moment = max(second.time_s for second in measured if second.connected == highest)
     values: Values = {}
     for role in ("gateway", "fleet"):
         growth = recorder.machine.growth(role, moment)
         if growth is not None:
             values[f"{role}_base_bytes"] = growth[0]
-            values[f"{role}_bytes_per_connection"] = growth[1] / most
+            values[f"{role}_bytes_per_connection"] = growth[1] / highest
     kernel = recorder.machine.kernel_growth(moment)
-    values["kernel_bytes_per_connection"] = None if kernel is None else kernel / most
+    values["kernel_bytes_per_connection"] = None if kernel is None else kernel / highest
     return values
 
 
 def _peak(seconds: list[Second], before: int) -> int:
-    """Most connects in one second; `before` were counted when the first began."""
+    """The maximum number of connects in one second; `before` had been counted when the first one began."""
     counts = [before, *(second.connects for second in seconds)]
     return max(after - earlier for earlier, after in pairwise(counts))
 
 
 def _recovered_s(recorder: Recorder, seconds: list[Second]) -> float | None:
-    """The longest over all actions; None without one, or when it never came to that."""
+    """The longest time from an action to as many connections as before it; None: no action, or no recovery."""
     took: list[float] = []
     for event in recorder.events:
         if event.what != "action":

@@ -1,4 +1,4 @@
-"""What one second of a run was, and what each process and the kernel used over time."""
+"""One second of a run, and what each process and the kernel of the machine used over time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Second(FleetCounts, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True):
-    """One process over a run. `base_rss_bytes` is before the first connection."""
+    """One process over a run. `base_rss_bytes` is its RSS before the first connection."""
 
     name: str
     role: str
@@ -44,7 +44,7 @@ class Usage(Struct, frozen=True):
 class MachineReadings:
     """Readings of processes and of the kernel, by second.
 
-    `several`: they are of more than one machine, whose counters since their start cannot be told apart.
+    `several`: they come from more than one machine, so that kernel readings cannot be told apart.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class MachineReadings:
         return [_usage(name, list(readings.values()), name in died) for name, readings in self.processes.items()]
 
     def growth(self, role: str, second: int) -> tuple[float, float] | None:
-        """The mean base RSS and the growth of all RSS of a role until a second, in bytes; None without a reading."""
+        """The mean first RSS of a role, and the growth of its RSS until a second, in bytes; None without a reading."""
         bases, growth = [], 0.0
         for readings in self.processes.values():
             first = next(iter(readings.values()))
@@ -76,7 +76,7 @@ class MachineReadings:
         return (sum(bases) / len(bases), growth) if bases else None
 
     def cpu_s(self, role: str, begin: int, end: int) -> float:
-        """CPU of a role between two seconds."""
+        """The CPU time of a role between two seconds."""
         total = 0.0
         for readings in self.processes.values():
             last, first = _at(readings, end), _at(readings, begin)
@@ -85,7 +85,7 @@ class MachineReadings:
         return total
 
     def kernel_growth(self, second: int) -> float | None:
-        """Growth of slab and TCP buffers until a second, bytes."""
+        """The growth of slab and TCP buffers until a second, in bytes; None without a reading."""
         at = _at(self.kernel, second)
         if at is None:
             return None
@@ -93,9 +93,9 @@ class MachineReadings:
         return float(at.slab_bytes + at.tcp_bytes - first.slab_bytes - first.tcp_bytes)
 
     def stolen_s(self) -> dict[int, float]:
-        """Processor time a second that the hypervisor gave to others, by the second in which it was read.
+        """Processor time per second that the hypervisor gave to other machines, by the second of the reading.
 
-        Empty when it was not measured, or on several machines.
+        Empty when it was not measured, or with several machines.
         """
         if self.several:
             return {}
@@ -106,7 +106,7 @@ class MachineReadings:
 
 
 def _at(readings: dict[int, Any], second: int) -> Any:
-    """The last reading not after a second."""
+    """The last reading that is not after a second; None without one."""
     return next((readings[moment] for moment in reversed(readings) if moment <= second), None)
 
 

@@ -1,4 +1,4 @@
-"""What a deploy did to new connections, counted by simulated second. Pure functions of what was recorded."""
+"""New connections during a deploy, by simulated second. Pure functions of what was recorded."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from loadtest.scenario.metrics import Values
 
 # Connects and lost connections by simulated second, counted since the Unix epoch.
 BinCounts = Mapping[int, Sequence[int]]
-# The highest second may be so much of the even rate above it, and of the planned one away from it.
+# How far the highest second may be above the even rate, and from the planned one, as fractions of these.
 CALM = 0.3
 PLANNED = 0.2
-# Each device comes back at a moment of its own: a second's count is about Poisson's. One second of a thousand is more
-# than three standard deviations above the mean; four are allowed where that matters.
+# Each device reconnects at a moment of its own: the count of a second is about Poisson distributed. One second in a
+# thousand is more than three standard deviations above the mean; four are allowed where that matters.
 DEVIATIONS = 4
 FEW_PER_S = 40.0
-# Two ticks of samples: a highest second belongs to the one that tells of it, or to the one before.
+# The highest second belongs to the sample that contains it, or to the one before.
 NEAR_S = 2.0
 
 
@@ -53,7 +53,7 @@ class Wave(Struct, frozen=True):
 
 
 class Simulated(Struct, frozen=True):
-    """Connects and lost connections in each simulated second from `first` (since the epoch) on."""
+    """Connects and lost connections in each simulated second, from `first` (counted since the epoch) on."""
 
     speed: float
     first: int
@@ -66,13 +66,13 @@ class Simulated(Struct, frozen=True):
 
 
 def judge(told: Sequence[Waved], bins: BinCounts, end_ms: int | None) -> list[Wave]:
-    """All waves. What devices do after one is still its doing, until the next one begins; `end_ms` ends the last."""
+    """All waves. A wave also counts what devices do after it, until the next one begins; `end_ms` ends the last one."""
     ends = [*(later.began_ms for later in told[1:]), end_ms or 0][: len(told)]
     return [wave(one, bins, max(end, one.time_ms)) for one, end in zip(told, ends, strict=True)]
 
 
 def wave(told: Waved, bins: BinCounts, end_ms: int) -> Wave:
-    """Judge a wave by the simulated seconds from its beginning to `end_ms`."""
+    """Judge a wave by its simulated seconds, from its beginning to `end_ms`."""
     first, last = (int(moment_ms / 1000 * told.speed) for moment_ms in (told.began_ms, end_ms))
     within = {second: bins[second] for second in range(first, last + 1) if second in bins}
     peak_at, peak = max(((second, counts[0]) for second, counts in within.items()), key=_count, default=(first, 0))
@@ -99,10 +99,10 @@ def wave(told: Waved, bins: BinCounts, end_ms: int) -> Wave:
     )
 
 
-def slack_per_s(rate_per_s: float, part: float) -> float:
-    """How far from a rate the highest second may be: a part of it; of few devices what chance makes of it."""
+def slack_per_s(rate_per_s: float, fraction: float) -> float:
+    """How far the highest second may be from a rate: a fraction of it, or, with few devices, what chance can do."""
     chance_per_s = DEVIATIONS * math.sqrt(rate_per_s) if rate_per_s < FEW_PER_S else 0.0
-    return max(part * rate_per_s, chance_per_s)
+    return max(fraction * rate_per_s, chance_per_s)
 
 
 def _count(found: tuple[int, int]) -> int:
@@ -117,7 +117,7 @@ def simulated(speed: float, bins: BinCounts, begin_s: float, end_s: float) -> Si
 
 
 def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
-    """Of a deploy: the worst of all waves. `gaps_ms` are real ones."""
+    """The figures of a deploy, from its worst waves. `gaps_ms` are real milliseconds."""
     if not waves:
         return {}
     ratios = [one.ratio for one in waves if one.ratio is not None]
@@ -141,9 +141,9 @@ def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
 def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int], stolen_s: Mapping[int, float]) -> str:
     """When the highest second of the worst wave was, and whether this machine kept time then; "" without a wave.
 
-    `late_ms`: the longest that a tick of the fleet came late, by the real second (since the epoch) at whose end it was
-    told; `stolen_s`: processor time that the hypervisor gave to others, likewise. A fleet that stood still sees all at
-    once what happened meanwhile.
+    `late_ms` is the longest delay of a tick of the fleet, by the real second (since the epoch) of its sample;
+    `stolen_s` is the processor time that the hypervisor gave to others. A fleet that stood still sees all at once what
+    happened meanwhile.
     """
     worst = max(judged, key=lambda one: one.limit_ratio or 0.0, default=None)
     if worst is None:
@@ -158,7 +158,7 @@ def of_the_peak(judged: Sequence[Wave], speed: float, late_ms: Mapping[int, int]
 
 
 def abnormal(client_models: Mapping[str, ClientModelCounts]) -> int:
-    """Closes 1006 that devices saw whose class takes close frames."""
+    """The number of closes 1006 that devices saw whose class takes close frames."""
     return sum(of.abnormal for name, of in client_models.items() if not _is_reset(name))
 
 
@@ -171,7 +171,7 @@ def _is_reset(name: str) -> bool:
 
 
 def merged(told: Sequence[Mapping[str, ClientModelCounts]]) -> dict[str, ClientModelCounts]:
-    """The client models of several fleet processes in one."""
+    """The counts by client model, added up over fleet processes."""
     found: dict[str, ClientModelCounts] = {}
     for client_models in told:
         for name, of in client_models.items():

@@ -1,4 +1,4 @@
-"""Reports made again from folders: of one run, of one run's shares on several machines, or of two runs."""
+"""Makes reports again from folders: of one run, of the shares of a run on several machines, or of two runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(folders: Sequence[Path], out: Path | None) -> Path:
 
 
 def _groups(folders: Sequence[Path]) -> list[list[Path]]:
-    """Folders by run: shares of one run have the same scenario, seed and number of machines."""
+    """The folders by run: the shares of a run have the same scenario, seed and number of machines."""
     groups: dict[object, list[Path]] = {}
     for folder in folders:
         begins = run_folder.begins(folder)

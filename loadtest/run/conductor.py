@@ -40,6 +40,7 @@ from loadtest.run.watchers import Watchers
 from loadtest.scenario.scenario import TimedAction
 
 FLEET_START_S = 60.0
+LAST_SECOND_S = 5.0
 
 
 class Conductor:
@@ -213,6 +214,9 @@ class Conductor:
         if not await self._wait(playing.done, math.inf):
             playing.cancel()
         await asyncio.gather(playing, return_exceptions=playing.cancelling() > 0)
+        # The last second of the measured time has to be whole.
+        second_ms = (now_ms() // 1000 + 1) * 1000
+        await self._wait(lambda: self._fleets.have_told(second_ms), LAST_SECOND_S)
 
     # End
 

@@ -23,6 +23,10 @@ class FleetGroup:
         """Whether each process wrote a sample, or died."""
         return all(fleet.last or fleet.died for fleet in self.processes)
 
+    def have_told(self, time_ms: int) -> bool:
+        """Whether each living process wrote a sample of this moment (ms since the Unix epoch), or of a later one."""
+        return all(fleet.last and fleet.last.time_ms >= time_ms for fleet in self.processes if not fleet.died)
+
     def are_connected(self) -> bool:
         """Whether all devices that connect at the beginning are connected, or have given up."""
         living = [fleet for fleet in self.processes if not fleet.died]

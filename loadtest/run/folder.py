@@ -1,4 +1,4 @@
-"""The folder of a run: `samples.jsonl` while it goes, and what is made of it at the end."""
+"""The folder of a run: `samples.jsonl` while it goes on, and the files made from it at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPORT = "report.html"
 
 
 class Journal:
-    """Appends records to `samples.jsonl`; whole lines, so that a crash leaves at most one broken."""
+    """Appends records to `samples.jsonl` in whole lines, so that a crash breaks no more than the last one."""
 
     def __init__(self, folder: Path) -> None:
         self._file = (folder / SAMPLES).open("ab")
@@ -45,14 +45,14 @@ class Journal:
 
 
 class RunOutcome(msgspec.Struct, frozen=True):
-    """`result.json`: the result, then the series it was made of."""
+    """A result, and the seconds that it was made from."""
 
     result: RunResult
     seconds: list[Second]
 
 
 def make(folder: Path) -> Path:
-    """Make the folder of a new run. Raises SettingsError when there is a run in it already."""
+    """Make the folder of a new run. Raises SettingsError when it holds a run already."""
     if (folder / SAMPLES).exists():
         raise SettingsError("--out", f"{folder} holds a run already; name another folder")
     try:
@@ -75,7 +75,7 @@ def begins(folder: Path) -> Begin:
 
 
 def replay(folders: Sequence[Path]) -> Recorder:
-    """The records of one run, of one machine or of several shares. Raises HeiwaError."""
+    """The records of one run, from one folder or from those of its shares. Raises HeiwaError."""
     recorder = Recorder()
     opened = []
     try:

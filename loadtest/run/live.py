@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live table with ETA on a terminal, plain lines elsewhere."""
+"""What a person sees of a run: a live table with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gateway.drain.curve import curve
 from loadtest.results.recorder import Recorder
 
 PLAIN_EVERY_S = 5.0
-# So many seconds of new connections are drawn.
+# Seconds of new connections that are drawn.
 CURVE_S = 40
 
 
 class PlainView:
-    """One line each five seconds, and what happens."""
+    """A line every five seconds, and the notes."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -51,7 +51,7 @@ class PlainView:
 
 
 class LiveView:
-    """A table that is redrawn, with a bar for the phase."""
+    """A table that is redrawn, with a progress bar for the phase."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
@@ -85,7 +85,7 @@ class LiveView:
         connects = recorder.totals()["connects"]
         self._connects.append(max(0, connects - self._before))
         self._before = connects
-        drawn = f"{curve(self._connects, CURVE_S):<{CURVE_S}} {self._connects[-1]:,}, at most {max(self._connects):,}"
+        drawn = f"{curve(self._connects, CURVE_S):<{CURVE_S}} {self._connects[-1]:,}, maximum {max(self._connects):,}"
         table.add_row(Text("connects a second", style="dim"), Text(drawn))
         self._live.update(Group(self._head(), table), refresh=True)
 
@@ -101,7 +101,7 @@ class LiveView:
 
 
 class QuietView(PlainView):
-    """Notes only, on standard error; for `--json`."""
+    """Notes only, on standard error: for `--json`."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
@@ -114,7 +114,7 @@ class QuietView(PlainView):
 
 
 def rows(recorder: Recorder, devices: int) -> list[tuple[str, str]]:
-    """The state in a few words."""
+    """Names and values of the table."""
     totals = recorder.totals()
     closed = " ".join(f"{code}×{count}" for code, count in recorder.by_code("closed").items())
     refused = sum(recorder.by_code("refused").values())

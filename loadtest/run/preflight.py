@@ -1,4 +1,4 @@
-"""What can be known to be wrong before the first connection of a run."""
+"""Checks before the first connection of a run: targets, tokens, tracks."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def check_target(url: str, secret: str, account: str) -> None:
 
 
 def check_tracks(given: str) -> list[str]:
-    """Read the GPX files of a fleet; returns what a person should know of them. Raises SettingsError naming one."""
+    """Read the GPX files of a fleet; returns notes for a person. Raises SettingsError naming the file."""
     paths = track_paths(given)
     said = [track_file.note(path, track_file.read(path, "fleet.tracks")) for path in paths]
     return [line for line in said if line]
 
 
 def is_local(url: str) -> bool:
-    """Whether an address is this machine's loopback, where a fleet needs source addresses of its own."""
+    """Whether a URL leads to this machine's loopback, where a fleet needs source addresses of its own."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -9,6 +9,9 @@ from msgspec import Meta, Struct, field
 from loadtest.scenario.client_models import CLIENT_MODELS, Fraction, fractions_problem
 
 MAX_S = 1e7  # 115 days
+SamplePeriod = Annotated[
+    float, Meta(ge=0.1, le=1, description="Period of the samples of a fleet process, real seconds.")
+]
 
 
 class DeviceBehaviour(Struct, frozen=True, forbid_unknown_fields=True):

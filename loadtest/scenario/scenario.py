@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from loadtest.scenario.arrivals import Arrival
-from loadtest.scenario.behaviour import MAX_S, DeviceBehaviour
+from loadtest.scenario.behaviour import MAX_S, DeviceBehaviour, SamplePeriod
 from loadtest.scenario.client_models import Fraction
 from loadtest.scenario.deploy import DeploySection
 
@@ -69,7 +69,10 @@ class RunSection(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Annotated[
         float, Meta(gt=0, le=MAX_S, description="From when all are connected to the last new event.")
     ] = 300
-    settle_s: Annotated[float, Meta(ge=0, le=MAX_S, description="Longest wait for acks of what was sent.")] = 60
+    settle_s: Annotated[
+        float, Meta(ge=0, le=MAX_S, description="Maximum time to wait for the acks of sent events.")
+    ] = 60
+    sample_period_s: SamplePeriod = 1.0
 
 
 class ReplaySection(Struct, frozen=True, forbid_unknown_fields=True):

@@ -27,7 +27,18 @@ from tests.support import fake_fleet
 from tests.support.loadtests import ROOT, TIMEOUT_S, result_of, run
 from tests.support.program import Program, eventually
 
-QUICK = ("--devices", "30", "--for", "3s", "--set", "events.period_s=1", "--seed", "7")
+QUICK = (
+    "--devices",
+    "30",
+    "--for",
+    "2s",
+    "--seed",
+    "7",
+    "--set",
+    "events.period_s=0.5",
+    "--set",
+    "run.sample_period_s=0.2",
+)
 FAKE = (sys.executable, fake_fleet.__file__)
 
 

@@ -18,6 +18,7 @@ SMALL = (
     "connect.rate_per_s=200",
     "events.period_s=2",
     "run.settle_s=20",
+    "run.sample_period_s=0.2",
 )
 
 

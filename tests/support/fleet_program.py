@@ -124,6 +124,7 @@ def fleet(*programs: Program, **options: Any) -> Iterator[FleetProgram]:
         "connect": {"rate_per_s": 500},
         "events": {"period_s": 1},
         "finish_s": 12,
+        "sample_period_s": 0.2,
         **options,
     }
     started = FleetProgram(**given)

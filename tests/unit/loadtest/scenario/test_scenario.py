@@ -250,11 +250,11 @@ def test_the_expected_time_follows_devices_and_rate() -> None:
 
 
 def test_the_fleet_is_told_of_waits_and_limits() -> None:
-    text = "[fleet]\nhalf_open_after_min_s = 1\nhalf_open_after_max_s = 3\n[connect]\nat_a_time = 7"
-    scenario = parse(text, "my.toml")
+    fleet = "[fleet]\nhalf_open_after_min_s = 1\nhalf_open_after_max_s = 3\n"
+    scenario = parse(f"{fleet}[connect]\nat_a_time = 7\n[run]\nsample_period_s = 0.5", "my.toml")
     given = fleet_options(scenario, slices.slices(scenario, MachineShare())[0], COMMON, "")
     options = load_fleet_options(msgspec.json.encode(given).decode())
-    assert options.connects_at_a_time == 7
+    assert (options.connects_at_a_time, options.sample_period_s) == (7, 0.5)
     after_s = [options.half_open_after_s(slot) for slot in range(1000)]
     assert 1 <= min(after_s) < 1.1
     assert 2.9 < max(after_s) <= 3
