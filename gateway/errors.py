@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class HeiwaError(Exception):
-    """Base of all of them. `exit_code` is what the command ends with when nobody handles it."""
+    """Base of all of them. `exit_code` is what the command ends with when it is not handled."""
 
     exit_code = 1
 

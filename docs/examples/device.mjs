@@ -5,8 +5,8 @@
 const url = process.argv[2];
 const NEVER_AGAIN = [1008, 4409]; // by policy; a newer connection of this device took over
 const OPEN_MS = 15_000; // a handshake that takes longer has failed
-const SILENCE_MS = 60_000; // so long without a word from the server: nobody is there
-const STEADY_MS = 10_000; // a connection that lasted so long was a success
+const SILENCE_MS = 60_000; // the server is gone after this much silence
+const STEADY_MS = 10_000; // a connection that lasted this long was a success
 const MAX_OBEYED_MS = 3_600_000; // a longer wait is somebody's mistake
 const stored = new Map(); // by id, oldest first: everything that is not acknowledged
 const notBefore = new Map(); // by id: when a refused event may be sent again

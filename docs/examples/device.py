@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 NEVER_AGAIN = {1008, 4409}  # by policy; a newer connection of this device took over
 SILENCE_S = 30  # an answer that is later than this does not come
-STEADY_S = 10  # a connection that lasted so long was a success
+STEADY_S = 10  # a connection that lasted this long was a success
 MAX_OBEYED_S = 3600  # a longer wait is somebody's mistake
 stored: dict[str, dict] = {}  # by id, oldest first: everything that is not acknowledged
 not_before: dict[str, float] = {}  # by id: when a refused event may be sent again

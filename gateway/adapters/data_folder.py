@@ -71,7 +71,7 @@ def _owner(folder: Path) -> str:
 
 
 def _make(folder: Path) -> None:
-    """A folder that was there keeps its mode: it may hold other things, and belong to somebody else."""
+    """A folder that was there keeps its mode: it may hold other things, and belong to another user."""
     try:
         folder.mkdir(mode=0o700, parents=True)
     except FileExistsError:

@@ -24,7 +24,7 @@ def checked_url(url: str) -> str:
     if not host or parts.scheme not in ("https", "http"):
         raise SettingsError(KEY, "must be the address of a key set, as https://id.example.com/.well-known/jwks.json")
     if parts.scheme == "http" and not _is_local(host):
-        raise SettingsError(KEY, "must be https: whoever can change the answer on its way can be any device")
+        raise SettingsError(KEY, "must be https: anyone who can change the answer in transit can pose as any device")
     if parts.username is not None or parts.fragment:
         raise SettingsError(KEY, "must hold neither a user nor a fragment: a key set is public")
     return url

@@ -13,7 +13,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 # A control group of version 1 without a limit reports a number near 2**63.
 _NO_LIMIT_BYTES = 1 << 60
 # Eight bytes of kernel memory each; some machines allow a thousand million.
-_MOST_ROOM_FILES = 131_072
+_MAX_ROOM_FILES = 131_072
 
 
 class Memory(NamedTuple):
@@ -30,7 +30,7 @@ class Memory(NamedTuple):
 
 
 def raise_file_limit() -> int:
-    """Raise the soft limit of open files to the hard one; nobody else does. Returns the limit."""
+    """Raise the soft limit of open files to the hard one, and return it: nothing else raises it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -42,15 +42,15 @@ def make_room_for_files(count: int) -> None:
 
     It doubles the table when it is full, and a process with threads then waits until each core has switched tasks
     (`synchronize_rcu` in `expand_fdtable`, fs/file.c): 6 to 16 ms on a quiet machine, far more on a busy one, in which
-    the event loop accepts nobody. All receivers of a deploy would come to 1,024, 2,048, 4,096 at the same moment.
+    the event loop accepts no connection. All receivers of a deploy would reach 1,024, 2,048, 4,096 together.
     """
     # Where the limit does not allow it, the table grows when it must.
     with contextlib.suppress(OSError), Path(os.devnull).open("rb") as file:
-        os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, min(count, _MOST_ROOM_FILES) - 1))
+        os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, min(count, _MAX_ROOM_FILES) - 1))
 
 
 class SpareFile:
-    """A descriptor that is kept for the moment in which none is left: whoever looks at the machine then borrows it."""
+    """A descriptor kept in reserve: when none is left, code that looks at the machine borrows it."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = None

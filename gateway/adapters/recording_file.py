@@ -1,4 +1,4 @@
-"""The file of a recording, written by a thread of its own: whoever is connected never waits for this disk."""
+"""The file of a recording, written by a thread of its own, so that no connection ever waits for this disk."""
 
 from __future__ import annotations
 

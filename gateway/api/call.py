@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Call:
-    """What a handler gets. `identity` is that of nobody where the operation needs no scope."""
+    """What a handler gets. `identity` is empty where the operation needs no scope."""
 
     def __init__(self, api: Api, request: web.Request, identity: Identity) -> None:
         self.api = api

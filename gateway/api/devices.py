@@ -1,4 +1,4 @@
-"""Devices: who is connected, what was last heard of one, where it went, and asking it to leave."""
+"""Devices: which are connected, what was last heard of one, where it went, and asking it to leave."""
 
 from __future__ import annotations
 

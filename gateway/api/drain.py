@@ -38,8 +38,8 @@ async def plan(call: Call) -> web.StreamResponse:
     window_s = _number(query, "window_s", 1, MAX_WINDOW_S) if "window_s" in query else drainer.window_s()
     tasks = _whole(query, "tasks", 1, MAX_TASKS) if "tasks" in query else 1
     if tasks * drainer.remaining > _MAX_CLOSES:
-        most = max(1, _MAX_CLOSES // drainer.remaining)
-        raise QueryError("tasks", f"too large a plan: at most {most} tasks with {drainer.remaining:,} connections each")
+        maximum = max(1, _MAX_CLOSES // drainer.remaining)
+        raise QueryError("tasks", f"too large a plan: at most {maximum} tasks of {drainer.remaining:,} connections")
     if tasks * window_s > _MAX_PLAYED_S:
         raise QueryError("window_s", f"too large a plan: at most {_MAX_PLAYED_S // tasks:,} s with {tasks} tasks")
     return answer(await asyncio.to_thread(drainer.planner(window_s, tasks)))
@@ -85,17 +85,17 @@ def _known(call: Call, names: tuple[str, ...]) -> dict[str, str]:
     return query
 
 
-def _whole(query: dict[str, str], name: str, least: int, most: int) -> int:
+def _whole(query: dict[str, str], name: str, minimum: int, maximum: int) -> int:
     text = query[name]
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
-        raise QueryError(name, f"must be a whole number from {least} to {most}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and minimum <= int(text) <= maximum):
+        raise QueryError(name, f"must be a whole number from {minimum} to {maximum}")
     return int(text)
 
 
-def _number(query: dict[str, str], name: str, least: float, most: float) -> float:
+def _number(query: dict[str, str], name: str, minimum: float, maximum: float) -> float:
     # float() also reads 1_0, inf and the digits of other scripts.
-    if not (_DECIMAL.fullmatch(query[name]) and least <= float(query[name]) <= most):
-        raise QueryError(name, f"must be a number from {least:g} to {most:g}")
+    if not (_DECIMAL.fullmatch(query[name]) and minimum <= float(query[name]) <= maximum):
+        raise QueryError(name, f"must be a number from {minimum:g} to {maximum:g}")
     return float(query[name])
 
 

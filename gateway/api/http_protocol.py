@@ -36,7 +36,7 @@ _PEERS_MISTAKES = (HttpProcessingError, web.RequestPayloadError)
 class HttpListener:
     """What the HTTP connections of one listener share; calling it makes the protocol of a new one.
 
-    `maximum` 0: somebody else counts them. At the maximum the connection that has waited longest for its next request
+    `maximum` 0: they are counted elsewhere. At the maximum the connection that has waited longest for its next request
     makes room; where all are busy the new one gets 503.
     """
 
@@ -178,7 +178,7 @@ async def _answered(handle: Handler, request: web.Request) -> web.StreamResponse
 
 
 async def _sound(handle: Handler, request: web.Request) -> web.StreamResponse:
-    """Refuse what aiohttp lets pass although nobody speaks it."""
+    """Refuse what aiohttp lets pass although no client speaks it."""
     if request.version < HttpVersion10:
         raise Problem(400, "version 1.0 or 1.1 of HTTP is needed")
     return await handle(request)
@@ -197,7 +197,7 @@ class _Refusing(asyncio.Protocol):
 
 
 class HttpMetrics:
-    """A collector over listeners, which are added when they are there, and the rates of who sends over HTTP."""
+    """A collector over listeners, added once they exist, and over the rates of devices that use HTTP."""
 
     def __init__(self, rates: HttpRates) -> None:
         self.listeners: list[HttpListener] = []

@@ -33,7 +33,7 @@ class HttpRates:
         self.limited = 0
 
     def wait_s(self, key: Key, now_s: float) -> int:
-        """0: it may send now; else whole seconds to wait, for a Retry-After header. Counts who has to wait."""
+        """0: it may send now; else whole seconds to wait, for a Retry-After header. Counts those that wait."""
         events_s, bytes_s = self._arrivals.get(key, (now_s, now_s))
         ahead_s = max(events_s - now_s - self._event_burst_s, bytes_s - now_s - self._byte_burst_s)
         if ahead_s <= _EQUAL_S:

@@ -1,4 +1,4 @@
-"""Locations over HTTP: stored for who has no websocket, and searched."""
+"""Locations over HTTP: stored for devices without a websocket, and searched."""
 
 from __future__ import annotations
 

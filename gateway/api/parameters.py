@@ -12,8 +12,8 @@ _TIME = "ms since the Unix epoch, or RFC 3339 with an offset"
 _NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
 
 
-def _text(pattern: str, most: int, **more: Any) -> dict[str, Any]:
-    return {"type": "string", "minLength": 1, "maxLength": most, "pattern": f"^{pattern}$", **more}
+def _text(pattern: str, maximum: int, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": maximum, "pattern": f"^{pattern}$", **more}
 
 
 def _numbers(count: int) -> dict[str, Any]:
@@ -37,7 +37,9 @@ CURSOR = Parameter(
 FROM = Parameter("from", f"Not before: {_TIME}.", _MOMENT)
 TO = Parameter("to", f"Before: {_TIME}.", _MOMENT)
 DEVICE = Parameter(
-    "device", "Only this device; its name has at most 128 bytes.", {"type": "string", "minLength": 1, "maxLength": 128}
+    "device",
+    "Only this device; its name has at most 128 bytes.",
+    {"type": "string", "minLength": 1, "maxLength": 128},
 )
 PLACE = (
     Parameter("bbox", "`west,south,east,north` in degrees; west > east crosses the antimeridian.", _numbers(4)),

@@ -27,7 +27,7 @@ class _Tail:
 
 
 class _HandedOver(web.StreamResponse):
-    """Answers nothing: somebody else does."""
+    """Answers nothing: the door does."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         self.force_close()

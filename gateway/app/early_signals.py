@@ -27,7 +27,7 @@ def prepare() -> None:
 
 
 def unblock() -> None:
-    """Let in what a supervisor held back until there was somebody to see it.
+    """Let in what a supervisor held back until there was a handler for it.
 
     The kernel drops a signal to process 1 of a container that has no handler for it, but never a blocked one
     (kernel/signal.c, sig_ignored): the image starts this program with the ending signals blocked.

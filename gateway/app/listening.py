@@ -49,7 +49,7 @@ def listenings(settings: Settings) -> Iterator[Listening]:
 def bind(listening: Listening, others: list[Bound]) -> Bound:
     """Bind one address. Raises SettingsError when one of the `others` has it, ListenError when another program has it.
 
-    The kernel does not tell the first: until somebody listens, two sockets may have one address.
+    The kernel does not tell the first: until one of them listens, two sockets may have one address.
     """
     opened = open_socket(listening.key, listening.address, listening.options)
     for other in others:

@@ -38,9 +38,9 @@ def consistent(settings: Settings) -> None:
             "listen.proxy_protocol",
             "needs listen.trusted_proxies: the header is believed from a trusted proxy only, all others are refused",
         )
-    least, _, most = settings.connections.max_age_h.partition("-")
-    if most and float(least) > float(most):
-        raise SettingsError("connections.max_age_h", f"{least}-{most}: the first number must not be above the second")
+    minimum, _, maximum = settings.connections.max_age_h.partition("-")
+    if maximum and float(minimum) > float(maximum):
+        raise SettingsError("connections.max_age_h", f"{minimum}-{maximum}: the first number is above the second")
 
 
 def shared_key(settings: Settings, environment: Mapping[str, str] = os.environ) -> None:
@@ -70,7 +70,7 @@ def index_readers(settings: Settings, file_limit: int) -> int:
 
 
 def connections_maximum(settings: Settings, file_limit: int) -> int:
-    """How many connections this process takes with so many files. Raises SettingsError."""
+    """How many connections this process takes within a limit of open files. Raises SettingsError."""
     connections = settings.connections
     http = http_maximum(settings, file_limit)
     searches = (index_readers(settings, file_limit) - MIN_READERS) * FILES_EACH
@@ -119,7 +119,7 @@ def target_health(settings: Settings) -> TargetHealth | None:
     drain = settings.drain
     groups = target_groups(settings)
     if drain.target and not groups:
-        raise SettingsError("drain.target", "needs drain.target_group_arns: nobody else says which groups it is in")
+        raise SettingsError("drain.target", "needs drain.target_group_arns: nothing else says which groups it is in")
     if drain.target:
         _own_target(drain.target)
     if not drain.enabled or not to_be_watched(groups, os.environ):

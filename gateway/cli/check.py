@@ -220,11 +220,13 @@ def _connections(settings: Settings) -> Iterator[Result]:
 def _devices(settings: Settings) -> Iterator[Result]:
     """Where the settings ask more of small clients than they can do (docs/how-to/known-clients.md)."""
     name = "device_classes"
-    for class_name, most_bytes in RECEIVE_BYTES.items():
+    for class_name, taken_bytes in RECEIVE_BYTES.items():
         found = settings.device_classes[class_name].max_frame_bytes
-        if found > most_bytes:
-            said = f"frames for {class_name} have up to {found} bytes, and that client takes {most_bytes}"
-            yield Result(f"{name}.{class_name}", WARN, said, f"set {name}.{class_name}.max_frame_bytes to {most_bytes}")
+        if found > taken_bytes:
+            said = f"frames for {class_name} have up to {found} bytes, and that client takes {taken_bytes}"
+            yield Result(
+                f"{name}.{class_name}", WARN, said, f"set {name}.{class_name}.max_frame_bytes to {taken_bytes}"
+            )
     if settings.device_classes["esp-idf"].close != "abort":
         said = "ESP-IDF's client ends for good at a close frame"
         yield Result(f"{name}.esp-idf", WARN, said, f"set {name}.esp-idf.close to abort")

@@ -33,10 +33,10 @@ Window = Annotated[float | None, typer.Option("--window", min=1, help="Seconds t
 Watching = Annotated[bool, typer.Option("--watch", help="Draw the curve until the drain is over.")]
 
 _EVERY_S = 1.0
-# Made anew for each call: who reads one on the way has little of it.
+# Made anew for each call, so that one that is read in transit is soon worthless.
 _TOKEN_LIFE_S = 300
 _OVER = ("drained", "exited", "serving", "registering")
-# Then it is no surprise when nobody answers any more.
+# Then silence is no surprise.
 _ENDING = ("terminating", "exited")
 
 

@@ -150,8 +150,8 @@ def device(
     original_times: Annotated[
         bool, typer.Option("--original-times", help="Send recorded times as they are; the server refuses old ones.")
     ] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after so many events; a track starts over.")] = None,
-    duration: Annotated[str, typer.Option(help="End after so long: 90s, 15m, 24h.")] = "",
+    count: Annotated[int | None, typer.Option(min=1, help="Events until it ends; a track starts over.")] = None,
+    duration: Annotated[str, typer.Option(help="End after this time: 90s, 15m, 24h.")] = "",
     token_life: Annotated[
         str, typer.Option("--token-ttl", help="Life of the tokens it makes; renewed before they end.")
     ] = "1h",  # noqa: S107 - a duration

@@ -166,7 +166,7 @@ class Accepting(asyncio.Protocol):
     # The steps
 
     def _queue(self) -> None:
-        """A refused peer is answered when its request is there. Only so many may wait for that: each holds a file."""
+        """A refused peer is answered once its request is there. The number that wait is bounded: each holds a file."""
         waiting = self._door.refused
         waiting[self._slot] = self
         if len(waiting) > self._hub.settings.file_reserve // 2:
@@ -205,7 +205,7 @@ class Accepting(asyncio.Protocol):
         self._become_websocket(offer, identity, rest)
 
     def _recognize(self, head: bytes) -> None:
-        """Find out who is refused, to hold one who comes again and again; as far as the budget for that goes."""
+        """Identify the refused peer, to hold one that keeps coming; as far as the budget for that goes."""
         with contextlib.suppress(Rejected, TokenError):
             offer = read_offer(head, self._door.policy)
             offer.decline()
@@ -245,8 +245,8 @@ class Accepting(asyncio.Protocol):
             raise not_served(self._door.policy)
         if hub.admission.draining:
             raise Rejected.of(admission.DRAINING, retry_after_s(hub.chance))
-        most = hub.settings.maximum_per_account
-        if most and hub.registry.connected(identity.account) >= most:
+        maximum = hub.settings.maximum_per_account
+        if maximum and hub.registry.connected(identity.account) >= maximum:
             raise Rejected.of(admission.ACCOUNT_AT_MAXIMUM, retry_after_s(hub.chance))
         wait_s = hub.admission.flaps.admit(identity.account, identity.device, hub.clock.monotonic_s())
         if wait_s:
@@ -313,7 +313,7 @@ class Accepting(asyncio.Protocol):
     # Refusals
 
     def _reject(self, rejected: Rejected) -> None:
-        """Answer; one who was refused a moment ago has to wait for it."""
+        """Answer; a peer that was refused a moment ago has to wait for it."""
         hub, name = self._hub, self._name()
         self._over = True
         repeats = name is not None and hub.admission.repeats.again(name, hub.clock.monotonic_s())

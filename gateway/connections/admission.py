@@ -39,13 +39,13 @@ _REPEAT_WITHIN_S = 10.0
 _MAX_REFUSED = 16_384
 
 
-def retry_after_s(chance: random.Random, least_s: float = 0.0) -> int:
-    """Whole seconds for a Retry-After header (RFC 9110, 10.2.3), jittered, on top of `least_s`."""
-    return round(least_s + chance.uniform(*RETRY_AFTER_S))
+def retry_after_s(chance: random.Random, minimum_s: float = 0.0) -> int:
+    """Whole seconds for a Retry-After header (RFC 9110, 10.2.3), jittered, on top of `minimum_s`."""
+    return round(minimum_s + chance.uniform(*RETRY_AFTER_S))
 
 
 class Repeats:
-    """Tells who is refused again and again. Keeps one entry a name, the oldest dropped above 16,384."""
+    """Recognises peers that are refused again and again. Keeps one entry a name, and drops the oldest above 16,384."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[Hashable, float] = OrderedDict()
@@ -156,7 +156,7 @@ class Admission:
 
 
 def admission(limits: Connections, maximum: int, http_maximum: int, now_s: float) -> Admission:
-    """A process that holds nobody yet. `maximum` and `http_maximum` are what the limit of open files leaves."""
+    """A process without connections. `maximum` and `http_maximum` are what the limit of open files leaves."""
     return Admission(
         maximum,
         limits.handshakes_pending,

@@ -323,11 +323,11 @@ class Connection(Websocket):
         return payload_bytes(self.device_class.max_frame_bytes)
 
     def expect(self, answers: int) -> None:
-        """The session has taken on work: so many `answers` to it are in flight."""
+        """The session has taken on work that leads to this number of answers."""
         self._in_flight += answers
 
     def answer(self, payloads: Iterable[bytes], answers: int) -> None:
-        """Send these messages, in one write, which give so many of the `answers` in flight."""
+        """Send these messages in one write; they are that number of the `answers` in flight."""
         self._in_flight -= answers
         self.send_all(payloads)
         if self._in_flight == 0 and self._flags & PHASE == LEAVING:

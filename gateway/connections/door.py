@@ -16,7 +16,7 @@ from gateway.wire.handshake import Policy
 from gateway.wire.origin import allowed_origins
 from gateway.wire.proxy import Networks, parse_networks
 
-# Tokens of refused peers that are verified a second, to know who comes again and again.
+# Tokens of refused peers that are verified a second, to recognise peers that keep coming.
 RECOGNITIONS_PER_S = 100.0
 
 
@@ -78,7 +78,7 @@ class Door:
         await asyncio.gather(*self.securing, return_exceptions=True)
 
     def end(self) -> None:
-        """The process ends: whoever waits for the answer to a refusal gets it at once, and nobody waits again."""
+        """The process ends: every peer that waits for the answer to its refusal gets it now, and none waits again."""
         self.hub.admission.ending = True
         for waiting in list(self.held):
             waiting.answer_held()

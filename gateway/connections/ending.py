@@ -77,7 +77,7 @@ class Ending:
 
     @property
     def reason(self) -> str:
-        """Why, for people: the words of whoever decided it, else the cause."""
+        """Why, for people: the operator's words, else the name of the cause."""
         return self.words or self.cause.name
 
 

@@ -48,7 +48,7 @@ def choose(hub: Hub, *, busy_too: bool = True) -> Iterator[Connection]:
     """Those that nobody has asked to leave; the caller asks each before it takes the next.
 
     Needs no list: slots are drawn until one fits, and the table is searched from a drawn place when chance fails. Once
-    nobody is idle, nobody is looked for who is.
+    no connection is idle, the search for idle ones stops.
     """
     while (found := _drawn(hub, idle=True) or _searched(hub, idle=True)) is not None:
         yield found

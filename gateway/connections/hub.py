@@ -21,7 +21,7 @@ from gateway.telemetry.log import Log
 from gateway.wire.uuid7 import time_ms_of
 
 TICK_S = 0.25
-# The work that a peer makes is counted in messages: so many other frames, or reads that end within a frame, are one.
+# Work is counted in messages: this number of other frames, or of reads that end within a frame, counts as one.
 FRAMES_A_MESSAGE = 4
 READS_A_MESSAGE = 16
 # A burst of bytes is what one second allows, but at least one whole message with its header.
@@ -155,7 +155,7 @@ class Hub:
                     holder.failed(error)
 
     def _forgive(self, stalled_s: float) -> None:
-        """We heard nobody while we stood still; what they sent lies unread. Their time stands still as well."""
+        """This process stood still, and what peers sent lies unread: their time stood still, too."""
         table = self.table
         for slot, holder in enumerate(self.holders):
             if holder is not None:

@@ -7,7 +7,7 @@ number to keep. Pure.
 from __future__ import annotations
 
 _STEPS = 0xFFFF
-# Of a token's remaining life, at most this much and so many seconds are given up to spread the end.
+# To spread the ends, a connection gives up at most this share of its token's remaining life, and at most these seconds.
 _LEAD_SHARE = 0.2
 _MAX_LEAD_S = 600.0
 
@@ -20,6 +20,6 @@ def token_lead_s(id_low: int, life_s: float) -> float:
     return min(max(life_s, 0.0) * _LEAD_SHARE, _MAX_LEAD_S) * (id_low & _STEPS) / _STEPS
 
 
-def age_s(id_low: int, least_s: float, most_s: float) -> float:
+def age_s(id_low: int, minimum_s: float, maximum_s: float) -> float:
     """The age at which this connection is asked to reconnect, drawn for it alone."""
-    return least_s + (most_s - least_s) * (id_low >> 16 & _STEPS) / _STEPS
+    return minimum_s + (maximum_s - minimum_s) * (id_low >> 16 & _STEPS) / _STEPS

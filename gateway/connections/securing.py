@@ -1,7 +1,6 @@
 """A new connection during its TLS handshake: counted from accept, bounded in number and time like any other handshake.
 
-The event loop's own TLS listener calls the application only after the handshake; who says nothing would be seen by
-nobody.
+The event loop's own TLS listener calls the application only after the handshake; a silent peer would go unnoticed.
 """
 
 from __future__ import annotations

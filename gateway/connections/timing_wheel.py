@@ -1,7 +1,7 @@
 """One timing wheel for the deadlines of all connections (Varghese and Lauck, 1987, scheme 6).
 
 A connection costs four bytes here and no timer object. Each slot has one entry that counts: the earliest moment at
-which somebody must look at it. A later deadline is found when that moment comes; an earlier one gets a new entry and
+at which it has to be looked at. A later deadline is found when that moment comes; an earlier one gets a new entry and
 the old one is void.
 """
 

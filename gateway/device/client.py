@@ -22,7 +22,7 @@ from gateway.device.reconnect import Return, Stop, after_close, after_goaway, af
 from gateway.device.session import End, Session
 
 SUBPROTOCOL = Subprotocol("heiwa.v1.json")
-# A connection that lasted so long was a success: the next failure starts with a short wait again.
+# A connection that lasted this long was a success: the next failure starts with a short wait again.
 STEADY_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 # What a refused handshake may say about itself.

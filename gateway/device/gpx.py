@@ -2,7 +2,7 @@
 
 Only `trkpt` inside `trk` counts; waypoints, routes and extensions are skipped. A document type declaration is refused:
 without one there are no entities of the document's own, so nothing can expand or reach for other files. Prefixes are
-resolved here and not by expat, which refuses a whole file for one prefix that nobody declared.
+resolved here and not by expat, which refuses a whole file for one undeclared prefix.
 """
 
 from __future__ import annotations
@@ -173,15 +173,15 @@ def _check_root(name: str, namespace: str | None, tag: str) -> None:
 def _position(attributes: dict[str, str]) -> tuple[tuple[float, float] | None, str]:
     """Latitude and longitude, or None and what is wrong with them."""
     found = []
-    for name, most in (("lat", 90), ("lon", 180)):
+    for name, maximum in (("lat", 90), ("lon", 180)):
         text = attributes.get(name)
         value = None if text is None else _number(text)
         if text is None:
             return None, f"{name} is missing"
         if value is None:
             return None, f"{name} is {text[:20]!r}, not a number"
-        if not -most <= value <= most:
-            return None, f"{name} is {text[:20]!r}, not within ±{most}"
+        if not -maximum <= value <= maximum:
+            return None, f"{name} is {text[:20]!r}, not within ±{maximum}"
         found.append(value)
     return (found[0], found[1]), ""
 

@@ -11,7 +11,7 @@ from gateway.device.track import Leg
 
 
 class Measurer:
-    """Fills the outbox. `kept` is set after each event, `room` is to be set by whoever empties the outbox."""
+    """Fills the outbox. It sets `kept` after each event; the code that empties the outbox sets `room`."""
 
     def __init__(self, plan: Plan, record: Record, clock: Clock, observer: Observer, kept: asyncio.Event) -> None:
         self.room = asyncio.Event()

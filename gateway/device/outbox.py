@@ -1,4 +1,4 @@
-"""What a device has measured and nobody has acknowledged yet: sent, resent with the same ids, never twice counted."""
+"""What a device has measured and was not acknowledged yet: sent, resent with the same ids, never twice counted."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Outbox:
         return dropped
 
     def take(self, now_s: float, max_events: int, max_bytes: int) -> Message | None:
-        """The next frame, at most so many events and bytes; marks its events in flight. None: nothing to send now.
+        """The next frame within these limits; marks its events in flight. None: nothing to send now.
 
         Everything goes out oldest first. An event that alone is larger than `max_bytes` is rejected, for it could
         never be sent.

@@ -1,4 +1,4 @@
-"""What a device is to do, and who is told how it goes."""
+"""What a device is to do, and where it reports."""
 
 from __future__ import annotations
 

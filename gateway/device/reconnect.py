@@ -9,13 +9,13 @@ from typing import NamedTuple
 from gateway.wire.close_codes import CLOSE_CODES, REPLACED, Reconnect
 
 # No two tries without a wait, whatever the server says: it may be broken, and so may what stands before it.
-LEAST_WAIT_S = 0.1
+MIN_WAIT_S = 0.1
 # Full jitter (every delay up to the ceiling alike): a fleet that lost its server together must not return together.
 FIRST_CEILING_S = 1.0
 LAST_CEILING_S = 30.0
 # A refusal that names no time is overload or a mistake: never hurry back.
 REFUSED_FLOOR_S = 1.0
-# A longer wait is somebody's mistake.
+# A longer wait is a mistake.
 MAX_OBEYED_S = 3600.0
 
 
@@ -33,13 +33,13 @@ class Stop(NamedTuple):
 
 
 def ceiling_s(failures: int) -> float:
-    """The longest wait after so many failures in a row: 1, 2, 4 … 30 s."""
+    """The longest wait after a number of failures in a row: 1, 2, 4 … 30 s."""
     return min(LAST_CEILING_S, FIRST_CEILING_S * 2.0 ** min(failures, 30))
 
 
 def backoff_s(failures: int, random: Random) -> float:
-    """A wait between the least and the ceiling, every value alike."""
-    return random.uniform(LEAST_WAIT_S, ceiling_s(failures))
+    """A wait between the minimum and the ceiling, every value alike."""
+    return random.uniform(MIN_WAIT_S, ceiling_s(failures))
 
 
 def after_close(code: int | None, reason: str, *, mints: bool, failures: int, random: Random) -> Return | Stop:
@@ -66,8 +66,8 @@ def after_goaway(reason: str, reconnect_after_ms: int, *, mints: bool, failures:
         return Stop(f"{CLOSE_CODES[REPLACED].meaning}; use another --sub to run two")
     if reason == "token_expired" and not mints:
         return Stop("the token has expired; give a new one with --token")
-    least_s = LEAST_WAIT_S if failures == 0 else backoff_s(failures, random)
-    return Return(min(max(least_s, reconnect_after_ms / 1000), MAX_OBEYED_S), new_token=reason == "token_expired")
+    minimum_s = MIN_WAIT_S if failures == 0 else backoff_s(failures, random)
+    return Return(min(max(minimum_s, reconnect_after_ms / 1000), MAX_OBEYED_S), new_token=reason == "token_expired")
 
 
 def after_refusal(
@@ -76,7 +76,7 @@ def after_refusal(
     """What to do after a handshake was answered with an HTTP status other than 101.
 
     `detail` is the server's explanation. A refused token ends a device that cannot make another. Every other status
-    may be a proxy's, a deploy's or a mistake that somebody mends: the device comes back.
+    may be a proxy's, a deploy's or a mistake that gets mended: the device comes back.
     """
     if status in (401, 403):
         said = f"the server refused the token (HTTP {status}{f': {detail}' if detail else ''})"
@@ -98,7 +98,7 @@ def _with_a_new_token(said: str, *, mints: bool, failures: int, random: Random) 
     """The first time soon, for a token that expired while the device was away is no failure of the server."""
     if not mints:
         return Stop(f"{said}: give a new one with --token")
-    return Return(LEAST_WAIT_S if failures == 0 else backoff_s(failures, random), new_token=True)
+    return Return(MIN_WAIT_S if failures == 0 else backoff_s(failures, random), new_token=True)
 
 
 def _whole_seconds(text: str) -> float | None:

@@ -17,7 +17,7 @@ from gateway.device.plan import Observer, Plan, Record, Token
 
 # The server allows 10 s for a handshake; the first frame follows at once.
 WELCOME_TIMEOUT_S = 10.0
-# After `goaway` the acks in flight get so long before the device leaves; the server itself waits 2 s.
+# How long a device waits for acks in flight after `goaway`; the server itself waits 2 s.
 LEAVE_S = 0.5
 # A token is renewed when this part of its life has passed: the server asks to leave some time before its end.
 RENEW_AT = 0.5

@@ -31,7 +31,7 @@ from gateway.drain.states import HEARD, Reaction, Signal, State, due, follow, is
 from gateway.settings.model import Drain
 from gateway.telemetry.log import Log
 
-# A message half received, or an ack on its way, may hold up its connection for so long beyond the deadline.
+# How long beyond the deadline a half received message, or an ack under way, may hold up its connection.
 _DEFER_S = 5.0
 # Waiting for a tick or for news, whichever comes first, is never longer.
 _IDLE_S = 3600.0
@@ -108,14 +108,14 @@ class Drainer:
         return window.window_s(self._settings.window_s, longest_s)
 
     def bound_per_s(self) -> float:
-        """What the receivers take of this process, by who drains with it and who is there to receive."""
+        """Reconnects a second that the receivers take from this process; other processes may drain at the same time."""
         peers = self.standing.peers
         return self._bound_per_s(peers.healthy, peers.draining + 1)
 
     def planner(self, window_s: float, tasks: int) -> Callable[[], Plan]:
         """What a drain over `window_s` that began now would do, with `tasks` like this one at the same time.
 
-        Those are no receivers; where nobody else is there yet, as many new ones are thought of. Playing it takes µs a
+        Those do not receive; where no other task is known, as many new ones are assumed. Playing it takes µs a
         connection: the result may be called in a thread.
         """
         chance = Random(self._chance.random())  # noqa: S311 - a play
@@ -177,14 +177,14 @@ class Drainer:
             self._leave_by_health(reaction, signal, detected_s, registered_s)
 
     def settle(self) -> None:
-        """There is no target group: nobody has to list us."""
+        """There is no target group that would have to list us."""
         if self.state is State.REGISTERING:
             self._move(Signal.REGISTERED)
 
     async def terminate(self, registered: Callable[[], Awaitable[bool | None]] | None = None) -> tuple[int, int]:
-        """SIGTERM: send everyone away in the time there is, cut who does not go. Returns both numbers.
+        """SIGTERM: send all connections away in the time there is, and cut the rest. Returns both numbers.
 
-        From the first moment on nobody is taken in, and nothing takes it back. `registered` asks the load balancer, for
+        No connection is taken in from now on, and nothing takes that back. `registered` asks the load balancer, for
         `window.QUICK_S` at most, and says what `window.stop_window_s` wants; None: there is none. Cancelled: what is
         left stays open.
         """
@@ -291,7 +291,7 @@ class Drainer:
             self._hub.registry.total,
             self._closed_by_cause(),
         )
-        # A balancer that lists us as draining sends nobody new; who is still on the way may as well stay a while.
+        # A balancer that lists us as draining sends no new connections; those still on the way may stay a while.
         self._hub.admission.draining = origin is not Origin.TARGET_HEALTH
         self._log.info("drain_begun", origin=origin.value, connections=self.remaining, window_s=round(window_s, 1))
         return leaving

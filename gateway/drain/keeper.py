@@ -33,7 +33,7 @@ class Keeper:
             await self._write()
 
     async def flush(self, within_s: float) -> None:
-        """Write what nobody has begun to write; give up after so long."""
+        """Write what is still unwritten; give up after `within_s`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._write()

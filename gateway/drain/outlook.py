@@ -194,10 +194,10 @@ def _health(group: GroupFacts) -> Judgement:
 
 
 def _scale_in(facts: Facts, delay_s: float) -> Judgement:
-    least_s = delay_s + LONGEST_STOP_S
+    minimum_s = delay_s + LONGEST_STOP_S
     if facts.scale_in_cooldown_s is None:
         return Judgement("scale-in", WARN, "policies without target tracking", "let scale-in wait longer than a drain")
     found = f"a task at most each {facts.scale_in_cooldown_s:g} s; one that goes drains for {delay_s:g} s"
-    if facts.scale_in_cooldown_s < least_s:
-        return Judgement("scale-in", WARN, found, f"set ScaleInCooldown to {least_s:g} or more")
+    if facts.scale_in_cooldown_s < minimum_s:
+        return Judgement("scale-in", WARN, found, f"set ScaleInCooldown to {minimum_s:g} or more")
     return Judgement("scale-in", GOOD, found)

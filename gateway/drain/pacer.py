@@ -15,7 +15,7 @@ BURST_S = 0.25
 # spread over what is left.
 CATCH_UP_S = 2.0
 _HURRY = 0.1
-# A tick that comes late does the work of so many seconds, or of as many as ticks took on average over the last ones;
+# A tick that comes late does the work of at most this many seconds, or of the average length of the last ticks;
 # after a stall that of one tick: others may have stood still at the same time, and all of it at once would be a burst.
 LATE_S = 0.2
 LATELY_S = 4.0
@@ -26,7 +26,7 @@ NO_BOUND_PER_S = 1e9
 
 
 class Pacer:
-    """Call `due`, close so many, tell `closed`. Moments are monotonic seconds.
+    """Call `due`, close that number, then call `closed`. Moments are monotonic seconds.
 
     `overrun` counts closes above the receivers' bound, forced by the deadline.
 
@@ -45,7 +45,7 @@ class Pacer:
         self._room = 0.0
 
     def due(self, now_s: float, left: int, bound_per_s: float) -> int:
-        """Close so many of the `left` connections now; never more than `left`, all of them once the deadline is there.
+        """How many of the `left` connections to close now: never more than `left`, and all of them at the deadline.
 
         `bound_per_s` is what this process's share of the receivers tolerates (`bound_per_s` below).
         """
@@ -70,7 +70,7 @@ class Pacer:
         return count
 
     def _worked_s(self, elapsed_s: float) -> float:
-        """Of so many seconds since the last tick, those whose work this one does."""
+        """Of the seconds since the last tick, those whose work this one does."""
         # Who is always late works for all the time that passes, or it would end with a rush.
         worked_s = min(elapsed_s, max(LATE_S, self._usual_s))
         if elapsed_s >= CATCH_UP_S > 2 * self._usual_s:

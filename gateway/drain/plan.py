@@ -30,7 +30,7 @@ class Plan(Struct, frozen=True):
     curve: list[int]
 
 
-_MOST_STEPS = 600
+_MAX_STEPS = 600
 
 
 def play(connections: int, tasks: int, window_s: float, bound_per_s: float, chance: Random) -> Plan:
@@ -52,7 +52,7 @@ def play(connections: int, tasks: int, window_s: float, bound_per_s: float, chan
             for _ in range(count):
                 returns[int(now_s + chance.uniform(0, stay_away_s))] += 1
         overrun += pacer.overrun
-    step_s = max(1, -(-int(window_s) // _MOST_STEPS))
+    step_s = max(1, -(-int(window_s) // _MAX_STEPS))
     curve: Counter[int] = Counter()
     for second, count in closes.items():
         curve[second // step_s] += count

@@ -11,8 +11,8 @@ from random import Random
 from gateway.drain.health import PollErrorKind
 
 CALLS_PER_S = 2.0
-LEAST_S = 5.0
-MOST_S = 120.0
+MIN_PERIOD_S = 5.0
+MAX_PERIOD_S = 120.0
 # What needs a person or a long outage to mend is asked for rarely: a fifth of the default deregistration delay.
 SLOW_S = 60.0
 _JITTER = 0.2
@@ -20,7 +20,7 @@ _JITTER = 0.2
 
 def period_s(tasks: int, groups: int) -> float:
     """Between two polls of one task, so that all tasks together make about 2 calls a second; without jitter."""
-    return min(max(tasks * groups / CALLS_PER_S, LEAST_S), MOST_S)
+    return min(max(tasks * groups / CALLS_PER_S, MIN_PERIOD_S), MAX_PERIOD_S)
 
 
 def pause_s(period_s: float, chance: Random) -> float:
@@ -33,7 +33,7 @@ def retry_s(kind: PollErrorKind, period_s: float, failures: int, chance: Random)
 
     Throttled, the span ends at two periods, one on average: however many of its calls are throttled, a fleet whose size
     is known (the first answer tells it) stays below 1.15 times its budget, and asking less than that would only make it
-    blind. Unreachable, the pause doubles: whoever may be heard again is asked before as much time has passed once more.
+    blind. Unreachable, the pause doubles: the service is asked again before twice the time of its silence has passed.
     """
     slow_s = max(period_s, SLOW_S)
     if kind is PollErrorKind.THROTTLED:

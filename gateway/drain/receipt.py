@@ -1,4 +1,4 @@
-"""What a drain did: kept as JSON and as one picture, for whoever looks at a deploy afterwards. Pure."""
+"""What a drain did: kept as JSON and as one picture, for a look at the deploy afterwards. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-_MOST_STEPS = 600
+_MAX_STEPS = 600
 
 
 class Receipt(Struct, frozen=True):
@@ -44,7 +44,7 @@ class Tally:
         self._closes: Counter[int] = Counter()
 
     def add(self, second: float, count: int) -> None:
-        """`count` closes so many seconds after the drain began."""
+        """Count closes at this number of seconds after the drain began."""
         if count:
             self._closes[int(second)] += count
 
@@ -66,7 +66,7 @@ class Tally:
         if not self._closes:
             return 1.0, []
         last = max(self._closes)
-        width = last // _MOST_STEPS + 1
+        width = last // _MAX_STEPS + 1
         counts = [0] * (last // width + 1)
         for second, count in self._closes.items():
             counts[second // width] += count

@@ -14,7 +14,7 @@ from gateway.errors import IllegalTransitionError
 class State(StrEnum):
     """REGISTERING: the load balancer has not listed us yet. DRAIN_PENDING: leaving is settled, not begun.
 
-    DRAINED: nobody is left to send away. TERMINATING: the process ends, whatever the load balancer says.
+    DRAINED: no connection is left to send away. TERMINATING: the process ends, whatever the load balancer says.
     """
 
     REGISTERING = "registering"
@@ -78,7 +78,7 @@ class Reaction(Enum):
     """What a signal of target health asks for.
 
     STAY: only where target health began the drain. BEGIN and SHORTEN: not after a person took a drain back, until the
-    balancer has said something else. SHORTEN: somebody else began it, or the delay was not known; the balancer cuts at
+    balancer has said something else. SHORTEN: a person began it, or the delay was not known; the balancer cuts at
     the end of that.
     """
 

@@ -66,7 +66,7 @@ class TargetHealthWatch:
                 self._succeeded()
                 pause_s = self._pause_s()
             except Exception as error:
-                # An answer that nobody foresaw is an error like another: it must not end thousands of connections.
+                # An unforeseen answer is an error like any other: it must not end thousands of connections.
                 known = error if isinstance(error, PollError) else PollError(PollErrorKind.OTHER, repr(error))
                 failures += 1
                 self._failed(known, error)
@@ -190,7 +190,7 @@ class TargetHealthWatch:
         return replace(membership, ports={**listing, **membership.ports}) if listing else membership
 
     async def _read_delays(self) -> None:
-        """How long the groups wait for a target that leaves; who was not heard now is asked again at the next poll."""
+        """How long the groups wait for a target that leaves; silent ones are asked again at the next poll."""
         for group in sorted(self._unread):
             try:
                 attributes = await self._health.attributes(group)
@@ -235,7 +235,7 @@ class TargetHealthWatch:
             self._opened = self._hub.opened
         if error.kind is PollErrorKind.NOT_FOUND:
             # A group was deleted, as one of a blue/green pair may be: find out which there are. None of those known
-            # before counts, for nobody says which one it was.
+            # before counts, since the answer does not say which one it was.
             self._membership = None
         if error.kind is not PollErrorKind.THROTTLED:
             self.signal_up = False

@@ -13,13 +13,13 @@ BEFORE_KILL_S = 10.0
 # Of the delay, a poll may be late by its period and its jitter.
 _POLL_SHARE = 1.2
 # Those who are reset leave with the hub's tick, all of it at once.
-_LEAST_SPREAD_S = 0.25
-# Longer than that nobody is kept away, whatever receivers there are.
-_MOST_SPREAD_S = 120.0
-_LEAST_BOUND_PER_S = 1e-3
-# Two hundred a second disturb nobody, and one laptop device is gone in a second.
+_MIN_SPREAD_S = 0.25
+# No device is kept away for longer, whatever receivers there are.
+_MAX_SPREAD_S = 120.0
+_MIN_BOUND_PER_S = 1e-3
+# Two hundred a second are no burden, and the one device of a laptop is gone in a second.
 _CLOSES_PER_S = 200
-_LEAST_S = 1.0
+_MIN_S = 1.0
 
 
 def margin_s(setting_s: float, close_timeout_s: float) -> float:
@@ -57,7 +57,7 @@ def spread_s(connections: int, window_s: float, bound_per_s: float) -> float:
     In a paced drain the closes are even already, and only those of one tick have to be told apart. What the receivers
     (`bound_per_s`) cannot take within the window has to come after it.
     """
-    return min(max(_LEAST_SPREAD_S, connections / max(bound_per_s, _LEAST_BOUND_PER_S) - window_s), _MOST_SPREAD_S)
+    return min(max(_MIN_SPREAD_S, connections / max(bound_per_s, _MIN_BOUND_PER_S) - window_s), _MAX_SPREAD_S)
 
 
 def stop_window_s(connections: int, stop_timeout_s: float, registered: bool | None) -> float:
@@ -66,7 +66,7 @@ def stop_window_s(connections: int, stop_timeout_s: float, registered: bool | No
     Not registered, or not known: the remainder goes before the balancer cuts it. Registered (StopTask, Spot): the stop
     time-out less what the stores need. No balancer: fast, but paced.
     """
-    longest_s = max(_LEAST_S, stop_timeout_s - BEFORE_KILL_S)
+    longest_s = max(_MIN_S, stop_timeout_s - BEFORE_KILL_S)
     if registered is None:
-        return min(longest_s, max(_LEAST_S, connections / _CLOSES_PER_S))
+        return min(longest_s, max(_MIN_S, connections / _CLOSES_PER_S))
     return longest_s if registered else min(longest_s, EMERGENCY_S)

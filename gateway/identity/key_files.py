@@ -72,7 +72,7 @@ def readable_by_others(path: Path) -> bool:
 
 
 def _read(where: str, path: Path) -> bytes:
-    # The open of a pipe waits for somebody who writes, with O_NONBLOCK it does not.
+    # Opening a pipe waits for a writer, but not with O_NONBLOCK.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise SettingsError(where, f"{path} is not a regular file; a key must be in one")
@@ -84,7 +84,7 @@ def _read(where: str, path: Path) -> bytes:
 
 
 def _make(path: Path, content: bytes) -> None:
-    """Make the file with its content, or not at all; who was faster wins. Raises OSError."""
+    """Make the file with its content, or not at all; the first process to make it wins. Raises OSError."""
     beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

@@ -78,7 +78,7 @@ def _header(encoded: str) -> Header:
         header = _decode_header(from_base64url(encoded.encode()))
     except (ValueError, msgspec.DecodeError) as error:
         raise TokenError("not a JWT") from error
-    # RFC 7515, 4.1.11: whoever does not understand one refuses the token, and an empty list is not allowed.
+    # RFC 7515, 4.1.11: a reader that does not understand one must refuse the token; an empty list is not allowed.
     if header.crit is not msgspec.UNSET:
         raise TokenError("the token has critical headers that are not understood")
     return header

@@ -68,7 +68,7 @@ class _Held:
 
 
 class Buffer:
-    """Queues of submissions, one an account, taken in turns: who sends much waits for itself.
+    """Queues of submissions, one an account, taken in turns: an account that sends much waits only for itself.
 
     `events` and `size_bytes` count those taken too, until they are settled. An account may hold twice what is free for
     all, so two thirds when it is alone: there is always room for another one.

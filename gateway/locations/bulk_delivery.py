@@ -32,7 +32,7 @@ class Delivery(Struct):
 def deliver(number: int, may_retry: Callable[[int], bool]) -> Generator[Attempt, Answer, Delivery]:
     """Yields what to send and is sent the answer; returns when all `number` documents are decided.
 
-    `may_retry` is asked whether so many documents may be sent once more.
+    `may_retry` is asked whether this number of documents may be sent once more.
     """
     found = Delivery()
     work = [Attempt(range(number))] if number else []

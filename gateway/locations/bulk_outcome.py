@@ -1,7 +1,7 @@
 """What becomes of an answer to a bulk request, and of each of its items: one table.
 
 The statuses and types are those that OpenSearch 3 answered (tests/faults/test_opensearch_outcomes.py). Good data never
-goes to the dead letters: what nobody knows is kept and tried again.
+goes to the dead letters: what is unknown is kept and tried again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Action(Enum):
     OVERFLOW = "overflow"
     # The same document again, once and within the budget; then OVERFLOW. It is one document, however often it arrives.
     RETRY = "retry"
-    # The index cannot be used until somebody mends it: keep it on disk.
+    # The index cannot be used until it is mended: keep the events on disk.
     STOP = "stop"
     # One of several is at fault, or they are too large together: in halves. A single one is POISON.
     SPLIT = "split"
@@ -126,7 +126,7 @@ REQUESTS: tuple[Row, ...] = (
 )
 SILENCES: dict[Silence, Action] = {
     Silence.NOT_SENT: Action.RETRY,
-    # A server that took so long is not asked again at once; what it may have stored is stored once all the same.
+    # A server that timed out is not asked again at once; what it may have stored is stored once all the same.
     Silence.TIMEOUT: Action.OVERFLOW,
     Silence.BROKEN: Action.RETRY,
     Silence.UNREADABLE: Action.RETRY,

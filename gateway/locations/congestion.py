@@ -133,7 +133,7 @@ class RetryBudget:
         self._left = min(self._reserve, self._left + number * self._share)
 
     def take(self, number: int) -> bool:
-        """Whether so many may be sent again; if so, they count."""
+        """Whether this number may be sent again; if so, they count."""
         if number > self._left:
             return False
         self._left -= number

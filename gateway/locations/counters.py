@@ -37,7 +37,7 @@ class Counters:
         return sum(self.acknowledged.values()) + sum(self.refused.values())
 
     def flushed(self, seconds: float) -> None:
-        """One batch was settled, after so many seconds."""
+        """Count a batch that was settled, and the seconds it took."""
         self.flushes += 1
         self.flush_s += seconds
         self._flush_buckets[sum(seconds > bound for bound in _FLUSH_BUCKETS_S)] += 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gateway.locations.geo import Box, Polygons, Shape, enclose
 from gateway.locations.polygons import Ring
 
-# Of a slanting road the box of the whole is many times the road; in so many bands it is hardly more.
+# The bounding box of a slanting road is many times the road; cut into this number of bands it is hardly more.
 BANDS = 32
 MAX_BOXES = 256
 

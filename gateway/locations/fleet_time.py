@@ -31,7 +31,7 @@ class _Account:
 class FleetTime:
     """Readings of at most `MAX_ACCOUNTS` accounts, each as long as it is fresh.
 
-    `joined` grows with each reading that can give somebody a say who had none.
+    `joined` grows with each reading that may give a device a say that had none.
     """
 
     def __init__(self) -> None:

@@ -35,9 +35,9 @@ class Box(NamedTuple):
         return self.west <= lon <= self.east and self.south <= lat <= self.north
 
 
-def enclose(boxes: Sequence[Box], most: int) -> tuple[Box, ...]:
-    """The boxes themselves, or the one that holds them all when there are more than `most`."""
-    if len(boxes) <= most:
+def enclose(boxes: Sequence[Box], maximum: int) -> tuple[Box, ...]:
+    """The boxes themselves, or the one that holds them all when there are more than `maximum`."""
+    if len(boxes) <= maximum:
         return tuple(boxes)
     west, south = min(box.west for box in boxes), min(box.south for box in boxes)
     east, north = max(box.east for box in boxes), max(box.north for box in boxes)
@@ -140,7 +140,7 @@ class Circle(Struct, frozen=True):
 class Polygons(Struct, frozen=True, dict=True):
     """GeoJSON Polygon or MultiPolygon: for each polygon the outer ring, then its holes; edges straight in degrees.
 
-    Coordinates are taken literally: a ring does not cross the antimeridian; whoever needs that cuts it there into a
+    Coordinates are taken literally: a ring does not cross the antimeridian; a shape that does is to be cut there into a
     MultiPolygon, as RFC 7946 (section 3.1.9) asks. A point exactly on an edge counts as inside on south and west
     edges only (half-open), so that polygons which share an edge share no point; but the meridians -180 and 180 are one,
     and so is a pole: whatever touches them holds them.

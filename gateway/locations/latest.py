@@ -35,7 +35,7 @@ class LatestPositions:
         return self._due.get((account, device))
 
     def take(self, maximum: int) -> Positions:
-        """Up to so many, which are no longer due."""
+        """At most this number of them, which are no longer due."""
         keys = list(self._due)[:maximum]
         return [(key, self._due.pop(key)) for key in keys]
 

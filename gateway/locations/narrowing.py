@@ -1,6 +1,6 @@
 """Finding out which events of a batch a store chokes on, so that one bad event costs only itself.
 
-A store may raise something that nobody foresaw. The batch is then written again by halves: first its groups, then the
+A store may raise something unforeseen. The batch is then written again by halves: first its groups, then the
 events of a group. What still fails alone is at fault; everything else is stored.
 """
 

@@ -47,7 +47,7 @@ _log = Log("locations")
 class LocationPipeline:
     """Owns the tasks `locations-flush`, `locations-replay` and one for each batch that is being written.
 
-    Made and used on one running event loop. `ack_min` is the least durability that is acknowledged: with INDEXED, what
+    Made and used on one running event loop. `ack_min` is the lowest durability that is acknowledged: with INDEXED, what
     the index does not take is refused. `times` judges the events that are submitted, before they are.
     `failed` is done when a task ended that must not; its exception, a TaskFailedError, carries the cause.
     """
@@ -104,7 +104,7 @@ class LocationPipeline:
         """Refuse what comes from now on, flush the rest, and spool what the index did not take in time.
 
         Takes at most about `timeout_s`; what neither took is refused. Cancelled, it stops at once: what was not
-        acknowledged is then told to nobody, and devices send it again. Harmless when called again.
+        acknowledged then stays unsaid, and devices send it again. Harmless when called again.
         """
         self._running = False
         self._wake.set()
@@ -145,7 +145,7 @@ class LocationPipeline:
         error.__cause__ = cause
         self._running = False
         self.failed.set_exception(error)
-        # Whoever awaits it still gets the exception; this only says that nobody has to.
+        # An awaiting task still gets the exception; this only says that none has to await it.
         self.failed.exception()
 
     # Taking in
@@ -182,7 +182,7 @@ class LocationPipeline:
         return _TAKEN
 
     def forget(self, sender: Any) -> None:
-        """The sender is gone: what it sent is still stored and settled, but nobody is told. Harmless when unknown."""
+        """The sender is gone: what it sent is still stored and settled, but not told. Harmless when unknown."""
         caller = self._callers.pop(id(sender), None)
         if caller is not None:
             caller.outcomes = caller.sender = None
@@ -260,7 +260,7 @@ class LocationPipeline:
     # Telling
 
     def _settle(self, batch: list[Submission], verdicts: list[Verdict]) -> None:
-        """The batch is decided: count all of it first, then tell, so that the count is right for whoever is told."""
+        """The batch is decided: count all of it first, then tell, so that it is right when senders are told."""
         self._buffer.settled(batch)
         for submission in batch:
             caller = submission.caller

@@ -1,4 +1,4 @@
-"""What became of a batch: its events sorted by outcome, and merged by who is to be told."""
+"""What became of a batch: its events sorted by outcome, and merged by sender."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _log = Log("locations")
 class Storing:
     """Decides about one batch after the other; calls may overlap. Every event gets one verdict.
 
-    `ack_min` is the least durability that is acknowledged. Without a `stream` the spool takes its place.
+    `ack_min` is the lowest durability that is acknowledged. Without a `stream` the spool takes its place.
     """
 
     def __init__(

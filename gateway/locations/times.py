@@ -48,7 +48,7 @@ class EventTimes:
 
     @property
     def offset_ms(self) -> int | None:
-        """How far most accounts' events are from the wall clock, positive: it is behind them; None: nobody knows."""
+        """How far most accounts' events are from the wall clock, positive: it is behind them; None: unknown."""
         self._refresh()
         return self._offset_ms
 

@@ -19,7 +19,7 @@ class RecordedSession:
     def __init__(self, inner: Session, recording: Recording) -> None:
         self._inner = inner
         self._recording = recording
-        # Lives as long as the process and is written nowhere: without it nobody can try names against the hashes.
+        # Lives as long as the process and is written nowhere: without it names cannot be tried against the hashes.
         self._key = secrets.token_bytes(32)
         self._count = 0
         self._open: dict[int, tuple[int, str]] = {}

@@ -27,7 +27,7 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false",
 
 
 class Given(NamedTuple):
-    """A value somebody set. `text` is true when it came as text and is to be read as the setting's type."""
+    """A value that was set. `text` is true when it came as text and is to be read as the setting's type."""
 
     value: object
     origin: str

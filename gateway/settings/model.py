@@ -259,7 +259,7 @@ class Drain(Struct, frozen=True):
     ] = 30
     speed: Annotated[
         float,
-        Meta(ge=1, le=1000, description="Rehearsals only: all periods of a drain pass so many times faster."),
+        Meta(ge=1, le=1000, description="For rehearsals only: all periods of a drain pass this many times faster."),
     ] = 1
 
 

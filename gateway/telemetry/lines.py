@@ -80,7 +80,7 @@ def cut(text: str, limit: int = MAX_LINE_CHARS) -> str:
 
 
 def _short(value: object, limit: int) -> object:
-    """A field's value, bounded. Looked through before it is cut: of half a token nobody sees what it was."""
+    """A field's value, bounded. Redacted before it is cut: half a token is no longer recognised."""
     if value is None or isinstance(value, bool | int | float):
         return value
     text = value if isinstance(value, str) else _encode(value).decode()

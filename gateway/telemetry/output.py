@@ -20,7 +20,7 @@ from gateway.telemetry.log import EMF, ROOT
 
 
 class Background(logging.Handler):
-    """Hands lines to a thread that writes them: who reads our log may stand still, the event loop must not.
+    """Hands lines to a thread that writes them: a reader of our log may stand still, the event loop must not.
 
     Holds at most `MAX_LINES`, and takes at most `FOREIGN_PER_S` a second of what is not ours: nothing else bounds what
     libraries say of what peers do. The rest is dropped, and how much was is written when there is room again.
@@ -65,7 +65,7 @@ class Background(logging.Handler):
             try:
                 sys.stderr.write(f"{line}\n")
                 sys.stderr.flush()
-            except (OSError, ValueError):  # the other end is gone; there is nobody left to tell
+            except (OSError, ValueError):  # the other end is gone
                 return
 
 

@@ -163,7 +163,7 @@ def read_offer(head: bytes, policy: Policy) -> Offer:
 def read_unusual_offer(head: bytes, policy: Policy) -> Offer:
     """The same by websockets' Sans-I/O layer, which can judge any head. Raises Rejected."""
     # Fed more than the head, the library's generator would swallow the start of a glued frame and parse frames of a
-    # peer that nobody has authenticated.
+    # peer that is not authenticated.
     protocol = _Protocol(
         extensions=[ServerPerMessageDeflateFactory()] if policy.compression else None,
         max_size=policy.max_message_bytes,
@@ -247,7 +247,7 @@ def _credential(headers: Headers, policy: Policy) -> str | None:
     offered = next((name.removeprefix(BEARER) for name in _offered(headers) if name.startswith(BEARER)), None)
     if bearer is not None and offered is not None:
         raise Rejected(400, "token", "the token is in the Authorization header and in a subprotocol; send it once")
-    # No page can set the header, and many device libraries send an Origin that nobody can change.
+    # No page can set the header, and many device libraries send an Origin that cannot be changed.
     if bearer is None:
         origin = headers.get_all("Origin")
         if origin and (len(origin) > 1 or normal(origin[0]) not in policy.allowed_origins):

@@ -21,8 +21,8 @@ READ_TIMEOUT_S = 4.0
 # One call with all it needs: credentials, DNS, connection, answer.
 CALL_TIMEOUT_S = 8.0
 # New clients cost 0.1 s of CPU and, for a while, 1 MB: where they do not help, they are made more and more rarely.
-RENEW_LEAST_S = 30.0
-RENEW_MOST_S = 960.0
+RENEW_MIN_S = 30.0
+RENEW_MAX_S = 960.0
 PERMISSION = {
     "elbv2": "elasticloadbalancing",
     "ecs": "ecs",
@@ -84,7 +84,7 @@ class AwsClients:
         self._models: Any = None
         self._retired: list[_Open] = []
         self._renew_from_s = float("-inf")
-        self._renew_period_s = RENEW_LEAST_S
+        self._renew_period_s = RENEW_MIN_S
         self._making = asyncio.Lock()
         self._running = 0
 
@@ -105,7 +105,7 @@ class AwsClients:
                         if error.response.get("Error", {}).get("Code") != absent:
                             raise
                         answer = None
-            self._renew_period_s = RENEW_LEAST_S
+            self._renew_period_s = RENEW_MIN_S
         except PollError as error:
             if error.kind in (PollErrorKind.EXPIRED, PollErrorKind.DENIED):
                 self._renew()
@@ -128,7 +128,7 @@ class AwsClients:
         now_s = self._monotonic_s()
         if now_s >= self._renew_from_s:
             self._renew_from_s = now_s + self._renew_period_s
-            self._renew_period_s = min(2 * self._renew_period_s, RENEW_MOST_S)
+            self._renew_period_s = min(2 * self._renew_period_s, RENEW_MAX_S)
             self._retired.append(self._open)
             self._open = _Open()
 
@@ -252,6 +252,6 @@ def _kind(code: str, status: int) -> PollErrorKind:
 
 
 def _plain(code: object) -> str:
-    """A code as AWS forms them; anything else is nobody's business."""
+    """A code as AWS forms them; anything else is dropped."""
     text = str(code)
     return text if re.fullmatch(r"[A-Za-z0-9._]{1,64}", text) else "an unknown error"

@@ -147,7 +147,7 @@ class EcsService:
         try:
             answer = await self._ask(own, "describe_services", services=[service])
         except PollError as error:
-            # Groups and a port that settings name need nobody else to name them.
+            # Groups and a port that are set need no look-up.
             if error.kind in (PollErrorKind.DENIED, PollErrorKind.UNREACHABLE) and fallback:
                 return [], ""
             raise

@@ -101,7 +101,7 @@ class ElbTargetHealth:
         )
 
     async def health(self, group: str, target: str, port: int, also: Sequence[str] = ()) -> GroupHealth:
-        """See the port. Unfiltered, so that one call also tells who else drains and who is there to receive."""
+        """See the port. Unfiltered: one call also shows which other targets drain, and which can receive."""
         answer = await self._clients.call(
             "elbv2", "describe_target_health", group, absent=INVALID_TARGET, TargetGroupArn=group
         )

@@ -120,7 +120,7 @@ class Bulk:
 
 
 def read(response: Response, number: int, extra: Extra | None = None) -> Answer:
-    """The answer to a request with so many documents, and `extra` behind them.
+    """The answer to a request with this number of documents, and `extra` behind them.
 
     When every document is new, and nothing went wrong, nothing is decoded.
     """

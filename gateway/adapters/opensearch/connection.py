@@ -76,7 +76,7 @@ class Access(Struct, frozen=True):
 def checked_url(url: str) -> URL:
     """The address without a path's last slash. Raises SettingsError.
 
-    Plain http is for this machine and for private networks: whoever sits on the way reads positions and passwords.
+    Plain http is for this machine and for private networks: anyone on the path reads positions and passwords.
     """
     try:
         parts = urlsplit(url)

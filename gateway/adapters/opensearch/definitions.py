@@ -73,7 +73,7 @@ def template(names: Names) -> dict[str, Any]:
     settings = {
         "number_of_shards": "1",
         "auto_expand_replicas": "0-1",
-        # Unset, an index that nobody searches for 30 s is not refreshed, and the first search waits.
+        # Unset, an index without searches for 30 s is not refreshed, and the first search waits.
         "refresh_interval": f"{REFRESH_INTERVAL_S}s",
     }
     return {
@@ -101,7 +101,7 @@ def latest_index() -> dict[str, Any]:
 
 
 def retention_policy(names: Names, days: int) -> dict[str, Any]:
-    """For the plugin Index State Management: a daily index is deleted after so many days."""
+    """For the plugin Index State Management: a daily index is deleted at this age."""
     return {
         "policy": {
             "description": "heiwa: daily indices of locations",

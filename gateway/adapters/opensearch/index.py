@@ -43,7 +43,7 @@ from gateway.telemetry.log import Log
 
 # Under load a refresh takes longer than its interval.
 KEEP_RECENT_S = 10.0 * REFRESH_INTERVAL_S
-# Of a shape that is a small part of its cover, so many hits are looked at.
+# How many hits are examined for a shape that is a small part of its cover.
 MAX_PAGES = 20
 SEARCHES = 12
 

@@ -29,7 +29,7 @@ SCHEMA_VERSION = 2
 
 # The key of a row is account, time and a tie-breaker in one integer of 63 bits: account number (16), ms of the day
 # (27), sequence (20). The key of a cell is the account number (16) and the cell (46). When a ms of an account is full a
-# row takes the next free key, in a later ms; how far an account's rows were displaced at most stands in its row.
+# row takes the next free key, in a later ms; the largest displacement of an account's rows stands in its row.
 SEQUENCE_BITS = 20
 TIME_BITS = 27
 ACCOUNT_SHIFT = TIME_BITS + SEQUENCE_BITS
@@ -331,7 +331,7 @@ class DayWriter:
         self._added = self._built if inserted == rows else {name: int(n * share) for name, n in self._built.items()}
 
     def _insert_all(self, values: list[object]) -> None:
-        most = _SIZES[-1] * _COLUMNS
-        for start in range(0, len(values), most):
-            part = values[start : start + most] if len(values) > most else values
+        maximum = _SIZES[-1] * _COLUMNS
+        for start in range(0, len(values), maximum):
+            part = values[start : start + maximum] if len(values) > maximum else values
             self._connection.execute(_insert(_pad(part, _COLUMNS)), part)

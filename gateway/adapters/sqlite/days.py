@@ -136,12 +136,12 @@ class Days:
     def refusal(self, account: str) -> Rejection | None:
         """Why nothing more of an account is taken; None: it is."""
         taken_bytes = self._account_bytes.get(account, 0)
-        for most_bytes, whose in (
+        for maximum_bytes, whose in (
             (self._account_max_bytes, "locations.account_max_bytes"),
             (self._even_share_bytes, "an even share of the full index"),
         ):
-            if most_bytes and taken_bytes >= most_bytes:
-                reason = f"the account's events take {taken_bytes} bytes of the index, {whose} is {most_bytes}"
+            if maximum_bytes and taken_bytes >= maximum_bytes:
+                reason = f"the account's events take {taken_bytes} bytes of the index, {whose} is {maximum_bytes}"
                 return Rejection(reason, code="account_full")
         return None
 
@@ -196,7 +196,7 @@ class Days:
         return newest_bytes > self._max_bytes and accounts > 1 and total <= _HARD_LIMIT * self._max_bytes
 
     def _judge(self, total: int) -> None:
-        """Whether anybody is refused, now that so many bytes are left."""
+        """Whether any account is refused while this number of bytes is left."""
         self.full = self._even_share_bytes = None
         if total <= self._max_bytes:
             return

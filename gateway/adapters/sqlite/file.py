@@ -137,7 +137,7 @@ def _prepare(
 
 
 def checkpoint(connection: sqlite3.Connection) -> None:
-    """Move the log into the file and make it empty, unless somebody reads; then as far as possible, without a wait."""
+    """Move the log into the file and empty it; while a reader is active as far as possible, without a wait."""
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -163,7 +163,7 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_store(path: Path) -> None:
-    """Delete a database with its log; nobody may hold a writing connection."""
+    """Delete a database with its log; no writing connection may be open."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -15,7 +15,7 @@ from gateway.decoding import decoder
 from gateway.telemetry.log import Log
 
 # The smallest page that SQLite knows.
-_LEAST_BYTES = 512
+_MIN_BYTES = 512
 
 _log = Log("locations")
 
@@ -38,7 +38,7 @@ class Manifest:
 
     @property
     def cutoff_day(self) -> int | None:
-        """The first day that is kept; None: nobody has said."""
+        """The first day that is kept; None: unknown."""
         return self._content.cutoff_day
 
     def load(self) -> None:
@@ -53,7 +53,7 @@ class Manifest:
                 _log.error("manifest_damaged", file=str(self._path), problem=str(error))
 
     def _read(self) -> bytes:
-        # Reading a pipe would wait for somebody who writes.
+        # Reading a pipe would wait for a writer.
         if self._path.exists() and not self._path.is_file():
             raise DecodeError("it is not a regular file")
         return self._path.read_bytes()
@@ -77,7 +77,7 @@ class Manifest:
         return list(self._content.pages)
 
     def held(self, name: str, pages: int) -> None:
-        """A file holds so many pages."""
+        """Note the number of pages of a file."""
         self._content.pages[name] = pages
 
     def forget(self, name: str) -> None:
@@ -91,7 +91,7 @@ class Manifest:
     def check_size(self, path: Path) -> None:
         """Before a file is opened, which would make a new store of an empty one. Raises DamagedStoreError."""
         with store_errors(path):
-            if self.knows(path) and path.is_file() and (size_bytes := path.stat().st_size) < _LEAST_BYTES:
+            if self.knows(path) and path.is_file() and (size_bytes := path.stat().st_size) < _MIN_BYTES:
                 raise damaged(path, f"it holds {size_bytes} bytes and once held more")
 
     def check(self, path: Path, pages: int) -> None:

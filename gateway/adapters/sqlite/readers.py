@@ -24,9 +24,9 @@ FILES_EACH = 3
 class Readers:
     """A pool for several threads. `generation` says which file of a day is the present one; None: there is none."""
 
-    def __init__(self, generation: Callable[[int], int | None], most: int = MAX_READERS) -> None:
+    def __init__(self, generation: Callable[[int], int | None], maximum: int = MAX_READERS) -> None:
         self._generation = generation
-        self._most = most
+        self._maximum = maximum
         self._lock = threading.Lock()
         self._idle: list[tuple[int, int, DayReader]] = []  # the one used last at the end
         self._closed = False
@@ -70,7 +70,7 @@ class Readers:
                 gone = reader
             else:
                 self._idle.append((day, generation, reader))
-                if len(self._idle) > self._most:
+                if len(self._idle) > self._maximum:
                     gone = self._idle.pop(0)[2]
         if gone is not None:
             gone.close()

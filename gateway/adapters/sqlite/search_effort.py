@@ -24,7 +24,7 @@ class Effort:
         self._cancelled = False
 
     def spend(self, rows: int, steps: int) -> None:
-        """So many rows were read, and so many steps made with them. Raises QueryTooWideError or StoreError."""
+        """Count rows that were read, and steps made with them. Raises QueryTooWideError or StoreError."""
         if self._cancelled:
             raise StoreError("the search was cancelled")
         self._left -= rows * ROW_STEPS + steps

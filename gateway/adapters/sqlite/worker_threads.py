@@ -36,7 +36,7 @@ class WorkerThreads:
         return future
 
     def stop(self, timeout_s: float) -> bool:
-        """Wait for what was submitted, at most so long; whether all of it has ended."""
+        """Wait for what was submitted, at most `timeout_s`; whether all of it has ended."""
         if not self._started:
             return True
         for _ in self._threads:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from gateway.device.reconnect import (
     LAST_CEILING_S,
-    LEAST_WAIT_S,
     MAX_OBEYED_S,
+    MIN_WAIT_S,
     REFUSED_FLOOR_S,
     Return,
     Stop,
@@ -29,7 +29,7 @@ def test_ceilings_double_up_to_the_last() -> None:
 
 @given(st.integers(0, 10**9), st.integers())
 def test_backoff_is_within_its_ceiling(failures: int, seed: int) -> None:
-    assert LEAST_WAIT_S <= backoff_s(failures, Random(seed)) <= ceiling_s(failures)
+    assert MIN_WAIT_S <= backoff_s(failures, Random(seed)) <= ceiling_s(failures)
 
 
 def test_backoff_spreads() -> None:
@@ -53,11 +53,11 @@ def test_others_come_back(code: int | None) -> None:
 @pytest.mark.parametrize("code", [4401, 4403])
 def test_a_dead_token_is_replaced_soon_by_who_can(code: int) -> None:
     first = after_close(code, "", mints=True, failures=0, random=RANDOM)
-    assert first == Return(LEAST_WAIT_S, new_token=True)
+    assert first == Return(MIN_WAIT_S, new_token=True)
     again = after_close(code, "", mints=True, failures=30, random=RANDOM)
     assert isinstance(again, Return)
     assert again.new_token
-    assert again.wait_s > LEAST_WAIT_S
+    assert again.wait_s > MIN_WAIT_S
     stopped = after_close(code, "expired", mints=False, failures=0, random=RANDOM)
     assert isinstance(stopped, Stop)
     assert "--token" in stopped.why
@@ -70,7 +70,7 @@ def goaway(reason: str, wait_ms: int, *, mints: bool = False, failures: int = 0)
 
 def test_goaway_is_obeyed() -> None:
     assert goaway("drain", 1500) == Return(1.5)
-    assert goaway("shutdown", 0) == Return(LEAST_WAIT_S)
+    assert goaway("shutdown", 0) == Return(MIN_WAIT_S)
     assert goaway("max_age", 2**53) == Return(MAX_OBEYED_S)
     assert goaway("token_expired", 200, mints=True) == Return(0.2, new_token=True)
     assert isinstance(goaway("token_expired", 100), Stop)
@@ -85,7 +85,7 @@ def test_goaway_every_time_is_a_failure() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_token(status: int) -> None:
     first = after_refusal(status, "expired", None, mints=True, failures=0, random=RANDOM)
-    assert first == Return(LEAST_WAIT_S, new_token=True)
+    assert first == Return(MIN_WAIT_S, new_token=True)
     # Also after the server was away for a while: the token expired meanwhile.
     later = after_refusal(status, "expired", None, mints=True, failures=7, random=RANDOM)
     assert isinstance(later, Return)

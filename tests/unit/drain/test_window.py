@@ -78,7 +78,7 @@ def test_those_whom_the_receivers_cannot_take_come_back_later(
 @given(st.integers(0, 100_000), st.integers(1, 5))
 def test_a_fleet_stays_within_its_share_of_the_calls(tasks: int, groups: int) -> None:
     period_s = polling.period_s(tasks, groups)
-    assert polling.LEAST_S <= period_s <= polling.MOST_S
+    assert polling.MIN_PERIOD_S <= period_s <= polling.MAX_PERIOD_S
     if tasks * groups <= 240:
         assert tasks * groups / period_s <= 2
     chance = Random(1)
