@@ -1,4 +1,4 @@
-"""Files of others, read so far and no further: one endless line must not take the memory of the machine."""
+"""Reads files of unknown origin up to a limit: one endless line must not take the memory of the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_LINE_BYTES = 1 << 22
 
 
 def text(path: Path, limit_bytes: int = MAX_TEXT_BYTES) -> str:
-    """All of a small file. Raises OSError, and ValueError for one that is larger or is not UTF-8."""
+    """The text of a small file. Raises OSError, and ValueError for a file that is larger or not UTF-8."""
     with path.open("rb") as file:
         payload = file.read(limit_bytes + 1)
     if len(payload) > limit_bytes:
@@ -20,7 +20,7 @@ def text(path: Path, limit_bytes: int = MAX_TEXT_BYTES) -> str:
 
 
 def lines(file: BinaryIO, limit_bytes: int = MAX_LINE_BYTES) -> Iterator[bytes]:
-    """Its lines with their ends. Raises ValueError naming the first that is longer."""
+    """The lines of a file with their ends. Raises ValueError naming the first line that is longer than the limit."""
     number = 0
     while line := file.readline(limit_bytes + 1):
         number += 1

@@ -1,4 +1,4 @@
-"""The load of a benchmark: many websockets in one process, lean enough not to be what is measured.
+"""The load of a benchmark: many websockets in one process, lean enough not to be the bottleneck.
 
 Commands come as lines of JSON on standard input, each answered by one line. Masks are zero, which RFC 6455 allows, so
 that no byte of a payload has to be touched here.
@@ -32,7 +32,7 @@ def masked_frame(payload: bytes, first: int = 0x81) -> bytes:
 
 
 class LoadDevice(asyncio.Protocol):
-    """One websocket that answers pings and counts what it gets."""
+    """One websocket that answers pings and counts messages."""
 
     __slots__ = ("_buffer", "_load", "_opened", "name", "transport")
 
@@ -142,7 +142,7 @@ class Load:
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     async def connect(self, count: int, rate_per_s: float = 0, at_once: int = 1000) -> dict[str, object]:
-        """Open `count` more, at most `rate_per_s` a second (0: as fast as it goes), `at_once` under way."""
+        """Open `count` more, up to `rate_per_s` a second (0: as fast as possible), with `at_once` under way."""
         began = time.perf_counter()
         gate = asyncio.Semaphore(at_once)
         waiting: set[asyncio.Task[None]] = set()
@@ -199,7 +199,7 @@ class Load:
             self._gone.set()
 
     async def echo(self, messages: int, payload_bytes: int = 100, at_once: int = 100) -> dict[str, object]:
-        """Each of `at_once` devices in turn sends a message when the one before was answered."""
+        """`at_once` devices send a message each, and the next ones send when all were answered."""
         frame = masked_frame(b"x" * payload_bytes)
         began, start = time.perf_counter(), self.received
         self._wanted = start

@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--events", type=int, default=20)
-    parser.add_argument("--rows", type=int, default=0, help="go on in lots of --seconds until so many are stored")
+    parser.add_argument(
+        "--rows", type=int, default=0, help="go on in lots of --seconds until this number of events is stored"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server, operations, key = start(Path(folder))

@@ -41,7 +41,7 @@ class IngestLoad(Load):
         self._places: dict[str, tuple[float, float]] = {}
 
     async def ingest(self, seconds: float, events: int = 20) -> dict[str, object]:
-        """Send for so long; returns acknowledged events a second and the latency of an ack."""
+        """Send for some seconds; returns acknowledged events a second and the latency of an ack."""
         self._events = events
         self.acked = self.nacked = self._sent = 0
         self._latencies_s.clear()

@@ -21,7 +21,7 @@ _TURN_S = 0.02
 
 
 class PacedLoad(Load):
-    """Open loop: who answers late does not slow the sending down (no coordinated omission)."""
+    """Open loop: late answers do not slow the sending down (no coordinated omission)."""
 
     def __init__(self, options: dict[str, object]) -> None:
         super().__init__(options)
@@ -32,7 +32,7 @@ class PacedLoad(Load):
         self._settled = asyncio.Event()
 
     async def send(self, seconds: float, rate_per_s: float) -> dict[str, object]:
-        """Send single `location` messages, round robin, for so long; then wait for the rest of the acks."""
+        """Send single `location` messages, round robin, for some seconds; then wait for the remaining acks."""
         names = list(self.devices)
         began_s = time.perf_counter()
         sent = 0
@@ -48,7 +48,7 @@ class PacedLoad(Load):
         return {"sent": sent, "missing": len(self._intended_s), "nacked": self.nacked, "unexpected": self.unexpected}
 
     async def latencies(self, since_s: float, until_s: float) -> dict[str, object]:
-        """Of acks whose event was meant to be sent between two moments (time.perf_counter of any process here)."""
+        """Latencies of events that were due between two moments (time.perf_counter of any process here)."""
         took = sorted(done - intended for intended, done in self._acks if since_s <= intended < until_s)
         if not took:
             return {"acks": 0}

@@ -1,6 +1,6 @@
-"""The load balancer of a stand-in cloud, its part that chooses who gets traffic; the fleet carries it out.
+"""The load balancer of a stand-in cloud: chooses the targets that get traffic. The front carries that out.
 
-Not like AWS: there is one node and one zone, and news of a target reaches all of it at once.
+Not like AWS: there is one node in one zone, and news of a target reaches it at once.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Aim = Callable[[list[str]], Awaitable[None]]
 
 
 class CrowdedElbv2(Elbv2):
-    """An account in which `others` poll every five simulated seconds, and so use up its throttle.
+    """An account in which `others` tasks poll every five simulated seconds and so use up its throttle.
 
-    Their calls are played when a real one comes, each at its own moment: what is left for the real one is the same.
+    Their calls are played when a real one comes, each at its own moment, which leaves the same tokens for the real one.
     """
 
     def __init__(self, now_s: Callable[[], float], others: int = 0) -> None:
@@ -33,13 +33,13 @@ class CrowdedElbv2(Elbv2):
         now_s = self._now_s()
         while self._per_s and self._next_s <= now_s:
             self._bucket.take(self._next_s)
-            # So many that know nothing of each other are about a Poisson process.
+            # Many independent pollers are about a Poisson process.
             self._next_s += self._random.expovariate(self._per_s)
         super()._call()
 
 
 def takes_traffic(states: Mapping[TargetAddress, TargetState]) -> list[TargetAddress]:
-    """The targets that get new connections. When none is healthy, those that failed their checks: it fails open.
+    """The targets that get new connections. Without a healthy one it fails open: those that failed their checks.
 
     Elastic Load Balancing user guide, "Health checks for Application Load Balancer target groups".
     """
@@ -51,7 +51,7 @@ def takes_traffic(states: Mapping[TargetAddress, TargetState]) -> list[TargetAdd
 
 
 class Balancer:
-    """One target group. Everything that changes it goes through here, so that `aim` is told at once."""
+    """One target group. All changes go through here, so that `aim` is called at once."""
 
     def __init__(self, elb: Elbv2, delay_s: float, aim: Aim) -> None:
         self.elb = elb
@@ -62,28 +62,28 @@ class Balancer:
         self._news = asyncio.Event()
 
     async def register(self, address: TargetAddress, url: str) -> None:
-        """A target begins: `initial`."""
+        """Register a target: `initial`."""
         self._urls[address] = url
         self.elb.register(self.group, *address)
         await self._publish()
 
     async def judge(self, address: TargetAddress, *, healthy: bool) -> None:
-        """The result of a health check."""
+        """Take the result of a health check."""
         self.elb.set_health(self.group, *address, healthy)
         await self._publish()
 
     async def deregister(self, *addresses: TargetAddress) -> None:
-        """Targets drain from now on."""
+        """Deregister targets: they drain from now on."""
         for address in addresses:
             self.elb.deregister(self.group, *address)
         await self._publish()
 
     def state(self, address: TargetAddress) -> TargetState | None:
-        """None: not registered."""
+        """The state of a target; None: it is not registered."""
         return self.elb.states(self.group).get(address)
 
     async def becomes(self, address: TargetAddress, state: TargetState) -> None:
-        """Wait until a target is in this state."""
+        """Wait until a target is in a state."""
         while self.state(address) is not state:
             self._news.clear()
             await self._news.wait()

@@ -1,4 +1,4 @@
-"""What devices connect to in a deploy, and who carries out what the load balancer decides: the fleet, or a HAProxy."""
+"""What devices connect to in a deploy, and what carries out the load balancer's decisions: the fleet, or HAProxy."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ class Front(Protocol):
     """Targets are the URLs of gateways. Every call may raise HeiwaError."""
 
     settings: Mapping[str, object]
-    """What gateways behind it must be told."""
+    """Settings that gateways behind it need."""
 
     async def open(self) -> None:
-        """Ready for devices."""
+        """Get ready for devices."""
 
     async def close(self) -> None:
-        """No more devices; harmless when it was never open."""
+        """Take no more devices; harmless when it was never open."""
 
     def urls(self, targets: Sequence[str]) -> list[str]:
-        """Where devices connect, while these targets get traffic."""
+        """Where devices connect while these targets get traffic."""
 
     async def aim(self, targets: Sequence[str]) -> None:
-        """These targets get new connections from now on, and no others."""
+        """Give new connections to these targets only, from now on."""
 
     async def cut(self, target: str) -> None:
-        """End what is connected to a target."""
+        """End the connections to a target."""
 
 
 class FleetFront:
-    """Devices connect to the gateways themselves, as the fleet is told: for any number of them."""
+    """Devices connect to the gateways directly, as the fleet is told: for any number of devices."""
 
     def __init__(self, tell: TellFleets) -> None:
         self.settings: Mapping[str, object] = {}
@@ -63,19 +63,19 @@ class FleetFront:
         await self._tell(TargetsCommand(list(targets)))
 
     async def cut(self, target: str) -> None:
-        """Have the fleet end them, as if the other side had."""
+        """Have the fleet end them, as if the other side had done it."""
         await self._tell(CutTargetCommand(target, "fin"))
 
 
 class HaproxyFront:
-    """Devices connect to HAProxy's one address, and it to the gateways: the truth, for 9,000 at most."""
+    """Devices connect to HAProxy, and it to the gateways: a real load balancer, for up to 9,000 devices."""
 
     def __init__(self, proxy: Haproxy) -> None:
         self.settings: Mapping[str, object] = {"listen.trusted_proxies": HAPROXY_NETWORK}
         self._proxy = proxy
         self._path = "/ws"
         self._states: dict[str, ServerState] = {}
-        # News may come while the last is still being carried out; the newest must have the last word.
+        # News may come while the previous news is being carried out; the newest must come last.
         self._turn = asyncio.Lock()
 
     async def open(self) -> None:
@@ -87,23 +87,23 @@ class HaproxyFront:
         await self._proxy.stop()
 
     def urls(self, targets: Sequence[str]) -> list[str]:
-        """The same whatever the targets."""
+        """HAProxy's address, whatever the targets."""
         return [f"ws://127.0.0.1:{self._proxy.port}{self._path}"]
 
     async def aim(self, targets: Sequence[str]) -> None:
-        """What is new is added; what is not among the targets any more keeps its connections."""
+        """Add new targets. Those that are no targets any more keep their connections."""
         async with self._turn:
             for target in targets:
                 if target not in self._states:
                     await self._add(target)
-            # First who takes traffic, then who does not: otherwise there is nobody for a moment.
+            # First enable, then drain: otherwise there would be no target for a moment.
             for target in targets:
                 await self._set(target, "ready")
             for target in self._states.keys() - set(targets):
                 await self._set(target, "drain")
 
     async def cut(self, target: str) -> None:
-        """Nothing, when it never got traffic."""
+        """End the connections to a target; nothing happens if it never got traffic."""
         if target in self._states:
             await self._proxy.shutdown_sessions(_server(target))
 
@@ -122,13 +122,13 @@ class HaproxyFront:
 
 
 def check(options: DeploySection | None, devices: int, file_limit: int) -> None:
-    """Whether the load balancer of a deploy takes so many devices. Raises SettingsError saying why not."""
+    """Check that the load balancer of a deploy can take this number of devices. Raises SettingsError saying why not."""
     if options is not None and options.balancer == "haproxy":
         haproxy.check(devices, file_limit)
 
 
 def make(options: DeploySection, folder: Path, tell: TellFleets) -> Front:
-    """The one that the scenario asks for; `folder` is for its files, `tell` commands the fleet."""
+    """The front that the scenario asks for; `folder` is for its files, `tell` commands the fleet."""
     if options.balancer == "fleet":
         return FleetFront(tell)
     return HaproxyFront(Haproxy(folder, "leastconn" if options.routing == "least_outstanding" else "roundrobin"))

@@ -1,8 +1,8 @@
 """A real HAProxy in front of the gateways of a deploy: started, commanded over its runtime socket, stopped.
 
 HAProxy 2.6 management guide, section 9.3 (`add server`, `set server … state`, `shutdown sessions server`). Servers are
-added while it runs, so that it need not know beforehand which tasks there will be. Where it is not like an Application
-Load Balancer: one node, no health checks of its own, and only a command ends what is connected to a server.
+added while it runs, so that it need not know the tasks beforehand. Unlike an
+Application Load Balancer it is one node without health checks, and only a command ends the connections to a server.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from gateway.errors import HeiwaError, SettingsError
 from loadtest.processes import children, machine
 
 # Each connection is two files of one process, and 20,000 are a common limit: 9,800 were open at once here.
-MOST_CONNECTIONS = 9_000
+MAX_CONNECTIONS = 9_000
 FILES_A_CONNECTION = 2
-# Listeners, poller, runtime socket, health of its own.
+# Listeners, poller, runtime socket.
 FILE_RESERVE = 200
-# Beyond the fleet: connections that close while their devices are back already.
-MAXIMUM = 9_900
+# More than the fleet: connections that still close when their devices have reconnected.
+MAXCONN = 9_900
 START_S = 10.0
 COMMAND_S = 5.0
 STOP_S = 5.0
 BACKEND = "gateways"
 SOCKET = "haproxy.sock"
-# Debian keeps it where only root looks.
+# Debian installs it in a folder that only root has on its PATH.
 _ELSEWHERE = "/usr/local/sbin:/usr/sbin"
 
 ServerState = Literal["ready", "drain", "maint"]
 Balance = Literal["roundrobin", "leastconn"]
 
-# `timeout tunnel` cuts websockets on which nothing happens, with 1006: here it is longer than any of them lives.
-# One thread: with several, each would go round the servers by itself.
+# `timeout tunnel` cuts idle websockets, with 1006: here it is longer than any of them lives.
+# One thread: with several, each would have a round robin of its own.
 _CONFIG = """\
 global
     maxconn {maximum}
@@ -71,22 +71,22 @@ class HaproxyError(HeiwaError):
 
 
 def find() -> str | None:
-    """The program; None when it is not installed."""
+    """The path of the program; None: it is not installed."""
     return shutil.which("haproxy") or shutil.which("haproxy", path=_ELSEWHERE)
 
 
 def check(devices: int, file_limit: int) -> None:
-    """Whether so many devices can be behind it, with `file_limit` files a process. Raises SettingsError saying why."""
+    """Check that it takes `devices` devices with `file_limit` files a process. Raises SettingsError saying why not."""
     if find() is None:
         raise SettingsError(
             "deploy.balancer", "haproxy is not installed: apt-get install haproxy (Debian), or use fleet"
         )
-    most = min(MOST_CONNECTIONS, _maximum(file_limit))
-    if devices > most:
+    limit = min(MAX_CONNECTIONS, _maximum(file_limit))
+    if devices > limit:
         raise SettingsError(
             "deploy.balancer",
             f"{devices} devices do not fit behind one HAProxy: each connection is two files of one process, so that it "
-            f"holds {most} here; use --devices {most} or deploy.balancer = fleet",
+            f"holds {limit} here; use --devices {limit} or deploy.balancer = fleet",
         )
 
 
@@ -105,15 +105,15 @@ class Haproxy:
 
     @property
     def pid(self) -> int:
-        """Of the process; 0 before `start`."""
+        """The id of the process; 0 before `start`."""
         return self._process.pid if self._process is not None else 0
 
     async def start(self) -> None:
-        """Return when it answers. Raises HaproxyError with what it said."""
+        """Start it; return when it answers. Raises HaproxyError with its output."""
         program = find()
         if program is None:
             raise HaproxyError("haproxy is not installed: apt-get install haproxy (Debian)")
-        # It inherits both listeners, bound here: no port is lost to somebody else, and the first command waits for it.
+        # It inherits both listeners, bound here: no other process can take the port, and the first command waits.
         with _listener() as listener, self._control() as control:
             self.port = listener.getsockname()[1]
             config = self._folder / "haproxy.cfg"
@@ -135,24 +135,24 @@ class Haproxy:
             raise HaproxyError(self._why("show info")) from error
 
     async def stop(self) -> None:
-        """End it, and what is connected through it."""
+        """End it, and the connections through it."""
         if self._process is not None:
             children.send_signal(self._process, signal.SIGTERM)
             await children.end(self._process, STOP_S)
             (self._folder / SOCKET).unlink(missing_ok=True)
 
     async def add(self, server: str, host: str, port: int) -> None:
-        """A server that gets no connections yet. Raises HaproxyError."""
+        """Add a server, which gets no connections yet. Raises HaproxyError."""
         said = await self._command(f"add server {BACKEND}/{server} {host}:{port}")
         if "New server registered" not in said:
             raise HaproxyError(f"HAProxy does not take the server {server}: {said}")
 
     async def set_state(self, server: str, state: ServerState) -> None:
-        """ready: new connections; drain, maint: no new ones, and those there are live on. Raises HaproxyError."""
+        """ready: new connections; drain, maint: no new ones, and open ones live on. Raises HaproxyError."""
         await self._do(f"set server {BACKEND}/{server} state {state}")
 
     async def shutdown_sessions(self, server: str) -> None:
-        """End what is connected to a server: clients see the end of the stream, which is 1006. Raises HaproxyError."""
+        """End the connections to a server: clients see the end of the stream, which is 1006. Raises HaproxyError."""
         await self._do(f"shutdown sessions server {BACKEND}/{server}")
 
     async def statistics(self) -> dict[str, dict[str, str]]:
@@ -162,7 +162,7 @@ class Haproxy:
         return {line["svname"]: line for line in lines if line["pxname"] == BACKEND and line["svname"] != "BACKEND"}
 
     async def _do(self, command: str) -> None:
-        """A command that says nothing when it is done."""
+        """Send a command that answers nothing when it succeeds."""
         said = await self._command(command)
         if said:
             raise HaproxyError(f"HAProxy refused {command!r}: {said}")
@@ -178,7 +178,7 @@ class Haproxy:
                     writer.close()
         except (OSError, TimeoutError) as error:
             raise HaproxyError(self._why(command)) from error
-        # Every answer ends with an empty line; one without it was cut off by the end of the process.
+        # Each answer ends with an empty line, unless the end of the process cut it off.
         if not said.endswith(b"\n"):
             raise HaproxyError(self._why(command))
         return said.decode().strip()
@@ -207,7 +207,7 @@ class Haproxy:
 
 
 def _maximum(file_limit: int) -> int:
-    return min(MAXIMUM, (file_limit - FILE_RESERVE) // FILES_A_CONNECTION)
+    return min(MAXCONN, (file_limit - FILE_RESERVE) // FILES_A_CONNECTION)
 
 
 def _listener() -> socket.socket:
@@ -219,7 +219,7 @@ def _listener() -> socket.socket:
 
 @contextlib.contextmanager
 def _short(folder: Path) -> Iterator[str]:
-    """Another name of a folder: that of a unix socket has 107 bytes at most (unix(7))."""
+    """A short name of a folder: the path of a unix socket may have 107 bytes (unix(7))."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{descriptor}"

@@ -1,4 +1,4 @@
-"""A task of a stand-in cloud: a real gateway at an address of its own, and the health checks it gets."""
+"""A task of a stand-in cloud: a real gateway at an address of its own, with its health checks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from loadtest.cloud.clock import SimulatedClock
 from loadtest.cloud.elbv2 import TargetAddress
 from loadtest.processes.gateways import GatewayProcess
 
-# Of a target group's health check, simulated: HealthCheckIntervalSeconds and the two thresholds.
+# The health check of a target group, simulated: HealthCheckIntervalSeconds and the two thresholds.
 CHECK_PERIOD_S = 5.0
 THRESHOLD = 2
-# HealthCheckTimeoutSeconds, but real: a busy machine is no unhealthy target.
+# HealthCheckTimeoutSeconds, but real seconds: a busy machine is no unhealthy target.
 CHECK_TIMEOUT_S = 3.0
-# Of a real ECS task nothing of this machine's own AWS configuration may be seen.
+# A task must not see this machine's own AWS configuration.
 FOREIGN = ("AWS_", "ECS_")
 
 
 class GatewayTask:
-    """One gateway; `address` is where the target group lists it."""
+    """One gateway; `address` is its address in the target group."""
 
     def __init__(
         self, gateway: GatewayProcess, address: TargetAddress, path: str, session: aiohttp.ClientSession
@@ -52,7 +52,7 @@ class GatewayTask:
             self._checker = asyncio.create_task(self._check(balancer, clock), name=f"{self.name} health")
 
     async def close(self) -> None:
-        """Check no more."""
+        """End the health checks."""
         if self._checker is not None:
             self._checker.cancel()
             await asyncio.gather(self._checker, return_exceptions=True)
@@ -80,7 +80,7 @@ class GatewayTask:
             return False
 
     async def ask(self, path: str, token: str, within_s: float = CHECK_TIMEOUT_S) -> dict[str, Any] | None:
-        """What its HTTP API answers; None: nothing in time (real seconds), or not 200."""
+        """The answer of its HTTP API; None: no answer within `within_s` real seconds, or not 200."""
         try:
             async with self._session.get(
                 f"{self.gateway.operations}{path}",

@@ -1,4 +1,4 @@
-"""Opens connections: which target, from which address, with which token."""
+"""Opens connections: chooses the target, the source address and the token of each."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ OnFailed = Callable[[DeviceConnection, OSError | None], None]
 
 
 class Connector:
-    """`tokens` by slot, or none: they are made from the secret.
+    """`tokens` are by slot; empty: tokens are made from the secret.
 
-    `recorded_classes` are the device classes of a recording, by slot; others have that of their client model.
+    `recorded_classes` are the device classes of a recording, by slot; others have the class of their client model.
     """
 
     def __init__(self, options: FleetOptions, tokens: Sequence[str] = ()) -> None:
@@ -42,9 +42,9 @@ class Connector:
         self.aim(options.urls)
 
     def aim(self, urls: Sequence[str]) -> None:
-        """Where the next connects go; none are refused with 503 as a load balancer does. Raises SettingsError."""
+        """Set the targets of the next connects; without a target each is refused with 503. Raises SettingsError."""
         if not urls and self._options.routing == "fixed":
-            raise SettingsError("urls", "there must be one target at least")
+            raise SettingsError("urls", "there must be at least one target")
         found = [target(url) for url in urls]
         current = []
         for one in found:
@@ -56,9 +56,9 @@ class Connector:
         self._routing.aim(current)
 
     def target_of(self, slot: int) -> int | None:
-        """The index in `targets` of the one that this device connects to next; None: there is none.
+        """The index in `targets` of the target that a device connects to next; None: there is none.
 
-        It counts as a connection of that target until `left`.
+        It counts as a connection of that target until `left` is called.
         """
         return self._routing.choose(slot)
 
@@ -67,7 +67,7 @@ class Connector:
         self._routing.left(index)
 
     def token(self, slot: int, name: str = "") -> str:
-        """A token for a device; `name` is another than the slot's own."""
+        """A token for the device of a slot, or for the device `name`."""
         if self._tokens:
             return self._tokens[slot]
         options = self._options
@@ -94,13 +94,13 @@ class Connector:
         return self._tls if one.tls else None
 
     def open(self, device: DeviceConnection, index: int, on_failed: OnFailed) -> None:
-        """Connect; `on_failed` is called when no connection came about (None: it was cancelled)."""
+        """Connect; `on_failed` is called when that fails."""
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._open(device, self.targets[index], on_failed))
         self._running[device.slot] = task
 
     def cancel(self, slot: int) -> bool:
-        """Give up on a connection that has not come about yet; whether there was one."""
+        """Cancel an attempt to connect; whether there was one."""
         task = self._running.get(slot)
         return task is not None and task.cancel()
 
@@ -121,7 +121,7 @@ class Connector:
             error = TimeoutError("no connection in time")
         finally:
             del self._running[device.slot]
-        # A connection that was made and lost at once has told so itself.
+        # A connection that was made and lost at once has called its owner itself.
         if error is not None and device.transport is None and device.state != REFUSED:
             device.state = REFUSED
             on_failed(device, error)
@@ -133,12 +133,12 @@ class Connector:
 
 
 async def _connect_from(source: str, one: WebsocketTarget) -> socket.socket:
-    """A connected socket with a chosen source address. Raises OSError; cancelled: nothing is left."""
+    """A connected socket with the source address `source`. Raises OSError; when cancelled, nothing is left open."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
-        # The port is chosen by connect, for this peer only. Without this, bind looks for one that nobody uses with any
-        # peer: 2 ms a connect, and all of both cores, once tens of thousands are open.
+        # connect chooses a port that is free for this peer. Without this option bind looks for one that is free for all
+        # peers: 2 ms a connect, and all of both cores once tens of thousands are open.
         made.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
         made.bind((source, 0))
         await asyncio.get_running_loop().sock_connect(made, (one.host, one.port))

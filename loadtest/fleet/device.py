@@ -1,9 +1,9 @@
 """One websocket of a load test, as lean as the gateway's end of it: no task, timer, queue or dictionary of its own.
 
-It reads the server's answer to the handshake and whole, small, unfragmented frames, which is all a gateway sends, and
-answers pings and close frames. What a message means, and when to come back, is its owner's matter. Masks are zero,
-which RFC 6455 allows (5.3 asks for unpredictable ones to protect proxies, of which there are none here), so that no
-byte of a payload has to be touched.
+It reads the server's answer to the handshake and small unfragmented frames, which are all that a gateway sends, and
+answers pings and close frames. Its owner decides what a message means and when to reconnect. Masks are zero, which
+RFC 6455 allows (5.3 asks for unpredictable ones to protect proxies, of which there are none here), so that no byte of a
+payload has to be touched.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 MAX_HEAD_BYTES = 16_384
 MAX_FRAME_BYTES = 16_777_216
-LEAST_RECEIVE_BYTES = 1000  # no client has a smaller limit
-SMALL_BUFFER_BYTES = 2304  # the least that Linux grants (socket(7))
+MIN_RECEIVE_BYTES = 1000  # no client has a smaller limit
+SMALL_BUFFER_BYTES = 2304  # the minimum that Linux grants (socket(7))
 
 CONNECTING, OPENING, OPEN, LEAVING, REFUSED, BROKEN_OFF = range(6)
 
@@ -33,35 +33,35 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 class ConnectionOwner(Protocol):
-    """Whoever holds the devices. Every connection ends with exactly one of `on_refused` and `on_ended`.
+    """The owner of the connections. Each connection ends with exactly one call of `on_refused` or `on_ended`.
 
-    `heard_s` is a column by slot: when the server was last heard, by the owner's clock `now_s`.
+    `heard_s` holds by slot when the server was last heard, by the owner's clock `now_s`.
     """
 
     heard_s: array[float]
     now_s: float
 
     def on_opened(self, device: DeviceConnection) -> None:
-        """The handshake is over; the server's first message is still to come."""
+        """The handshake succeeded; the server's first message is still to come."""
 
     def on_text(self, device: DeviceConnection, payload: bytes) -> None:
         """A text message came."""
 
     def on_refused(self, device: DeviceConnection, status: int, retry_after_s: float | None) -> None:
-        """No websocket: the answer was not 101 (its status), or there was none (0)."""
+        """The handshake failed: `status` is that of the answer, or 0 without an answer."""
 
     def client_model_of(self, device: DeviceConnection) -> ClientModel:
-        """What kind of client the device is."""
+        """The client model of the device."""
 
     def on_ended(self, device: DeviceConnection) -> None:
-        """The websocket is over: see `code`, `clean` and `ours`."""
+        """The websocket ended: see `code`, `clean` and `ours`."""
 
 
 class DeviceConnection(asyncio.Protocol):
     """A connection, from the first packet to its end.
 
-    `code` is the close code (1006: no close frame was seen), `clean` whether the server began to close, with a close
-    frame, `ours` whether this end began; `goaway_ms` is what a goaway told to wait, -1: there was none.
+    `code` is the close code (1006: no close frame came). `clean`: the server began to close, with a close frame.
+    `ours`: this end began. `goaway_ms` is the wait that a goaway asked for; -1: no goaway came.
     """
 
     __slots__ = ("_buffer", "clean", "code", "goaway_ms", "ours", "owner", "slot", "state", "transport")
@@ -109,15 +109,15 @@ class DeviceConnection(asyncio.Protocol):
         elif self.state != REFUSED:
             self.owner.on_ended(self)
 
-    # What the owner does with it
+    # For the owner
 
     def send(self, payload: bytes) -> None:
-        """Write a text message; nothing happens once the connection is over or about to end."""
+        """Write a text message, unless the connection is over or about to end."""
         if self.state == OPEN and self.transport is not None:
             self.transport.write(masked_frame(payload))
 
     def leave(self, code: int = NORMAL) -> None:
-        """Send a close frame. What the server still sends is read; the owner bounds how long that may take."""
+        """Send a close frame, and go on reading; the owner bounds how long that may take."""
         if self.state in (OPENING, OPEN) and self.transport is not None:
             self.state = LEAVING
             self.ours = True
@@ -125,11 +125,11 @@ class DeviceConnection(asyncio.Protocol):
 
     @property
     def abnormal(self) -> bool:
-        """Whether it ended without a close frame from the server (RFC 6455, 7.1.5), and this end did not want that."""
+        """Whether it ended without a close frame of the server (RFC 6455, 7.1.5), and not by `break_off`."""
         return self.code == ABNORMAL and self.state != BROKEN_OFF
 
     def break_off(self, reset: bool = True, *, ours: bool = True) -> None:
-        """End without a close frame: RST, or FIN when `reset` is false. Not `ours`: it had no choice."""
+        """End without a close frame, by RST or, without `reset`, by FIN. Not `ours`: somebody else broke the path."""
         if self.transport is None:
             return
         if ours and self.state in (OPENING, OPEN, LEAVING):
@@ -142,7 +142,7 @@ class DeviceConnection(asyncio.Protocol):
         self.transport.abort()
 
     def stop_reading(self) -> None:
-        """Read nothing more, with little room left in the kernel, so that the server notices soon."""
+        """Stop reading, with a small receive buffer in Linux, so that the server notices soon."""
         assert self.transport is not None
         self.transport.pause_reading()
         sock: socket.socket | None = self.transport.get_extra_info("socket")
@@ -184,7 +184,7 @@ class DeviceConnection(asyncio.Protocol):
             if size < start + length:
                 break
             position = start + length
-            if length > LEAST_RECEIVE_BYTES and self._too_long(length):
+            if length > MIN_RECEIVE_BYTES and self._too_long(length):
                 if self.state == LEAVING:
                     return
                 continue
@@ -198,7 +198,7 @@ class DeviceConnection(asyncio.Protocol):
             self._buffer = data[position:]
 
     def _too_long(self, length: int) -> bool:
-        """A frame of more bytes than most clients take: whether it is more than this one does."""
+        """Whether a frame of this length is more than this client takes."""
         client_model = self.owner.client_model_of(self)
         if not 0 < client_model.receive_bytes < length:
             return False
@@ -229,7 +229,7 @@ class DeviceConnection(asyncio.Protocol):
         return True
 
     def _broken(self) -> None:
-        """A frame that no gateway sends: masked, fragmented, binary or enormous."""
+        """Close after a frame that no gateway sends: masked, fragmented, binary or enormous."""
         assert self.transport is not None
         self.state = LEAVING
         self.code = PROTOCOL_ERROR
@@ -238,7 +238,7 @@ class DeviceConnection(asyncio.Protocol):
 
 
 def masked_frame(payload: bytes, first: int = 0x81) -> bytes:
-    """A client's frame with a mask of zeros."""
+    """A frame of a client, with a mask of zeros."""
     length = len(payload)
     if length < 126:
         return b"%c%c\0\0\0\0%b" % (first, 0x80 | length, payload)
@@ -248,13 +248,13 @@ def masked_frame(payload: bytes, first: int = 0x81) -> bytes:
 
 
 def fields(head: bytes, name: bytes) -> list[str]:
-    """The values of a header field (`name` in small letters) in an answer's head, in order."""
+    """The values of a header field (`name` in lower case) in the head of an answer, in their order."""
     lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
     return [value.strip().decode("latin-1") for found, _, value in lines if found.strip().lower() == name]
 
 
 def request(path: str, host: str, token: str, subprotocol: str, header: str = "") -> bytes:
-    """The opening handshake's request, with the token where devices have it (RFC 6750, 2.1), and with further lines."""
+    """The request of the opening handshake, with the token as devices send it (RFC 6750, 2.1), and further lines."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: {subprotocol}\r\n"

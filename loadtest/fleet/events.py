@@ -1,7 +1,7 @@
 """Location events as devices send them, built cheaply. Pure.
 
-An event is a function of its device, its number and its time, so nothing has to be kept to send the same event again.
-Positions follow a recorded track, or a synthetic walk around the device's own home, to its end and back again.
+An event is a function of its device, its number and its time, so that it can be sent again without being kept.
+Positions follow a recorded track, or a synthetic walk around the device's home, to its end and back again.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ WALK_STEPS = 4096
 _PART = (1 << 24) - 1
 _OPEN = '{"type":"locations","events":['
 _TYPE = '"type":"location",'
-# What makes an event longer; attributes may take 1,024 bytes, these with their name and brackets (locations/event.py).
+# Makes an event longer; attributes may take 1,024 bytes with their name and brackets (locations/event.py).
 _PADDING = ',"attributes":{"pad":"%s"}'
 _PADDING_BYTES = len(_PADDING) - len("%s")
 MAX_PADDING_BYTES = 1000
 
 
 class EventFactory:
-    """The events of all devices of a run. Ids are `run` and the number: another run's are others.
+    """The events of all devices of a run. An id is `run` and a number, so that no two runs share one.
 
-    `tracks` are lists of points; none: a synthetic walk. A device goes `stride` points from one event to the next.
+    `tracks` are lists of points; empty: synthetic walks. A device moves `stride` points from one event to the next.
     """
 
     def __init__(self, run: str, seed: int, tracks: Sequence[Sequence[Fix]] = (), stride: int = 1) -> None:
@@ -43,7 +43,7 @@ class EventFactory:
         return f"{self._run}{number}"
 
     def number_of(self, name: str) -> int | None:
-        """The number of an id; None: it is not one of ours."""
+        """The number of an id; None: it is not an id of this run."""
         digits = name[len(self._run) :]
         if name.startswith(self._run) and digits.isascii() and digits.isdigit():
             return int(digits)
@@ -54,16 +54,15 @@ class EventFactory:
         return f"{{{_TYPE}{self._fields(index, number, time_ms, size)}".encode()
 
     def locations(self, index: int, events: Sequence[tuple[int, int, int]]) -> bytes:
-        """A `locations` message from numbers, times, and sizes.
+        """A `locations` message from numbers, times and sizes.
 
-        An event has `size` bytes in it when that is possible: not less than it needs (0: no more than that), and at
-        most `MAX_PADDING_BYTES` more.
+        An event is padded to `size` bytes, by up to `MAX_PADDING_BYTES`; 0: no padding.
         """
         parts = ",".join([f"{{{self._fields(index, number, time_ms, size)}" for number, time_ms, size in events])
         return f"{_OPEN}{parts}]}}".encode()
 
     def position(self, index: int, number: int) -> tuple[float, float]:
-        """Where device `index` is at its event `number`, degrees."""
+        """The position of device `index` at its event `number`, degrees."""
         own = bits(self._seed, index)
         step = (own >> 48) + number * self._stride
         if self._tracks:
@@ -77,7 +76,7 @@ class EventFactory:
     def _fields(self, index: int, number: int, time_ms: int, size: int) -> str:
         lat, lon = self.position(index, number)
         text = f'"id":"{self._run}{number}","time":{time_ms},"lat":{lat:.6f},"lon":{lon:.6f},"accuracy":5'
-        # Two are the brackets of the object.
+        # 2: the brackets of the object.
         more = size - len(text) - 2 - _PADDING_BYTES
         return f"{text}}}" if more <= 0 else f"{text}{_PADDING % ('x' * min(more, MAX_PADDING_BYTES))}}}"
 

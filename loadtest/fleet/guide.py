@@ -1,4 +1,4 @@
-"""Who says when the devices of a fleet are to be here. By itself everybody comes once and stays."""
+"""What decides when the devices of a fleet connect and leave. By default each connects once and stays."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Protocol
 
 
 class Guide(Protocol):
-    """What a population asks; replayer.py is the other answer."""
+    """What a population asks; the other implementation is in replayer.py."""
 
     @property
     def playing(self) -> bool:
-        """Whether something is still to come."""
+        """Whether devices are still to connect or leave."""
 
     def turn(self, now_s: float) -> None:
         """Do what is due."""
@@ -19,11 +19,11 @@ class Guide(Protocol):
         """A device was welcomed, or its events were answered."""
 
     def over(self, slot: int) -> bool:
-        """Its connection, or the attempt at one, is over; true: its client model is not asked when it comes back."""
+        """Its connection, or an attempt at one, is over; true: do not ask its client model when it reconnects."""
 
 
 class Stay:
-    """Nobody is told to go."""
+    """No device is told to leave."""
 
     playing = False
 
@@ -31,8 +31,8 @@ class Stay:
         """Nothing is due."""
 
     def settled(self, slot: int) -> None:
-        """It stays."""
+        """The device stays."""
 
     def over(self, slot: int) -> bool:
-        """Its client model says when it comes back."""
+        """The client model decides when the device reconnects."""
         return False

@@ -10,7 +10,7 @@ DIGITS = 3
 
 
 class Latencies:
-    """A histogram that is made only when there is something to hold (each takes 0.2 MB)."""
+    """A histogram that is made with its first value (each takes 0.2 MB)."""
 
     __slots__ = ("_histogram",)
 
@@ -18,7 +18,7 @@ class Latencies:
         self._histogram: HdrHistogram | None = None
 
     def add(self, encoded: str) -> None:
-        """Add one in HdrHistogram's compressed base64 form; empty: nothing."""
+        """Add a histogram in HdrHistogram's compressed base64 form; "": an empty one."""
         if not encoded:
             return
         if self._histogram is None:
@@ -30,7 +30,7 @@ class Latencies:
         return int(self._histogram.total_count) if self._histogram else 0
 
     def percentiles_ms(self, *percents: float) -> list[float | None]:
-        """The values at these percentiles; 100 is the greatest. None for each when it is empty."""
+        """The values at these percentiles; 100 is the maximum. None for each when the histogram is empty."""
         histogram = self._histogram
         if histogram is None or not histogram.total_count:
             return [None] * len(percents)

@@ -1,8 +1,8 @@
-"""Every event of a fleet, accounted for: sent = acked + nacked + in flight + stored + lost, at all times. Pure.
+"""Accounts for every event of a fleet: sent = acked + nacked + in flight + stored + lost, at all times. Pure.
 
-An event is a number of a device, counted from 1, and open until it is acked, refused for good or lost. What is open
-stands in two dictionaries (in flight, stored), so a device with nothing open costs its columns only; what was acked is
-every number made that is neither open nor a hole, and takes no memory at all.
+An event is a number of a device, counted from 1, and open until it is acked, refused for good or lost. Open events are
+in two dictionaries (in flight, stored), so that a device without open events costs only its columns. Acked is each
+number made that is neither open nor a hole, which takes no memory at all.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Iterator
 
 
 class Ledger:
-    """`capacity`: what a device stores at most; the oldest is lost beyond it. Moments are numbers above 0."""
+    """`capacity` is the number of events that a device can store; beyond it the oldest is lost. Moments are above 0."""
 
     def __init__(self, devices: int, capacity: int) -> None:
         self._capacity = capacity
         self._flying: dict[int, float] = {}
-        self._stored: dict[int, float] = {}  # negative: it was in flight before
+        self._stored: dict[int, float] = {}  # negative: it was in flight once
         self._holes: dict[int, list[int]] = {}
         self.made = array("I", bytes(4 * devices))
-        self._low = array("I", bytes(4 * devices))  # all numbers up to here are settled
-        self._floor = array("I", bytes(4 * devices))  # none up to here is stored
+        self._low = array("I", bytes(4 * devices))  # all numbers up to it are settled
+        self._floor = array("I", bytes(4 * devices))  # no number up to it is stored
         self.flying = array("I", bytes(4 * devices))
         self.stored = array("I", bytes(4 * devices))
-        # What was acked since somebody took it, as slot << 32 | number; None: nobody does.
+        # The events acked since it was last emptied, as slot << 32 | number; None: they are not kept.
         self.journal: list[int] | None = None
         self.sent = self.acked = self.nacked = self.lost = self.resent = 0
 
@@ -37,19 +37,19 @@ class Ledger:
         return len(self._stored)
 
     def make(self, slot: int) -> int:
-        """A new event; the caller lets it `fly` or `store`s it at once."""
+        """Make a new event; the caller calls `fly` or `store` for it at once."""
         number = self.made[slot] + 1
         self.made[slot] = number
         self.sent += 1
         return number
 
     def fly(self, slot: int, number: int, intended_s: float) -> None:
-        """It is on its way."""
+        """The event is sent."""
         self._flying[slot << 32 | number] = intended_s
         self.flying[slot] += 1
 
     def store(self, slot: int, number: int, intended_s: float) -> int | None:
-        """Keep it on the device; returns the number of the one that had to go for it, if any, and is lost."""
+        """Store the event on the device; returns the number of the event that is lost for it, if any."""
         dropped = self._oldest(slot) if self.stored[slot] >= self._capacity else None
         self._stored[slot << 32 | number] = intended_s
         self.stored[slot] += 1
@@ -57,10 +57,10 @@ class Ledger:
             self._lose(slot, dropped)
         return dropped
 
-    def take(self, slot: int, most: int) -> list[tuple[int, float]]:
-        """Send the oldest stored ones, at most so many: numbers and intended moments; they fly from now on."""
+    def take(self, slot: int, limit: int) -> list[tuple[int, float]]:
+        """Send the oldest stored events, up to `limit` of them; returns their numbers and intended moments."""
         taken: list[tuple[int, float]] = []
-        if most > 0 and self.stored[slot]:
+        if limit > 0 and self.stored[slot]:
             for number in self._maybe_stored(slot):
                 key = slot << 32 | number
                 intended_s = self._stored.pop(key, None)
@@ -71,14 +71,14 @@ class Ledger:
                 intended_s = abs(intended_s)
                 taken.append((number, intended_s))
                 self._flying[key] = intended_s
-                if len(taken) == min(most, self.stored[slot]):
+                if len(taken) == min(limit, self.stored[slot]):
                     break
             self.stored[slot] -= len(taken)
             self.flying[slot] += len(taken)
         return taken
 
     def ack(self, slot: int, number: int) -> float | None:
-        """The intended moment of an event that is now durable; None: it was settled before, or never made."""
+        """The event is durable; returns its intended moment; None: it was settled before, or never made."""
         intended_s = self._close(slot, number)
         if intended_s is not None:
             self.acked += 1
@@ -87,13 +87,13 @@ class Ledger:
         return intended_s
 
     def refuse(self, slot: int, number: int) -> None:
-        """It was nacked for good."""
+        """The event was nacked for good."""
         if self._close(slot, number) is not None:
             self.nacked += 1
             self._holes.setdefault(slot, []).append(number)
 
     def put_back(self, slot: int, number: int) -> None:
-        """It was nacked for now: it is stored again, however much is stored (it had its place before)."""
+        """The event was nacked for now: it is stored again, even beyond the capacity (it had its place before)."""
         intended_s = self._flying.pop(slot << 32 | number, None)
         if intended_s is not None:
             self.flying[slot] -= 1
@@ -102,20 +102,20 @@ class Ledger:
             self._floor[slot] = min(self._floor[slot], number - 1)
 
     def disconnected(self, slot: int) -> None:
-        """What was in flight may or may not have arrived: it is stored, to be sent again with the same ids."""
+        """Events in flight may or may not have arrived: they are stored, to be sent again with the same ids."""
         if self.flying[slot]:
             for number in self._open(slot):
                 self.put_back(slot, number)
 
     def lose_open(self, slot: int) -> list[int]:
-        """Nobody will ever answer for what is open; returns its numbers."""
+        """The open events will never be answered; returns their numbers."""
         gone = [number for number in self._open(slot) if self._is_open(slot, number)]
         for number in gone:
             self._lose(slot, number)
         return gone
 
     def acked_ranges(self, slot: int) -> str:
-        """The numbers that were acked, such as `1-7,9`; empty: none."""
+        """The acked numbers, such as `1-7,9`; empty: none."""
         holes = {*self._holes.get(slot, ()), *(n for n in self._open(slot) if self._is_open(slot, n))}
         ranges: list[str] = []
         first = 1

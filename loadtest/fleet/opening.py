@@ -1,4 +1,4 @@
-"""Which device is to connect for the first time at which moment. Pure."""
+"""When each device connects for the first time. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 
 class Opening:
-    """The moments are drawn beforehand and wait for nobody. Idle until `begin`."""
+    """The moments do not depend on answers. Idle until `begin`."""
 
     def __init__(self) -> None:
         self._slots: Iterator[int] = iter(())
@@ -16,20 +16,20 @@ class Opening:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody is still to come."""
+        """Whether a device is still to connect."""
         return self._next_s is not None
 
     def begin(self, slots: Iterable[int], offsets: Iterator[float], at_s: float) -> None:
-        """Each slot connects at one of the `offsets` from `at_s`, seconds."""
+        """Each slot connects at the next of the `offsets` (seconds) from `at_s`."""
         self._slots, self._offsets, self._base_s = iter(slots), offsets, at_s
         self._advance()
 
     def end(self) -> None:
-        """Nobody comes any more."""
+        """No further device connects."""
         self._next_s = None
 
     def due(self, now_s: float) -> Iterator[tuple[int, float]]:
-        """The slots whose moment has come, each with its moment."""
+        """The slots whose moments have come, with these moments."""
         while self._next_s is not None and self._next_s <= now_s:
             slot = next(self._slots, None)
             if slot is None:

@@ -1,4 +1,7 @@
-"""Where each device of a fleet process stands, and how many stand where, in all and by client model. Pure."""
+"""The phase of each device of a fleet process, and the number of devices in each phase, in all and by client model.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Phases:
             self._by_client_model[client_model][NEW] += 1
 
     def enter(self, slot: int, phase: int) -> None:
-        """A device goes over to another phase."""
+        """A device enters another phase."""
         before, own = self.of[slot], self._by_client_model[self._client_model_of[slot]]
         self.counts[before] -= 1
         self.counts[phase] += 1
@@ -35,7 +38,7 @@ class Phases:
         self.of[slot] = phase
 
     def by_client_model(self, abnormal: Mapping[int, int]) -> dict[str, ClientModelCounts]:
-        """How the devices of each client model are; `abnormal` by the client model's place."""
+        """The counts of each client model; `abnormal` is by the index of the model."""
         return {
             name: ClientModelCounts(sum(counts), counts[UP], counts[GIVEN_UP], abnormal.get(index, 0))
             for index, (name, counts) in enumerate(zip(self._client_models, self._by_client_model, strict=True))

@@ -1,4 +1,4 @@
-"""What is tried before the first device connects: tokens, and one handshake with each target."""
+"""Tries before the first device connects: the tokens, and one handshake with each target."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_ANSWER_BYTES = 16_384
 
 
 class _Problem(msgspec.Struct):
-    """What a person wants of a problem (RFC 9457)."""
+    """The part of a problem (RFC 9457) that is for a person."""
 
     detail: str = ""
 
@@ -30,7 +30,7 @@ _problem = decoder(_Problem)
 
 
 def tokens_of(options: FleetOptions) -> list[str]:
-    """The tokens of all devices from `token_command`; none: they are made from the secret. Raises SettingsError."""
+    """The tokens of all devices from `token_command`; empty without one. Raises SettingsError."""
     if not options.token_command:
         return []
     names = "".join(f"{options.name(slot)}\n" for slot in range(options.devices))
@@ -47,7 +47,7 @@ def tokens_of(options: FleetOptions) -> list[str]:
 
 
 async def probe(connector: Connector, options: FleetOptions) -> None:
-    """One handshake with each target, as a device of its own name. Raises UnreachableError saying what to change."""
+    """Make one handshake with each target, under a name of its own. Raises UnreachableError saying what to change."""
     for index, one in enumerate(list(connector.targets)):
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -65,7 +65,7 @@ async def _ask(connector: Connector, options: FleetOptions, index: int, one: Web
     tls = connector.tls_of(one)
     reader, writer = await asyncio.open_connection(one.host, one.port, ssl=tls)
     try:
-        # A made token may be another's than a device's, which would count as its connection.
+        # With a device's own name the handshake would count as its connection.
         writer.write(connector.request(0, index, name="" if options.token_command else f"{options.prefix}probe"))
         with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             answer = await reader.readuntil(b"\r\n\r\n")

@@ -1,7 +1,7 @@
-"""A recording of a gateway's arrivals, read as what each device of a fleet does when. No loop, no clock.
+"""A recording of a gateway's arrivals, read as steps of the devices of a fleet. No loop, no clock.
 
-The file is read twice, a line at a time: once by `scan`, to know the devices and that it is whole, and once while it is
-played. So it may be larger than memory.
+The file is read twice, line by line, so that it may be larger than memory: by `scan`, which finds the devices and
+checks the file, and while it is played.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from loadtest.scenario.scenario import EventsSection, Scenario
 
 CONNECT, DISCONNECT, EVENTS, PING, AUTH = range(5)
 _RESENT: Final[Mapping[str, int]] = {"location": EVENTS, "locations": EVENTS, "ping": PING, "auth": AUTH}
-# Beyond the last moment, so that nothing is cut off at the end.
+# After the last step, so that nothing is cut off.
 MARGIN_S = 1.0
 
 
 class ReplayStep(NamedTuple):
-    """Device `device` does something, `at_ms` after the beginning; `events` and `size` (bytes) are of its message."""
+    """What device `device` does, `at_ms` after the beginning; `events` and `size` (bytes) are those of its message."""
 
     at_ms: int
     device: int
@@ -36,10 +36,10 @@ class ReplayStep(NamedTuple):
 
 
 class RecordingSummary:
-    """What is in a recording. Devices are numbered in the order of their first lines.
+    """What a recording holds. Devices are numbered in the order of their first lines.
 
-    `here` are those that were connected when it began: their first line is no `connect`. `unsent` counts by type the
-    messages that nobody can send again.
+    `here` are the devices that were connected when it began: their first line is no `connect`. `unsent` counts by type
+    the messages that cannot be sent again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,15 +55,15 @@ class RecordingSummary:
         return len(self.numbers)
 
     def here_of(self, first: int, devices: int) -> list[int]:
-        """Those of `here` among so many devices from `first` on, counted from 0."""
+        """Those of `here` among the `devices` devices from `first` on, counted from 0."""
         return sorted(number - first for number in self.here if first <= number < first + devices)
 
     def classes_of(self, first: int, devices: int) -> dict[int, str]:
-        """The device classes of the same, by number counted from 0; "" is left out."""
+        """The device classes of the `devices` devices from `first` on, by number counted from 0; "" is left out."""
         return {n - first: name for n, name in self.classes.items() if first <= n < first + devices}
 
     def text(self) -> str:
-        """One sentence for a person, and what cannot be played."""
+        """A sentence about the recording, and what cannot be played."""
         said = (
             f"the recording has {self.devices} devices, {self.connects} connects and {self.events} events in "
             f"{self.last_ms / 1000:.1f} s"
@@ -95,7 +95,7 @@ class RecordingSummary:
 
 
 def scan(path: Path) -> RecordingSummary:
-    """Read all of it. Raises RecordingError when it cannot be played."""
+    """Read a whole recording. Raises RecordingError when it cannot be played."""
     summary = RecordingSummary(path)
     for line in lines(path):
         summary.add(line)
@@ -121,12 +121,12 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def moments(found: Iterable[Line], numbers: Mapping[str, int], here: Collection[int]) -> Iterator[ReplayStep]:
-    """What the devices do, in the order of time.
+    """The steps of the devices, in the order of time.
 
-    A device has one connection at a time here: a second one replaces the first, whose end is then no news. A message of
-    a device that is not connected (its connect was dropped) is preceded by a connect.
+    A device has one connection at a time: a second one replaces the first, whose end is then left out. A connect
+    precedes a message of a device that is not connected (because its connect was dropped from the recording).
     """
-    # The connection of each device; 0: the one it had at the beginning, whose number is not known.
+    # The connection of each device; 0: the one that it had at the beginning, whose number is not known.
     current: dict[int, int] = dict.fromkeys(here, 0)
     for line in found:
         if isinstance(line, Dropped):
@@ -144,7 +144,7 @@ def moments(found: Iterable[Line], numbers: Mapping[str, int], here: Collection[
         elif (do := _resent(line)) is not None:
             if device not in current:
                 yield ReplayStep(line.at_ms, device, CONNECT)
-            # A device that was here shows the number of its connection with its first message.
+            # The first message of a device that was connected at the beginning shows the number of its connection.
             current[device] = current.get(device) or line.connection
             yield ReplayStep(line.at_ms, device, do, line.events, line.bytes)
 
@@ -165,6 +165,6 @@ def fit(scenario: Scenario, summary: RecordingSummary, duration_s: float | None)
 
 
 def _resent(line: Said) -> int | None:
-    """What a device does to send it again; None: nobody can."""
+    """The step that sends a message again; None: it cannot be sent again."""
     do = _RESENT.get(line.type)
     return None if do == EVENTS and not line.events else do

@@ -19,13 +19,13 @@ from loadtest.fleet.population import Population
 from loadtest.fleet.replay import AUTH, CONNECT, DISCONNECT, EVENTS, RecordingSummary, ReplayStep, lines, moments
 from loadtest.fleet.sender import TICK_S
 
-# What the recording wants of a device in the end: to be here, or to be gone.
+# Where a device is to be in the end: connected, or gone.
 HERE, GONE = range(2)
 _PING = b'{"type":"ping"}'
 
 
 class Replayer:
-    """`skipped` counts pings and tokens that were due while their device was not connected."""
+    """`skipped` counts the pings and tokens that were due while their device was not connected."""
 
     def __init__(self, summary: RecordingSummary, population: Population, token: Callable[[int], str]) -> None:
         options = population.options
@@ -36,7 +36,7 @@ class Replayer:
         self._token = token
         self._sender = population.sender
         self._wish = array("B", bytes(options.devices))
-        # The intended moments of connects of devices that have not gone yet from the one before.
+        # The intended moments of connects of devices that have not left their connection before yet.
         self._again_s: dict[int, deque[float]] = {}
         self._moments: Iterator[ReplayStep] = iter(())
         self._next: ReplayStep | None = None
@@ -45,7 +45,7 @@ class Replayer:
 
     @property
     def playing(self) -> bool:
-        """Whether something is still to come."""
+        """Whether steps are still to come."""
         return self._next is not None
 
     def begin(self, at_s: float) -> None:
@@ -58,13 +58,13 @@ class Replayer:
         self._advance()
 
     def turn(self, now_s: float) -> None:
-        """What is due by now."""
+        """Do the steps that are due by now."""
         while self._next is not None and self._next_s <= now_s + TICK_S / 10:
             self._act(self._next, self._next_s)
             self._advance()
 
     def pause(self, now_s: float) -> None:
-        """Nothing of what is not due yet."""
+        """Do no step that is not due yet."""
         self.turn(now_s)
         self._next = None
 
@@ -72,7 +72,7 @@ class Replayer:
         self._next = next(self._moments, None)
         if self._next is not None:
             at_s = self._base_s + self._next.at_ms / 1000 / self._population.options.speed
-            # On the grid of ticks: waiting for one is no latency.
+            # On the grid of ticks, so that waiting for a tick adds no latency.
             self._next_s = math.ceil(at_s / TICK_S) * TICK_S
 
     def _act(self, moment: ReplayStep, at_s: float) -> None:
@@ -93,7 +93,7 @@ class Replayer:
         if phase in (NEW, GIVEN_UP):
             self._population.enlist(slot, at_s)
         elif phase == UP or wish == GONE:
-            # Who should have gone and is late goes first, and comes as often as it was recorded.
+            # A device that is late leaves first, and connects as often as was recorded.
             self._again_s.setdefault(slot, deque()).append(at_s)
             self.settled(slot)
 
@@ -106,17 +106,17 @@ class Replayer:
         else:
             device.send(_PING)
 
-    # What the population asks
+    # For the population
 
     def settled(self, slot: int) -> None:
-        """The device was welcomed or answered: it goes when it is to go, and nothing of it is open."""
+        """The device was welcomed or answered: it leaves if it is to leave and none of its events is open."""
         device = self._population.devices[slot]
         going = self._wish[slot] == GONE or slot in self._again_s
         if going and device is not None and device.state == OPEN and not self._is_open(slot):
             self._population.dismiss(device)
 
     def over(self, slot: int) -> bool:
-        """The connection of a device, or the attempt at one, is over; whether its client model is not to be asked."""
+        """The connection of a device, or an attempt at one, is over; true: do not ask its client model."""
         if again_s := self._again_s.get(slot):
             self._population.enlist(slot, again_s.popleft())
             if not again_s:

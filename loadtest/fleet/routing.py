@@ -1,4 +1,4 @@
-"""Which target a connect goes to, as a load balancer chooses it. Pure."""
+"""Chooses the target of a connect as a load balancer does. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from loadtest.scenario.deploy import RoutingAlgorithm
 
 
 class Routing:
-    """Targets are numbers. `first` is where this process begins its round: processes must not go in step."""
+    """Targets are numbers. `first` is where the round of this process begins: processes must not go in step."""
 
     def __init__(self, algorithm: RoutingAlgorithm, first: int) -> None:
         self._algorithm = algorithm
@@ -19,11 +19,11 @@ class Routing:
         self._open: Counter[int] = Counter()
 
     def aim(self, current: Sequence[int]) -> None:
-        """The targets that take connects from now on."""
+        """Set the targets of the next connects."""
         self._current = list(current)
 
     def choose(self, slot: int) -> int | None:
-        """The target of the next connect of device `slot`; None: there is none. It is open until `left`."""
+        """The target of the next connect of device `slot`, open until `left` is called; None: there is none."""
         current = self._current
         if not current:
             return None
@@ -34,11 +34,11 @@ class Routing:
             place = self._turn % len(current)
             chosen = current[place]
             if self._algorithm == "least_outstanding":
-                # Of equals the next in turn, so that an idle group is filled evenly.
+                # Among equals the next in turn, so that an idle group fills evenly.
                 chosen = min(current[place:] + current[:place], key=self._open.__getitem__)
         self._open[chosen] += 1
         return chosen
 
     def left(self, target: int) -> None:
-        """A connection to this target, or the attempt at one, is over."""
+        """A connection to this target, or an attempt at one, is over."""
         self._open[target] -= 1

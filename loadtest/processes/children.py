@@ -1,5 +1,5 @@
-"""Subprocesses of a run: started in a session of their own, so that Ctrl-C reaches the conductor alone; they end when
-the conductor does, however it ends."""
+"""Subprocesses of a run. They have sessions of their own, so that Ctrl-C reaches the conductor alone, and end when the
+conductor does, however it ends."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ async def start(
     environment: Mapping[str, str] | None = None,
     files: Sequence[int] = (),
 ) -> asyncio.subprocess.Process:
-    """Standard error goes to `log`, standard output is read by the caller. `environment` None: that of this process.
+    """Start a process with standard error in `log` and standard output for the caller.
 
-    `files` are descriptors that it gets under the same numbers.
+    `environment` None: that of this process. The process gets the descriptors `files` under the same numbers.
     """
     with log.open("ab") as errors:
         return await asyncio.create_subprocess_exec(
@@ -47,7 +47,7 @@ async def start(
 
 
 async def end(process: asyncio.subprocess.Process, within_s: float) -> int:
-    """Wait for the end; kill what has not ended by then. Returns the exit code."""
+    """Wait up to `within_s` for the end of a process, then kill it. Returns the exit code."""
     try:
         return await asyncio.wait_for(process.wait(), within_s)
     except TimeoutError:
@@ -56,10 +56,10 @@ async def end(process: asyncio.subprocess.Process, within_s: float) -> int:
 
 
 def send_signal(process: asyncio.subprocess.Process, number: int) -> None:
-    """Harmless when it has ended.
+    """Send a signal; harmless when the process has ended.
 
-    Its own `send_signal`, `terminate` and `kill` first collect the exit code of one that has just ended, so that who
-    waits for it is told 255 (CPython issue 87744).
+    The process's own `send_signal`, `terminate` and `kill` first collect the exit code of a process that has just
+    ended, so that `wait` returns 255 (CPython issue 87744).
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -67,7 +67,7 @@ def send_signal(process: asyncio.subprocess.Process, number: int) -> None:
 
 
 def last_lines(log: Path, count: int = 5) -> str:
-    """The end of a log, for a message; empty when there is none."""
+    """The last lines of a log, for a message; empty without a log."""
     try:
         return "\n".join(bounded.tail(log, LINE_LIMIT_BYTES).splitlines()[-count:])
     except OSError:

@@ -1,4 +1,4 @@
-"""The gateways under test: `heiwa serve` k times on this machine, each with its own folder and ports, one secret."""
+"""The gateways under test: processes of `heiwa serve`, with folders and ports of their own and one secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
 _STOPPED = (0,)
 _KILLED = (0, -signal.SIGKILL)
-# A load test connects the same devices often, and its log should hold what went wrong only.
+# A load test connects the same devices often, and its logs should hold only what went wrong.
 DEFAULTS: Mapping[str, object] = {
     "connections.flap_limit": 0,
     "log.level": "warning",
@@ -39,8 +39,8 @@ class GatewayProcess:
         self.log = folder.parent / f"{name}.log"
         self.url = ""
         self.operations = ""
-        # Exit codes that were asked for; none: it is to run on.
-        self._well: tuple[int, ...] = ()
+        # The exit codes that were asked for; empty: it is to go on.
+        self._expected: tuple[int, ...] = ()
         self.ended = asyncio.Event()
         self._waiter: asyncio.Task[None] | None = None
 
@@ -50,10 +50,10 @@ class GatewayProcess:
 
     @property
     def died(self) -> bool:
-        return self.ended.is_set() and self._process.returncode not in self._well
+        return self.ended.is_set() and self._process.returncode not in self._expected
 
     def why(self) -> str:
-        """Why it ended."""
+        """Why the gateway ended."""
         return f"exit code {self._process.returncode}: {children.last_lines(self.log, 1) or 'it said nothing'}"
 
     async def start(
@@ -63,7 +63,7 @@ class GatewayProcess:
         public: str = "127.0.0.1:0",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Return when it is ready. `public` is where devices connect. Raises GatewayError with what it said."""
+        """Start it; return when it is ready. `public` is where devices connect. Raises GatewayError with its output."""
         given = {
             **DEFAULTS,
             **settings,
@@ -84,22 +84,22 @@ class GatewayProcess:
         self._waiter = asyncio.create_task(self._wait(), name=self.name)
 
     def terminate(self) -> None:
-        """SIGTERM, and do not wait."""
-        self._well = _STOPPED
+        """Send SIGTERM, and do not wait."""
+        self._expected = _STOPPED
         self.signal(signal.SIGTERM)
 
     def signal(self, number: int) -> None:
-        """Send a signal; harmless when it has ended."""
+        """Send a signal; harmless when the gateway has ended."""
         children.send_signal(self._process, number)
 
     async def stop(self) -> None:
-        """SIGTERM, which stores all it accepted."""
+        """Send SIGTERM, on which it stores what it accepted, and wait for its end."""
         await self._end(STOP_TIMEOUT_S)
 
     async def kill(self, *, expected: bool = True) -> None:
-        """SIGKILL. Not `expected`: it counts as one that died."""
+        """Send SIGKILL. Not `expected`: the gateway counts as one that died."""
         if expected:
-            self._well = _KILLED
+            self._expected = _KILLED
         self.signal(signal.SIGKILL)
         await self._process.wait()
         if self._waiter is not None:
@@ -132,12 +132,12 @@ class GatewayProcess:
 
 
 def gateway_name(share: int, out: Path, number: int) -> tuple[str, Path]:
-    """The name of a gateway of this machine's share, and its folder."""
+    """The name and the folder of gateway `number` of this machine's share."""
     return f"gateway-{share}.{number}", out / f"gateway-{number}"
 
 
 def make_secret(path: Path) -> str:
-    """A new secret, in a file that only its owner reads."""
+    """Make a secret in a file that only its owner can read."""
     secret = secrets.token_urlsafe(48)
     path.touch(mode=0o600)
     path.write_text(f"{secret}\n")

@@ -1,4 +1,4 @@
-"""What Linux tells of this machine, its kernel's memory and its processes. Blocking reads of small files."""
+"""What Linux tells of this machine, the memory of its kernel, and its processes. Blocking reads of small files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("heiwa-gateway", "uvloop", "websockets", "msgspec", "aiohttp", "hdrh
 
 
 def process(name: str, role: Role, pid: int, *, whole: bool = False) -> ProcessReading | None:
-    """A process now, None when it has ended. `whole` reads smaps_rollup too, which walks all its pages."""
+    """A process now; None when it has ended. `whole` also reads smaps_rollup, which walks all pages of the process."""
     folder = Path(f"/proc/{pid}")
     try:
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -48,7 +48,7 @@ def own(name: str, *, whole: bool = False) -> ProcessReading | None:
 
 
 def kernel() -> KernelReading:
-    """Slab, TCP buffers and stolen time of the whole machine, sockets of this network namespace."""
+    """Slab, TCP buffers and stolen time of the whole machine, and the sockets of this network namespace."""
     tcp_pages = sockets = 0
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         name, *pairs = line.split()
@@ -63,28 +63,28 @@ def kernel() -> KernelReading:
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def file_limit() -> int:
-    """Open files a process may have, the hard limit: every process of ours raises its soft one to it."""
+    """The hard limit of open files of a process; each process of ours raises its soft limit to it."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def memory_available_bytes() -> int:
-    """What new processes can have without swapping."""
+    """The memory that new processes can have without swapping."""
     return _kilobytes(Path("/proc/meminfo").read_text())["MemAvailable"]
 
 
 def system_files_free() -> int:
-    """What is left of the system's file table."""
-    used, _, most = Path("/proc/sys/fs/file-nr").read_text().split()
-    return int(most) - int(used)
+    """The number of free entries of the system's file table."""
+    used, _, maximum = Path("/proc/sys/fs/file-nr").read_text().split()
+    return int(maximum) - int(used)
 
 
 def describe() -> dict[str, Any]:
-    """The machine, for the report. No names of hosts or people."""
+    """The machine, for the report, without names of hosts or people."""
     memory = _kilobytes(Path("/proc/meminfo").read_text())
     models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     return {
@@ -97,7 +97,7 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that matter."""
+    """The versions of Python and of the main packages."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

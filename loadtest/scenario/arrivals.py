@@ -1,8 +1,8 @@
-"""When things are meant to happen: open-loop arrivals. Pure.
+"""The intended moments of connects and events: open-loop arrivals. Pure.
 
-A load that waits for answers slows down together with the server and hides what its users would have seen (coordinated
-omission). So moments are drawn without looking at any answer, and latency counts from them. The same seed gives the
-same moments.
+A load that waits for answers slows down together with the server, and hides what its users would have seen (coordinated
+omission). So the moments do not depend on any answer, and latency counts from them. The same seed gives the same
+moments.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Positive = Annotated[float, Meta(gt=0, le=1e9)]
 
 
 class Arrival(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A law of arrivals. Rates are of the one process that is told, a second.
+    """A law of arrivals. Rates are per second.
 
     | kind | moments |
     | --- | --- |
     | `at_once` | all at the start |
     | `constant` | evenly, `rate_per_s` |
-    | `poisson` | independent of each other, `rate_per_s` in the mean |
-    | `ramp` | evenly; the rate goes from `from_per_s` to `rate_per_s` within `over_s`, then stays |
-    | `daily` | Poisson at `daily_rate`; `rate_per_s` is the mean of a day of `day_s`, begun at `start_h` |
-    | `periodic` | for events only: every device each `period_s`, the devices spread over it |
+    | `poisson` | independent of each other, with the mean rate `rate_per_s` |
+    | `ramp` | evenly; the rate goes from `from_per_s` to `rate_per_s` within `over_s` and then stays |
+    | `daily` | Poisson at `daily_rate`; `rate_per_s` is the mean of a day of `day_s` that begins at `start_h` |
+    | `periodic` | for events only: each device once in `period_s`, the devices spread over it |
 
-    Of events, `period_s` is also what the rate follows from when it is not given: `devices / period_s`, and `constant`
-    is then the same as `periodic`; 0: none at all.
+    Events without a `rate_per_s` have the rate `devices / period_s`, and `constant` is then the same as `periodic`;
+    with `period_s` 0 there are no events.
     """
 
     kind: Literal["at_once", "constant", "poisson", "ramp", "daily", "periodic"] = "constant"
@@ -50,7 +50,7 @@ class Arrival(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     period_s: Annotated[float, Meta(ge=0, le=1e9)] = 60.0
 
     def of_events(self, devices: int) -> Arrival | None:
-        """The same for the events of so many devices, its rate filled in; None: no events."""
+        """The law for the events of this number of devices, with its rate filled in; None: no events."""
         if self.kind == "periodic" or not self.rate_per_s:
             if not self.period_s:
                 return None
@@ -59,7 +59,7 @@ class Arrival(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
         return self
 
     def problem(self, events: bool) -> str | None:
-        """What does not fit together, with the path of the field; None if nothing. `events`: else it is connects."""
+        """Which fields do not fit each other, with a path; None: all fit. `events`: of events, else of connects."""
         if events:
             if self.kind == "at_once":
                 return "at_once is for connects; use periodic or constant - at `$.events.kind`"
@@ -72,12 +72,12 @@ class Arrival(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 
 
 def moments(arrival: Arrival, random: Random) -> Iterator[float]:
-    """Seconds from the start, ascending, without end (a ramp down to nothing has one). Needs a rate; not `periodic`."""
+    """Ascending seconds from the start, without end (except a ramp down to 0). Needs a rate; not for `periodic`."""
     rate = arrival.rate_per_s
     if arrival.kind == "at_once":
         return repeat(0.0)
     if arrival.kind == "constant":
-        # A phase of its own: processes with the same rate must not act in step.
+        # A random phase: processes with the same rate must not act in step.
         shift = random.random()
         return ((number + shift) / rate for number in count())
     if arrival.kind == "poisson":
@@ -94,7 +94,7 @@ def daily_rate(arrival: Arrival, since_s: float) -> float:
 
     With h the hour of the (scaled) day and b(x) = exp(-(x / 0.75 h)² / 2), the distance going round midnight:
     rate = mean · (1 + (peak - 1) · (b(h - 8) + b(h - 18))) / (1 + (peak - 1) · 2 · 0.75 · √(2π) / 24),
-    so `peak` is the height of a peak over the quiet hours, and the mean over a day is `rate_per_s`.
+    so `peak` is the height of a peak divided by that of the quiet hours, and the mean over a day is `rate_per_s`.
     """
     hour = (arrival.start_h + since_s / arrival.day_s * 24) % 24
     return arrival.rate_per_s * _shape(hour, arrival.peak) / _mean_shape(arrival.peak)

@@ -15,7 +15,7 @@ SamplePeriod = Annotated[
 
 
 class DeviceBehaviour(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who the devices are and what they do, whichever process holds them."""
+    """The names and the behaviour of the devices, whichever process holds them."""
 
     account: Annotated[str, Meta(min_length=1, max_length=128, description="The account (tenant) of all devices.")] = (
         "loadtest"

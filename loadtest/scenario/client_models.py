@@ -1,4 +1,4 @@
-"""When a device comes back: the reconnect behaviour of real clients, each as its source says. Pure.
+"""Models of real clients: when they reconnect, what their handshakes hold, what they overlook. Pure.
 
 A client model is told how a connection, or an attempt at one, ended, and answers with the wait. Its memory between two
 calls is one small number, `retries`; `trait` is a number in [0, 1) that stays the same for a device as long as it runs
@@ -22,10 +22,10 @@ FRACTIONS_TOLERANCE = 1e-6
 
 
 class Ended(NamedTuple):
-    """How it ended. `clean`: the server sent a close frame. `code` 1006: none was seen.
+    """How a connection, or an attempt at one, ended. `clean`: the server sent a close frame. `code` 1006: it did not.
 
-    `refused_status` is the HTTP status of a refused handshake (0: there was no answer, or the websocket was open).
-    `uptime_s` counts from the open websocket, 0: it never was.
+    `refused_status` is the HTTP status of a refused handshake (0: no answer, or the websocket was open). `uptime_s`
+    counts from the open websocket; 0: it was never open.
     """
 
     clean: bool = False
@@ -36,30 +36,29 @@ class Ended(NamedTuple):
     uptime_s: float = 0.0
 
     def faster(self, speed: float) -> Ended:
-        """The same in simulated seconds, of which `speed` pass in a real one."""
+        """This end in simulated seconds, of which `speed` pass in a real one."""
         asked_ms = self.goaway_after_ms
         return self._replace(
             uptime_s=self.uptime_s * speed, goaway_after_ms=None if asked_ms is None else round(asked_ms * speed)
         )
 
 
-# See `Kernel`.
+# See `ClientModel`.
 NextAttempt = Callable[[int, float, Ended, Random], tuple[float | None, int]]
 
 
 class ClientModel(NamedTuple):
     """`next_attempt(retries, trait, ended, random)` gives the wait in seconds (None: never again) and new `retries`.
 
-    `obeys_goaway`: the device leaves at once when the server says goaway. `notices_silence`: it ends a connection on
-    which the server has not been heard for long. `device_class` is what the token of such a device says, so that a
-    server can close its connection in a way it survives; "": its token says none. Not `answers_close`: it goes on as
-    if there had been none.
+    `obeys_goaway`: the device leaves at once after a goaway. `notices_silence`: it ends a connection on which the
+    server is silent for long. `device_class` is the class in the token of such a device, so that a server can close its
+    connection in a way that it survives; "": no class. Not `answers_close`: it ignores close frames.
 
-    `header`: lines that its handshake has and nobody can take out. `subprotocol`: what it offers unasked; None: what
-    the fleet speaks. `loses_glued`: what comes in the packet of the 101 is thrown away. `overlooks_empty_pings`: it
-    answers only those that have a payload. `receive_bytes`: a longer message ends the connection with 1009 when the
+    `header` holds lines that its user cannot remove from its handshake. `subprotocol` is what it offers unasked; None:
+    what the fleet speaks. `loses_glued`: it loses what comes in the packet of the 101. `overlooks_empty_pings`: it
+    answers only pings that have a payload. `receive_bytes`: a longer message ends the connection with 1009 when the
     client model `closes_above`, else it comes in pieces that the program does not understand; 0: there is no limit.
-    `answer_s`: it waits so long for the answer to its handshake, not scaled; 0: as long as the fleet does.
+    `answer_s` is how long it waits for the answer to its handshake, in real seconds; 0: as long as the fleet does.
     """
 
     next_attempt: NextAttempt
@@ -85,9 +84,9 @@ PATIENT_REFUSED_S = 1.0
 def patient(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
     """The client that `heiwa.v1.json` asks for (docs: protocol, close codes).
 
-    After a goaway it waits as told, after a refusal at least its Retry-After; otherwise full jitter, any wait from 0 to
-    a ceiling of 1, 2, 4 … 60 s (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). It does not
-    come back where the close code says never, and after every refusal it does.
+    After a goaway it waits as told, after a refusal at least for its Retry-After; otherwise with full jitter, from 0 to
+    a ceiling of 1, 2, 4 … 60 s (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). It does
+    not reconnect after a close code that says never; after a refusal it always does.
     """
     if ended.uptime_s >= PATIENT_STEADY_S:
         retries = 0
@@ -97,12 +96,12 @@ def patient(retries: int, trait: float, ended: Ended, random: Random) -> tuple[f
     if ended.goaway_after_ms is not None:
         return max(0, ended.goaway_after_ms) / 1000, 0
     wait_s = random.uniform(0, min(PATIENT_LAST_S, PATIENT_FIRST_S * 2.0 ** min(retries, 30)))
-    least_s = PATIENT_REFUSED_S if ended.refused_status else 0.0
-    return max(wait_s, least_s, ended.retry_after_s or 0.0), _more(retries)
+    min_s = PATIENT_REFUSED_S if ended.refused_status else 0.0
+    return max(wait_s, min_s, ended.retry_after_s or 0.0), _more(retries)
 
 
 def always(wait_s: float) -> NextAttempt:
-    """A client model that comes back after the same time whatever happened, without jitter and without end."""
+    """A client that always reconnects after the same time, without jitter and without end."""
 
     def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
         return wait_s, _more(retries)
@@ -111,7 +110,7 @@ def always(wait_s: float) -> NextAttempt:
 
 
 def unless_closed(wait_s: float) -> NextAttempt:
-    """A client model that a close frame ends for good, and that comes back after the same time from all else."""
+    """A client that never reconnects after a close frame, and after the same time from all else."""
     again = always(wait_s)
 
     def next_attempt(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
@@ -123,11 +122,11 @@ def unless_closed(wait_s: float) -> NextAttempt:
 # Espressif's esp_websocket_client 1.8.0 with its defaults: espressif/esp-protocols,
 # components/esp_websocket_client/esp_websocket_client.c. In WEBSOCKET_STATE_CLOSING it sets `client->run = false`
 # unless `enable_close_reconnect` (from 1.5.0 on, off by default), whatever the code. An error or a refused upgrade
-# leads to WEBSOCKET_STATE_WAIT_TIMEOUT for `reconnect_timeout_ms`, WEBSOCKET_RECONNECT_TIMEOUT_MS = 10*1000. It knows
-# nothing of goaway or Retry-After.
+# leads to WEBSOCKET_STATE_WAIT_TIMEOUT for `reconnect_timeout_ms`, WEBSOCKET_RECONNECT_TIMEOUT_MS = 10*1000. It does
+# not know goaway or Retry-After.
 ESP_IDF_WAIT_S = 10.0
-# Up to 1.7.0, which most of the field has, it waits in two halves of that time and compares with `>`, so that on ticks
-# a third half passes.
+# Up to 1.7.0, which most devices have, it waits in two halves of that time and compares with `>`, so that a third half
+# passes.
 ESP_IDF_OLD_WAIT_S = 15.0
 # Links2004/arduinoWebSockets 2.7.3, src/WebSocketsClient.cpp: `_reconnectInterval = 500`; `loop()` tries again that
 # long after `_lastConnectionFail`, which `clientDisconnect()` and a failed connect set. WEBSOCKETS_TCP_TIMEOUT 5000.
@@ -146,10 +145,10 @@ GUN_WAIT_S = 5.0
 
 
 def gun(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float | None, int]:
-    """ninenines/gun 2.4.1 with its defaults: at once, 5 s apart while nobody answers, and five such tries end it.
+    """ninenines/gun 2.4.1 with its defaults: at once, then 5 s apart while there is no answer, up to five times.
 
     src/gun.erl: `retry` 5, `retry_timeout` 5000; the count begins anew with each TCP connect, and a refused upgrade
-    leaves its connection up, so that a refusal is followed by the next try without a wait.
+    leaves its connection up, so that the next attempt follows a refusal without a wait.
     """
     if ended.refused_status or ended.uptime_s > 0 or ended.code != ABNORMAL:
         return 0.0, 0
@@ -158,7 +157,7 @@ def gun(retries: int, trait: float, ended: Ended, random: Random) -> tuple[float
     return GUN_WAIT_S, _more(retries)
 
 
-BROWSER_LEAST_S = 1.0
+BROWSER_MIN_S = 1.0
 BROWSER_SPREAD_S = 4.0
 BROWSER_GROWTH = 1.3
 BROWSER_LAST_S = 10.0
@@ -174,17 +173,17 @@ def browser(retries: int, trait: float, ended: Ended, random: Random) -> tuple[f
     """
     if ended.uptime_s >= BROWSER_MIN_UPTIME_S:
         retries = 0
-    first_s = BROWSER_LEAST_S + BROWSER_SPREAD_S * trait
+    first_s = BROWSER_MIN_S + BROWSER_SPREAD_S * trait
     return min(BROWSER_LAST_S, first_s * BROWSER_GROWTH ** min(retries, 100)), _more(retries)
 
 
-# Headers that a library sends by itself, and that its user cannot or does not change.
+# Header fields that a library sends by itself, and that its user cannot or does not change.
 ESP_IDF_HEADER = "User-Agent: ESP32 Websocket Client\r\n"
 ARDUINO_HEADER = "Origin: file://\r\nUser-Agent: arduino-WebSocket-Client\r\n"
 # The page of the library, which has a path.
 TINY_HEADER = "Origin: https://libraries.example/TinyWebsockets\r\nUser-Agent: TinyWebsockets Client\r\n"
 MICROPYTHON_HEADER = "Origin: http://localhost\r\n"
-# ESP-IDF hands longer messages over in pieces of its buffer (WS_BUFFER_SIZE, `buffer_size` 1024).
+# ESP-IDF passes longer messages on in pieces of its buffer (WS_BUFFER_SIZE, `buffer_size` 1024).
 ESP_IDF_RECEIVE_BYTES = 1024
 ESP_IDF_ANSWER_S = 10.0
 
@@ -219,10 +218,10 @@ CLIENT_MODELS: dict[str, ClientModel] = {
     "mongoose": ClientModel(always(MONGOOSE_WAIT_S), device_class="mongoose"),
     "gun": ClientModel(gun, device_class="gun"),
     # zephyrproject-rtos/zephyr before 4.2, subsys/net/lib/websocket: pings are the program's, an empty one reads as 0
-    # bytes; when to come back is the program's as well, here as it should be.
+    # bytes; the program decides when to reconnect, and does it here as it should.
     "zephyr": ClientModel(patient, device_class="zephyr", loses_glued=True, overlooks_empty_pings=True),
     "browser": ClientModel(browser, device_class="browser"),
-    # At once, every time: the loop that every tutorial shows. The worst a server can meet.
+    # At once, every time: the loop of every tutorial, and the worst for a server.
     "naive": ClientModel(always(0.0)),
     "deaf": ClientModel(always(ARDUINO_WAIT_S), answers_close=False),
 }

@@ -1,4 +1,4 @@
-"""The section `[deploy]` of a scenario: a rolling deploy behind a load balancer, and what goes wrong in it."""
+"""The section `[deploy]` of a scenario: a rolling deploy behind a load balancer, and its faults."""
 
 from __future__ import annotations
 
@@ -14,36 +14,39 @@ Delay = Annotated[float, Meta(ge=0, le=3600)]
 
 
 class FaultsSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """Times are simulated seconds, counted from the moment the old tasks of a wave are told to go."""
+    """Times are simulated seconds from the moment when the old tasks of a wave are told to go."""
 
     receivers_late_s: Annotated[
-        Delay, Meta(description="The new tasks pass their health check only so long after; 0: before.")
+        Delay, Meta(description="The new tasks pass their health check this much later; 0: before the old ones go.")
     ] = 0
     throttled_by: Annotated[
-        int, Meta(ge=0, le=10_000, description="Other tasks of the account, each polling every five seconds.")
+        int, Meta(ge=0, le=10_000, description="Other tasks of the account, each of which polls every five seconds.")
     ] = 0
     credentials: Annotated[
         Literal["", "before", "during"],
         Meta(description="The credentials expire before the old tasks go, or while they drain."),
     ] = ""
     endpoint: Annotated[
-        Literal["", "before", "during"], Meta(description="The load balancer's API is out of reach from then on.")
+        Literal["", "before", "during"],
+        Meta(description="The API is out of reach from before the old tasks go on, or from while they drain."),
     ] = ""
     reverse_at_s: Annotated[
-        Delay, Meta(description="The old tasks are registered again and stay, with the new ones; 0: never.")
+        Delay, Meta(description="When the old tasks are registered again, to stay beside the new ones; 0: never.")
     ] = 0
-    stall_at_s: Annotated[Delay, Meta(description="The old gateways stand still (SIGSTOP) from then on.")] = 0
-    stall_s: Annotated[Delay, Meta(description="For so long; 0: never.")] = 0
+    stall_at_s: Annotated[Delay, Meta(description="When the old gateways are stopped (SIGSTOP).")] = 0
+    stall_s: Annotated[Delay, Meta(description="How long the old gateways are stopped; 0: never.")] = 0
 
 
 class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
-    """Times are simulated seconds: all of them pass `speed` times faster."""
+    """Times are simulated seconds, of which `speed` pass in a real one."""
 
-    old: Annotated[int, Meta(ge=1, le=1000, description="Gateways that are replaced.")] = 2
-    new: Annotated[int, Meta(ge=0, le=1000, description="Gateways that replace them; 0: as many.")] = 0
-    waves: Annotated[int, Meta(ge=1, le=1000, description="Replaced in so many groups, one after the other.")] = 1
+    old: Annotated[int, Meta(ge=1, le=1000, description="Gateways to replace.")] = 2
+    new: Annotated[int, Meta(ge=0, le=1000, description="New gateways; 0: as many as old ones.")] = 0
+    waves: Annotated[
+        int, Meta(ge=1, le=1000, description="Groups of gateways that are replaced one after the other.")
+    ] = 1
     delay_s: Annotated[Delay, Meta(description="The target group's deregistration delay.")] = 300
-    speed: Annotated[float, Meta(ge=1, le=1000, description="How many simulated seconds pass in one.")] = 10
+    speed: Annotated[float, Meta(ge=1, le=1000, description="Simulated seconds that pass in a real one.")] = 10
     order: Annotated[
         Literal["rolling", "stop-task", "spot"],
         Meta(
@@ -51,15 +54,17 @@ class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
             "deregistered two seconds later; spot: SIGTERM, and it stays registered."
         ),
     ] = "rolling"
-    routing: Annotated[RoutingAlgorithm, Meta(description="How the load balancer chooses.")] = "round_robin"
+    routing: Annotated[
+        RoutingAlgorithm, Meta(description="How the load balancer chooses the target of a new connection.")
+    ] = "round_robin"
     balancer: Annotated[
         Literal["fleet", "haproxy"],
         Meta(
-            description="fleet: the devices themselves go where the load balancer would send them; haproxy: through a "
-            "real HAProxy of this machine, for 9,000 devices at most."
+            description="fleet: the devices connect directly to where the load balancer would send them; haproxy: "
+            "they connect through a real HAProxy on this machine, for up to 9,000 devices."
         ),
     ] = "fleet"
-    drain: Annotated[bool, Meta(description="false: the gateways know nothing of the load balancer.")] = True
+    drain: Annotated[bool, Meta(description="false: the gateways do not know the load balancer.")] = True
     stop_timeout_s: Annotated[float, Meta(gt=10, le=120, description="From SIGTERM to SIGKILL (ECS stopTimeout).")] = 30
     health: Annotated[
         Literal["/livez", "/readyz"], Meta(description="The path of the target group's health check.")
@@ -67,17 +72,17 @@ class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
     reuse_addresses: Annotated[
         bool, Meta(description="With stop-task: a new task gets the address of one that is still draining.")
     ] = False
-    before_s: Annotated[float, Meta(ge=0, le=86_400, description="Calm before the first wave.")] = 30
-    after_s: Annotated[float, Meta(ge=0, le=86_400, description="Calm after the last one.")] = 60
-    faults: Annotated[FaultsSection, Meta(description="What goes wrong.")] = field(default_factory=FaultsSection)
+    before_s: Annotated[float, Meta(ge=0, le=86_400, description="Time before the first wave.")] = 30
+    after_s: Annotated[float, Meta(ge=0, le=86_400, description="Time after the last wave.")] = 60
+    faults: Annotated[FaultsSection, Meta(description="Faults of the deploy.")] = field(default_factory=FaultsSection)
 
     @property
     def replacing(self) -> int:
-        """How many new gateways."""
+        """The number of new gateways."""
         return self.new or self.old
 
     def check(self, origin: str) -> None:
-        """Raises SettingsError for what does not fit together."""
+        """Raises SettingsError when fields do not fit each other."""
         if self.waves > min(self.old, self.replacing):
             raise SettingsError("deploy.waves", f"{self.waves} waves need as many gateways (set in {origin})")
         if self.balancer == "haproxy" and self.routing == "fixed":
@@ -90,7 +95,7 @@ class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     def expected_s(self) -> float:
-        """About how long the measured time takes, in real seconds."""
+        """About how long the measured time takes, real seconds."""
         wave_s = self.delay_s + 20 if self.order == "rolling" else self.stop_timeout_s
         return (self.before_s + self.waves * (wave_s + 20) + self.after_s) / self.speed + 3 * self.replacing
 
@@ -122,7 +127,7 @@ def _evenly(held: list[float], moved: float) -> list[float]:
 
 
 def _emptiest(held: list[float], moved: float) -> list[float]:
-    """Fill the emptiest ones up to a common level."""
+    """Fill the emptiest gateways up to a common level."""
     level, ordered = 0.0, sorted(held)
     for count in range(1, len(ordered) + 1):
         level = (sum(ordered[:count]) + moved) / count

@@ -34,27 +34,27 @@ class FleetSection(DeviceBehaviour, frozen=True, forbid_unknown_fields=True):
 
 
 class ConnectSection(Arrival, frozen=True, forbid_unknown_fields=True):
-    """How connects are spread over time; rates are of the whole fleet."""
+    """How connects are spread over time; rates are those of the whole fleet."""
 
     kind: Annotated[
         Literal["at_once", "constant", "poisson", "ramp", "daily"], Meta(description="The law of arrivals.")
     ] = "constant"
     rate_per_s: Annotated[float, Meta(ge=0, le=1e9, description="Connects a second.")] = 2000
-    within_s: Annotated[float, Meta(gt=0, le=MAX_S, description="Go on when not all are connected after so long.")] = (
-        600
-    )
+    within_s: Annotated[
+        float, Meta(gt=0, le=MAX_S, description="Maximum time to wait until all devices are connected.")
+    ] = 600
     at_a_time: Annotated[
         int,
         Meta(
             ge=1,
             le=100_000,
-            description="Handshakes of one fleet process under way at a time; others wait, which counts as latency.",
+            description="Maximum number of handshakes of a fleet process under way; others wait, which is latency.",
         ),
     ] = 1000
 
 
 class EventsSection(Arrival, frozen=True, forbid_unknown_fields=True):
-    """How events are spread over time; rates are of the whole fleet, `period_s` is of each device; 0: no events."""
+    """How events are spread over time. Rates are of the whole fleet, `period_s` is of each device; 0: no events."""
 
     kind: Annotated[
         Literal["periodic", "constant", "poisson", "ramp", "daily"], Meta(description="The law of arrivals.")
@@ -67,7 +67,7 @@ class EventsSection(Arrival, frozen=True, forbid_unknown_fields=True):
 
 class RunSection(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Annotated[
-        float, Meta(gt=0, le=MAX_S, description="From when all are connected to the last new event.")
+        float, Meta(gt=0, le=MAX_S, description="Time from when all devices are connected to the last new event.")
     ] = 300
     settle_s: Annotated[
         float, Meta(ge=0, le=MAX_S, description="Maximum time to wait for the acks of sent events.")
@@ -79,24 +79,24 @@ class ReplaySection(Struct, frozen=True, forbid_unknown_fields=True):
     file: Annotated[
         str,
         Meta(
-            description="A recording of `heiwa serve --record`; empty: none. Its devices come, send and go when they "
-            "did: `fleet.devices`, `events` and `run.duration_s` follow from it."
+            description="A recording of `heiwa serve --record`; empty: none. Devices connect, send and disconnect as "
+            "they did then: `fleet.devices`, `events` and `run.duration_s` follow from it."
         ),
     ] = ""
-    speed: Annotated[float, Meta(gt=0, le=1000, description="So many times as fast as it was recorded.")] = 1
+    speed: Annotated[float, Meta(gt=0, le=1000, description="Play the recording this many times as fast.")] = 1
 
 
 class GatewaysSection(Struct, frozen=True, forbid_unknown_fields=True):
     connections_each: Annotated[
-        int, Meta(ge=1, le=MAX_DEVICES, description="Devices a gateway, when their number is not given.")
+        int, Meta(ge=1, le=MAX_DEVICES, description="Devices of a gateway, when the number of gateways is not given.")
     ] = 18_000
     settings: Annotated[
-        dict[str, str | int | float | bool], Meta(description='Settings of each gateway: "section.key" = value.')
+        dict[str, str | int | float | bool], Meta(description='Settings of all gateways: "section.key" = value.')
     ] = field(default_factory=dict)
 
 
 class TimedAction(Struct, frozen=True, forbid_unknown_fields=True):
-    at_s: Annotated[float, Meta(ge=0, le=MAX_S, description="Seconds after all were connected.")]
+    at_s: Annotated[float, Meta(ge=0, le=MAX_S, description="Seconds from when all devices were connected.")]
     do: Annotated[
         Literal["cut", "kill_gateway"],
         Meta(description="cut: break the path of some connections at once; kill_gateway: SIGKILL one gateway."),
@@ -105,24 +105,24 @@ class TimedAction(Struct, frozen=True, forbid_unknown_fields=True):
     how: Annotated[
         CutMethod,
         Meta(
-            description="With cut: a TCP reset, an orderly end without a close frame, nothing at all from then on, or "
-            "nothing for `for_s` seconds, after which devices go on as if there had been no pause."
+            description="With cut: a TCP reset, a FIN without a close frame, silence from then on, or silence (stall) "
+            "for `for_s` seconds, after which devices go on with the same connections."
         ),
     ] = "reset"
-    for_s: Annotated[float, Meta(ge=0, le=MAX_S, description="With stall: how long nothing passes.")] = 0
-    gateway: Annotated[int, Meta(ge=1, le=10_000, description="With kill_gateway: which one.")] = 1
+    for_s: Annotated[float, Meta(ge=0, le=MAX_S, description="With stall: how long the silence lasts.")] = 0
+    gateway: Annotated[int, Meta(ge=1, le=10_000, description="With kill_gateway: its number.")] = 1
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     based_on: Annotated[
-        str, Meta(description="A scenario that ships: what this one does not say is as it is there; empty: none.")
+        str, Meta(description="A scenario that ships, from which missing keys are taken; empty: none.")
     ] = ""
-    description: Annotated[str, Meta(description="One sentence: what it shows.")] = ""
+    description: Annotated[str, Meta(description="One sentence: what the scenario shows.")] = ""
     thresholds: Annotated[
-        list[str], Meta(description="What must hold, such as `ack_p99_ms < 200`; missed: exit code 99.")
+        list[str], Meta(description="What must hold, such as `ack_p99_ms < 200`; a miss is exit code 99.")
     ] = field(default_factory=list)
     not_judged: Annotated[
-        list[str], Meta(description="Figures whose thresholds, taken over with `based_on`, say nothing here.")
+        list[str], Meta(description="Figures whose thresholds, inherited through `based_on`, do not apply here.")
     ] = field(default_factory=list)
     fleet: FleetSection = field(default_factory=FleetSection)
     connect: ConnectSection = field(default_factory=ConnectSection)
@@ -131,9 +131,9 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     replay: ReplaySection = field(default_factory=ReplaySection)
     gateways: GatewaysSection = field(default_factory=GatewaysSection)
     deploy: Annotated[
-        DeploySection | None, Meta(description="A rolling deploy; the measured time is then as long as it takes.")
+        DeploySection | None, Meta(description="A rolling deploy; it sets how long the measured time is.")
     ] = None
-    actions: Annotated[list[TimedAction], Meta(description="What happens while the fleet is connected.")] = field(
+    actions: Annotated[list[TimedAction], Meta(description="What happens during the measured time.")] = field(
         default_factory=list
     )
 

@@ -1,4 +1,4 @@
-"""The scenarios that ship, and what others take over from them."""
+"""The scenarios that ship, and how others inherit from them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from loadtest import bounded
 FOLDER = Path(__file__).parent / "toml"
 # Its fractions add up to 1, so that a table of two scenarios merged would be wrong.
 WHOLE = "client_models"
-# An integer of 5,000 digits and 3,000 brackets are errors of their own.
+# An integer of 5,000 digits and 3,000 nested brackets raise errors of their own.
 NOT_TOML = (ValueError, RecursionError)
 
 
 def names() -> list[str]:
-    """The names of all, sorted."""
+    """The sorted names of all scenarios that ship."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def path_of(given: str) -> Path:
-    """The file of a scenario: the name of one that ships, or a path. Raises SettingsError with the nearest name."""
+    """The file of a scenario that ships, by its name, or a path. Raises SettingsError with the nearest name."""
     if given in names():
         return FOLDER / f"{given}.toml"
     path = Path(given)
@@ -33,7 +33,7 @@ def path_of(given: str) -> Path:
 
 
 def read(path: Path) -> str:
-    """What a scenario's file says. Raises SettingsError."""
+    """The text of a scenario file. Raises SettingsError."""
     try:
         return bounded.text(path)
     except (OSError, ValueError) as error:
@@ -41,9 +41,9 @@ def read(path: Path) -> str:
 
 
 def whole(text: str, origin: str) -> dict[str, Any]:
-    """The tables of a scenario, with what they do not say taken from the one that `based_on` names.
+    """The tables of a scenario, with missing keys taken from the scenario that `based_on` names.
 
-    Raises SettingsError for what is no TOML, and for a base that does not ship.
+    Raises SettingsError for text that is no TOML, and for a base that does not ship.
     """
     try:
         tree = tomllib.loads(text)

@@ -27,7 +27,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 
 class Threshold(Struct, frozen=True):
-    """`name` compared with a number or with another figure."""
+    """The figure `name`, compared with a number or with another figure."""
 
     name: str
     comparison: str
@@ -39,9 +39,9 @@ class Threshold(Struct, frozen=True):
 
 
 class ThresholdVerdict(Struct, frozen=True):
-    """`margin` is how far the value is on the good side of the limit, in the figure's unit; negative: missed.
+    """`margin` is the distance from the limit in the figure's unit; negative: missed.
 
-    `held` None: it could not be judged here; `note` says why.
+    `held` None: it cannot be judged here; `note` says why.
     """
 
     threshold: str
@@ -53,7 +53,7 @@ class ThresholdVerdict(Struct, frozen=True):
 
 
 def parse(text: str) -> Threshold:
-    """Raises SettingsError naming what is wrong and the nearest known figure."""
+    """Parse `figure < limit`. Raises SettingsError naming what is wrong and the nearest known figure."""
     match = _FORM.fullmatch(text)
     if match is None:
         raise SettingsError("thresholds", f"{text!r} is not `figure < limit`; comparisons are {' '.join(_OPERATORS)}")
@@ -68,14 +68,14 @@ def parse(text: str) -> Threshold:
 
 
 def judge(threshold: Threshold, values: Mapping[str, float | None]) -> ThresholdVerdict:
-    """A value that was not measured misses its threshold, but for those that only the stores could tell."""
+    """A value that was not measured misses its threshold, except one that only the gateways' stores can tell."""
     text = str(threshold)
     value = values.get(threshold.name)
     limit = values.get(threshold.limit) if isinstance(threshold.limit, str) else threshold.limit
     if value is None or limit is None:
         named = [threshold.name, threshold.limit]
         if any(name in FROM_STORES for name in named):
-            note = "not judged: the gateways' stores were not looked into"
+            note = "not judged: nothing could be looked for in the gateways' stores"
             return ThresholdVerdict(text, value, limit, None, None, note)
         return ThresholdVerdict(text, value, limit, None, False, "nothing was measured")
     return ThresholdVerdict(
@@ -86,7 +86,7 @@ def judge(threshold: Threshold, values: Mapping[str, float | None]) -> Threshold
 def judge_all(
     texts: Sequence[str], values: Mapping[str, float | None], notes: Mapping[str, str] | None = None
 ) -> list[ThresholdVerdict]:
-    """The verdicts, in the order of the scenario. `notes`: what to say when a figure of that name missed."""
+    """The verdicts, in the order of the scenario. `notes`: by figure, what to add to a missed threshold."""
     thresholds = [parse(text) for text in texts]
     verdicts = [judge(threshold, values) for threshold in thresholds]
     return [
@@ -98,7 +98,7 @@ def judge_all(
 
 
 def line(verdict: ThresholdVerdict) -> str:
-    """One line for a person."""
+    """A verdict as one line of text."""
     word = {True: "held  ", False: "MISSED", None: "?     "}[verdict.held]
     value = "–" if verdict.value is None else f"{verdict.value:,.6g}"
     margin = "" if verdict.margin is None else f", margin {verdict.margin:,.6g}"
@@ -115,7 +115,7 @@ def _margin(comparison: str, value: float, limit: float) -> float:
 
 
 def check_known(name: str, text: str) -> None:
-    """Raises SettingsError when there is no such figure; `text` is where it stands."""
+    """Raises SettingsError when there is no such figure; `text` is the threshold that names it."""
     if name in FIGURES:
         return
     near = difflib.get_close_matches(name, FIGURES, n=1)
