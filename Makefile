@@ -21,7 +21,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-.PHONY: help run test soak check conformance loadtest demo bench lock clean docs image opensearch
+.PHONY: help run test soak check conformance loadtest demo bench lock clean docs image opensearch dist
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -48,6 +48,9 @@ image: ## the gateway as a container image named IMAGE=heiwa (podman, buildah or
 
 opensearch: $(VENV)/.installed ## a real OpenSearch node on this machine, from Maven Central (needs a JDK 21 or newer, and Maven)
 	@exec $(BIN)/python -m loadtest.opensearch
+
+dist: $(VENV)/.installed-dev ## wheel and source distribution in dist/, the same bytes from the same commit
+	@$(BIN)/python release/build.py
 
 demo: $(VENV)/.installed-dev ## a rolling deploy of 4 gateways with 20,000 devices, without the drain and with it (4 minutes)
 	@$(BIN)/heiwa-loadtest run deploy --compare --gateways 4 --devices 20000 --delay 300s --speed 5

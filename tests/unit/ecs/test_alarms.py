@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from gateway.drain.polling import period_s
+from gateway.drain.window import longest_s, margin_s
+from gateway.settings.model import Connections, Drain
 from gateway.telemetry.emf import CHOSEN, NAMESPACE
 from tests.support.cloudformation import Stack, read
 from tests.unit.ecs.rules import ROOT
@@ -92,3 +95,16 @@ def test_grafanas_dashboard_is_one(alarms: ModuleType) -> None:
         (name,) = re.findall(r"heiwa_\w+", expression)
         assert name in known
         assert ("rate(" in expression) == name.endswith("_total")
+
+
+def test_the_readme_counts_them(alarms: ModuleType) -> None:
+    text = (ROOT / "ecs/README.md").read_text()
+    by_revision = sum(choice.by_revision for choice in CHOSEN)
+    assert f"CloudWatch: {len(CHOSEN) + by_revision} metrics, {len(alarms.ALARMS)} alarms" in text
+
+
+@pytest.mark.parametrize("delay_s", [300, 900])
+def test_the_readme_says_over_how_long_devices_leave(delay_s: int) -> None:
+    drain = Drain()
+    window_s = longest_s(delay_s, margin_s(drain.margin_s, Connections().close_timeout_s), period_s(8, 1))
+    assert f"{window_s:.0f} s at " in (ROOT / "ecs/README.md").read_text()
