@@ -108,3 +108,11 @@ def test_the_readme_says_over_how_long_devices_leave(delay_s: int) -> None:
     drain = Drain()
     window_s = longest_s(delay_s, margin_s(drain.margin_s, Connections().close_timeout_s), period_s(8, 1))
     assert f"{window_s:.0f} s at " in (ROOT / "ecs/README.md").read_text()
+
+
+def test_the_readme_adds_up() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.*\$.*) \|$", (ROOT / "ecs/README.md").read_text(), re.MULTILINE)
+    amounts = [[int(re.sub(r"\D", "", cell)) for cell in cells.split("|")] for _, cells in rows]
+    *parts, together = amounts
+    assert [sum(column) for column in zip(*parts, strict=True)] == together
+    assert all(len(part) == 3 for part in parts)
