@@ -16,6 +16,7 @@ from loadtest.cloud.ecs_records import Ecs
 from loadtest.cloud.elbv2 import TargetAddress
 from loadtest.cloud.endpoints import Endpoints
 from loadtest.cloud.tasks import GatewayTask
+from loadtest.processes.container import GatewayContainer
 from loadtest.processes.gateways import GatewayProcess
 from loadtest.scenario.deploy import DeploySection
 
@@ -81,7 +82,11 @@ class TaskLauncher:
     def _task(self, address: TargetAddress, session: aiohttp.ClientSession) -> GatewayTask:
         self._tasks += 1
         name, folder = self._start.name(self._tasks)
-        return GatewayTask(GatewayProcess(name, folder), address, self._options.health, session)
+        options = self._options
+        gateway = GatewayProcess(name, folder)
+        if options.runtime == "podman":
+            gateway = GatewayContainer(name, folder, options.image, options.memory_mib)
+        return GatewayTask(gateway, address, options.health, session)
 
     async def _run(self, task: GatewayTask) -> None:
         options = self._options

@@ -72,16 +72,24 @@ class GatewayProcess:
             "listen.public": public,
             "listen.operations": "127.0.0.1:0",
         }
-        command = [sys.executable, "-m", "gateway", "serve"]
-        for key, value in given.items():
-            command += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
-        self._process = await children.start(command, self.log, environment=environment)
+        await self._spawn(given, environment)
         try:
             await asyncio.wait_for(self._announcement(), START_TIMEOUT_S)
         except TimeoutError:
             await self.kill()
             raise GatewayError(f"{self.name} was not ready within {START_TIMEOUT_S:g} s; see {self.log}") from None
         self._waiter = asyncio.create_task(self._wait(), name=self.name)
+
+    @staticmethod
+    def flags(given: Mapping[str, object]) -> list[str]:
+        """Settings as options of `heiwa serve`."""
+        texts = {key: str(value).lower() if isinstance(value, bool) else value for key, value in given.items()}
+        return [word for key, text in texts.items() for word in ("--set", f"{key}={text}")]
+
+    async def _spawn(self, given: Mapping[str, object], environment: Mapping[str, str] | None) -> None:
+        """Start it; standard output is read by the caller. Raises GatewayError."""
+        command = [sys.executable, "-m", "gateway", "serve", *self.flags(given)]
+        self._process = await children.start(command, self.log, environment=environment)
 
     def terminate(self) -> None:
         """Send SIGTERM, and do not wait."""

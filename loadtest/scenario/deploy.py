@@ -72,6 +72,14 @@ class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
     reuse_addresses: Annotated[
         bool, Meta(description="With stop-task: a new task gets the address of one that is still draining.")
     ] = False
+    runtime: Annotated[
+        Literal["process", "podman"],
+        Meta(
+            description="process: `heiwa serve` of this installation; podman: the image, in a container each (as root)."
+        ),
+    ] = "process"
+    image: Annotated[str, Meta(min_length=1, description="With podman: the image; `make image` makes it.")] = "heiwa"
+    memory_mib: Annotated[int, Meta(ge=64, le=65_536, description="With podman: the memory limit of a task.")] = 256
     before_s: Annotated[float, Meta(ge=0, le=86_400, description="Time before the first wave.")] = 30
     after_s: Annotated[float, Meta(ge=0, le=86_400, description="Time after the last wave.")] = 60
     faults: Annotated[FaultsSection, Meta(description="Faults of the deploy.")] = field(default_factory=FaultsSection)

@@ -21,7 +21,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from gateway import __version__
 from gateway.identity.token import mint
-from tests.support.containers import BASE, LIMITS, NARROW, PODMAN, Container, image, once, podman
+from tests.support.containers import BASE, LIMITS, NARROW, PODMAN, Container, build, image, once, podman
+from tests.support.deploys import deploy
 from tests.support.process import ROOT
 from tests.support.program import eventually, location, receive, send
 
@@ -271,3 +272,25 @@ def test_the_bill_of_materials_is_what_is_installed() -> None:
 
 def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_a_deploy_of_the_image_itself(tmp_path: Path) -> None:
+    """The stand-in for ECS starts and stops containers with a memory limit; none is killed for it."""
+    played = deploy(tmp_path / "run", "deploy.runtime=podman", f"deploy.image={image()}", "deploy.memory_mib=128")
+    assert [drain["outcome"] for drain in played.begun_by("target_health")] == ["drained", "drained"]
+    assert played.figures["processes_died"] == 0
+    assert not list((tmp_path / "run").glob("*.pid"))
+
+
+@pytest.mark.soak
+def test_the_same_checkout_gives_the_same_layers() -> None:
+    image()
+    layers = []
+    for number in range(2):
+        tag = f"localhost/heiwa-test-again-{number}"
+        try:
+            build(tag, "--no-cache")
+            layers.append((_inspect(tag)["Id"], _inspect(tag)["RootFS"]["Layers"]))
+        finally:
+            podman("image", "rm", "--force", tag, check=False)
+    assert layers[0] == layers[1]
