@@ -33,6 +33,7 @@ class FaultyProxy:
         self._target = target
         self.mode = ""
         self.bulks: Counter[str] = Counter()
+        self.methods: set[str] = set()
         self._runner: web.AppRunner | None = None
         self._session: ClientSession | None = None
         self._port = 0
@@ -61,6 +62,7 @@ class FaultyProxy:
             await self._session.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self.methods.add(request.method)
         body = await request.read()
         mode = self.mode if request.path == "/_bulk" else ""
         if request.path == "/_bulk":

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -262,7 +263,37 @@ def settings_are_known_to_the_program(stack: Stack) -> None:
     container = _container(stack)
     secrets = {one["Name"] for one in container["Secrets"]}
     assert set(_environment(stack)) | secrets <= names
-    load(Path("/dev/null"), _environment(stack))
+    known = {name: value for name, value in _environment(stack).items() if "<imported" not in value}
+    load(Path("/dev/null"), known)
+
+
+@service_rule
+def all_tasks_share_the_data(stack: Stack) -> None:
+    """With a data stack: its domain, signed for, its stream, and the way there. Each export has its import."""
+    environment = _environment(stack)
+    shared = {name: value for name, value in environment.items() if name.startswith("HEIWA_LOCATIONS__")}
+    if "heiwa-data" not in json.dumps(shared):
+        assert not shared
+        return
+    assert shared == {
+        "HEIWA_LOCATIONS__OPENSEARCH_URL": "https://<imported heiwa-data-DomainEndpoint>",
+        "HEIWA_LOCATIONS__OPENSEARCH_SIGN_REGION": "eu-west-1",
+        "HEIWA_LOCATIONS__FIREHOSE_STREAM": "<imported heiwa-data-Stream>",
+        "HEIWA_LOCATIONS__INDEX_PREFIX": "<imported heiwa-data-IndexPrefix>",
+    }
+    assert stack["TasksToDomain"]["GroupId"] == "<imported heiwa-data-DomainSecurityGroupId>"
+    assert stack["TasksToDomain"]["SourceSecurityGroupId"] == "<TaskSecurityGroup.GroupId>"
+    named = {statement["Sid"]: statement["Resource"] for statement in statements(stack["TaskRole"])}
+    assert named["Index"] == "<imported heiwa-data-DomainArn>/*"
+    assert named["Overflow"] == "<imported heiwa-data-StreamArn>"
+
+
+@data_rule
+def what_the_service_imports_is_exported(stack: Stack) -> None:
+    """By the names that ecs/service.yaml asks for."""
+    exported = {one["Export"]["Name"]["Fn::Sub"] for one in stack.template["Outputs"].values() if "Export" in one}
+    wanted = re.findall(r"\$\{DataStack\}(-\w+)", SERVICE.read_text("utf-8"))
+    assert {f"${{AWS::StackName}}{name}" for name in wanted} == exported
 
 
 @service_rule

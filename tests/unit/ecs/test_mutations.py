@@ -99,6 +99,8 @@ SERVICE_MUTATIONS = [
     ),
     Mutation(f"{CONTAINER}.Secrets", [], "all_tasks_have_one_key"),
     Mutation("AuthSecret.GenerateSecretString.PasswordLength", 16, "a_made_secret_is_long_enough"),
+    Mutation("TasksToDomain.GroupId", {"Ref": "TaskSecurityGroup"}, "all_tasks_share_the_data"),
+    Mutation(f"{CONTAINER}.Environment.8", REMOVED, "all_tasks_share_the_data"),
     # The service.
     Mutation("Service.DeploymentConfiguration.Strategy", "CANARY", "a_deploy_is_one_wave"),
     Mutation("Service.DeploymentConfiguration.MaximumPercent", 100, "a_deploy_is_one_wave"),
@@ -185,6 +187,9 @@ DATA_MUTATIONS = [
     Mutation("Domain.NodeToNodeEncryptionOptions.Enabled", False, "the_domain_is_closed"),
     Mutation("Domain.AccessPolicies.Statement.0.Principal", {"AWS": "*"}, "the_domain_is_closed"),
     Mutation("Domain.ClusterConfig.InstanceCount", 3, "the_domain_is_closed"),
+    Mutation(
+        "/Outputs/Stream/Export/Name", {"Fn::Sub": "${AWS::StackName}-Streams"}, "what_the_service_imports_is_exported"
+    ),
     Mutation("StreamRole.AssumeRolePolicyDocument.Statement.0.Condition", REMOVED, "firehoses_role_is_narrow"),
 ]
 CASES = [*((True, one) for one in SERVICE_MUTATIONS), *((False, one) for one in DATA_MUTATIONS)]
