@@ -5,6 +5,7 @@ What only AWS knows (names, ARNs, addresses of resources) stays as `<Name>` or `
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,8 +42,9 @@ def _intrinsic(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
 _Loader.add_multi_constructor("!", _intrinsic)
 
 
+@functools.cache
 def read(path: Path) -> dict[str, Any]:
-    """The template with the long forms of intrinsic functions."""
+    """The template with the long forms of intrinsic functions. Shared: copy it before you change it."""
     found: dict[str, Any] = yaml.load(path.read_text("utf-8"), _Loader)
     return found
 

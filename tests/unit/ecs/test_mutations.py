@@ -1,6 +1,6 @@
 """Mistakes in the templates, one each, and who notices: a rule of ours, or cfn-lint.
 
-cfn-lint 1.58 alone passes most of them (the marks say which): its schemas know shapes, not what values mean together.
+cfn-lint 1.58 alone notices 15 of these 103: its schemas know the shape of values, not what they mean together.
 """
 
 from __future__ import annotations
