@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from generator import alarms, drain, http, operating, protocol  # noqa: E402 - beside this file
+from generator import alarms, connections, drain, http, operating, protocol  # noqa: E402 - beside this file
 
 REFERENCE = "docs/reference"
 NOTE = "<!-- Made by docs/generate.py from the code (`make docs`). Do not edit. -->"
@@ -24,6 +24,7 @@ FILLED = (
     "README.ja.md",
     "docs/how-to/write-a-device-client.md",
     "docs/topics/draining.md",
+    "docs/topics/transport.md",
     *(f"docs/how-to/behind-{name}.md" for name in PROXIES),
 )
 PAGES: dict[str, Callable[[], str]] = {
@@ -53,6 +54,8 @@ def fill(text: str) -> str:
     text = _between(text, "<!-- benchmarks -->", "<!-- /benchmarks -->", lambda _: _benchmarks(text))
     text = _between(text, "<!-- drain-states -->", "<!-- /drain-states -->", lambda _: drain.states())
     text = _between(text, "<!-- drain-signals -->", "<!-- /drain-signals -->", lambda _: drain.signals())
+    text = _between(text, "<!-- connection-phases -->", "<!-- /connection-phases -->", lambda _: connections.phases())
+    text = _between(text, "<!-- ending-causes -->", "<!-- /ending-causes -->", lambda _: connections.causes())
     return _between(text, r"<!-- file: (\S+) -->", "<!-- /file -->", lambda match: _example(match[1]))
 
 

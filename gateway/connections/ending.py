@@ -135,3 +135,13 @@ TABLE: Mapping[tuple[int, Step], int] = {
     (ENDED, Step.CLOSED): ENDED,
     **{(phase, Step.DONE): ENDED for phase in PHASES},
 }
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, without what can end any of them."""
+    lines = ["stateDiagram-v2", f"    [*] --> {PHASES[GREETING][0]}"]
+    for (phase, step), following in TABLE.items():
+        if phase != following and step is not Step.DONE:
+            lines.append(f"    {PHASES[phase][0]} --> {PHASES[following][0]}: {step.value}")
+    ended = [f"    {PHASES[phase][0]} --> {PHASES[ENDED][0]}: {Step.DONE.value}" for phase in (RESETTING, CLOSING)]
+    return "\n".join([*lines, *ended, f"    {PHASES[ENDED][0]} --> [*]"])
