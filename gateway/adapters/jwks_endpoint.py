@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from gateway.adapters.hosts import is_local
 from gateway.errors import KeySetError, SettingsError
 from gateway.identity.jwk import MAX_SET_BYTES
 
@@ -23,18 +23,11 @@ def checked_url(url: str) -> str:
         raise SettingsError(KEY, f"not an address: {error}") from error
     if not host or parts.scheme not in ("https", "http"):
         raise SettingsError(KEY, "must be the address of a key set, as https://id.example.com/.well-known/jwks.json")
-    if parts.scheme == "http" and not _is_local(host):
+    if parts.scheme == "http" and not is_local(host):
         raise SettingsError(KEY, "must be https: anyone who can change the answer in transit can pose as any device")
     if parts.username is not None or parts.fragment:
         raise SettingsError(KEY, "must hold neither a user nor a fragment: a key set is public")
     return url
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class JwksEndpoint:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client.metrics_core import Metric
 
+from gateway.adapters.hosts import is_local
 from gateway.clock import Clock
 from gateway.errors import SettingsError
 from gateway.locations.buffer import Limits
@@ -73,7 +74,7 @@ def limits(locations: Locations) -> Limits:
 
 def opensearch_access(locations: Locations) -> Access:
     """How to reach the cluster. Raises SettingsError."""
-    from gateway.adapters.opensearch.connection import Access, checked_url, is_local, tls
+    from gateway.adapters.opensearch.connection import Access, checked_url, tls
 
     url = checked_url(locations.opensearch_url)
     password = _password(locations)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -11,48 +10,22 @@ import typer
 
 from gateway import __version__
 from gateway.cli.drain import app as drain
+from gateway.cli.entry import PLAIN, run
 from gateway.cli.init import app as init
 from gateway.cli.options import Config, Json, Set, print_json
-from gateway.errors import HeiwaError
 from gateway.settings.load import Loaded, flatten, load
 from gateway.settings.model import SECRETS
 
 _HIDDEN = "(not shown)"
 
 app = typer.Typer(
-    name="heiwa",
-    help="A websocket gateway for device fleets that stays calm while it is deployed.",
-    no_args_is_help=True,
-    # Plain help and errors: rich would cost 5.5 MB, and boxes do not survive being read by a script.
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    name="heiwa", help="A websocket gateway for device fleets that stays calm while it is deployed.", **PLAIN
 )
 
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or settings, 3 unreachable, 4 schema."""
-    try:
-        code = app(prog_name="heiwa")
-    except HeiwaError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # Who reads our output has gone; Python would complain a second time while it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except Exception as error:
-        if os.environ.get("HEIWA_TRACEBACK"):
-            raise
-        _complain(f"unexpected {type(error).__name__}: {error} (HEIWA_TRACEBACK=1 shows where)")
-        sys.exit(1)
-    sys.exit(code)
-
-
-def _complain(text: str) -> None:
-    """One line on standard error; control characters of a quoted value must not draw on the terminal."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    print(f"heiwa: {shown}", file=sys.stderr)  # noqa: T201
+    run(app, "heiwa")
 
 
 def _version(asked: bool) -> None:

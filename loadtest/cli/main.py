@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from gateway import __version__
+from gateway.cli import entry
 from gateway.cli.options import Json, print_json
-from gateway.errors import HeiwaError
 from loadtest.cli.run import run
 
 app = typer.Typer(
     name="heiwa-loadtest",
     help="Load tests of a gateway with hundreds of thousands of real websockets.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **entry.PLAIN,
 )
 
 
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed or stopped, 2 usage, 3 unreachable, 99 thresholds missed."""
-    try:
-        code = app(prog_name="heiwa-loadtest")
-    except HeiwaError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except ModuleNotFoundError as error:
-        _complain(f"{error.name} is missing: pip install 'heiwa-gateway[loadtest]'; in a checkout: make loadtest")
-        sys.exit(2)
-    except Exception as error:
-        if os.environ.get("HEIWA_TRACEBACK"):
-            raise
-        _complain(f"unexpected {type(error).__name__}: {error} (HEIWA_TRACEBACK=1 shows where)")
-        sys.exit(1)
-    sys.exit(code)
-
-
-def _complain(text: str) -> None:
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    print(f"heiwa-loadtest: {shown}", file=sys.stderr)
+    entry.run(app, "heiwa-loadtest", "pip install 'heiwa-gateway[loadtest]'; in a checkout: make loadtest")
 
 
 def _version(asked: bool) -> None:

@@ -18,8 +18,8 @@ from tests.support.locations import (
 )
 
 
-class Parts:
-    """A pipeline with its parts in memory."""
+class Stores:
+    """What a pipeline needs, in memory."""
 
     def __init__(self) -> None:
         self.index, self.spool, self.letters, self.clock = (
@@ -28,6 +28,13 @@ class Parts:
             MemoryDeadLetters(),
             ManualClock(),
         )
+
+
+class Parts(Stores):
+    """A pipeline with its parts in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.sender = RecordingSender()
         self.pipeline = self.make()
 

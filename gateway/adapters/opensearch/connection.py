@@ -7,7 +7,6 @@ import ssl
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -92,14 +91,6 @@ def checked_url(url: str) -> URL:
     if parts.query or parts.fragment:
         raise SettingsError(KEY, "must hold neither a query nor a fragment")
     return URL(url.rstrip("/"))
-
-
-def is_local(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Connection:

@@ -6,17 +6,13 @@ from gateway.locations.batch import DeviceEvents, items
 from gateway.locations.counters import Counters
 from gateway.locations.outcome import Rejection
 from gateway.locations.replay import INDEX_RETRY_S, Replay
-from tests.support.locations import ManualClock, MemoryDeadLetters, MemoryIndex, MemorySpool, event
+from tests.support.locations import event
+from tests.support.pipelines import Stores
 
 
-class Parts:
+class Parts(Stores):
     def __init__(self) -> None:
-        self.index, self.spool, self.letters, self.clock = (
-            MemoryIndex(),
-            MemorySpool(),
-            MemoryDeadLetters(),
-            ManualClock(),
-        )
+        super().__init__()
         self.counters = Counters()
         self.replay = Replay(self.index, self.spool, self.letters, self.clock, lambda: False, self.counters)
 
