@@ -58,6 +58,12 @@ ALARMS = (
     Alarm(
         "IndexFails", "heiwa_locations_index_failures", "Sum", 0, 5, "The index does not take all; the spool has it."
     ),
+    Alarm(
+        "Overflows", "heiwa_locations_overflowed", "Sum", 0, 15, "OpenSearch takes too little; Firehose has the rest."
+    ),
+    Alarm(
+        "StreamFails", "heiwa_locations_stream_failures", "Sum", 0, 5, "Firehose does not take all; the spool has it."
+    ),
     Alarm("DaysDamaged", "heiwa_locations_damaged_files", "Maximum", 0, 1, "A day of the index cannot be read whole."),
     Alarm("ClockOff", "heiwa_clock_off", "Maximum", 0, 5, "The clock of a task is off: devices send again later."),
     Alarm("MemoryShort", "heiwa_memory_share", "Maximum", 0.8, 5, "At 0.85 of its limit a task takes no new devices."),
