@@ -1,4 +1,4 @@
-"""Deploys of real gateways in which something goes wrong: with the load balancer's API, its targets or a gateway."""
+"""Deploys of real gateways with faults of the load balancer's API, its targets or a gateway."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_without_receivers_the_drain_waits_and_then_goes_on(tmp_path: Path) -> N
     played = deploy(tmp_path / "run", scenario="deploy-no-receivers")
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
-    # Who was sent away before there was anyone to take him was refused, and came again.
+    # Devices that were sent away before a new gateway could take them were refused, and tried again.
     refused = played.figures["refused"]
     assert refused is not None
     assert refused > 0
     assert played.figures["abnormal_close"] == 0
 
 
-def test_two_hundred_other_pollers_do_not_make_anyone_drain(tmp_path: Path) -> None:
+def test_two_hundred_other_pollers_make_no_gateway_drain(tmp_path: Path) -> None:
     played = deploy(tmp_path / "run", "deploy.before_s=60", scenario="deploy-throttled")
     states = played.states()
     assert {states[name] for name in ("gateway-1.3", "gateway-1.4")} <= {"serving", "registering"}
@@ -84,7 +84,7 @@ def test_clients_that_never_answer_a_close_are_ended_in_time(tmp_path: Path) -> 
     assert [drain["outcome"] for drain in drains] == ["drained"]
     assert played.client_models["deaf"]["devices"] > 0
     assert played.client_models["deaf"]["connected"] == played.client_models["deaf"]["devices"]
-    # They saw a close frame, even if they did not mind it.
+    # They saw a close frame, even though they ignored it.
     assert played.figures["abnormal_close"] == 0
 
 

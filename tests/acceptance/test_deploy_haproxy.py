@@ -1,20 +1,19 @@
-"""A deploy behind a real HAProxy: who is sent away in time sees a close frame, who is not is cut."""
+"""A deploy behind a real HAProxy: devices that are sent away in time see a close frame, the others are cut."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from loadtest.cloud import haproxy
 from tests.support.deploys import DEVICES, deploy
+from tests.support.loadtests import run
 from tests.support.packages import need
 
 pytestmark = pytest.mark.deploy
 BEHIND = "deploy.balancer=haproxy"
-# The old gateways hang from just before SIGTERM until well after the cut, so that it finds whoever is left.
+# The old gateways hang from just before SIGTERM until well after the cut, so that it finds the remaining connections.
 HANGING = ("deploy.faults.stall_at_s=118", "deploy.faults.stall_s=150")
 
 
@@ -24,7 +23,7 @@ def _haproxy() -> None:
 
 
 @pytest.mark.parametrize("special", [HANGING, ("deploy.routing=least_outstanding",)])
-def test_with_the_drain_nobody_is_cut(tmp_path: Path, special: tuple[str, ...]) -> None:
+def test_with_the_drain_no_connection_is_cut(tmp_path: Path, special: tuple[str, ...]) -> None:
     played = deploy(tmp_path / "run", BEHIND, *special)
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
@@ -34,7 +33,7 @@ def test_with_the_drain_nobody_is_cut(tmp_path: Path, special: tuple[str, ...]) 
     assert played.figures["connects"] == 2 * DEVICES
 
 
-def test_without_the_drain_the_cut_finds_everyone(tmp_path: Path) -> None:
+def test_without_the_drain_the_cut_finds_all_connections(tmp_path: Path) -> None:
     played = deploy(tmp_path / "run", BEHIND, *HANGING, "deploy.drain=false")
     assert not played.begun_by("target_health")
     assert played.result["closed"]["1006"] == DEVICES
@@ -42,9 +41,7 @@ def test_without_the_drain_the_cut_finds_everyone(tmp_path: Path) -> None:
 
 
 def test_a_fleet_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "loadtest.cli", "run", "deploy", "--devices", "9001", "--set", BEHIND]
-    command += ["--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = run("run", "deploy", "--devices", "9001", "--set", BEHIND, "--out", "run", cwd=tmp_path)
     assert done.returncode == 2
     assert "two files of one process" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Deploys of real gateways behind a stand-in load balancer: who is told to go, when, and in which order."""
+"""Deploys of real gateways behind a stand-in load balancer: which drain, when, and in which order."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_delay_shorter_than_the_window_shortens_it(tmp_path: Path) -> None:
     assert played.figures["abnormal_close"] == 0
 
 
-def test_without_a_delay_sigterm_moves_everyone_before_the_cut(tmp_path: Path) -> None:
+def test_without_a_delay_sigterm_moves_all_devices_before_the_cut(tmp_path: Path) -> None:
     played = deploy(tmp_path / "run", "deploy.delay_s=0", SLOWER, scenario="deploy-no-delay")
     assert sum(drain["sent_away"] for drain in played.drains if drain.get("origin")) == DEVICES
     assert played.figures["abnormal_close"] == 0

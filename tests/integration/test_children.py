@@ -17,7 +17,7 @@ async def test_a_signal_after_its_end_does_not_cost_the_exit_code(tmp_path: Path
     codes = set()
     for _ in range(TRIES):
         process = await children.start(["sh", "-c", "exit 3"], tmp_path / "log")
-        # Ended, and nobody has collected its code: unless the one who waits for it was faster.
+        # Ended, but its exit code is not collected yet, unless the waiter was faster.
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - nobody else is to run
         children.send_signal(process, signal.SIGTERM)
@@ -25,7 +25,7 @@ async def test_a_signal_after_its_end_does_not_cost_the_exit_code(tmp_path: Path
     assert codes == {3}
 
 
-async def test_who_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
+async def test_a_process_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
     process = await children.start([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log")
     assert await children.end(process, 0.01) == -signal.SIGKILL
     children.send_signal(process, signal.SIGTERM)

@@ -48,7 +48,7 @@ def outage(folder: Path, *settings: str, stall_s: float, **options: Any) -> dict
     return {name: (of.devices, of.connected, of.given_up) for name, of in told.client_models.items()}
 
 
-def test_nobody_is_lost_when_an_access_point_restarts(tmp_path: Path) -> None:
+def test_no_device_is_lost_when_an_access_point_restarts(tmp_path: Path) -> None:
     """Two heartbeats and a little more: the gateway's close waits for devices that then read it."""
     found = outage(tmp_path / "data", stall_s=2 * HEARTBEAT_S + 0.7, events={"period_s": 1})
     assert found.keys() == MIX.keys()

@@ -29,7 +29,9 @@ async def fleet(tmp_path: Path) -> FleetProcess:
     return made
 
 
-async def test_who_was_told_to_stop_is_told_nothing_more(fleet: FleetProcess, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fleet_that_was_told_to_stop_gets_no_more_commands(
+    fleet: FleetProcess, caplog: pytest.LogCaptureFixture
+) -> None:
     await fleet.tell(SendCommand())
     stopping = asyncio.create_task(fleet.stop())
     await asyncio.sleep(0)
@@ -43,7 +45,7 @@ async def test_who_was_told_to_stop_is_told_nothing_more(fleet: FleetProcess, ca
     assert not caplog.records
 
 
-async def test_who_had_to_be_killed_died(fleet: FleetProcess) -> None:
+async def test_a_fleet_that_had_to_be_killed_died(fleet: FleetProcess) -> None:
     await fleet.kill()
     assert fleet.died
     assert fleet.code == -signal.SIGKILL

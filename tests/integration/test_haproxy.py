@@ -92,7 +92,7 @@ async def test_a_target_that_leaves_keeps_its_websockets_until_it_is_cut(proxy: 
     await connection.close()
 
 
-async def test_round_robin_and_nobody_there(proxy: Haproxy, gateways: list[str]) -> None:
+async def test_round_robin_and_503_without_a_target(proxy: Haproxy, gateways: list[str]) -> None:
     front = HaproxyFront(proxy)
     await front.aim([])
     with pytest.raises(InvalidStatus) as caught:

@@ -42,6 +42,27 @@ QUICK = (
 FAKE = (sys.executable, fake_fleet.__file__)
 
 
+def lines_of(path: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of one kind that are there by now."""
+    text = (path / folder.SAMPLES).read_text()
+    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in found if line["line"] == kind]
+
+
+def started(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A run that goes on and measures."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadtest.cli", "run", "steady", *QUICK, *arguments, "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    samples = tmp_path / "out" / folder.SAMPLES
+    eventually(lambda: samples.exists() and '"name":"measure"' in samples.read_text(), 60, "it did not begin")
+    return process
+
+
 def test_steady_runs_and_leaves_a_report(tmp_path: Path) -> None:
     done = run("run", "steady", *QUICK, "--gateways", "2", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -87,12 +108,7 @@ def test_node_loss_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_in_order_with_a_report(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "loadtest.cli", "run", "steady", *QUICK, "--for", "10m", "--out", "out"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-    )
-    samples = tmp_path / "out" / folder.SAMPLES
-    eventually(lambda: samples.exists() and '"name":"measure"' in samples.read_text(), 60, "it did not begin")
+    process = started(tmp_path, "--for", "10m")
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=TIMEOUT_S)
@@ -248,27 +264,6 @@ async def test_a_fleet_that_does_not_start_says_why(tmp_path: Path) -> None:
 async def test_a_gateway_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(HeiwaError, match=r"connections\.nonsense"):
         await conduct(tmp_path, scenario='[gateways.settings]\n"connections.nonsense" = 1')
-
-
-def lines_of(path: Path, kind: str) -> list[dict[str, Any]]:
-    """The records of one kind that are there by now."""
-    text = (path / folder.SAMPLES).read_text()
-    found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [line for line in found if line["line"] == kind]
-
-
-def started(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A run that goes on and measures."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadtest.cli", "run", "steady", *QUICK, *arguments, "--out", "out"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    samples = tmp_path / "out" / folder.SAMPLES
-    eventually(lambda: samples.exists() and '"name":"measure"' in samples.read_text(), 60, "it did not begin")
-    return process
 
 
 def test_what_a_killed_fleet_process_had_acknowledged_is_judged(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 
 from loadtest.cloud.ecs_records import Ecs, EcsTask, ServiceLoadBalancer
-from loadtest.cloud.elbv2 import Elbv2
+from loadtest.cloud.elbv2 import DEFAULT_DELAY_S, Elbv2
 from loadtest.cloud.endpoints import Endpoints
 from tests.support.fake_clock import FakeClock
 
@@ -17,7 +17,7 @@ TASK, SERVICE, ADDRESS, PORT = "5f1a", "web", "10.0.0.1", 8080
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
-    """These variables, and none of the machine's for AWS, in this process."""
+    """Set these variables in this process, and remove those of the machine for AWS."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "ECS_"))]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
@@ -25,25 +25,27 @@ def point_at(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) ->
 
 
 class Cloud:
-    """One service with one target group and one task of it, on a clock that only tests move."""
+    """One service with one target group and one task. The clock is `now_s`, or one that only tests move."""
 
-    def __init__(self, scale: float = 1.0) -> None:
+    def __init__(
+        self, scale: float = 1.0, now_s: Callable[[], float] | None = None, delay_s: float = DEFAULT_DELAY_S
+    ) -> None:
         self.clock = FakeClock()
-        self.elb = Elbv2(self.clock.monotonic_s)
-        self.group = self.elb.add_group("web")
+        self.elb = Elbv2(now_s or self.clock.monotonic_s)
+        self.group = self.elb.add_group("web", delay_s)
         self.ecs = Ecs(services={SERVICE: [ServiceLoadBalancer(self.group)]})
         self.task = self.ecs.add_task(EcsTask(TASK, SERVICE, ADDRESS))
         self.endpoints = Endpoints(self.elb, self.ecs, scale)
 
     def serve(self, address: str = ADDRESS, port: int = PORT) -> None:
-        """Register and find healthy."""
+        """Register a target that is healthy."""
         self.elb.register(self.group, address, port)
         self.elb.set_health(self.group, address, port, healthy=True)
 
 
 @asynccontextmanager
 async def running(cloud: Cloud) -> AsyncIterator[Cloud]:
-    """Its endpoints listen."""
+    """Have the endpoints listen."""
     await cloud.endpoints.start()
     try:
         yield cloud

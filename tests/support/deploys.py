@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.loadtests import run
+
 DEVICES = 40
-WITHIN_S = 100
 SMALL = (
     "deploy.speed=60",
     "deploy.delay_s=120",
@@ -60,22 +59,10 @@ def deploy(
     folder: Path, *settings: str, scenario: str = "deploy", devices: int = DEVICES, options: tuple[str, ...] = ()
 ) -> Played:
     """Play a scenario that ships; asserts what holds whatever goes wrong: all are back, nothing is lost or doubled."""
-    command = [
-        sys.executable,
-        "-m",
-        "loadtest.cli",
-        "run",
-        scenario,
-        "--json",
-        "--out",
-        str(folder),
-        "--seed",
-        "7",
-        *options,
-    ]
+    arguments = ["run", scenario, "--json", "--out", str(folder), "--seed", "7", *options]
     for setting in (*SMALL, f"fleet.devices={devices}", "thresholds=[]", *settings):
-        command += ["--set", setting]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+        arguments += ["--set", setting]
+    done = run(*arguments, cwd=folder.parent)
     logs = "".join(f"{log.name}: {log.read_text()[-2000:]}" for log in sorted(folder.glob("*.log")))
     assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr}{logs}"
     played = Played(json.loads(done.stdout), folder)

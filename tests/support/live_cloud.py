@@ -10,10 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from loadtest.cloud.ecs_records import Ecs, EcsTask, ServiceLoadBalancer
-from loadtest.cloud.elbv2 import Elbv2
-from loadtest.cloud.endpoints import Endpoints
-from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, point_at
+from tests.support.cloud import ADDRESS, PORT, TASK, Cloud, point_at
 
 T = TypeVar("T")
 WITHIN_S = 20.0
@@ -24,11 +21,8 @@ class LiveCloud:
     """One service with one task and one target group; `with` starts and ends it. Times are simulated seconds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, speed: float, delay_s: float = 300.0) -> None:
-        self.elb = Elbv2(lambda: time.monotonic() * speed)
-        self.group = self.elb.add_group("web", delay_s)
-        ecs = Ecs(services={SERVICE: [ServiceLoadBalancer(self.group)]})
-        ecs.add_task(EcsTask(TASK, SERVICE, ADDRESS))
-        self.endpoints = Endpoints(self.elb, ecs)
+        self._cloud = Cloud(now_s=lambda: time.monotonic() * speed, delay_s=delay_s)
+        self.elb, self.group, self.endpoints = self._cloud.elb, self._cloud.group, self._cloud.endpoints
         self._monkeypatch = monkeypatch
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cloud")
@@ -63,13 +57,8 @@ class LiveCloud:
         self._do(lambda: setattr(self.endpoints, "fail_with", how))
 
     def serve(self, address: str = ADDRESS) -> None:
-        """Register and find healthy."""
-
-        def serve() -> None:
-            self.elb.register(self.group, address, PORT)
-            self.elb.set_health(self.group, address, PORT, healthy=True)
-
-        self._do(serve)
+        """Register a target that is healthy."""
+        self._do(lambda: self._cloud.serve(address))
 
     def deregister(self) -> None:
         """The task's target drains from now on."""

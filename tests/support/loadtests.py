@@ -18,7 +18,7 @@ TIMEOUT_S = 100
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The program with these arguments, warnings being errors."""
+    """Run the program with these arguments and warnings as errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "loadtest.cli", *arguments],
         cwd=cwd,

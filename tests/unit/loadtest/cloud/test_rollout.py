@@ -1,4 +1,4 @@
-"""What a deploy in a stand-in cloud decides without sockets: who gets traffic, who holds how much, who is throttled."""
+"""Decisions of a deploy in a stand-in cloud, without sockets: targets of traffic, connections held, throttling."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def calls(others: int, during_s: float = 600.0) -> tuple[int, int]:
     return answered, refused
 
 
-def test_alone_nobody_is_throttled() -> None:
+def test_a_gateway_alone_is_not_throttled() -> None:
     # The others take 8 of 10 tokens a second.
     for others in (0, 40):
         answered, refused = calls(others)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -27,8 +26,8 @@ from loadtest.fleet.device import (
     request,
 )
 from loadtest.scenario.client_models import CLIENT_MODELS, ClientModel
+from tests.support.fleet_world import ACCEPTED, frame
 
-ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -88,10 +87,6 @@ def connected(*data: bytes, opened: bool = True, client_model: str = "patient") 
     return device, wire, owner
 
 
-def server_frame(payload: bytes, first: int = 0x81) -> bytes:
-    return Frame(Opcode(first & 15), payload, bool(first & 0x80)).serialize(mask=False)
-
-
 def test_the_answer_opens_it() -> None:
     device, _, owner = connected(opened=False)
     assert device.state == CONNECTING
@@ -143,7 +138,7 @@ frames = st.lists(st.tuples(st.sampled_from([0x81, 0x81, 0x89, 0x8A]), payloads)
 @given(frames, st.lists(st.integers(1, 200), max_size=50), st.booleans())
 def test_frames_are_the_same_however_they_arrive(sent: list[tuple[int, bytes]], sizes: list[int], glued: bool) -> None:
     sent = [(first, payload if first == 0x81 else payload[:125]) for first, payload in sent]
-    stream = b"".join(server_frame(payload, first) for first, payload in sent)
+    stream = b"".join(frame(payload, first) for first, payload in sent)
     cuts = [0]
     for size in sizes:
         cuts.append(min(len(stream), cuts[-1] + size))
@@ -164,7 +159,7 @@ def test_a_real_server_reads_what_it_writes(payload: bytes) -> None:
 
 
 def test_a_close_frame_is_answered_and_remembered() -> None:
-    device, wire, owner = connected(server_frame(b"\x03\xf4bye", 0x88))
+    device, wire, owner = connected(frame(b"\x03\xf4bye", 0x88))
     assert wire.written == masked_frame(b"\x03\xf4", 0x88)
     assert device.state == LEAVING
     device.send(b"{}")
@@ -174,7 +169,7 @@ def test_a_close_frame_is_answered_and_remembered() -> None:
 
 
 def test_a_close_frame_without_a_code() -> None:
-    device, _, owner = connected(server_frame(b"", 0x88))
+    device, _, owner = connected(frame(b"", 0x88))
     device.connection_lost(None)
     assert owner.told == [("ended", 1005, True, False)]
 
@@ -189,9 +184,9 @@ def test_a_break_has_no_code() -> None:
     ("leaves", "data", "abnormal"),
     [
         (False, b"", True),
-        (False, server_frame(b"\x03\xf4", 0x88), False),
+        (False, frame(b"\x03\xf4", 0x88), False),
         (True, b"", True),
-        (True, server_frame(b"\x03\xe8", 0x88), False),
+        (True, frame(b"\x03\xe8", 0x88), False),
     ],
 )
 def test_an_end_without_a_close_frame_of_the_server_is_abnormal(leaves: bool, data: bytes, abnormal: bool) -> None:
@@ -204,7 +199,7 @@ def test_an_end_without_a_close_frame_of_the_server_is_abnormal(leaves: bool, da
 
 
 @pytest.mark.parametrize("ours", [False, True])
-def test_who_breaks_off_wanted_no_close_frame(ours: bool) -> None:
+def test_a_device_that_breaks_off_wanted_no_close_frame(ours: bool) -> None:
     device, wire, _ = connected()
     device.break_off(ours=ours)
     assert wire.ended == "abort"
@@ -216,7 +211,7 @@ def test_leaving_still_reads_acks() -> None:
     device, wire, owner = connected()
     device.leave()
     device.leave()
-    device.data_received(server_frame(b"ack") + server_frame(b"\x03\xe8", 0x88))
+    device.data_received(frame(b"ack") + frame(b"\x03\xe8", 0x88))
     device.connection_lost(None)
     assert wire.written == masked_frame(b"\x03\xe8", 0x88)
     assert owner.told == [("text", b"ack"), ("ended", 1000, False, True)]
@@ -225,8 +220,8 @@ def test_leaving_still_reads_acks() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        server_frame(b"x", 0x82),
-        server_frame(b"x", 0x01),
+        frame(b"x", 0x82),
+        frame(b"x", 0x01),
         masked_frame(b"x"),
         b"\x81\x7f" + (1 << 40).to_bytes(8, "big"),
     ],
@@ -260,7 +255,7 @@ def test_headers_are_found_whatever_their_case() -> None:
 
 
 def test_some_clients_lose_what_comes_in_the_packet_of_the_answer() -> None:
-    welcome = server_frame(b"welcome")
+    welcome = frame(b"welcome")
     _, _, owner = connected(ACCEPTED + welcome, opened=False)
     assert owner.told == [("text", b"welcome")]
     _, _, owner = connected(ACCEPTED + welcome, welcome, opened=False, client_model="esp-idf-15s")
@@ -269,9 +264,9 @@ def test_some_clients_lose_what_comes_in_the_packet_of_the_answer() -> None:
 
 def test_some_clients_close_for_a_frame_that_is_too_long() -> None:
     most = CLIENT_MODELS["arduino"].receive_bytes
-    device, wire, owner = connected(server_frame(b"x" * most), client_model="arduino")
+    device, wire, owner = connected(frame(b"x" * most), client_model="arduino")
     assert (len(owner.told), wire.ended) == (1, "")
-    device.data_received(server_frame(b"x" * (most + 1)) + server_frame(b"after"))
+    device.data_received(frame(b"x" * (most + 1)) + frame(b"after"))
     assert (len(owner.told), wire.ended, device.state, device.ours) == (1, "close", LEAVING, True)
     assert wire.written == masked_frame(b"\x03\xf1", 0x88)
     device.connection_lost(None)
@@ -279,9 +274,7 @@ def test_some_clients_close_for_a_frame_that_is_too_long() -> None:
 
 
 def test_some_clients_understand_no_message_that_is_longer_than_their_buffer() -> None:
-    _, wire, owner = connected(
-        server_frame(b"x" * 1024), server_frame(b"y" * 1025), server_frame(b"z"), client_model="esp-idf"
-    )
+    _, wire, owner = connected(frame(b"x" * 1024), frame(b"y" * 1025), frame(b"z"), client_model="esp-idf")
     assert owner.told == [("text", b"x" * 1024), ("text", b"z")]
     assert (wire.written, wire.ended) == (b"", "")
 
@@ -301,7 +294,7 @@ def test_a_real_server_takes_the_request_of_every_client_model(name: str) -> Non
 
 
 def test_some_clients_overlook_a_ping_without_a_payload() -> None:
-    empty, full = server_frame(b"", 0x89), server_frame(b"x", 0x89)
+    empty, full = frame(b"", 0x89), frame(b"x", 0x89)
     _, wire, _ = connected(empty, full, client_model="zephyr")
     assert wire.written == masked_frame(b"x", 0x8A)
     _, wire, _ = connected(empty, full)

@@ -20,7 +20,7 @@ from loadtest.fleet.replayer import Replayer
 from loadtest.processes import slices
 from loadtest.processes.fleet_options import CommonOptions, fleet_options
 from loadtest.scenario.parsing import parse
-from tests.unit.loadtest.fleet.test_population import DEVICES, World, frame
+from tests.support.fleet_world import DEVICES, World, frame
 
 
 def name(device: int) -> str:
@@ -79,7 +79,7 @@ def test_a_recording_is_what_devices_do() -> None:
     ]
 
 
-def test_who_was_there_before_is_known_by_its_first_line() -> None:
+def test_the_first_line_shows_that_a_device_was_connected_before() -> None:
     found = [say(1, 1, connection=4), leave(2, 2, 5), connect(3, 3), leave(4, 1, 4)]
     summary = summary_of(found)
     assert summary.here == {0, 1}
@@ -102,7 +102,7 @@ def test_a_message_whose_connect_is_missing_connects() -> None:
     assert [moment.do for moment in found] == [CONNECT, DISCONNECT, CONNECT, EVENTS, DISCONNECT]
 
 
-def test_what_nobody_can_send_again_is_counted_and_said() -> None:
+def test_messages_that_cannot_be_sent_again_are_counted_and_reported() -> None:
     found = [connect(0, 1), say(1, 1, "other", 0), say(2, 1, "report", 0), say(2, 1, "locations", 0), Dropped(9, 4)]
     summary = summary_of(found)
     assert summary.unsent == {"other": 1, "report": 1, "locations": 1}
@@ -220,7 +220,7 @@ def test_a_second_connection_replaces_the_first(tmp_path: Path) -> None:
     assert stage.tally.gap.take() != ""
 
 
-def test_who_is_late_comes_as_often_as_recorded(tmp_path: Path) -> None:
+def test_a_late_device_connects_as_often_as_recorded(tmp_path: Path) -> None:
     found = [connect(0, 0), say(1, 0), leave(2, 0), connect(3, 0, 2), say(4, 0, connection=2), leave(5, 0, 2)]
     stage = Stage(tmp_path / "r", *found)
     stage.server.slow = True

@@ -13,7 +13,7 @@ def test_fixed_sends_a_device_to_the_same_target_each_time() -> None:
     assert [subject.choose(slot) for slot in (0, 1, 2, 0, 1, 2)] == [5, 6, 4, 5, 6, 4]
 
 
-def test_round_robin_takes_turns_whoever_asks() -> None:
+def test_round_robin_takes_turns_whatever_the_device() -> None:
     subject = Routing("round_robin", 0)
     subject.aim([7, 8])
     assert Counter(subject.choose(3) for _ in range(10)) == {7: 5, 8: 5}

@@ -22,7 +22,7 @@ from loadtest.processes.gateways import GatewayProcess
         ("kill", 0, False),
     ],
 )
-async def test_who_did_not_end_as_it_was_asked_to_died(tmp_path: Path, asked: str, code: int, died: bool) -> None:
+async def test_a_gateway_that_ends_unasked_died(tmp_path: Path, asked: str, code: int, died: bool) -> None:
     gateway = GatewayProcess("gateway-1.1", tmp_path)
     gateway._process = SimpleNamespace(returncode=code, wait=_ended)  # type: ignore[assignment]
     if asked == "terminate":

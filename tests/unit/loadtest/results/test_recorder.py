@@ -201,7 +201,7 @@ def test_a_broken_line_in_the_middle_is_an_error() -> None:
         list(records.read([whole, b"{", whole]))
 
 
-def test_usage_knows_who_died() -> None:
+def test_usage_knows_which_processes_died() -> None:
     made = recorder(
         process(0, "g", "gateway", 1, 100), process(1, "g", "gateway", 2, 300), process(2, "g", "gateway", 3, 200)
     )

@@ -72,7 +72,7 @@ def test_several_passes_come_to_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sorted(parts.lost_ids) == sorted(whole.lost_ids)
 
 
-def test_only_so_many_are_named() -> None:
+def test_the_number_of_names_is_bounded() -> None:
     found = judge([], [("a", str(number)) for number in range(100)])
     assert (found.lost, len(found.lost_ids)) == (100, union.NAMED)
 

@@ -26,7 +26,7 @@ def test_without_a_plan_the_lost_connections_are_those_of_the_wave() -> None:
     assert (found.connections, found.plan_ratio) == (13, None)
 
 
-def test_a_wave_in_which_nobody_was_connected_has_no_ratio() -> None:
+def test_a_wave_without_connections_has_no_ratio() -> None:
     told = Waved(time_ms=1_001_000, number=1, began_ms=1_000_000, speed=SPEED, window_s=5.0, connections=0)
     assert waves.wave(told, {}, told.time_ms).ratio is None
 

@@ -132,12 +132,12 @@ def test_some_wait_the_same_whatever_happens(name: str, wait_s: float, ended: En
 
 
 @given(ends)
-def test_gun_never_waits_once_somebody_has_answered(ended: Ended) -> None:
+def test_gun_never_waits_after_an_answer(ended: Ended) -> None:
     answered = ended if ended.uptime_s > 0 else ended._replace(refused_status=503)
     assert wait("gun", *[FAILED] * 3, answered) == 0
 
 
-def test_gun_ends_after_five_tries_that_nobody_answered() -> None:
+def test_gun_ends_after_five_attempts_without_an_answer() -> None:
     waits = [wait("gun", BREAK, *[FAILED] * count) for count in range(7)]
     assert waits == [0, 5, 5, 5, 5, 5, None]
 
