@@ -48,9 +48,9 @@ def settings() -> str:
     _, kinds = msgspec.json.schema_components([Settings], ref_template="{name}")
     parts = [
         "# Settings",
-        "Defaults, then `heiwa.toml`, then environment variables, then `--set`: the later wins. "
-        "`heiwa serve --show-settings` prints each value with its origin. Names that nobody knows, and values out of "
-        "their bounds, stop the start with exit code 2.",
+        "Defaults, then `heiwa.toml`, then environment variables, then `--set`: later ones win. "
+        "`heiwa serve --show-settings` prints each value with its origin. Unknown names, and values out of "
+        "bounds, stop the start with exit code 2.",
         "A file has one table a section; paths are relative to the folder in which the program is started.",
     ]
     for section, reference in kinds["Settings"]["properties"].items():

@@ -1,4 +1,4 @@
-"""What one message of `heiwa.v1.json` asks for. Pure: it says what to do, `device_session.py` does it."""
+"""What one message of `heiwa.v1.json` asks for. Pure: it says what to do, session.py does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session `heiwa.v1.json`: does what a message asks for (session.py)."""
+"""The session `heiwa.v1.json`: does what a message asks for (requests.py)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Settings from a file, the environment and flags, each value with the place it came from.
 
-Order, the later wins: defaults, `heiwa.toml`, `HEIWA_SECTION__KEY`, `--set section.key=value`.
+Later ones win: defaults, `heiwa.toml`, `HEIWA_SECTION__KEY`, `--set section.key=value`.
 """
 
 from __future__ import annotations

@@ -320,7 +320,7 @@ class Locations(Struct, frozen=True):
 
 
 class Log(Struct, frozen=True):
-    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least level that is written.")] = (
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Lowest level that is written.")] = (
         "info"
     )
     format: Annotated[
