@@ -19,6 +19,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.api.http_protocol import HttpMetrics
 from gateway.api.http_rates import HttpRates
+from gateway.channels.courier import Courier
 from gateway.cli.main import app
 from gateway.connections.admission import admission
 from gateway.connections.door import Door
@@ -33,6 +34,7 @@ from gateway.identity.key_freshness import Freshness
 from gateway.identity.key_refresh import KeyRefresh
 from gateway.identity.key_ring import KeyRing
 from gateway.locations.pipeline import LocationPipeline
+from gateway.protocol.session import command_message
 from gateway.settings.model import Settings
 from gateway.telemetry import emf
 from gateway.telemetry.lines import MAX_LINE_CHARS
@@ -136,6 +138,7 @@ async def families() -> list[Metric]:
         *ConnectionMetrics(door, Housekeeping(hub, lambda: 0.0)).collect(),
         *HttpMetrics(HttpRates(0, 0, 0, 0)).collect(),
         *pipeline.collect(),
+        *Courier(hub.registry, clock, Random(0), 0, command_message).collect(),  # noqa: S311
         *SQLiteLocationIndex(Path(), clock).collect(),
         *DrainMetrics(drainer, watch).collect(),
         *KeyRefresh(_ring(clock), empty, empty, clock, Random(0)).collect(),  # noqa: S311

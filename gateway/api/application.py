@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api import asyncapi, devices, drain, health, locations, openapi
+from gateway.api import asyncapi, commands, devices, drain, health, locations, openapi
 from gateway.api.call import MAX_QUERY_BYTES, Call, authorize
 from gateway.api.context import Api
 from gateway.api.operation import Listener
@@ -38,7 +38,7 @@ def build_operations(api: Api) -> web.Application:
 
 def all_routes() -> tuple[Route, ...]:
     """The tables of all parts, and the documents that are made from them."""
-    parts = (*health.ROUTES, *locations.ROUTES, *devices.ROUTES, *drain.ROUTES)
+    parts = (*health.ROUTES, *locations.ROUTES, *devices.ROUTES, *commands.ROUTES, *drain.ROUTES)
     documents = (openapi.DOCUMENT, asyncapi.DOCUMENT)
     listed = [*(route.operation for route in parts), *documents]
     return (

@@ -29,6 +29,8 @@ DOCUMENT = Operation(
 CLIENT_MESSAGES: dict[str, type[msgspec.Struct]] = {
     "location": LocationEvent,
     "locations": messages.Locations,
+    "report": messages.ReportMessage,
+    "result": messages.ResultMessage,
     "auth": messages.AuthMessage,
     "ping": messages.PingMessage,
 }
@@ -37,6 +39,7 @@ SERVER_MESSAGES: tuple[type[msgspec.Struct], ...] = (
     messages.Ack,
     messages.Nack,
     messages.Goaway,
+    messages.Command,
     messages.Authenticated,
     messages.Pong,
     messages.Error,
@@ -44,10 +47,13 @@ SERVER_MESSAGES: tuple[type[msgspec.Struct], ...] = (
 _REFERENCE = "#/components/schemas/{name}"
 _TIME_MS = 1_795_936_543_443
 _EVENT = {"id": "a-1", "time": _TIME_MS, "lat": 35.6812, "lon": 139.7671, "accuracy": 4.5}
+_COMMAND = "01a20300-28db-7fbd-aa30-5f10d02a09dc"
 # What each message looks like; `{token}` stands for a JWT.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "location": {"type": "location", **_EVENT, "attributes": {"battery": 0.82, "charging": False}},
     "locations": {"type": "locations", "events": [_EVENT, {**_EVENT, "id": "a-2", "time": _TIME_MS + 1000}]},
+    "report": {"type": "report", "command": _COMMAND, "percent": 40, "message": "heating"},
+    "result": {"type": "result", "command": _COMMAND, "ok": True, "value": {"on": True}},
     "auth": {"type": "auth", "token": "{token}"},
     "ping": {"type": "ping", "id": "7"},
 }
@@ -55,14 +61,17 @@ _ANSWERS: tuple[msgspec.Struct, ...] = (
     messages.Ack(["a-1", "a-2"], Durability.INDEXED.value),
     messages.Nack(["a-3"], "overloaded", "too many events are waiting; send it again later", 2500),
     messages.Goaway("drain", 4200),
+    messages.Command(_COMMAND, "switch", {"on": True}, 10_000),
     messages.Authenticated(_TIME_MS + 3_600_000),
     messages.Pong("7"),
-    messages.Error("unknown_type", "Unknown type 'hello', allowed: location, locations, auth, ping - at `$.type`"),
+    messages.Error("unknown_type", "Unknown type 'hello', allowed: location, locations, report, … - at `$.type`"),
 )
 # What is sent, and what may come back.
 _REPLIES: dict[str, tuple[str, ...]] = {
     "location": ("ack", "nack", "error"),
     "locations": ("ack", "nack", "error"),
+    "report": ("error",),
+    "result": ("error",),
     "auth": ("authenticated", "error"),
     "ping": ("pong", "error"),
 }
@@ -172,6 +181,6 @@ def _operations() -> dict[str, Any]:
         }
         for tag in CLIENT_MESSAGES
     }
-    unasked = ("welcome", "goaway", "error")
+    unasked = ("welcome", "goaway", "command", "error")
     send = {f"send{tag.title()}": {"action": "send", "channel": channel, "messages": named(tag)} for tag in unasked}
     return receive | send

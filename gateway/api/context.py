@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from gateway.api.http_rates import HttpRates
+from gateway.channels.commands import Settled
 from gateway.clock import Clock
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.drain.drainer import Drainer
@@ -62,6 +63,13 @@ class Pipeline(Protocol):
         """The sender is told nothing any more; what was taken is stored all the same."""
 
 
+class Commands(Protocol):
+    """Carries commands to devices."""
+
+    async def send(self, account: str, device: str, name: str, args: Any, deadline_ms: int) -> Settled:
+        """Send one and wait for its result, or say why there is none. Never raises."""
+
+
 class Search(Protocol):
     """Answers questions about stored events."""
 
@@ -90,6 +98,7 @@ class Api:
     devices: Devices
     pipeline: Pipeline
     search: Search
+    courier: Commands
     readiness: Readiness
     registry: CollectorRegistry
     clock: Clock

@@ -42,7 +42,7 @@ async def page(call: Call) -> web.StreamResponse:
 
 async def one(call: Call) -> web.StreamResponse:
     """All that is known of a device; 404 when that is nothing."""
-    account, device = call.identity.account, _name(call)
+    account, device = call.identity.account, name_of(call)
     connection = call.api.devices.find(account, device)
     last = call.api.devices.last_disconnect(account, device)
     latest = call.api.devices.latest(account, device) if connection is not None else None
@@ -55,12 +55,12 @@ async def one(call: Call) -> web.StreamResponse:
 
 async def track(call: Call) -> web.StreamResponse:
     """Where it went, oldest first; empty for a device that nothing is known of."""
-    return await find(call, parse_track(_name(call), call.query()), track=True)
+    return await find(call, parse_track(name_of(call), call.query()), track=True)
 
 
 async def disconnect(call: Call) -> web.StreamResponse:
     """Begin a planned close."""
-    device = _name(call)
+    device = name_of(call)
     payload = await call.body()
     wish = decode(payload, DisconnectBody) if payload.strip() else DisconnectBody()
     if not call.api.devices.disconnect(call.identity.account, device, wish.code, wish.reason):
@@ -77,7 +77,8 @@ async def _stored_latest(call: Call, account: str, device: str) -> dict[str, Any
     return None if found is None else msgspec.to_builtins(found)
 
 
-def _name(call: Call) -> str:
+def name_of(call: Call) -> str:
+    """The device of the path. Raises Problem for a name that no device can have."""
     if not 0 < len(call.device.encode(errors="replace")) <= MAX_NAME_BYTES:
         raise _unknown()
     return call.device

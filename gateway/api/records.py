@@ -88,6 +88,25 @@ class DisconnectAnswer(Struct, frozen=True):
     reason: str
 
 
+class CommandBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A command; what `name` and `args` mean is between the sender and the device.
+
+    No result within `deadline_ms`: 504, and the device may have carried it out.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    args: Any = None
+    deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 10_000
+
+
+class CommandAnswer(Struct, frozen=True):
+    """The device carried it out; `value` is what it answered, null when it said nothing."""
+
+    device: str
+    name: str
+    value: Any
+
+
 class Health(Struct, frozen=True):
     """`checks` only with `?verbose`."""
 

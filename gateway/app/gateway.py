@@ -38,6 +38,7 @@ from gateway.app.parts import (
 )
 from gateway.app.stores import Stores, open_stores
 from gateway.app.tasks import Tasks
+from gateway.channels.courier import Courier
 from gateway.connections.admission import admission
 from gateway.connections.connection import Session
 from gateway.connections.door import Door
@@ -54,7 +55,7 @@ from gateway.identity.auth import Authenticator
 from gateway.identity.key_files import KEY_NAME, readable_by_others
 from gateway.identity.key_refresh import KeyRefresh
 from gateway.locations.search import SearchService
-from gateway.protocol.session import DeviceSession
+from gateway.protocol.session import DeviceSession, command_message
 from gateway.recording.session import RecordedSession
 from gateway.settings.model import Settings
 from gateway.telemetry.log import Log
@@ -181,11 +182,13 @@ class Gateway:
         limit = raise_file_limit()
         maximum, http = connections_maximum(settings, limit), http_maximum(settings, limit)
         make_room_for_files(maximum + http + settings.connections.file_reserve)
-        session: Session = DeviceSession(self.pipeline, authenticator)
-        if self._recording is not None:
-            session = RecordedSession(session, self._recording)
         counts = admission(settings.connections, maximum, http, self._clock.monotonic_s())
         self.hub = Hub(settings, self._clock, counts, self._chance)
+        per_device = settings.commands.in_flight_per_device
+        self._courier = Courier(self.hub.registry, self._clock, self._chance, per_device, command_message)
+        session: Session = DeviceSession(self.pipeline, self._courier, authenticator)
+        if self._recording is not None:
+            session = RecordedSession(session, self._recording)
         self.door = Door(self.hub, settings, authenticator, {V1: session})
         stack.push_async_callback(self.door.close)
         self._housekeeping = Housekeeping(self.hub, self._memory_share)
@@ -220,11 +223,13 @@ class Gateway:
             devices=self.hub.registry,
             pipeline=self.pipeline,
             search=SearchService(stores.searched),
+            courier=self._courier,
             readiness=self.readiness,
             registry=new_registry(
                 ConnectionMetrics(self.door, self._housekeeping),
                 self._http_metrics,
                 self.pipeline,
+                self._courier,
                 stores.searched,
                 *([] if stores.stream is None else [stores.stream]),
                 DrainMetrics(self.drainer, self._watch),

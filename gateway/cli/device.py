@@ -20,6 +20,7 @@ from websockets.uri import parse_uri
 from gateway.adapters.clock import SystemClock
 from gateway.decoding import decoder
 from gateway.device import display, track_file
+from gateway.device.answering import Appliance
 from gateway.device.client import Device
 from gateway.device.display import Display, Summary
 from gateway.device.plan import Plan, Token
@@ -49,6 +50,7 @@ class Options:
     count: int | None
     duration_s: float | None
     token_life_s: float
+    answers: bool
     json: bool
 
 
@@ -92,6 +94,7 @@ def run(options: Options, minter: Callable[[], Minter]) -> int:
         original_times=options.original_times,
         count=options.count,
         duration_s=options.duration_s,
+        appliance=Appliance() if options.answers else None,
     )
     result = asyncio.run(_run(plan, clock, random, sub, account, quiet=options.json))
     print(msgspec.json.encode(result).decode() if options.json else display.text(result))  # noqa: T201

@@ -16,7 +16,6 @@ from gateway.cli.options import Config, Json, Set, print_json
 from gateway.drain.curve import curve
 from gateway.errors import UnreachableError
 from gateway.settings.load import load
-from gateway.settings.model import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,8 +32,6 @@ Window = Annotated[float | None, typer.Option("--window", min=1, help="Seconds t
 Watching = Annotated[bool, typer.Option("--watch", help="Draw the curve until the drain is over.")]
 
 _EVERY_S = 1.0
-# Made anew for each call, so that one that is read in transit is soon worthless.
-_TOKEN_LIFE_S = 300
 _OVER = ("drained", "exited", "serving", "registering")
 # Then silence is no surprise.
 _ENDING = ("terminating", "exited")
@@ -159,24 +156,10 @@ def _statuses(remote: Any) -> Iterator[dict[str, Any]]:
 
 
 def _remote(url: str, token: str, config: Path | None, flags: list[str] | None) -> Any:
-    from gateway.drain.remote import RemoteDrain
-    from gateway.identity.minting import Minter
+    from gateway.cli.access import remote
+    from gateway.cli.remote import RemoteDrain
 
-    settings = load(config, os.environ, flags or ()).settings
-    minter = None if token else Minter(settings)
-
-    def held() -> str:
-        if minter is None:
-            return token
-        return minter.mint("operator", "default", "admin", "", time.time(), _TOKEN_LIFE_S).token
-
-    return RemoteDrain(url or _local_url(settings), held)
-
-
-def _local_url(settings: Settings) -> str:
-    from gateway.wire.listener import local_address
-
-    return f"http://{local_address('listen.operations', settings.listen.operations, '--url')}"
+    return RemoteDrain(remote(load(config, os.environ, flags or ()).settings, url, token, "default", "admin"))
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:

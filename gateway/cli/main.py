@@ -128,6 +128,7 @@ def device(
     token_life: Annotated[
         str, typer.Option("--token-ttl", help="Life of the tokens it makes; renewed before they end.")
     ] = "1h",  # noqa: S107 - a duration
+    answers: Annotated[bool, typer.Option("--answers", help="Carry out commands: switch, report, slow, fail.")] = False,
     config: Config = None,
     setting: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON object.")] = False,
@@ -152,9 +153,35 @@ def device(
         count=count,
         duration_s=duration_s(duration, "--duration") if duration else None,
         token_life_s=duration_s(token_life, "--token-ttl"),
+        answers=answers,
         json=as_json,
     )
     raise typer.Exit(run(options, lambda: Minter(settings)))
+
+
+@app.command(epilog="Example: heiwa command lamp-1 switch '{\"on\": true}'")
+def command(
+    device: Annotated[str, typer.Argument(help="The device; it has to be connected to this gateway.")],
+    name: Annotated[str, typer.Argument(help="What it is to do.")],
+    args: Annotated[str, typer.Argument(help="With what: JSON.")] = "null",
+    account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
+    deadline: Annotated[str, typer.Option(help="How long to wait for the result, at most 60s.")] = "10s",
+    url: Annotated[str, typer.Option(help="Operations listener, http://…; the one of the settings without it.")] = "",
+    given_token: Annotated[
+        str,
+        typer.Option(
+            "--token",
+            envvar="HEIWA_TOKEN",
+            help="A JWT with scope command:send; without it one is made with the local key.",
+        ),
+    ] = "",
+    config: Config = None,
+    setting: Set = None,
+) -> None:
+    """Send a command to a device and print its result as JSON. Exit code 1 when there is none."""
+    from gateway.cli.command import send
+
+    typer.echo(send(_load(config, setting).settings, device, name, args, account, deadline, url, given_token))
 
 
 @app.command(epilog="Example: heiwa redrive  or  heiwa redrive AmazonOpenSearchService_failed/2026/11/29/10/*")

@@ -130,6 +130,11 @@ class Connection(Websocket):
         return self._flags & PHASE in STAYS
 
     @property
+    def greets(self) -> bool:
+        """Whether its first message is still to be sent."""
+        return self._flags & PHASE in (GREETING, UNANNOUNCED)
+
+    @property
     def busy(self) -> bool:
         """Whether events wait for their outcome, or part of a message is here."""
         return self.message_began_s is not None or self._in_flight > 0

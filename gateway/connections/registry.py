@@ -6,6 +6,7 @@ An account sees only its own devices: nothing here is looked up without one.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -25,6 +26,30 @@ class Member(Protocol):
 
     @property
     def device(self) -> str: ...
+
+    @property
+    def slot(self) -> int: ...
+
+    @property
+    def stays(self) -> bool:
+        """Whether nobody has asked it to leave, and it is not ending."""
+
+    @property
+    def greets(self) -> bool:
+        """Whether its first message is still to be sent."""
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest message that it can read."""
+
+    def send(self, payload: bytes) -> None:
+        """Send a text message."""
+
+    def expect(self, answers: int) -> None:
+        """This much work is under way; a planned close waits a moment for it."""
+
+    def answer(self, payloads: Iterable[bytes], answers: int) -> None:
+        """This much of it is done; send these messages."""
 
     def describe(self) -> ConnectionInfo:
         """What the API shows of it."""
@@ -57,13 +82,14 @@ class Account:
 class Profile:
     """What many connections have in common and share as one object: account, scopes, class."""
 
-    __slots__ = ("__weakref__", "account", "device_class", "exclusive", "may_write", "scopes")
+    __slots__ = ("__weakref__", "account", "device_class", "exclusive", "may_receive", "may_write", "scopes")
 
     def __init__(self, account: Account, identity: Identity) -> None:
         self.account = account
         self.scopes = identity.scopes
         self.device_class = identity.device_class
         self.may_write = identity.may("location:write")
+        self.may_receive = identity.may("command:receive")
         self.exclusive = not EXCLUSIVE_SCOPES.isdisjoint(identity.scopes)
 
 
@@ -129,7 +155,7 @@ class Registry:
 
     def find(self, account: str, device: str) -> ConnectionInfo | None:
         """The newest connection of a device; None: not connected to this process."""
-        connection = self._newest(account, device)
+        connection = self.newest(account, device)
         return connection.describe() if connection else None
 
     def last_disconnect(self, account: str, device: str) -> DisconnectInfo | None:
@@ -142,7 +168,7 @@ class Registry:
 
     def latest(self, account: str, device: str) -> dict[str, Any] | None:
         """The latest position this connection sent and got acknowledged; None: not connected, or none yet."""
-        connection = self._newest(account, device)
+        connection = self.newest(account, device)
         return connection.position() if connection else None
 
     def disconnect(self, account: str, device: str, code: int, reason: str) -> bool:
@@ -153,7 +179,8 @@ class Registry:
             connection.leave(OPERATOR, code=code, words=reason)
         return bool(connections)
 
-    def _newest(self, account: str, device: str) -> Member | None:
+    def newest(self, account: str, device: str) -> Member | None:
+        """The connection that was opened last; None: it has none here."""
         found = self._accounts.get(account)
         connections = found.of(device) if found else []
         return connections[-1] if connections else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
@@ -45,6 +45,14 @@ class Goaway(Struct, frozen=True, tag="goaway"):
     reconnect_after_ms: Milliseconds = 0
 
 
+class Command(Struct, frozen=True, tag="command"):
+    """To be carried out and answered with one result."""
+
+    id: str
+    name: str = ""
+    args: Any = None
+
+
 class Authenticated(Struct, frozen=True, tag="authenticated"):
     pass
 
@@ -58,8 +66,8 @@ class _Any(Struct, frozen=True):
     type: str = ""
 
 
-Incoming = Welcome | Ack | Nack | Goaway | Authenticated | ServerError
-_KNOWN = frozenset({"welcome", "ack", "nack", "goaway", "authenticated", "error"})
+Incoming = Welcome | Ack | Nack | Goaway | Command | Authenticated | ServerError
+_KNOWN = frozenset({"welcome", "ack", "nack", "goaway", "command", "authenticated", "error"})
 _type = decoder(_Any)
 _incoming: Callable[[Payload], Incoming] = decoder(Incoming)  # type: ignore[arg-type]
 _encode = msgspec.json.Encoder().encode
@@ -73,6 +81,11 @@ def decode(frame: str | bytes) -> Incoming | None:
 def encode_event(id_: str, time_ms: int, leg: Leg) -> bytes:
     """The JSON object of one event, without a type."""
     return _encode(LocationEvent(id=id_, time=time_ms, lat=leg.lat, lon=leg.lon, altitude=leg.altitude_m))
+
+
+def encode(message: object) -> bytes:
+    """A frame of any other kind."""
+    return _encode(message)
 
 
 def encode_auth(token: str) -> bytes:

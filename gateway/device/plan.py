@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from gateway.device.answering import Appliance
 from gateway.device.latency import Latency
 from gateway.device.outbox import Outbox
 from gateway.device.track import Leg
@@ -35,6 +36,7 @@ class Plan:
 
     `count` events or `duration_s`, whichever ends first; None: as long as `legs` last. `speed` 0: no pauses, and
     measuring waits while the memory is full instead of dropping. `mint` None: the token cannot be renewed.
+    `appliance` carries out commands; None: each is answered with an error.
     """
 
     url: str
@@ -51,6 +53,7 @@ class Plan:
     resend_after_s: float = 30.0
     open_timeout_s: float = 10.0
     finish_timeout_s: float = 5.0
+    appliance: Appliance | None = None
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Record:
     durabilities: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     measured: int = 0
+    commands: int = 0
     connects: int = 0
     answered: bool = False
     stopped_by: str | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -13,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.clock import Clock
 from gateway.device import messages
+from gateway.device.answering import Step, failed
 from gateway.device.plan import Observer, Plan, Record, Token
 
 # The server allows 10 s for a handshake; the first frame follows at once.
@@ -22,6 +24,8 @@ LEAVE_S = 0.5
 # A token is renewed when this part of its life has passed: the server asks to leave some time before its end.
 RENEW_AT = 0.5
 LONGEST_WAIT_S = 3600.0
+# Under way at the same time; the gateway sends no more by default.
+MAX_COMMANDS = 16
 
 
 class End(NamedTuple):
@@ -54,6 +58,7 @@ class Session:
         self._goaway: messages.Goaway | None = None
         self._leave_by_s = 0.0
         self._renew_at_s: float | None = None
+        self._carrying_out: set[asyncio.Task[None]] = set()
 
     async def run(
         self, token: Token, renewed: Callable[[Token], None], done: Callable[[], bool], freed: Callable[[], None]
@@ -90,9 +95,10 @@ class Session:
                 # The connection is closed; answers and a `goaway` that came before still count.
                 await receiving
         finally:
-            for task in (sending, receiving):
+            tasks = [sending, receiving, *self._carrying_out]
+            for task in tasks:
                 task.cancel()
-            ended = await asyncio.gather(sending, receiving, return_exceptions=True)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
         for error in ended:
             if isinstance(error, Exception):
                 raise error
@@ -140,12 +146,34 @@ class Session:
             self._refused(message)
         elif isinstance(message, messages.Welcome):
             self._welcome = message
+        elif isinstance(message, messages.Command):
+            self._command(message)
         elif isinstance(message, messages.Goaway):
             self._goaway = message
             self._leave_by_s = self._clock.monotonic_s() + LEAVE_S
         elif isinstance(message, messages.ServerError):
             self._observer.note(f"the server says {message.code}: {message.message}")
         self._wake.set()
+
+    def _command(self, command: messages.Command) -> None:
+        self._record.commands += 1
+        steps: Iterator[Step]
+        if len(self._carrying_out) >= MAX_COMMANDS:
+            steps = iter([Step(0, failed(command.id, "busy", f"{MAX_COMMANDS} commands are under way"))])
+        elif self._plan.appliance is None:
+            steps = iter([Step(0, failed(command.id, "unknown_command", "this device carries out no commands"))])
+        else:
+            self._observer.note(f"command {command.name} {json.dumps(command.args)}")
+            steps = self._plan.appliance.carry_out(command.id, command.name, command.args)
+        task = asyncio.create_task(self._carry_out(steps), name="device-command")
+        self._carrying_out.add(task)
+        task.add_done_callback(self._carrying_out.discard)
+
+    async def _carry_out(self, steps: Iterator[Step]) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for step in steps:
+                await asyncio.sleep(step.after_s)
+                await self._connection.send(messages.encode(step.message), text=True)
 
     def _acknowledged(self, ack: messages.Ack) -> None:
         latencies_ms = self._record.outbox.acknowledge(ack.ids, self._clock.monotonic_s())

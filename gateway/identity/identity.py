@@ -16,6 +16,7 @@ SCOPES = frozenset(
         "device:read",
         "device:write",
         "command:receive",
+        "command:send",
         "progress:read",
         "workflow:read",
         "workflow:write",

@@ -41,6 +41,30 @@ class PingMessage(Struct, frozen=True, gc=False):
     id: Annotated[str, Meta(max_length=128)] | None = None
 
 
+class DeviceError(Struct, frozen=True, gc=False):
+    """What went wrong on the device, in its own words."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=64)]
+    message: Annotated[str, Meta(max_length=500)] = ""
+
+
+class ReportMessage(Struct, frozen=True, gc=False):
+    """How far a command is; as often as the device likes."""
+
+    command: Annotated[str, Meta(min_length=1, max_length=64)]
+    percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    message: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class ResultMessage(Struct, frozen=True):
+    """The one result of a command: `value` when `ok`, else `error`."""
+
+    command: Annotated[str, Meta(min_length=1, max_length=64)]
+    ok: bool
+    value: Any = None
+    error: DeviceError | None = None
+
+
 class Welcome(Struct, tag="welcome", frozen=True):
     """The first message: with the first one of the client, or 0.3 to 0.6 s after the handshake. Nothing comes before
     it, and a client may send before it.
@@ -83,6 +107,15 @@ class Goaway(Struct, tag="goaway", frozen=True):
     reconnect_after_ms: int
 
 
+class Command(Struct, tag="command", frozen=True):
+    """Carry this out, and send one `result` that names `id` within `deadline_ms`: a later one is dropped."""
+
+    id: str
+    name: str
+    args: Any
+    deadline_ms: int
+
+
 class Authenticated(Struct, tag="authenticated", frozen=True):
     """`expires`: ms since the Unix epoch."""
 
@@ -106,6 +139,8 @@ decode_typed = decoder(Typed)
 decode_event = decoder(LocationEvent)
 decode_auth = decoder(AuthMessage)
 decode_ping = decoder(PingMessage)
+decode_report = decoder(ReportMessage)
+decode_result = decoder(ResultMessage)
 _decode_locations = decoder(Locations)
 
 

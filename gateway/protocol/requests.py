@@ -12,17 +12,21 @@ from gateway.protocol.messages import (
     Error,
     Nack,
     Pong,
+    ReportMessage,
+    ResultMessage,
     decode_auth,
     decode_location,
     decode_locations,
     decode_ping,
+    decode_report,
+    decode_result,
     encode,
     identified,
     kind_of,
     refusal,
 )
 
-KNOWN = ("location", "locations", "auth", "ping")
+KNOWN = ("location", "locations", "report", "result", "auth", "ping")
 
 
 class Store(NamedTuple):
@@ -38,6 +42,18 @@ class Renew(NamedTuple):
     token: str
 
 
+class Report(NamedTuple):
+    """The device says how far a command is."""
+
+    message: ReportMessage
+
+
+class Result(NamedTuple):
+    """The device has carried a command out, or cannot."""
+
+    message: ResultMessage
+
+
 class Reply(NamedTuple):
     """Answer with this message; nothing else happens."""
 
@@ -50,7 +66,7 @@ class Invalid(NamedTuple):
     message: bytes
 
 
-Action = Store | Renew | Reply | Invalid
+Action = Store | Renew | Report | Result | Reply | Invalid
 
 
 def interpret(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge = judge_alone) -> Action:
@@ -97,6 +113,17 @@ def _auth(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
     return Renew(decode_auth(payload).token)
 
 
+def _report(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
+    return Report(decode_report(payload))
+
+
+def _result(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
+    result = decode_result(payload)
+    if not result.ok and result.error is None:
+        raise msgspec.ValidationError("Object missing required field `error` - at `$`")
+    return Result(result)
+
+
 def _ping(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
     return Reply(encode(Pong(decode_ping(payload).id)))
 
@@ -104,6 +131,8 @@ def _ping(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
 _HANDLERS: dict[str, Callable[[bytes, bool, int, Judge], Action]] = {
     "location": _location,
     "locations": _locations,
+    "report": _report,
+    "result": _result,
     "auth": _auth,
     "ping": _ping,
 }

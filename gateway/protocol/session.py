@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
+from gateway.channels.commands import Outcome, Progress, Settled
+from gateway.channels.courier import Courier
 from gateway.connections.connection import Connection
 from gateway.connections.ending import DUPLICATE, FORBIDDEN, REPLACED, TOKEN
 from gateway.errors import KeysUnknownError, TokenError
@@ -14,12 +16,23 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Refusal
 from gateway.locations.pipeline import LocationPipeline
 from gateway.protocol.answers import merged, split
-from gateway.protocol.messages import MAX_EVENTS, Ack, Authenticated, Error, Goaway, Nack, Welcome, encode
-from gateway.protocol.requests import Renew, Reply, Store, interpret
+from gateway.protocol.messages import (
+    MAX_EVENTS,
+    Ack,
+    Authenticated,
+    Command,
+    Error,
+    Goaway,
+    Nack,
+    ResultMessage,
+    Welcome,
+    encode,
+)
+from gateway.protocol.requests import Renew, Reply, Report, Result, Store, interpret
 from gateway.wire import close_codes
 from gateway.wire.uuid7 import text_of
 
-# So many invalid messages on one connection, and it is closed with 4400: what it sends will not get better.
+# After this many invalid messages a connection is closed with 4400: what it sends will not get better.
 MAX_STRIKES = 20
 # A UUID with its quotes and comma, and the frame that is large enough for no batch to be made smaller for it.
 _BYTES_OF_AN_ID = 40
@@ -36,8 +49,9 @@ class Tokens(Protocol):
 class DeviceSession:
     """One object for all connections; what differs between them is in the connection."""
 
-    def __init__(self, pipeline: LocationPipeline, tokens: Tokens) -> None:
+    def __init__(self, pipeline: LocationPipeline, courier: Courier, tokens: Tokens) -> None:
         self._pipeline = pipeline
+        self._courier = courier
         self._tokens = tokens
         # By slot: messages of which nothing could be taken.
         self._strikes: dict[int, int] = {}
@@ -75,6 +89,11 @@ class DeviceSession:
             connection.send(action.message)
         elif isinstance(action, Renew):
             self._renew(connection, action.token)
+        elif isinstance(action, Report):
+            progress = Progress(action.message.percent, action.message.message)
+            self._courier.report(connection, action.message.command, progress)
+        elif isinstance(action, Result):
+            self._courier.result(connection, action.message.command, _settled(action.message))
         else:
             connection.send(action.message)
             self._strike(connection)
@@ -84,6 +103,7 @@ class DeviceSession:
 
     def closed(self, connection: Connection) -> None:
         self._pipeline.forget(connection)
+        self._courier.closed(connection)
         self._strikes.pop(connection.slot, None)
 
     def _submit(self, connection: Connection, events: list[LocationEvent]) -> None:
@@ -165,6 +185,17 @@ def _remember(connection: Connection, events: Sequence[LocationEvent]) -> None:
         table.position_ms[slot] = newest.time
         table.lat[slot] = newest.lat
         table.lon[slot] = newest.lon
+
+
+def _settled(result: ResultMessage) -> Settled:
+    if result.ok:
+        return Settled(Outcome.DONE, result.value)
+    return Settled(Outcome.FAILED, result.error)
+
+
+def command_message(command: str, name: str, args: Any, deadline_ms: int) -> bytes:
+    """How `heiwa.v1.json` writes a command."""
+    return encode(Command(command, name, args, deadline_ms))
 
 
 def _max_events(max_frame_bytes: int) -> int:

@@ -320,12 +320,16 @@ class Locations(Struct, frozen=True):
 
 
 class Log(Struct, frozen=True):
-    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Lowest level that is written.")] = (
-        "info"
-    )
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Lowest level written.")] = "info"
     format: Annotated[
         Literal["auto", "json", "text"], Meta(description="`auto`: text on a terminal, JSON lines otherwise.")
     ] = "auto"
+
+
+class Commands(Struct, frozen=True):
+    in_flight_per_device: Annotated[
+        int, Meta(ge=0, le=1000, description="Commands without a result that one device may have; 0: none are sent.")
+    ] = 16
 
 
 class Telemetry(Struct, frozen=True):
@@ -381,5 +385,6 @@ class Settings(Struct, frozen=True):
     device_classes: dict[str, DeviceClass] = field(default_factory=lambda: dict(PRESETS))
     drain: Drain = field(default_factory=Drain)
     locations: Locations = field(default_factory=Locations)
+    commands: Commands = field(default_factory=Commands)
     log: Log = field(default_factory=Log)
     telemetry: Telemetry = field(default_factory=Telemetry)

@@ -14,7 +14,7 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from gateway.adapters.aws.clients import READ_TIMEOUT_S
-from gateway.drain.remote import RemoteDrain
+from gateway.cli.remote import Remote, RemoteDrain
 from gateway.drain.window import EMERGENCY_S, QUICK_S
 from tests.support.live_cloud import LiveCloud
 from tests.support.program import Program, eventually, receive
@@ -38,7 +38,7 @@ class Gateway:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.remote = RemoteDrain(program.operations, lambda: program.token("operator", "admin"))
+        self.remote = RemoteDrain(Remote(program.operations, lambda: program.token("operator", "admin")))
 
     @property
     def state(self) -> str:

@@ -14,6 +14,7 @@ from yarl import URL
 
 from gateway.api.context import Api
 from gateway.api.http_rates import HttpRates
+from gateway.channels.commands import Outcome, Settled
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.errors import TokenError
 from gateway.identity.identity import Identity
@@ -123,6 +124,18 @@ class FakeSearch:
         return self.newest
 
 
+@dataclass
+class FakeCourier:
+    """Settles every command as it was told to; remembers them."""
+
+    settled: Settled = field(default_factory=lambda: Settled(Outcome.DONE, {"on": True}))
+    sent: list[tuple[str, str, str, Any, int]] = field(default_factory=list)
+
+    async def send(self, account: str, device: str, name: str, args: Any, deadline_ms: int) -> Settled:
+        self.sent.append((account, device, name, args, deadline_ms))
+        return self.settled
+
+
 class World:
     """The fakes, and a client of each listener."""
 
@@ -130,6 +143,7 @@ class World:
         self.devices = FakeDevices()
         self.pipeline = FakePipeline()
         self.search = FakeSearch()
+        self.courier = FakeCourier()
         self.registry = CollectorRegistry()
         Counter("heiwa_things", "Things.", registry=self.registry).inc()
         self.checks: list[tuple[str, bool, str]] = [("drain", True, ""), ("store", True, "")]
@@ -138,6 +152,7 @@ class World:
             devices=self.devices,
             pipeline=self.pipeline,
             search=self.search,
+            courier=self.courier,
             readiness=lambda: self.checks,
             registry=self.registry,
             clock=FakeClock(),

@@ -39,6 +39,8 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("identity.", "*", Layer.SERVICES),
     *_in("connections.", "admission heartbeat info lifetime table timing_wheel", Layer.CORE),
     *_in("connections.", "*", Layer.SERVICES),
+    *_in("channels.", "commands", Layer.CORE),
+    *_in("channels.", "*", Layer.SERVICES),
     *_in("protocol.", "session", Layer.SERVICES),
     *_in("protocol.", "*", Layer.CORE),
     *_in(
@@ -56,7 +58,7 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("recording.", "*", Layer.SERVICES),
     *_in("api.", "asyncapi http_rates openapi operation parameters records", Layer.CORE),
     *_in("api.", "*", Layer.SERVICES),
-    *_in("device.", "gpx gpx_encoding latency messages outbox plan reconnect track walk", Layer.CORE),
+    *_in("device.", "answering gpx gpx_encoding latency messages outbox plan reconnect track walk", Layer.CORE),
     *_in("device.", "*", Layer.SERVICES),
 ]
 

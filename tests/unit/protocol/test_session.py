@@ -8,12 +8,14 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from gateway.channels.commands import Outcome, Progress, Settled
 from gateway.connections.connection import Connection
 from gateway.errors import KeysUnknownError
 from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Refusal, Submitted
 from gateway.locations.times import EventTimes
+from gateway.protocol.messages import DeviceError
 from gateway.protocol.session import MAX_STRIKES, DeviceSession
 from tests.support.bench import Bench, FakeAuthenticator, device
 from tests.support.fake_clock import START_MS
@@ -39,13 +41,30 @@ class Pipeline:
         self.forgotten.append(sender)
 
 
+class FakeCourier:
+    """Remembers what devices said about commands."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def report(self, member: object, command: str, progress: Progress) -> None:
+        self.told.append(("report", member, command, progress))
+
+    def result(self, member: object, command: str, settled: Settled) -> None:
+        self.told.append(("result", member, command, settled))
+
+    def closed(self, member: object) -> None:
+        self.told.append(("closed", member))
+
+
 class Talk:
     """One device and what it is told."""
 
     def __init__(self, identity: Identity | None = None, *flags: str, **tokens: Identity) -> None:
         self.pipeline = Pipeline()
         self.tokens = FakeAuthenticator(**tokens)
-        self.session = DeviceSession(self.pipeline, self.tokens)  # type: ignore[arg-type]
+        self.courier = FakeCourier()
+        self.session = DeviceSession(self.pipeline, self.courier, self.tokens)  # type: ignore[arg-type]
         self.bench = Bench(*flags, session=self.session, authenticator=self.tokens)
         self.connection: Connection
         self.transport: FakeTransport
@@ -334,3 +353,42 @@ def test_a_new_token_without_a_class_keeps_that_of_the_user_agent() -> None:
     assert talk.connection.profile.device_class == "esp-idf"
     talk.say(type="auth", token="other")
     assert talk.connection.profile.device_class == "tiny"
+
+
+# Commands
+
+
+def test_a_result_and_a_report_go_to_the_courier() -> None:
+    talk = Talk()
+    assert talk.say(type="report", command="c1", percent=40, message="heating") == []
+    assert talk.say(type="result", command="c1", ok=True, value={"on": True}) == []
+    assert talk.say(type="result", command="c2", ok=False, error={"code": "jammed"}) == []
+    assert talk.courier.told == [
+        ("report", talk.connection, "c1", Progress(40, "heating")),
+        ("result", talk.connection, "c1", Settled(Outcome.DONE, {"on": True})),
+        ("result", talk.connection, "c2", Settled(Outcome.FAILED, DeviceError("jammed"))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"type": "result", "command": "c1", "ok": False}, "`error`"),
+        ({"type": "result", "command": "", "ok": True}, "$.command"),
+        ({"type": "result", "ok": True}, "`command`"),
+        ({"type": "report", "command": "c1", "percent": 101}, "$.percent"),
+        ({"type": "report", "command": "c" * 65}, "$.command"),
+    ],
+)
+def test_a_bad_result_is_answered_with_the_field(message: dict[str, Any], field: str) -> None:
+    talk = Talk()
+    (error,) = talk.say(**message)
+    assert error["code"] == "invalid"
+    assert field in error["message"]
+    assert talk.courier.told == []
+
+
+def test_the_courier_hears_of_the_end_of_a_connection() -> None:
+    talk = Talk()
+    talk.transport.finish()
+    assert talk.courier.told == [("closed", talk.connection)]

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from gateway.drain.remote import RemoteDrain
+from gateway.cli.remote import Remote, RemoteDrain
 from gateway.errors import SettingsError, UnreachableError
 
 
@@ -17,7 +17,7 @@ from gateway.errors import SettingsError, UnreachableError
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        RemoteDrain(url, lambda: "x.y.z")
+        Remote(url, lambda: "x.y.z")
     assert refused.value.key == "--url"
 
 
@@ -34,5 +34,5 @@ def test_who_answers_something_else_is_not_a_gateway(answer: bytes) -> None:
         serving = threading.Thread(target=serve)
         serving.start()
         with pytest.raises(UnreachableError):
-            RemoteDrain(f"http://127.0.0.1:{server.getsockname()[1]}", lambda: "x.y.z").status()
+            RemoteDrain(Remote(f"http://127.0.0.1:{server.getsockname()[1]}", lambda: "x.y.z")).status()
         serving.join(10)

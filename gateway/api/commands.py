@@ -1,0 +1,72 @@
+"""Commands to devices over HTTP: sent, waited for, and answered with the result or why there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from gateway.api.call import Call, answer, decode
+from gateway.api.devices import name_of
+from gateway.api.operation import Listener, Operation
+from gateway.api.problem import Problem
+from gateway.api.records import CommandAnswer, CommandBody
+from gateway.api.route import Route
+from gateway.channels.commands import MEANINGS, Outcome, Settled
+
+# HTTP status by outcome; DONE is an answer, not a problem.
+STATUS: dict[Outcome, int] = {
+    Outcome.FAILED: 502,
+    Outcome.UNKNOWN: 404,
+    Outcome.OFFLINE: 409,
+    Outcome.DEAF: 409,
+    Outcome.TOO_LARGE: 413,
+    Outcome.BUSY: 429,
+    Outcome.GONE: 504,
+    Outcome.TIMED_OUT: 504,
+}
+
+
+async def send(call: Call) -> web.StreamResponse:
+    """Send a command and wait for its result."""
+    account, device = call.identity.account, name_of(call)
+    wish = decode(await call.body(), CommandBody)
+    settled = await call.api.courier.send(account, device, wish.name, wish.args, wish.deadline_ms)
+    if settled.outcome is not Outcome.DONE:
+        raise _problem(call, device, settled)
+    return answer(CommandAnswer(device, wish.name, settled.value))
+
+
+def _problem(call: Call, device: str, settled: Settled) -> Problem:
+    extra: dict[str, Any] = {"outcome": settled.outcome.value}
+    if settled.outcome is Outcome.OFFLINE:
+        last = call.api.devices.last_disconnect(call.identity.account, device)
+        extra["last_disconnect"] = msgspec.to_builtins(last)
+    if settled.outcome is Outcome.FAILED:
+        extra["error"] = msgspec.to_builtins(settled.value)
+    if settled.progress is not None:
+        extra["progress"] = settled.progress._asdict()
+    headers = {"Retry-After": "1"} if settled.outcome is Outcome.BUSY else None
+    text = settled.detail or MEANINGS[settled.outcome]
+    if settled.outcome is Outcome.FAILED:
+        text = ": ".join(part for part in (text, settled.value.code, settled.value.message) if part)
+    return Problem(STATUS[settled.outcome], text, headers=headers, **extra)
+
+
+ROUTES = (
+    Route(
+        Operation(
+            "POST",
+            "/api/v1/devices/{device}/commands",
+            "sendCommand",
+            "Send a command to a connected device, and wait for its result.",
+            "command:send",
+            Listener.OPERATIONS,
+            CommandAnswer,
+            body=CommandBody,
+            errors=(404, 409, 413, 422, 429, 502, 504),
+        ),
+        send,
+    ),
+)

@@ -1,0 +1,133 @@
+"""Commands to devices: what one is, what can become of it, and which of them are under way. Pure.
+
+A command has a deadline and one result. Nothing waits for a device that is away: a lamp that is switched on an hour
+late is worse than an error.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Generic, NamedTuple, TypeVar
+
+MAX_IN_FLIGHT = 10_000
+
+T = TypeVar("T")
+
+
+class Outcome(StrEnum):
+    """What became of a command; the label `outcome` of `heiwa_commands_total`."""
+
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    OFFLINE = "offline"
+    DEAF = "deaf"
+    TOO_LARGE = "too_large"
+    BUSY = "busy"
+    GONE = "gone"
+    TIMED_OUT = "timed_out"
+
+
+MEANINGS: dict[Outcome, str] = {
+    Outcome.DONE: "the device carried it out",
+    Outcome.FAILED: "the device answered an error of its own",
+    Outcome.UNKNOWN: "this process has never seen such a device",
+    Outcome.OFFLINE: "the device is not connected, or is about to leave",
+    Outcome.DEAF: "its token lacks the scope command:receive",
+    Outcome.TOO_LARGE: "it is larger than the device's class can take",
+    Outcome.BUSY: "as many commands as may be are under way",
+    Outcome.GONE: "the connection ended before the result: it may have been carried out",
+    Outcome.TIMED_OUT: "no result by the deadline: it may have been carried out",
+}
+
+
+class Progress(NamedTuple):
+    """What the device last reported. None: it did not say."""
+
+    percent: float | None
+    message: str | None
+
+
+class Settled(NamedTuple):
+    """How a command ended. `value` is the device's, or its error; `detail` is what a person should know."""
+
+    outcome: Outcome
+    value: Any = None
+    detail: str = ""
+    progress: Progress | None = None
+
+
+class _Entry(Generic[T]):
+    __slots__ = ("progress", "slot", "waiter")
+
+    def __init__(self, slot: int, waiter: T) -> None:
+        self.slot = slot
+        self.waiter = waiter
+        self.progress: Progress | None = None
+
+
+class InFlight(Generic[T]):
+    """Commands that were sent and have no result, each with the `waiter` that is told.
+
+    A device settles its own commands only. `per_device` bounds those of one connection; 0: none may be sent.
+    """
+
+    def __init__(self, per_device: int, maximum: int = MAX_IN_FLIGHT) -> None:
+        self._per_device = per_device
+        self._maximum = maximum
+        self._entries: dict[str, _Entry[T]] = {}
+        self._by_slot: dict[int, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def has_room(self, slot: int) -> bool:
+        """Whether one more may be sent to this connection."""
+        return len(self._entries) < self._maximum and len(self._by_slot.get(slot, ())) < self._per_device
+
+    def add(self, command: str, slot: int, waiter: T) -> None:
+        """It is being sent to the connection in `slot`."""
+        self._entries[command] = _Entry(slot, waiter)
+        self._by_slot.setdefault(slot, set()).add(command)
+
+    def report(self, command: str, slot: int, progress: Progress) -> None:
+        """The device says how far it is; nothing when the command is not its own, or settled."""
+        entry = self._own(command, slot)
+        if entry is not None:
+            entry.progress = progress
+
+    def progress(self, command: str) -> Progress | None:
+        """The last report; None: there is none."""
+        entry = self._entries.get(command)
+        return None if entry is None else entry.progress
+
+    def settle(self, command: str, slot: int) -> T | None:
+        """The device gave the result; None: the command is not its own, or settled already."""
+        entry = self._own(command, slot)
+        if entry is None:
+            return None
+        self.forget(command)
+        return entry.waiter
+
+    def forget(self, command: str) -> bool:
+        """Nobody waits for it any more; whether it was still under way."""
+        entry = self._entries.pop(command, None)
+        if entry is None:
+            return False
+        others = self._by_slot[entry.slot]
+        others.discard(command)
+        if not others:
+            del self._by_slot[entry.slot]
+        return True
+
+    def gone(self, slot: int) -> list[T]:
+        """The connection ended: those who wait for its results."""
+        commands = list(self._by_slot.get(slot, ()))
+        waiters = [self._entries[command].waiter for command in commands]
+        for command in commands:
+            self.forget(command)
+        return waiters
+
+    def _own(self, command: str, slot: int) -> _Entry[T] | None:
+        entry = self._entries.get(command)
+        return entry if entry is not None and entry.slot == slot else None

@@ -1,0 +1,32 @@
+"""Sends one command to a device, for the command line."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from gateway.cli.access import remote
+from gateway.errors import SettingsError
+from gateway.identity.minting import duration_s
+from gateway.settings.model import Settings
+
+MAX_DEADLINE_S = 60.0
+# The gateway answers at the deadline; the answer needs a moment to get here.
+_MARGIN_S = 5.0
+
+
+def send(
+    settings: Settings, device: str, name: str, args: str, account: str, deadline: str, url: str, token: str
+) -> str:
+    """The device's value as JSON. Raises RefusedError with the reason when there is none."""
+    try:
+        value = json.loads(args)
+    except ValueError as error:
+        raise SettingsError("ARGS", f"{args!r} is not JSON: {error}") from error
+    wait_s = duration_s(deadline, "--deadline")
+    if wait_s > MAX_DEADLINE_S:
+        raise SettingsError("--deadline", f"must be at most {MAX_DEADLINE_S:g} s")
+    body = {"name": name, "args": value, "deadline_ms": max(1, round(wait_s * 1000))}
+    path = f"/api/v1/devices/{quote(device, safe='')}/commands"
+    answer = remote(settings, url, token, account, "command:send").call("POST", path, body, wait_s + _MARGIN_S)
+    return json.dumps(answer["value"], ensure_ascii=False)

@@ -1,0 +1,90 @@
+"""A gateway that runs elsewhere, through its operations listener. Blocks."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from gateway.errors import RefusedError, SettingsError, UnreachableError
+
+_TIMEOUT_S = 10.0
+_DRAIN = "/api/v1/drain"
+
+
+class Remote:
+    """`url` is the address of the operations listener; `token` gives a JWT for each call."""
+
+    def __init__(self, url: str, token: Callable[[], str]) -> None:
+        if not _is_address(url):
+            raise SettingsError("--url", f"{url!r} is not an HTTP address; write http://127.0.0.1:8081")
+        self._base = url.rstrip("/")
+        self._token = token
+
+    def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> dict[str, Any]:
+        """The answer of an operation. Raises UnreachableError or RefusedError."""
+        url = self._base + path
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+        try:
+            request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - checked above
+            with opener.open(request, timeout=timeout_s) as answer:
+                found: dict[str, Any] = json.load(answer)
+                return found
+        except urllib.error.HTTPError as error:
+            raise RefusedError(f"{url.partition('?')[0]}: {error.code} {_detail(error)}") from error
+        except (OSError, ValueError, HTTPException) as error:
+            raise UnreachableError(f"{url.partition('?')[0]} cannot be reached: {error}") from error
+
+
+class RemoteDrain:
+    """The drain of a gateway that runs elsewhere; the token needs the scope admin."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def status(self) -> dict[str, Any]:
+        """Where it stands. Each of these raises UnreachableError or RefusedError."""
+        return self._remote.call("GET", _DRAIN)
+
+    def plan(self, window_s: float | None, tasks: int) -> dict[str, Any]:
+        """What a drain would do."""
+        query = {"tasks": tasks, **({} if window_s is None else {"window_s": window_s})}
+        return self._remote.call("GET", f"{_DRAIN}/plan?{urlencode(query)}")
+
+    def start(self, window_s: float | None) -> dict[str, Any]:
+        """Begin."""
+        return self._remote.call("POST", _DRAIN, {} if window_s is None else {"window_s": window_s})
+
+    def cancel(self) -> dict[str, Any]:
+        """Take it back."""
+        return self._remote.call("DELETE", _DRAIN)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:
+        return False
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The token is for this address only."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return error.reason
