@@ -1,4 +1,4 @@
-"""What an Amazon ECS stand-in says of services and tasks: API answers and task metadata, as dicts; no sockets.
+"""The answers of an Amazon ECS stand-in about services and tasks: API and task metadata, as dicts; no sockets.
 
 Amazon ECS API reference (version 2014-11-13) and developer guide, "task metadata endpoint version 4".
 """
@@ -62,7 +62,7 @@ class EcsTask:
 
 @dataclass(slots=True)
 class Ecs:
-    """One cluster. `scale`: simulated seconds in a real one; what is told in seconds is divided by it."""
+    """One cluster. `scale` is the number of simulated seconds in a real one; seconds in answers are divided by it."""
 
     cluster: str = "default"
     scale: float = 1.0

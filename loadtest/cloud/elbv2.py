@@ -1,15 +1,15 @@
-"""The target groups of an Elastic Load Balancing stand-in: states, delays and the account's throttle; no sockets.
+"""The target groups of an Elastic Load Balancing stand-in: states, delays, and the throttle of the account; no sockets.
 
 Elastic Load Balancing API reference (version 2015-12-01): RegisterTargets, DeregisterTargets, DescribeTargetHealth,
 TargetHealth, TargetGroupAttribute. All times are *simulated* seconds, so that one factor scales everything.
 
-Where AWS does not say what happens, this is what was chosen:
+Where AWS does not document the behaviour, the stand-in behaves like this:
 
-- A target is one by id and port in a group. Registering one that is still draining cancels the deregistration: it is
-  `initial` again and its delay is forgotten. A newborn on a reused address therefore reads its predecessor's
-  `draining` until it is registered itself, and `initial` from then on.
-- A changed delay counts for deregistrations that begin afterwards.
-- A health check result of a target that drains or is not registered is lost.
+- Id and port identify a target in a group. Registering a target that still drains cancels its deregistration: it is
+  `initial` again and its delay is forgotten. So a new task on a reused address reads the `draining` of its predecessor
+  until it is registered itself, and `initial` from then on.
+- A changed delay applies to deregistrations that begin later.
+- A health check result of a target that drains or is not registered is ignored.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gateway.drain.health import TargetState
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
 DEFAULT_DELAY_S = 300.0
-LONGEST_DELAY_S = 3600.0
-# How long `initial` says Elb.RegistrationInProgress, before Elb.InitialHealthChecking.
+MAX_DELAY_S = 3600.0
+# How long the reason of `initial` is Elb.RegistrationInProgress, before Elb.InitialHealthChecking.
 REGISTRATION_S = 2.0
 # Elastic Load Balancing user guide, "API throttling": all non-mutating actions of an account and region share a bucket.
 BUCKET_TOKENS = 40.0
@@ -95,7 +95,7 @@ class Bucket:
         self._last_s = now_s
 
     def take(self, now_s: float) -> bool:
-        """One token; False when there is none. A clock that goes back adds nothing."""
+        """Take a token; False: there is none. A clock that goes back adds nothing."""
         gained = max(0.0, now_s - self._last_s) * REFILL_PER_S
         self._last_s = max(now_s, self._last_s)
         self._tokens = min(BUCKET_TOKENS, self._tokens + gained)
@@ -108,9 +108,9 @@ class Bucket:
 class Elbv2:
     """All target groups of one account and region.
 
-    What the driver of a deploy calls (`register` … `states`) costs nothing; what stands for an API call of somebody
-    who polls (`describe_*`) takes a token of the bucket, and raises ElbError when none is left. `calls` counts the
-    latter, throttled ones included.
+    The calls of the driver of a deploy (`register` … `states`) cost nothing. Those that stand for API calls of a poller
+    (`describe_*`) take a token of the bucket each, and raise ElbError when none is left; `calls` counts them, including
+    throttled ones.
     """
 
     def __init__(self, now_s: Callable[[], float]) -> None:
@@ -121,7 +121,7 @@ class Elbv2:
         self.calls = 0
         self.throttled = 0
 
-    # What the driver of a deploy does and sees.
+    # For the driver of a deploy
 
     def add_group(self, name: str, delay_s: float = DEFAULT_DELAY_S, protocol: str = "HTTP") -> str:
         """Make a target group; returns its ARN. Raises ValueError for a delay out of range or a name in use."""
@@ -201,7 +201,7 @@ class Elbv2:
         found = self.group(arn).targets.get((id, port))
         return found.since_s if found is not None and found.state is TargetState.DRAINING else None
 
-    # What somebody who polls sees.
+    # For pollers
 
     def describe_target_health(self, arn: str, only: Iterable[TargetAddress] = ()) -> list[TargetHealthDescription]:
         """All targets, or `only` these; one that is not registered is `unused`, or InvalidTarget (`unknown_is_error`).
@@ -248,6 +248,6 @@ class Elbv2:
 
 
 def _checked(delay_s: float) -> float:
-    if not 0 <= delay_s <= LONGEST_DELAY_S:
-        raise ValueError(f"a deregistration delay is 0 to {LONGEST_DELAY_S:.0f} s, not {delay_s:g}")
+    if not 0 <= delay_s <= MAX_DELAY_S:
+        raise ValueError(f"a deregistration delay is 0 to {MAX_DELAY_S:.0f} s, not {delay_s:g}")
     return delay_s

@@ -1,10 +1,10 @@
 """Stand-ins for AWS on this machine, over real HTTP: Elastic Load Balancing, Amazon ECS, task metadata, credentials.
 
-They answer what `gateway.adapters` asks, as the real ones do, and can be made to fail in their ways. Not like AWS:
+They answer the calls of `gateway.adapters` as the real ones do, and fail in the same ways on demand. Not like AWS:
 
-- signatures are not verified: only the access key is looked at, and only to tell whether it has expired;
+- signatures are not verified: only the expiry of the access key is checked;
 - there are no permissions but `fail_with`, no pagination, no mutating actions (the driver of a deploy calls `Elbv2`);
-- request ids are all the same, and one port serves everything, under paths.
+- all request ids are the same, and one port serves everything, under different paths.
 
 Listens on 127.0.0.1 only.
 """
@@ -33,7 +33,7 @@ FAILURES = {
     "TargetGroupNotFound": (400, "One or more target groups not found"),
     "Throttling": (400, "Rate exceeded"),
 }
-# JSON protocols name these so, and answer all of them with 400.
+# The names of these errors in JSON protocols, which answer all of them with 400.
 JSON_NAMES = {
     "AccessDenied": "AccessDeniedException",
     "ExpiredToken": "ExpiredTokenException",
@@ -46,14 +46,14 @@ SESSION_TOKEN = "not-a-real-session-token"
 class Endpoints:
     """`fail_with`: by service (`elbv2`, `ecs`, `metadata`, `credentials`) or `service:Action`, how it fails now:
 
-    an error code of AWS's (`AccessDenied`, `Throttling`, …), or `hang` (no answer until `close`), `refuse` (the
-    connection is reset; for a refused one, `close`), `garbage` (200 and no sense), `truncated` (ends in the middle),
-    `proxy` (an HTML page with 502). `requests` counts by `service:Action`, `peers` holds
-    the addresses that a service was asked from. Methods are for one event loop.
+    an error code of AWS (`AccessDenied`, `Throttling`, …), or `hang` (no answer until `close`), `refuse` (a reset; to
+    refuse connections, `close`), `garbage` (200 with nonsense), `truncated` (half an answer), `proxy` (502 with HTML).
+    `requests` counts by `service:Action`, `peers` holds the addresses from which a service was asked. Methods are for
+    one event loop.
     """
 
     def __init__(self, elb: Elbv2, ecs: Ecs | None = None, scale: float = 1.0) -> None:
-        """`scale`: simulated seconds in a real one; a gateway lives in real ones and is told those."""
+        """`scale` is the number of simulated seconds in a real one; gateways live in real ones and are told those."""
         self.elb = elb
         self.ecs = ecs or Ecs()
         self.ecs.scale = scale
@@ -75,12 +75,12 @@ class Endpoints:
 
     @property
     def balancer_calls(self) -> int:
-        """How often Elastic Load Balancing was asked, whatever it answered."""
+        """The number of calls to Elastic Load Balancing, whatever the answers."""
         return sum(count for asked, count in self.requests.items() if asked.startswith("elbv2:"))
 
     @property
     def access_key(self) -> str:
-        """What the credentials endpoint hands out now."""
+        """The access key that the credentials endpoint hands out now."""
         return f"ASIAHEIWA{self._generation:07d}"
 
     async def start(self) -> None:
@@ -100,19 +100,19 @@ class Endpoints:
         self._port = self._runner.addresses[0][1]
 
     async def close(self) -> None:
-        """Refuse connections, and end those that hang."""
+        """Refuse connections, and end the calls that hang."""
         self._closing.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
     def rotate(self) -> None:
-        """The credentials handed out so far expire; the next ones are new."""
+        """Let the credentials handed out so far expire; the next ones are new."""
         self.expired_keys.add(self.access_key)
         self._generation += 1
 
     def environment(self, task: str = "", credentials: str = "static") -> dict[str, str]:
-        """Variables for a process that is to talk to these; `task`: an id of `ecs.tasks`.
+        """The environment of a process that is to use these endpoints; `task` is an id of `ecs.tasks`.
 
         `credentials`: `static`, or `container` for those of the endpoint.
         """
@@ -197,7 +197,7 @@ class Endpoints:
         )
 
     async def _failed(self, request: web.Request, service: str, action: str) -> web.StreamResponse | str:
-        """A broken answer, or the code of the error to answer with ("": none)."""
+        """A broken answer, or the code of the error to answer with; "": no failure."""
         self.requests[f"{service}:{action}"] += 1
         if request.transport is not None:
             self.peers[service].add(request.transport.get_extra_info("peername"))
@@ -227,7 +227,7 @@ class Endpoints:
 def _elb_error(code: str, request: web.Request) -> ElbError:
     status, message = FAILURES.get(code, (400, code))
     if code == "SignatureDoesNotMatch":
-        # AWS shows what it signed, the session token in it.
+        # AWS shows what it signed, including the session token.
         message += f": x-amz-security-token:{request.headers.get('X-Amz-Security-Token', '')}"
     return ElbError(code, message, status)
 

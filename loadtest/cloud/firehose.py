@@ -31,8 +31,8 @@ class FirehoseError(Exception):
 
 
 @dataclass(slots=True)
-class Record:
-    """One record that was taken: when (seconds), and how often its delivery was tried."""
+class StreamRecord:
+    """A record that the stream took: when it arrived (seconds), and how often its delivery was tried."""
 
     data: bytes
     arrived_s: float
@@ -42,9 +42,9 @@ class Record:
 
 
 @dataclass(slots=True)
-class Stream:
-    """One stream. `failing`: the share of records that fail although the call succeeds. `doubled`: the share that is
-    delivered twice. `shuffled`: deliveries lose their order. `document_id`: FIREHOSE_DEFAULT or NO_DOCUMENT_ID."""
+class DeliveryStream:
+    """One stream. `failing`: the fraction of records that fail although the call succeeds. `doubled`: the fraction that
+    is delivered twice. `shuffled`: deliveries lose their order. `document_id`: FIREHOSE_DEFAULT or NO_DOCUMENT_ID."""
 
     name: str
     index: str
@@ -57,7 +57,7 @@ class Stream:
     failing: float = 0.0
     doubled: float = 0.0
     shuffled: bool = False
-    buffered: list[Record] = field(default_factory=list)
+    buffered: list[StreamRecord] = field(default_factory=list)
     taken: int = 0
     delivered: int = 0
     failed: int = 0
@@ -77,12 +77,12 @@ class Firehose:
     """Streams by name; `now_s` is a monotonic clock."""
 
     def __init__(self, now_s: Callable[[], float], random: Random) -> None:
-        self.streams: dict[str, Stream] = {}
+        self.streams: dict[str, DeliveryStream] = {}
         self._now_s = now_s
         self._random = random
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def add(self, stream: Stream) -> Stream:
+    def add(self, stream: DeliveryStream) -> DeliveryStream:
         """Make one."""
         self.streams[stream.name] = stream
         return stream
@@ -93,7 +93,7 @@ class Firehose:
             case "PutRecordBatch":
                 return self._put_batch(self._stream(body), body.get("Records"))
             case "PutRecord":
-                answer = self._put_batch(self._stream(body), [body.get("Record")])
+                answer = self._put_batch(self._stream(body), [body.get("StreamRecord")])
                 if answer["FailedPutCount"]:
                     raise FirehoseError("ServiceUnavailableException", "Slow down.", 503)
                 return {"RecordId": answer["RequestResponses"][0]["RecordId"], "Encrypted": False}
@@ -101,14 +101,14 @@ class Firehose:
                 return {"DeliveryStreamDescription": _described(self._stream(body))}
         raise FirehoseError("UnknownOperationException", f"no such operation: {action}")
 
-    def _stream(self, body: dict[str, Any]) -> Stream:
+    def _stream(self, body: dict[str, Any]) -> DeliveryStream:
         name = body.get("DeliveryStreamName")
         if name not in self.streams:
             text = f"Firehose {name} under account {ACCOUNT} not found."
             raise FirehoseError("ResourceNotFoundException", text)
         return self.streams[name]
 
-    def _put_batch(self, stream: Stream, records: Any) -> dict[str, Any]:
+    def _put_batch(self, stream: DeliveryStream, records: Any) -> dict[str, Any]:
         data = _checked(records)
         size = sum(map(len, data))
         if not self._take(stream, size):
@@ -120,12 +120,12 @@ class Firehose:
                 responses.append({"ErrorCode": "ServiceUnavailableException", "ErrorMessage": "Slow down."})
                 continue
             stream.taken += 1
-            stream.buffered.append(Record(one, now_s))
+            stream.buffered.append(StreamRecord(one, now_s))
             responses.append({"RecordId": f"r{stream.taken:040d}"})
         failed = sum("ErrorCode" in response for response in responses)
         return {"FailedPutCount": failed, "Encrypted": False, "RequestResponses": responses}
 
-    def _take(self, stream: Stream, size: int) -> bool:
+    def _take(self, stream: DeliveryStream, size: int) -> bool:
         now_s, rate = self._now_s(), stream.quota_bytes_per_s
         left, seen_s = self._buckets.get(stream.name, (rate, now_s))
         left = min(rate, left + (now_s - seen_s) * rate)
@@ -133,7 +133,7 @@ class Firehose:
         self._buckets[stream.name] = (left - size if enough else left, now_s)
         return enough
 
-    def due(self, stream: Stream, *, everything: bool = False) -> list[Record]:
+    def due(self, stream: DeliveryStream, *, everything: bool = False) -> list[StreamRecord]:
         """What is to be delivered now: the buffer is full, or its oldest record has waited for the interval."""
         if not stream.buffered:
             return []
@@ -147,9 +147,11 @@ class Firehose:
             self._random.shuffle(records)
         return records
 
-    def settle(self, stream: Stream, records: Sequence[Record], errors: Sequence[tuple[str, str]]) -> list[Record]:
+    def settle(
+        self, stream: DeliveryStream, records: Sequence[StreamRecord], errors: Sequence[tuple[str, str]]
+    ) -> list[StreamRecord]:
         """What OpenSearch answered for each record (code and message; "": delivered); those that failed for good."""
-        failed: list[Record] = []
+        failed: list[StreamRecord] = []
         for record, (code, message) in zip(records, errors, strict=True):
             record.attempts += 1
             if not code:
@@ -164,7 +166,7 @@ class Firehose:
         return failed
 
 
-def failure_object(record: Record, stream: Stream, now_ms: int) -> dict[str, Any]:
+def failure_object(record: StreamRecord, stream: DeliveryStream, now_ms: int) -> dict[str, Any]:
     """One line of an object in the backup bucket, under `AmazonOpenSearchService_failed/`."""
     return {
         "attemptsMade": record.attempts,
@@ -197,7 +199,7 @@ def _checked(records: Any) -> list[bytes]:
     return data
 
 
-def _described(stream: Stream) -> dict[str, Any]:
+def _described(stream: DeliveryStream) -> dict[str, Any]:
     destination = {
         "RoleARN": f"arn:aws:iam::{ACCOUNT}:role/firehose",
         "DomainARN": f"arn:aws:es:{REGION}:{ACCOUNT}:domain/locations",

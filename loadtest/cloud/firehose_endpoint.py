@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
-from loadtest.cloud.firehose import REGION, Firehose, FirehoseError, Record, Stream, failure_object
+from loadtest.cloud.firehose import REGION, DeliveryStream, Firehose, FirehoseError, StreamRecord, failure_object
 
 _LOOK_EVERY_S = 0.1
 _BULK_DOCUMENTS = 500
@@ -136,7 +136,9 @@ class FirehoseEndpoint:
                     failed = self.firehose.settle(stream, part, await self._bulk(session, stream, part))
                     await asyncio.to_thread(self._keep, stream, failed)
 
-    async def _bulk(self, session: ClientSession, stream: Stream, records: Sequence[Record]) -> list[tuple[str, str]]:
+    async def _bulk(
+        self, session: ClientSession, stream: DeliveryStream, records: Sequence[StreamRecord]
+    ) -> list[tuple[str, str]]:
         """Code and message for each record; "" for one that is there."""
         lines: list[bytes] = []
         for record in records:
@@ -156,7 +158,7 @@ class FirehoseEndpoint:
             ("", "") if result["status"] < 300 or result["status"] == 409 else _failed(result) for result in results
         ]
 
-    def _keep(self, stream: Stream, failed: Sequence[Record]) -> None:
+    def _keep(self, stream: DeliveryStream, failed: Sequence[StreamRecord]) -> None:
         if not failed:
             return
         now_ms = int(time.time() * 1000)

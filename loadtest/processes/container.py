@@ -1,7 +1,7 @@
 """A gateway under test in a container: the image itself, with a memory limit, by podman.
 
-It shares the network of this machine, so that all else is as with a process: addresses, signals, figures. The limit of
-memory, process 1, the read-only disk, SIGTERM and SIGKILL are the real ones.
+It shares the network of this machine, so that addresses, signals and figures are those of a process. The memory limit,
+process 1, the read-only disk, SIGTERM and SIGKILL are real.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from loadtest.processes import children
 from loadtest.processes.gateways import GatewayError, GatewayProcess
 
-# The user of the image, and what it sees of the machine's folders and secrets.
+# The user of the image, the data folder in it, and the variables that it gets.
 USER = 10_001
 DATA = "/data"
 PASSED = ("AWS_", "ECS_")
@@ -39,13 +39,13 @@ class GatewayContainer(GatewayProcess):
 
     @property
     def pid(self) -> int:
-        """The program's, process 1 inside, as this machine counts."""
+        """The id of the program (process 1 inside) on this machine."""
         if not self._pid:
             self._pid = int(self._pid_file.read_text())
         return self._pid
 
     def signal(self, number: int) -> None:
-        """See GatewayProcess; to the program, not to podman."""
+        """See GatewayProcess; the program gets the signal, not podman."""
         with contextlib.suppress(ProcessLookupError, OSError, ValueError):
             if self._process.returncode is None:
                 os.kill(self.pid, number)
@@ -65,19 +65,19 @@ class GatewayContainer(GatewayProcess):
         self._process = await children.start(command, self.log, environment={**os.environ, **own})
 
     async def kill(self, *, expected: bool = True) -> None:
-        """See GatewayProcess. One that never ran is removed all the same."""
+        """See GatewayProcess. A container that never ran is removed, too."""
         if not self._pid and not self._pid_file.exists():
             children.send_signal(self._process, signal.SIGTERM)
         await super().kill(expected=expected)
 
     async def _wait(self) -> None:
-        # Known from here on without the file.
+        # From here on it is known without the file.
         await asyncio.to_thread(lambda: self.pid)
         await super()._wait()
         self._pid_file.unlink(missing_ok=True)
 
     def _podman(self, runtime: str, passed: Sequence[str]) -> list[str]:
-        # The default limits are above what a plain machine allows, and some machines only suit runc.
+        # The default limits exceed what a plain machine allows, and some machines need runc.
         files, processes = (resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC))
         command = [
             runtime,
@@ -100,13 +100,13 @@ class GatewayContainer(GatewayProcess):
         ]
         command += ["--volume", f"{self.folder.absolute()}:{DATA}"]
         for name in passed:
-            # Values stand in podman's environment: no argument list shows a secret.
+            # The values are in podman's environment, so that no argument list shows a secret.
             command += ["--env", name]
         return command
 
 
 def _give(folder: Path) -> None:
-    """A folder that the image's user may write; whoever runs this still reads it."""
+    """Let the user of the image write to a folder, which its owner can still read."""
     folder.chmod(0o755)
     try:
         os.chown(folder, USER, USER)

@@ -17,7 +17,7 @@ from gateway.adapters import receipt_files
 from gateway.errors import UnreachableError
 from gateway.identity.token import mint
 from loadtest.results.records import Judged
-from loadtest.results.union import Pair, StoredEvents, acked_files, data_folder
+from loadtest.results.union import EventKey, StoredEvents, acked_files, data_folder
 from loadtest.results.union import judge as judge_union
 
 PAGE = 1000
@@ -42,7 +42,7 @@ async def judge(
 def search_api(address: str, secret: str, account: str) -> StoredEvents:
     """All events of an account, from all pages of a gateway's search."""
 
-    def indexed() -> Iterator[Pair]:
+    def indexed() -> Iterator[EventKey]:
         claims = {"sub": "loadtest", "account": account, "scope": "location:read", "exp": time.time() + 3600}
         token = mint(claims, secret.encode())
         cursor = ""

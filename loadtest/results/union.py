@@ -22,18 +22,18 @@ from loadtest.results.records import Judged
 EVENTS_A_PASS = 2_000_000
 NAMED = 20
 
-Pair = tuple[str, str]
-Pairs = Callable[[], Iterable[Pair]]
+EventKey = tuple[str, str]
+EventKeys = Callable[[], Iterable[EventKey]]
 
 
 class StoredEvents(NamedTuple):
     """What one gateway holds, as (device, id): the rows of its index, and what waits in its spool."""
 
-    indexed: Pairs
-    waiting: Pairs = tuple
+    indexed: EventKeys
+    waiting: EventKeys = tuple
 
 
-def judge(stores: Sequence[StoredEvents], acknowledged: Pairs, events: int, time_ms: int) -> Judged:
+def judge(stores: Sequence[StoredEvents], acknowledged: EventKeys, events: int, time_ms: int) -> Judged:
     """Compare what was acknowledged with what is stored. `events` is about their number: many take several passes."""
     comparison = _Comparison(1 + events // EVENTS_A_PASS)
     for number in range(comparison.passes):
@@ -77,7 +77,7 @@ class _Comparison:
         self.counts["stored"] += len(found)
         return found
 
-    def add_acknowledged(self, acknowledged: Pairs, stored: Set[int], number: int) -> None:
+    def add_acknowledged(self, acknowledged: EventKeys, stored: Set[int], number: int) -> None:
         """Count what was acknowledged, and what of it is not among `stored`."""
         told: set[int] = set()
         for key, pair in self._of_pass(acknowledged(), number):
@@ -89,7 +89,7 @@ class _Comparison:
                 _name(self.lost, pair)
         self.counts["acked"] += len(told)
 
-    def _of_pass(self, pairs: Iterable[Pair], number: int) -> Iterator[tuple[int, Pair]]:
+    def _of_pass(self, pairs: Iterable[EventKey], number: int) -> Iterator[tuple[int, EventKey]]:
         for pair in pairs:
             # 64 bits: among ten million events two collide with a chance of 1 in 370,000.
             key = int.from_bytes(blake2b(f"{pair[0]}\0{pair[1]}".encode(), digest_size=8).digest())
@@ -102,10 +102,10 @@ def data_folder(folder: Path, account: str) -> StoredEvents:
     return StoredEvents(partial(audit.indexed, folder, account), partial(audit.spooled, folder, account))
 
 
-def acked_files(paths: Sequence[Path], account: str) -> Pairs:
+def acked_files(paths: Sequence[Path], account: str) -> EventKeys:
     """The acknowledged events of an account that fleets wrote to these files."""
 
-    def pairs() -> Iterator[Pair]:
+    def pairs() -> Iterator[EventKey]:
         for path in paths:
             if path.exists():
                 yield from ((device, name) for owner, device, name in acked.read(path) if owner == account)
@@ -113,6 +113,6 @@ def acked_files(paths: Sequence[Path], account: str) -> Pairs:
     return pairs
 
 
-def _name(names: list[str], pair: Pair) -> None:
+def _name(names: list[str], pair: EventKey) -> None:
     if len(names) < NAMED:
         names.append(f"{pair[0]} {pair[1]}")

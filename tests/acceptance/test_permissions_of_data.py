@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.opensearch.definitions import Names
-from loadtest.cloud.firehose import Stream
+from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from loadtest.opensearch.node import Node
 from tests.acceptance.test_permissions import allowed
@@ -55,7 +55,7 @@ def test_the_index_and_the_stream_are_asked_for_what_the_role_allows(
     proxy, firehose = FaultyProxy(opensearch.url), FirehoseEndpoint(opensearch.url, tmp_path)
     with answering(proxy, firehose):
         prefix = new_prefix()
-        firehose.firehose.add(Stream("overflow", Names(prefix).overflow))
+        firehose.firehose.add(DeliveryStream("overflow", Names(prefix).overflow))
         for name, value in firehose.environment.items():
             monkeypatch.setenv(name, value)
         settings = (

@@ -18,12 +18,12 @@ _VIRTUALENV = "virtualenv<20.22"
 _INSTALL_TIMEOUT_S = 600
 
 
-class MissingError(Exception):
+class MissingSuiteError(Exception):
     """Something the suite needs is not on this machine; the message says what to install."""
 
 
 def find_python27() -> Path:
-    """A Python 2.7: on the PATH, else one of pyenv's. Raises MissingError."""
+    """A Python 2.7: on the PATH, else one of pyenv's. Raises MissingSuiteError."""
     candidates = [shutil.which("python2.7")]
     if pyenv := shutil.which("pyenv"):
         versions = _output([pyenv, "versions", "--bare"]).split()
@@ -33,11 +33,11 @@ def find_python27() -> Path:
     for candidate in candidates:
         if candidate and _output([candidate, "-c", "import sys; print(sys.version_info[:2] == (2, 7))"]) == "True":
             return Path(candidate)
-    raise MissingError("python2.7 is missing, the Autobahn test suite needs it (pyenv install 2.7.18)")
+    raise MissingSuiteError("python2.7 is missing, the Autobahn test suite needs it (pyenv install 2.7.18)")
 
 
 def install() -> Path:
-    """The suite's program `wstest`, installed if need be, by one process at a time. Raises MissingError."""
+    """The suite's program `wstest`, installed if need be, by one process at a time. Raises MissingSuiteError."""
     CACHE.mkdir(exist_ok=True)
     with (CACHE / "autobahn.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -67,10 +67,10 @@ def _run(command: list[str | Path]) -> None:
             command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, env=_environment(), check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise MissingError(f"{Path(command[0]).name} took longer than {_INSTALL_TIMEOUT_S} s") from error
+        raise MissingSuiteError(f"{Path(command[0]).name} took longer than {_INSTALL_TIMEOUT_S} s") from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise MissingError(f"the Autobahn test suite cannot be installed: {last}")
+        raise MissingSuiteError(f"the Autobahn test suite cannot be installed: {last}")
 
 
 def _output(command: list[str], **variables: str) -> str:
@@ -90,5 +90,5 @@ def _environment() -> dict[str, str]:
 if __name__ == "__main__":
     try:
         print(install())
-    except MissingError as error:
+    except MissingSuiteError as error:
         sys.exit(str(error))

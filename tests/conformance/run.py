@@ -16,7 +16,7 @@ from typing import NamedTuple
 from gateway.identity.key_files import local_key
 from gateway.identity.token import mint
 from gateway.wire.handshake import BEARER
-from tests.conformance.install import CACHE, MissingError, install
+from tests.conformance.install import CACHE, MissingSuiteError, install
 from tests.conformance.suite import (
     COMPRESSION_CASES,
     COMPRESSION_SAMPLE,
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 
 
 def conformance(name: str, cases: Sequence[str], compression: bool) -> Outcome:
-    """Run the cases; those that fail are run against the reference too. Raises MissingError."""
+    """Run the cases; those that fail are run against the reference too. Raises MissingSuiteError."""
     wstest = install()
     with _gateway(compression) as ours:
         results = run_cases(wstest, ours, cases, _REPORTS / name, _TIMEOUT_S)
@@ -96,7 +96,7 @@ def main() -> int:
     ):
         try:
             outcome = conformance(name, cases, compression)
-        except MissingError as error:
+        except MissingSuiteError as error:
             print(error, file=sys.stderr)
             return 2
         print(f"{name}: {outcome.describe()}")

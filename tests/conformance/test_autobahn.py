@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.conformance.install import MissingError, install
+from tests.conformance.install import MissingSuiteError, install
 from tests.conformance.run import conformance
 from tests.conformance.suite import COMPRESSION_SAMPLE, PROTOCOL_CASES, failures
 from tests.support.packages import missing
@@ -16,7 +16,7 @@ from tests.support.packages import missing
 def _suite() -> None:
     try:
         install()
-    except MissingError as error:
+    except MissingSuiteError as error:
         missing(str(error))
 
 

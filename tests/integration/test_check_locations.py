@@ -15,7 +15,7 @@ from gateway.cli.check_locations import judge_stream
 from gateway.cli.result import Result
 from gateway.drain import outlook
 from gateway.settings.load import load
-from loadtest.cloud.firehose import Stream
+from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from loadtest.opensearch.node import Node
 from tests.support.opensearch import ask, delete, initialise, new_prefix
@@ -102,7 +102,7 @@ async def test_nobody_listens(tmp_path: Path) -> None:
 
 async def test_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = FirehoseEndpoint("http://127.0.0.1:9", tmp_path)
-    endpoint.firehose.add(Stream("good", "locations-overflow"))
+    endpoint.firehose.add(DeliveryStream("good", "locations-overflow"))
     await endpoint.start()
     for name, value in endpoint.environment.items():
         monkeypatch.setenv(name, value)

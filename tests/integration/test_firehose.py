@@ -15,7 +15,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.opensearch.definitions import Names
 from gateway.locations.batch import DeviceEvents, count
 from gateway.locations.packing import FIREHOSE_RECORDS
-from loadtest.cloud.firehose import MAX_RECORDS, Stream
+from loadtest.cloud.firehose import MAX_RECORDS, DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from loadtest.opensearch.node import Node
 from tests.support.locations import NOON_MS, ManualClock, event
@@ -28,7 +28,7 @@ NAME = "overflow"
 async def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FirehoseEndpoint]:
     made = FirehoseEndpoint("http://127.0.0.1:9", tmp_path)
     made.paused = True
-    made.firehose.add(Stream(NAME, "none"))
+    made.firehose.add(DeliveryStream(NAME, "none"))
     await made.start()
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)

@@ -25,7 +25,7 @@ from gateway.locations.document import document_id, index_of
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
 from gateway.locations.pipeline import LocationPipeline
-from loadtest.cloud.firehose import Stream
+from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from tests.support.faulty_search import FaultyProxy
 from tests.support.locations import RecordingSender
@@ -46,7 +46,7 @@ class Ingest:
         self.prefix = prefix
         self.proxy = FaultyProxy(node_url)
         self.firehose = FirehoseEndpoint(node_url, folder / "failures")
-        self.stream = self.firehose.firehose.add(Stream(STREAM, Names(prefix).overflow, interval_s=1.0))
+        self.stream = self.firehose.firehose.add(DeliveryStream(STREAM, Names(prefix).overflow, interval_s=1.0))
         self.sender = RecordingSender()
         self.sent: set[str] = set()
         # Today's index is warm; the other one is made by the first event.

@@ -18,12 +18,12 @@ from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from loadtest.results import stores, union
 from loadtest.results.records import Judged
-from loadtest.results.union import Pair, StoredEvents, acked_files, data_folder
+from loadtest.results.union import EventKey, StoredEvents, acked_files, data_folder
 
 ACCOUNT = "loadtest"
 
 
-def judge(gateways: Iterable[Iterable[Pair]], acked: Iterable[Pair], events: int = 0) -> Judged:
+def judge(gateways: Iterable[Iterable[EventKey]], acked: Iterable[EventKey], events: int = 0) -> Judged:
     held = [list(pairs) for pairs in gateways]
     told = list(acked)
     found = [StoredEvents(lambda pairs=pairs: pairs) for pairs in held]  # type: ignore[misc]
