@@ -13,6 +13,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from gateway.settings.load import ENVIRONMENT_PREFIX, flatten
 from gateway.settings.model import Settings
 from tests.support.packages import missing
 from tests.unit.ecs.rules import ROOT, dockerfile
@@ -52,6 +53,11 @@ def test_the_gateway_can_do_little_and_is_for_this_machine() -> None:
     assert GATEWAY["init"] is True
     port = dockerfile("EXPOSE")
     assert GATEWAY["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+def test_its_settings_are_known() -> None:
+    names = {f"{ENVIRONMENT_PREFIX}{key}".replace(".", "__").upper() for key, _ in flatten(Settings())}
+    assert set(GATEWAY["environment"]) <= names
 
 
 def test_its_data_is_kept_and_nothing_is_cut() -> None:
