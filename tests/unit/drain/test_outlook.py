@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -96,3 +97,10 @@ def test_one_receiver_is_enough_for_least_outstanding_requests() -> None:
 
 def test_nothing_known_is_no_error() -> None:
     assert judged(Facts())
+
+
+def test_the_page_shows_these_lines() -> None:
+    """With the random numbers of the command."""
+    page = (Path(__file__).parents[3] / "docs/how-to/run-on-ecs.md").read_text()
+    for line in judge(CALM, Drain(), 45, 5, Random(0)):
+        assert f"ok       {'deploy ' + line.name:<18} {line.found}\n" in page, line
