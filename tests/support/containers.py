@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +24,8 @@ from tests.support.packages import missing, need
 from tests.support.process import ROOT
 
 BASE = "docker.io/library/python:3.13-slim"
-IMAGE = "localhost/heiwa-test"
+# Each checkout has its own.
+IMAGE = f"localhost/heiwa-test-{zlib.crc32(str(ROOT).encode()):08x}"
 BUILD_S = 900
 SUITE = "trixie"
 # crun refuses hybrid control groups; the default limits are above what a plain machine allows.
