@@ -32,14 +32,15 @@ class Loss(NamedTuple):
     mend: str
 
 
-def loss_of(folder: Path, environment: Mapping[str, str]) -> Loss | None:
-    """None: nothing is known that would take it. Blocking file reads."""
+def loss_of(folder: Path, environment: Mapping[str, str], *, shared: bool = False) -> Loss | None:
+    """None: nothing is known that would take it. Blocking file reads. `shared`: the index is elsewhere, and the folder
+    holds what is on its way only."""
     try:
         text = Path("/proc/self/mountinfo").read_text(errors="replace")
     except OSError:
         return None
     mount = mount_of(folder.resolve(), text)
-    return None if mount is None else loss(mount, environment)
+    return None if mount is None else loss(mount, environment, shared=shared)
 
 
 def mount_of(folder: Path, mountinfo: str) -> Mount | None:
@@ -57,13 +58,14 @@ def mount_of(folder: Path, mountinfo: str) -> Mount | None:
     return found
 
 
-def loss(mount: Mount, environment: Mapping[str, str]) -> Loss | None:
+def loss(mount: Mount, environment: Mapping[str, str], *, shared: bool = False) -> Loss | None:
     """What takes a folder of this mount with it; None: nothing that is known."""
     volume = "give data.folder a named volume, as -v heiwa-data:/data"
     if mount.kind in _IN_MEMORY:
         return Loss("the memory that it is in", volume)
     if environment.get("AWS_EXECUTION_ENV") == "AWS_ECS_FARGATE" and mount.kind not in _NETWORK:
-        return Loss("the task, as all disks of Fargate", "keep locations in an index that all tasks share")
+        # Nothing better is to be had there.
+        return None if shared else Loss("the task, as all disks of Fargate", "set locations.opensearch_url")
     if mount.kind == "overlay":
         return Loss("the container", volume)
     if _ANONYMOUS.search(mount.root):

@@ -95,7 +95,7 @@ class Gateway:
             bound = self._bind(stack)
             folder = DataFolder.open(self.settings.data.folder)
             stack.callback(folder.close)
-            _warn_of_loss(folder.path)
+            _warn_of_loss(self.settings, folder.path)
             self._start_recording(stack)
             stores = await open_stores(self.settings, folder.path, self._clock, self._chance, stack)
             self.pipeline = stores.pipeline
@@ -266,8 +266,8 @@ class Gateway:
         return listener
 
 
-def _warn_of_loss(folder: Path) -> None:
-    lost = loss_of(folder, os.environ)
+def _warn_of_loss(settings: Settings, folder: Path) -> None:
+    lost = loss_of(folder, os.environ, shared=bool(settings.locations.opensearch_url))
     if lost is not None:
         log.warning("data_not_kept", folder=str(folder), lost_with=lost.lost_with, mend=lost.mend)
 

@@ -130,7 +130,7 @@ def _folder(settings: Settings) -> Iterator[Result]:
         yield Result(name, WARN, f"{folder} can be read by others", f"chmod 700 {folder}")
     else:
         yield Result(name, GOOD, f"{folder.absolute()} is writable")
-    lost = loss_of(folder, os.environ)
+    lost = loss_of(folder, os.environ, shared=bool(settings.locations.opensearch_url))
     if lost is not None:
         said = f"the index, the spool, dead letters and the key are lost with {lost.lost_with}"
         yield Result(name, WARN, said, lost.mend)

@@ -49,6 +49,8 @@ def test_all_disks_of_fargate_go_with_the_task(mount: Mount) -> None:
     found = loss(mount, {"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"})
     assert found is not None
     assert "Fargate" in found.lost_with
+    assert "locations.opensearch_url" in found.mend
+    assert loss(mount, {"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"}, shared=True) is None
     assert loss(Mount("/", "/data", "nfs4"), {"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"}) is None
 
 
