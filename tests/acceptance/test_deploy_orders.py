@@ -106,7 +106,7 @@ def test_without_the_drain_all_move_at_sigterm(tmp_path: Path) -> None:
 
 
 def test_before_and_after_are_one_report(tmp_path: Path) -> None:
-    played = deploy(tmp_path / "run", options=("--compare",))
+    played = deploy(tmp_path / "run", "deploy.old=1", options=("--compare",))
     before = json.loads((tmp_path / "run/before/result.json").read_text())
     [with_drain], [without] = played.waves, before["waves"]
     assert without["peak_per_s"] > 3 * with_drain["peak_per_s"]

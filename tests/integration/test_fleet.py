@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,23 @@ def acked_ids(path: Path) -> set[tuple[str, str]]:
     return {(device, name) for _, device, name in found}
 
 
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """One gateway for the fleets that only need some."""
+    with Program(tmp_path_factory.mktemp("gateway") / "data", *OPEN_HOUSE) as program:
+        yield program
+
+
 def judge(last: Sample, path: Path, program: Program) -> None:
-    """Everything was acked, and is found exactly once."""
+    """Every event of this fleet was acked, and is found exactly once."""
     assert last.sent == last.acked > 0
     assert (last.lost, last.nacked, last.connected) == (0, 0, 0)
-    found = Counter((event["device"], event["id"]) for event in program.found())
-    assert set(found.values()) == {1}
     ids = acked_ids(path)
     assert len(ids) == last.acked
+    [run] = {name.rpartition(".")[0] for _, name in ids}
+    of_run = [event for event in program.found() if event["id"].startswith(f"{run}.")]
+    found = Counter((event["device"], event["id"]) for event in of_run)
+    assert set(found.values()) == {1}
     assert set(found) == ids
 
 
@@ -47,16 +57,16 @@ def with_key_of(program: Program, folder: Path) -> Path:
     return folder
 
 
-def test_everything_sent_is_acked_and_found_once(tmp_path: Path) -> None:
+def test_everything_sent_is_acked_and_found_once(gateway: Program, tmp_path: Path) -> None:
     acked = tmp_path / "acked"
     latencies = Latencies()
-    with Program(tmp_path / "data", *OPEN_HOUSE) as program, fleet(program, acked_file=str(acked)) as subject:
+    with fleet(gateway, acked_file=str(acked)) as subject:
         subject.tell("connect")
         subject.until(lambda told: told.connected == DEVICES)
         subject.tell("send")
         subject.until(lambda told: told.sent >= 3 * DEVICES)
         last = subject.finish()
-        judge(last, acked, program)
+        judge(last, acked, gateway)
     assert last.unexpected == 0
     assert last.closed == {"1000": DEVICES}
     for told in subject.samples:
@@ -118,9 +128,9 @@ def test_goaway_is_obeyed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "fin"])
-def test_a_third_is_cut_and_comes_back(tmp_path: Path, how: str) -> None:
+def test_a_third_is_cut_and_comes_back(gateway: Program, tmp_path: Path, how: str) -> None:
     acked = tmp_path / "acked"
-    with Program(tmp_path / "data", *OPEN_HOUSE) as program, fleet(program, acked_file=str(acked)) as subject:
+    with fleet(gateway, acked_file=str(acked)) as subject:
         subject.tell("connect")
         subject.tell("send")
         subject.until(lambda told: told.connected == DEVICES)
@@ -128,7 +138,7 @@ def test_a_third_is_cut_and_comes_back(tmp_path: Path, how: str) -> None:
         subject.until(lambda told: told.connects == DEVICES + 67 and told.connected == DEVICES)
         assert subject.samples[-1].closed == {"1006": 67}
         last = subject.finish()
-        judge(last, acked, program)
+        judge(last, acked, gateway)
     assert last.unexpected == 0
 
 
@@ -173,24 +183,23 @@ def test_an_esp_idf_device_never_returns_from_a_clean_close(tmp_path: Path) -> N
     assert len(named) == min(100, last.lost) > 0
 
 
-def test_misbehaving_devices_end_well(tmp_path: Path) -> None:
+def test_misbehaving_devices_end_well(gateway: Program, tmp_path: Path) -> None:
     acked = tmp_path / "acked"
     silence = {"half_open": 0.2, "half_open_s": 1, "half_open_after_min_s": 0, "half_open_after_max_s": 1}
     options = {"slow_readers": 0.2, "churn_period_s": 1.5, **silence}
     with (
-        Program(tmp_path / "data", *OPEN_HOUSE) as program,
-        fleet(program, acked_file=str(acked), **options) as subject,
+        fleet(gateway, acked_file=str(acked), **options) as subject,
     ):
         subject.tell("connect")
         subject.tell("send")
         subject.until(lambda told: told.connects >= 2 * DEVICES)
         last = subject.finish()
-        judge(last, acked, program)
+        judge(last, acked, gateway)
     assert last.unexpected == 0
 
 
-def test_sigterm_ends_it_like_stop(tmp_path: Path) -> None:
-    with Program(tmp_path / "data", *OPEN_HOUSE) as program, fleet(program) as subject:
+def test_sigterm_ends_it_like_stop(gateway: Program) -> None:
+    with fleet(gateway) as subject:
         subject.tell("connect")
         subject.tell("send")
         subject.until(lambda told: told.acked >= DEVICES)
@@ -270,11 +279,10 @@ def test_devices_speak_tls(tmp_path: Path) -> None:
             judge(subject.finish(), acked, program)
 
 
-def test_a_silent_path_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_a_silent_path_is_left_and_nothing_is_lost(gateway: Program, tmp_path: Path) -> None:
     acked = tmp_path / "acked"
     with (
-        Program(tmp_path / "data", *OPEN_HOUSE) as program,
-        fleet(program, acked_file=str(acked), half_open_s=1.5) as subject,
+        fleet(gateway, acked_file=str(acked), half_open_s=1.5) as subject,
     ):
         subject.tell("connect")
         subject.tell("send")
@@ -282,7 +290,7 @@ def test_a_silent_path_is_left_and_nothing_is_lost(tmp_path: Path) -> None:
         subject.tell("cut", fraction=0.5, how="silent")
         subject.until(lambda told: told.connects == DEVICES * 3 // 2 and told.connected == DEVICES)
         last = subject.finish()
-        judge(last, acked, program)
+        judge(last, acked, gateway)
     assert last.unexpected == 0
 
 
