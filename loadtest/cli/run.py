@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from loadtest.scenario.scenario import Scenario
 
 THRESHOLDS_MISSED = 99
+PEAKS = "peaks"
 
 
 def run(
@@ -65,7 +66,12 @@ def run(
     keep_data: KeepData = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a scenario; exit code 99 when a threshold is missed."""
+    """Run a scenario; exit code 99 when a threshold is missed.
+
+    `peaks` compares ways into OpenSearch; of the options it takes --duration and --json.
+    """
+    if scenario == PEAKS:
+        raise typer.Exit(_peaks(duration, as_json))
     from loadtest.processes import slices
     from loadtest.run.options import RunOptions
     from loadtest.scenario import parsing
@@ -103,6 +109,12 @@ def run(
         raise typer.Exit(1)
     if outcome.result.missed:
         raise typer.Exit(THRESHOLDS_MISSED)
+
+
+def _peaks(duration: str, as_json: bool) -> int:
+    from loadtest.opensearch import peaks
+
+    return peaks.main(arguments.seconds(duration) if duration else peaks.DAY_S, peaks.PEAK_PER_S, as_json)
 
 
 def _deploy_overrides(gateways: int, delay: str, speed: float | None, elsewhere: bool) -> dict[str, object]:

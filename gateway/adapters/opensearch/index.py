@@ -41,6 +41,7 @@ from gateway.locations.query import Found, Position, Query
 from gateway.locations.recent import Recent
 from gateway.telemetry.log import Log
 
+LATEST_EVERY_S = 1.0
 # Under load a refresh takes longer than its interval.
 KEEP_RECENT_S = 10.0 * REFRESH_INTERVAL_S
 # How many hits are examined for a shape that is a small part of its cover.
@@ -64,6 +65,7 @@ class OpenSearchLocationIndex:
         self._bulk.seen = self._seen
         self._metrics = BulkMetrics()
         self._latest = LatestPositions()
+        self._latest_s = float("-inf")
         self._recent = Recent(KEEP_RECENT_S)
         self._searches = asyncio.Semaphore(SEARCHES)
         self._checked = False
@@ -146,7 +148,12 @@ class OpenSearchLocationIndex:
         return whole
 
     async def _send_part(self, lines: Sequence[tuple[object, object]]) -> Delivery:
-        positions = self._latest.take(BULK_DOCUMENTS)
+        # A device that sends more often is written once: a replaced document costs the cluster more than a new one.
+        now_s = self._clock.monotonic_s()
+        due = now_s - self._latest_s >= LATEST_EVERY_S
+        positions = self._latest.take(BULK_DOCUMENTS) if due else []
+        if positions:
+            self._latest_s = now_s
         extra = Extra([latest_lines(self._names.latest, *device, event) for device, event in positions])
         try:
             return await self._bulk.send(lines, extra)  # type: ignore[arg-type]
