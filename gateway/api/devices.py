@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.api.call import Call, answer, decode, decode_cursor, encode_cursor
-from gateway.api.locations import find
+from gateway.api.locations import GEOJSON, find
 from gateway.api.operation import Listener, Operation
 from gateway.api.paging import next_names
 from gateway.api.parameters import CURSOR, FROM, LIMIT, TO
@@ -125,6 +125,7 @@ ROUTES = (
             Listener.OPERATIONS,
             Page,
             parameters=(FROM, TO, LIMIT, CURSOR),
+            also=GEOJSON,
             errors=(404, 503),
         ),
         track,

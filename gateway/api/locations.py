@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway.api import geojson
 from gateway.api.call import Call, answer, decode, invalid
 from gateway.api.operation import Listener, Operation
 from gateway.api.parameters import CURSOR, DEVICE, FROM, LIMIT, PLACE, TO
@@ -21,6 +22,9 @@ from gateway.locations.outcome import Durability, Refusal
 from gateway.locations.query import Page, Query, parse_search
 from gateway.protocol.loose import loosely
 from gateway.protocol.messages import Nack, decode_locations
+
+# An answer of the same events.
+GEOJSON = {geojson.MEDIA_TYPE: geojson.SCHEMA}
 
 
 class _Typed(msgspec.Struct):
@@ -106,9 +110,17 @@ async def find(call: Call, query: Query, *, track: bool = False) -> web.StreamRe
     ask = call.api.search.track if track else call.api.search.search
     try:
         async with asyncio.timeout(call.api.deadline_s):
-            return answer(await ask(call.identity.account, query))
+            return _page(call, await ask(call.identity.account, query))
     except TimeoutError as error:
         raise unavailable(f"the search took longer than {call.api.deadline_s:g} s; narrow it") from error
+
+
+def _page(call: Call, page: Page) -> web.Response:
+    """As JSON, or as GeoJSON for who accepts that."""
+    as_geojson = geojson.wanted(call.request.headers.get("Accept", ""))
+    found = web.Response(body=geojson.encode(page), content_type=geojson.MEDIA_TYPE) if as_geojson else answer(page)
+    found.headers["Vary"] = "Accept"
+    return found
 
 
 def _sender(call: Call) -> tuple[str, str]:
@@ -188,6 +200,7 @@ ROUTES = (
             Listener.OPERATIONS,
             Page,
             parameters=(*PLACE, FROM, TO, DEVICE, LIMIT, CURSOR),
+            also=GEOJSON,
             errors=(422, 503),
         ),
         search,
@@ -203,6 +216,7 @@ ROUTES = (
             Page,
             parameters=(FROM, TO, DEVICE, LIMIT, CURSOR),
             body=_POLYGON,
+            also=GEOJSON,
             errors=(422, 503),
         ),
         search_polygon,

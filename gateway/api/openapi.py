@@ -110,7 +110,8 @@ def _response(item: Operation, status: int, by_kind: dict[type, dict[str, Any]])
         return {"description": phrase, "content": {_PROBLEM: {"schema": by_kind[ProblemBody]}}}
     media_type = item.answer if isinstance(item.answer, str) else "application/json"
     schema = {"type": "string"} if isinstance(item.answer, str) else _schema(item.answer, by_kind)
-    return {"description": phrase, "content": {media_type: {"schema": schema}}}
+    also = {name: {"schema": dict(other)} for name, other in item.also.items()}
+    return {"description": phrase, "content": {media_type: {"schema": schema}, **also}}
 
 
 def _schema(kind: Any, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:

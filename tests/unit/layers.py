@@ -56,7 +56,7 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("drain.", "*", Layer.SERVICES),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),
-    *_in("api.", "asyncapi http_rates openapi operation parameters records", Layer.CORE),
+    *_in("api.", "asyncapi geojson http_rates openapi operation parameters records", Layer.CORE),
     *_in("api.", "*", Layer.SERVICES),
     *_in("device.", "answering gpx gpx_encoding latency messages outbox plan reconnect track walk", Layer.CORE),
     *_in("device.", "*", Layer.SERVICES),
