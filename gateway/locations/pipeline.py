@@ -38,6 +38,8 @@ from gateway.telemetry.metrics import gauge
 # The shares of the time given to `stop`: for the index, the rest for the spool.
 _INDEX_SHARE = 0.7
 _RESUME_AFTER_S = 0.05
+# Of which the index has some, and the overflow stream and the spool the others.
+_MAX_FLUSHES = 32
 _TAKEN = Submitted()
 _TAKEN_PAUSE = Submitted(pause=True)
 
@@ -80,6 +82,8 @@ class LocationPipeline:
         self._typical_events = 1
         self._idle_rounds = 0
         self._flushes: set[asyncio.Task[None]] = set()
+        self._writing = 0
+        self._room = asyncio.Event()
         self._in_flight: dict[int, list[Submission]] = {}
         self._wake = asyncio.Event()
         self._enough = asyncio.Event()
@@ -202,8 +206,9 @@ class LocationPipeline:
         while self._running or self._buffer:
             if not self._buffer:
                 await self._wait_for_events()
-            elif len(self._flushes) >= self._index.writes_at_once:
-                await asyncio.wait(self._flushes, return_when=asyncio.FIRST_COMPLETED)
+            elif self._writing >= self._index.writes_at_once or len(self._flushes) >= _MAX_FLUSHES:
+                self._room.clear()
+                await self._room.wait()
             else:
                 await self._gather()
                 self._begin_flush()
@@ -216,10 +221,17 @@ class LocationPipeline:
         self._in_flight[id(batch)] = batch
         task = asyncio.create_task(self._flush(batch, self._flush_began_s), name="locations-batch")
         self._flushes.add(task)
+        self._writing += 1
         task.add_done_callback(self._flush_ended)
+
+    def _written(self) -> None:
+        """The index has answered a batch; what it did not take may still be on its way elsewhere."""
+        self._writing -= 1
+        self._room.set()
 
     def _flush_ended(self, task: asyncio.Task[None]) -> None:
         self._flushes.discard(task)
+        self._room.set()
         if not task.cancelled() and task.exception() is not None:
             self._task_ended(task)
 
@@ -249,7 +261,8 @@ class LocationPipeline:
             pass
 
     async def _flush(self, batch: list[Submission], began_s: float) -> None:
-        verdicts = await self._storing.store([(submission.caller, submission.group) for submission in batch])
+        parts = [(submission.caller, submission.group) for submission in batch]
+        verdicts = await self._storing.store(parts, self._written)
         del self._in_flight[id(batch)]
         self._settle(batch, verdicts)
         self._counters.flushed(self._clock.monotonic_s() - began_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from gateway.errors import SpoolFullError, StoreError
@@ -43,9 +43,15 @@ class Storing:
         self._may_spool = ack_min is Durability.SPOOLED
         self._refusal_code = "stream_unavailable" if ack_min is Durability.FIREHOSE else "index_unavailable"
 
-    async def store(self, parts: list[Part]) -> list[Verdict]:
-        """What became of a batch. Cancelled, any of it may be stored: it is one event all the same."""
-        rejections = await self._write([group for _, group in parts])
+    async def store(self, parts: list[Part], written: Callable[[], None]) -> list[Verdict]:
+        """What became of a batch. `written` is called when the index has answered, whatever it did.
+
+        Cancelled, any of it may be stored: it is one event all the same.
+        """
+        try:
+            rejections = await self._write([group for _, group in parts])
+        finally:
+            written()
         if not rejections:
             return [Verdict(parts, Durability.INDEXED)]
         found = sort_out(parts, rejections)

@@ -56,6 +56,7 @@ class Row(NamedTuple):
     told: int
     direct: int
     overflow: int
+    refused: int
     lost: int
     doubled: int
     cpu_us: float
@@ -110,6 +111,7 @@ async def _one(node: Node, folder: Path, kind: str, seconds: float, peak: float)
         found["acknowledged"],
         found["accepted"] - stream.taken,
         stream.taken,
+        found.get("refused", 0),
         found["accepted"] - len(copies) - found.get("refused", 0),
         sum(copies.values()) - len(copies),
         found["cpu_us"],
@@ -190,15 +192,16 @@ def _p99(values: list[float]) -> float:
 def table(rows: Sequence[Row]) -> list[str]:
     """Markdown."""
     lines = [
-        "| way | accepted | told safe | by Firehose | lost | doubled | CPU µs an event | searchable p99 s |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| way | accepted | told safe | by Firehose | to be sent again | lost | doubled | CPU µs an event | "
+        "searchable p99 s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         lines.append(
-            f"| {KINDS[row.kind]} | {row.accepted:,} | {row.told:,} | {row.overflow:,} | {row.lost:,} | "
-            f"{row.doubled:,} | {row.cpu_us:.1f} | {row.searchable_p99_s:.1f} |"
+            f"| {KINDS[row.kind]} | {row.accepted:,} | {row.told:,} | {row.overflow:,} | {row.refused:,} | "
+            f"{row.lost:,} | {row.doubled:,} | {row.cpu_us:.1f} | {row.searchable_p99_s:.1f} |"
         )
-    lines += [f"| {name} | skipped: no package registry has its program | | | | | | |" for name in ABSENT]
+    lines += [f"| {name} | skipped: no package registry has its program | | | | | | | |" for name in ABSENT]
     return lines
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import StoreError
-from gateway.locations.batch import DeviceEvents, count
+from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.buffer import Limits
 from gateway.locations.outcome import Durability, Rejection
 from gateway.locations.pipeline import LocationPipeline
@@ -17,6 +17,7 @@ from tests.support.locations import (
     MemoryDeadLetters,
     MemoryIndex,
     MemorySpool,
+    MemoryStream,
     RecordingSender,
     event,
 )
@@ -43,12 +44,36 @@ class FlakyIndex(MemoryIndex):
             if kind < 0.5:
                 raise StoreError("gone")
             poison = self.random.random() < 0.3
-            rejected = self.random.sample(range(count(groups)), self.random.randint(1, count(groups)))
-            self.answer = lambda _: dict.fromkeys(rejected, Rejection("no", poison))
-        try:
-            return await super().write(groups)
-        finally:
-            self.answer = None
+            rejection = Rejection("no", poison, overflow=not poison and self.random.random() < 0.5)
+            return await self._write_some(groups, self.random.randint(1, count(groups)), rejection)
+        return await super().write(groups)
+
+    async def _write_some(
+        self, groups: Sequence[DeviceEvents], number: int, rejection: Rejection
+    ) -> Mapping[int, Rejection]:
+        """All but so many."""
+        rejections = dict.fromkeys(self.random.sample(range(count(groups)), number), rejection)
+        for position, (group, one) in enumerate(items(groups)):
+            if position not in rejections:
+                await super().write([DeviceEvents(group.account, group.device, (one,))])
+        return rejections
+
+
+class FlakyStream(MemoryStream):
+    """Takes all, some or none."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.random = random
+
+    async def put(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        number = self.random.choice([0, 0, 1, count(groups)])
+        rejections = dict.fromkeys(self.random.sample(range(count(groups)), number), Rejection("full"))
+        await asyncio.sleep(0)
+        for position, (group, one) in enumerate(items(groups)):
+            if position not in rejections:
+                self.taken.setdefault((group.account, group.device, one.id), one)
+        return rejections
 
 
 class FlakySpool(MemorySpool):
@@ -67,7 +92,9 @@ class FlakySpool(MemorySpool):
 async def scenario(seed: int, index_fails: float, spool_fails: float, ack_min: Durability, abrupt: bool) -> None:
     random, clock = Random(seed), ManualClock()
     index, spool, letters = FlakyIndex(random, index_fails), FlakySpool(random, spool_fails), MemoryDeadLetters()
-    pipeline = LocationPipeline(index, spool, letters, clock, random, ack_min=ack_min, limits=LIMITS)
+    index.writes_at_once = random.randint(1, 4)
+    stream = FlakyStream(random) if random.random() < 0.5 else None
+    pipeline = LocationPipeline(index, spool, letters, clock, random, stream=stream, ack_min=ack_min, limits=LIMITS)
     await pipeline.start()
     senders = [RecordingSender() for _ in range(5)]
     sent: list[set[str]] = [set() for _ in senders]
@@ -95,7 +122,7 @@ async def scenario(seed: int, index_fails: float, spool_fails: float, ack_min: D
     await pipeline.stop(0.0 if abrupt else 10.0)
     check()
     assert not pipeline.failed.done()
-    await check_told(senders, sent, gone, index, spool, letters)
+    await check_told(senders, sent, gone, index, spool, letters, stream)
 
 
 async def check_told(
@@ -105,6 +132,7 @@ async def check_told(
     index: MemoryIndex,
     spool: MemorySpool,
     letters: MemoryDeadLetters,
+    stream: MemoryStream | None,
 ) -> None:
     spooled = {(group.device, one.id) for groups in spool.records.values() for group in groups for one in group.events}
     buried = {(group.device, one.id) for group, _ in letters.letters for one in group.events}
@@ -122,6 +150,9 @@ async def check_told(
                 assert stored
             elif durability is Durability.DEAD_LETTER:
                 assert key in buried
+            elif durability is Durability.FIREHOSE:
+                assert stream is not None
+                assert ("a", *key) in stream.taken
             else:
                 assert stored or key in spooled or key in buried
 
@@ -131,7 +162,7 @@ async def check_told(
     st.integers(0, 1 << 32),
     st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     st.sampled_from([0.0, 0.3, 1.0]),
-    st.sampled_from([Durability.SPOOLED, Durability.INDEXED]),
+    st.sampled_from([Durability.SPOOLED, Durability.FIREHOSE, Durability.INDEXED]),
     st.booleans(),
 )
 def test_every_event_is_decided_once_and_what_was_acknowledged_is_there(

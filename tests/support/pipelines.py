@@ -13,6 +13,7 @@ from tests.support.locations import (
     MemoryDeadLetters,
     MemoryIndex,
     MemorySpool,
+    MemoryStream,
     RecordingSender,
     event,
 )
@@ -28,6 +29,7 @@ class Stores:
             MemoryDeadLetters(),
             ManualClock(),
         )
+<<<<<<< HEAD
 
 
 class Parts(Stores):
@@ -35,12 +37,22 @@ class Parts(Stores):
 
     def __init__(self) -> None:
         super().__init__()
+=======
+        self.stream: MemoryStream | None = None
+>>>>>>> 9670351 (Let what overflows hold no place of the index, and document the way into OpenSearch.)
         self.sender = RecordingSender()
         self.pipeline = self.make()
 
     def make(self, ack_min: Durability = Durability.SPOOLED, limits: Limits | None = None) -> LocationPipeline:
         self.pipeline = LocationPipeline(
-            self.index, self.spool, self.letters, self.clock, Random(1), ack_min=ack_min, limits=limits
+            self.index,
+            self.spool,
+            self.letters,
+            self.clock,
+            Random(1),
+            stream=self.stream,
+            ack_min=ack_min,
+            limits=limits,
         )
         self.sender.check = self.check
         return self.pipeline

@@ -32,7 +32,7 @@ from gateway.errors import ClusterError, IndexBusyError, QueryTooWideError, Unre
 from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.bulk_delivery import Delivery
 from gateway.locations.bulk_outcome import Answer
-from gateway.locations.congestion import Breaker, Way, Window
+from gateway.locations.congestion import MAX_BATCHES, Breaker, Way, Window
 from gateway.locations.document import bulk_lines, device_id, latest_lines
 from gateway.locations.latest import LatestPositions
 from gateway.locations.outcome import Rejection
@@ -72,8 +72,8 @@ class OpenSearchLocationIndex:
 
     @property
     def writes_at_once(self) -> int:
-        """See the port."""
-        return self._window.batches
+        """See the port. What is not sent to the cluster needs no place in its window."""
+        return MAX_BATCHES if self._breaker.open else self._window.batches
 
     @property
     def newest_ms(self) -> None:

@@ -1,11 +1,14 @@
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from gateway.locations.batch import DeviceEvents
 from gateway.locations.buffer import Limits
-from gateway.locations.outcome import Durability
+from gateway.locations.outcome import Durability, Rejection
 from tests.support.locations import (
+    MemoryStream,
     RecordingSender,
     event,
 )
@@ -219,3 +222,43 @@ async def test_metrics_name_their_units(parts: Parts) -> None:
     assert 'heiwa_locations_acknowledged_total{durability="indexed"} 1.0' in text
     assert "heiwa_locations_unaccounted_events 0.0" in text
     assert "heiwa_locations_flush_seconds_count" in text
+
+
+async def test_as_many_batches_are_written_at_once_as_the_index_takes(parts: Parts) -> None:
+    parts.make(limits=Limits(batch_events=1, gather_s=0))
+    parts.index.writes_at_once = 3
+    parts.index.gate = asyncio.Event()
+    await parts.pipeline.start()
+    for number in range(10):
+        parts.submit(f"e{number}", device=f"d{number}")
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert parts.index.most_at_once == 3
+    parts.index.gate.set()
+    await parts.told(10)
+    assert parts.index.most_at_once == 3
+    await parts.pipeline.stop(1)
+
+
+async def test_what_overflows_holds_no_place_of_the_index(parts: Parts) -> None:
+    stream = MemoryStream()
+    gate = asyncio.Event()
+    put = stream.put
+
+    async def slow(groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
+        await gate.wait()
+        return await put(groups)
+
+    stream.put = slow  # type: ignore[method-assign]
+    parts.stream = stream
+    parts.make(limits=Limits(batch_events=1, gather_s=0))
+    parts.index.answer = lambda groups: {0: Rejection("busy", overflow=True)} if groups[0].device == "slow" else {}
+    await parts.pipeline.start()
+    parts.submit("e1", device="slow")
+    parts.submit("e2")
+    await parts.told(1)
+    assert parts.sender.acknowledged == [("e2", Durability.INDEXED)]
+    gate.set()
+    await parts.told(2)
+    assert parts.sender.acknowledged[1] == ("e1", Durability.FIREHOSE)
+    await parts.pipeline.stop(1)
