@@ -15,7 +15,6 @@ import os
 import resource
 import sys
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -181,8 +180,12 @@ async def theirs(make: Callable[[Any, Any], Write], url: str, seconds: float, pe
                     queue.task_done()
                 await asyncio.sleep(0.02)
 
+        def put_all(batch: list[Event]) -> None:
+            for one in batch:
+                queue.put_nowait(one)
+
         workers = [asyncio.create_task(work()) for _ in range(WORKERS)]
-        sent = await arrivals(seconds, peak, lambda batch: deque(map(queue.put_nowait, batch), 0).clear())
+        sent = await arrivals(seconds, peak, put_all)
         await asyncio.wait_for(queue.join(), 120)
         for worker in workers:
             worker.cancel()

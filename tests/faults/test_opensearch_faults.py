@@ -35,6 +35,13 @@ def mode(name: str) -> Change:
     return lambda ingest: setattr(ingest.proxy, "mode", name)
 
 
+def drop(ingest: Ingest) -> None:
+    """A final pipeline runs whatever a request says, and answers 200 for what it throws away."""
+    processors: dict[str, object] = {"processors": [{"drop": {}}]}
+    ask(f"{ingest.node_url}/_ingest/pipeline/{ingest.prefix}-drop", "PUT", processors)
+    index_setting("index.final_pipeline", f"{ingest.prefix}-drop")(ingest)
+
+
 class Row(NamedTuple):
     """A line of the matrix: how it breaks and is mended, and what devices may be told besides `indexed`."""
 
@@ -64,6 +71,7 @@ ROWS = [
         cluster_setting("cluster.blocks.read_only_allow_delete", None),
         "spooled",
     ),
+    row("dropped by a pipeline", drop, index_setting("index.final_pipeline", "_none"), "spooled"),
     row("closed index", index_call("_close"), index_call("_open"), "spooled"),
     row("breaker, by size", cluster_setting(BREAKER, "20kb"), cluster_setting(BREAKER, None), ""),
     row(

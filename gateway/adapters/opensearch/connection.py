@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
 from msgspec import DecodeError, Struct, json
 from yarl import URL
 
@@ -152,7 +152,7 @@ class Connection:
                 asyncio.timeout(timeout_s),
                 self._session.request(method, url, data=body, headers=headers, allow_redirects=False) as response,
             ):
-                return Response(response.status, await response.read())
+                return Response(response.status, await self._read(response))
         except ClientConnectorError as error:
             problem = error.strerror or str(error.os_error) or type(error).__name__
             raise NoAnswerError(Silence.NOT_SENT, f"{self.where}: {problem}") from error
@@ -162,6 +162,16 @@ class Connection:
             # RuntimeError: the session was closed under us.
             problem = f"{self.where} broke off its answer ({type(error).__name__})"
             raise NoAnswerError(Silence.BROKEN, problem) from error
+
+    async def _read(self, response: ClientResponse) -> bytes:
+        """The body, whose size is bounded: whoever answers may be somebody else."""
+        body = bytearray()
+        async for part in response.content.iter_any():
+            body += part
+            if len(body) > MAX_ANSWER_BYTES:
+                problem = f"{self.where} answered with more than {MAX_ANSWER_BYTES} bytes"
+                raise NoAnswerError(Silence.UNREADABLE, problem)
+        return bytes(body)
 
     def _open(self) -> ClientSession:
         connector = TCPConnector(
