@@ -56,6 +56,22 @@ def ingest(*arguments: str) -> dict[str, Any]:
     return result
 
 
+def bulk() -> list[str]:
+    """Lines about the way into a real OpenSearch; what is missing for it is said, and nothing is measured."""
+    done = subprocess.run([sys.executable, "-m", "loadtest.bench.bulk"], check=True, capture_output=True, text=True)
+    if not done.stdout.strip():
+        return [f"Into OpenSearch: not measured ({done.stderr.strip()})."]
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return [
+        "| into a real OpenSearch node, without sockets | client CPU µs a document | documents a second |",
+        "| --- | ---: | ---: |",
+        f"| **heiwa, with classification, acks and accounts** | {row['heiwa_us']:.1f} | {row['heiwa_per_s']:,.0f} |",
+        f"| opensearch-py `async_bulk` ({row['ratio']:.1f} ×) | {row['async_bulk_us']:.1f} | "
+        f"{row['async_bulk_per_s']:,.0f} |",
+    ]
+
+
 def table(medians: dict[str, dict[str, float]]) -> list[str]:
     """Markdown, one line a server: its numbers, and each divided by ours."""
     ours = medians[OURS]
@@ -119,6 +135,7 @@ def main() -> None:
         *ingest_table({"`locations` of 20, 400 devices": lots, "single `location`, 400 devices": single}),
         "",
     ]
+    lines += [*bulk(), ""]
     text = "\n".join(lines)
     print(text)
     if arguments.write:
