@@ -1,8 +1,8 @@
-"""Websockets into a real OpenSearch: acknowledged events a second, where they went, memory, and what is there at the end.
+"""Websockets into a real OpenSearch: events a second, where they went, memory, and what is there at the end.
 
-`python -m loadtest.bench.opensearch [--lots 3] [--seconds 60] [--refusing]`. Devices send the next message when the last
-one is acknowledged. `--refusing`: the node has one writing thread and room for two requests, so it refuses what is above
-that, and a stand-in Firehose takes it. At the end every acknowledged event must be in the index, and no other.
+`python -m loadtest.bench.opensearch [--lots 3] [--seconds 60] [--refusing]`. Devices send the next message when the
+last one is acknowledged. `--refusing`: the node has one writing thread and room for two requests, so it refuses what is
+above that, and a stand-in Firehose takes it. At the end every acknowledged event must be in the index, and no other.
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ class Stores:
             MemoryDeadLetters(),
             ManualClock(),
         )
-<<<<<<< HEAD
 
 
 class Parts(Stores):
@@ -37,9 +36,7 @@ class Parts(Stores):
 
     def __init__(self) -> None:
         super().__init__()
-=======
         self.stream: MemoryStream | None = None
->>>>>>> 9670351 (Let what overflows hold no place of the index, and document the way into OpenSearch.)
         self.sender = RecordingSender()
         self.pipeline = self.make()
 
