@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from gateway.adapters.opensearch.connection import Access
 
 # What an index may be called (OpenSearch, "Index naming restrictions"), with room for the day behind it.
-_PREFIX = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
+# Nothing in it may look like the year of a day.
+_PREFIX = re.compile(r"(?!.*-\d)[a-z0-9][a-z0-9_.-]{0,99}")
 _STREAM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -49,7 +50,7 @@ def consistent(locations: Locations) -> None:
     if not _PREFIX.fullmatch(locations.index_prefix):
         raise SettingsError(
             "locations.index_prefix",
-            f"{locations.index_prefix!r} cannot begin the name of an index: small letters, digits, _ . and -",
+            f"{locations.index_prefix!r} cannot begin the name of an index: small letters, digits, _ . and -, no digit after a -",
         )
     if locations.firehose_stream and not locations.opensearch_url:
         raise SettingsError("locations.firehose_stream", "needs locations.opensearch_url: both end in one index")

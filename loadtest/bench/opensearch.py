@@ -66,7 +66,7 @@ def metrics(operations: str) -> dict[str, float]:
 
 def stored(url: str) -> int:
     """Documents in the daily indices."""
-    for method, path in (("POST", f"/{PREFIX}-*/_refresh"), ("GET", f"/{PREFIX}-*.*.*/_count")):
+    for method, path in (("POST", f"/{PREFIX}-*/_refresh"), ("GET", f"/{PREFIX}-2*.*.*/_count")):
         request = urllib.request.Request(url + path, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.load(answer)

@@ -150,7 +150,7 @@ async def _watch(url: str, prefix: str) -> list[float]:
     delays: list[float] = []
     body = {"size": 200, "sort": [{"time": "desc"}], "_source": ["id", "time"]}
     seen: set[str] = set()
-    path = f"{url}/{prefix}-*.*.*/_search?ignore_unavailable=true"
+    path = f"{url}/{prefix}-2*.*.*/_search?ignore_unavailable=true"
     try:
         async with ClientSession() as session:
             while True:
@@ -175,7 +175,7 @@ async def _count(url: str, prefix: str) -> Counter[str]:
         async with session.post(f"{url}/{prefix}-*/_refresh") as response:
             await response.read()
         body: dict[str, Any] = {"size": 10_000, "_source": ["id"], "sort": [{"id": "asc"}, {"device": "asc"}]}
-        path = f"{url}/{prefix}-*.*.*/_search?ignore_unavailable=true&allow_partial_search_results=false"
+        path = f"{url}/{prefix}-2*.*.*/_search?ignore_unavailable=true&allow_partial_search_results=false"
         # Copies of one event share its values of the sort: a page must not end between them.
         for device in range(200):
             body["query"] = {"term": {"device": f"d{device}"}}

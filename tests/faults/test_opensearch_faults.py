@@ -117,7 +117,13 @@ async def play(ingest: Ingest, breaks: Change, mends: Change) -> None:
     await ingest.drained()
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+# The longest, and those that differ from a neighbour by a number only.
+LONG = ("slow, 5 s", "404", "a page with 200", "half an answer", "503")
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.name, marks=[pytest.mark.soak] if row.name in LONG else []) for row in ROWS]
+)
 async def test_nothing_is_lost_or_doubled(ingest: Ingest, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     await ingest.start(monkeypatch, warm=row.warm)
     await play(ingest, row.breaks, row.mends)

@@ -167,7 +167,7 @@ async def test_the_retention_policy_is_made_kept_and_changed() -> None:
     assert done[0] == Change("retention policy", "made")
     policy = plugin.policies["locations"]["policy"]
     assert policy["states"][0]["transitions"][0]["conditions"] == {"min_index_age": "8d"}
-    assert policy["ism_template"][0]["index_patterns"] == ["locations-*.*.*"]
+    assert policy["ism_template"][0]["index_patterns"] == ["locations-2*.*.*"]
     assert (await cluster.version()) == "2.19.0"
     await connection.close()
     await plugin.runner.cleanup()

@@ -44,8 +44,8 @@ class Names(NamedTuple):
 
     @property
     def days(self) -> str:
-        """The pattern of the daily indices."""
-        return f"{self.prefix}-*.*.*"
+        """The pattern of the daily indices: that of this millennium, so that `a` does not find what `a-b` has."""
+        return f"{self.prefix}-2*.*.*"
 
     @property
     def overflow(self) -> str:

@@ -20,6 +20,7 @@ GOOD = Locations(opensearch_url="https://search.example.com:9200")
         ("index_prefix", {"index_prefix": "Locations"}),
         ("index_prefix", {"index_prefix": "_x"}),
         ("index_prefix", {"index_prefix": "a*"}),
+        ("index_prefix", {"index_prefix": "a-2b"}),
         ("firehose_stream", {"opensearch_url": "", "firehose_stream": "s"}),
         ("firehose_stream", {"firehose_stream": "arn:aws:firehose:eu-west-1:1:deliverystream/s"}),
         ("ack_min", {"ack_min": "firehose"}),
