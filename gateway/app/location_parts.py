@@ -50,7 +50,8 @@ def consistent(locations: Locations) -> None:
     if not _PREFIX.fullmatch(locations.index_prefix):
         raise SettingsError(
             "locations.index_prefix",
-            f"{locations.index_prefix!r} cannot begin the name of an index: small letters, digits, _ . and -, no digit after a -",
+            f"{locations.index_prefix!r} cannot begin the name of an index: small letters, digits, _ . and -, and no "
+            "digit after a -",
         )
     if locations.firehose_stream and not locations.opensearch_url:
         raise SettingsError("locations.firehose_stream", "needs locations.opensearch_url: both end in one index")
