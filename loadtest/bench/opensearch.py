@@ -27,7 +27,7 @@ from gateway.adapters.opensearch.connection import Access, Connection
 from gateway.adapters.opensearch.definitions import Names
 from loadtest.bench.ingest import start
 from loadtest.bench.process import LoadProcess
-from loadtest.cloud.firehose import Stream
+from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from loadtest.opensearch.install import MissingError
 from loadtest.opensearch.node import Node
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> int:
     loop = Loop()
     loop.do(initialise(node.url))
     firehose = FirehoseEndpoint(node.url, folder / "failures")
-    stream = firehose.firehose.add(Stream(STREAM, Names(PREFIX).overflow, interval_s=5.0))
+    stream = firehose.firehose.add(DeliveryStream(STREAM, Names(PREFIX).overflow, interval_s=5.0))
     loop.do(firehose.start())
     os.environ.update(firehose.environment)
     settings = [f"locations.opensearch_url={node.url}", f"locations.firehose_stream={STREAM}"]

@@ -24,7 +24,7 @@ from aiohttp import ClientError, ClientSession
 from gateway.adapters.opensearch.cluster import Cluster
 from gateway.adapters.opensearch.connection import Access, Connection
 from gateway.adapters.opensearch.definitions import Names
-from loadtest.cloud.firehose import Stream
+from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from loadtest.opensearch.install import MissingError
 from loadtest.opensearch.node import Node
@@ -81,7 +81,7 @@ async def _one(node: Node, folder: Path, kind: str, seconds: float, peak: float)
     await Cluster(connection, Names(prefix), 30).init()
     await connection.close()
     firehose = FirehoseEndpoint(node.url, folder / kind)
-    firehose.firehose.add(Stream(STREAM, Names(prefix).overflow, interval_s=2.0, failing=0.02, doubled=0.01))
+    firehose.firehose.add(DeliveryStream(STREAM, Names(prefix).overflow, interval_s=2.0, failing=0.02, doubled=0.01))
     await firehose.start()
     own = folder / f"{kind} files"
     own.mkdir()

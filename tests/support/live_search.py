@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.adapters.opensearch.definitions import Names
-from loadtest.cloud.firehose import Stream
+from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from tests.support.faulty_search import FaultyProxy
 from tests.support.opensearch import delete, initialise, new_prefix
@@ -27,7 +27,7 @@ class LiveSearch:
         self.prefix = new_prefix()
         self.proxy = FaultyProxy(node_url)
         self.firehose = FirehoseEndpoint(node_url, folder / "failures")
-        self.stream = self.firehose.firehose.add(Stream(STREAM, Names(self.prefix).overflow, interval_s=1.0))
+        self.stream = self.firehose.firehose.add(DeliveryStream(STREAM, Names(self.prefix).overflow, interval_s=1.0))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="search")
 
