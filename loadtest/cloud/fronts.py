@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from gateway.errors import SettingsError
 from loadtest.cloud import haproxy
 from loadtest.cloud.haproxy import Haproxy, ServerState
-from loadtest.fleet.commands import Command, CutTargetCommand, TargetsCommand
+from loadtest.fleet.commands import CutTargetCommand, FleetCommand, TargetsCommand
 from loadtest.scenario.deploy import DeploySection
 
-TellFleets = Callable[[Command], Awaitable[None]]
+TellFleets = Callable[[FleetCommand], Awaitable[None]]
 # As the gateways see it.
 HAPROXY_NETWORK = "127.0.0.1/32"
 

@@ -62,8 +62,10 @@ class StopCommand(Struct, frozen=True, tag="stop", tag_field="do"):
     within_s: Annotated[float, Meta(ge=0)] | None = None
 
 
-Command = ConnectCommand | SendCommand | PauseCommand | CutCommand | TargetsCommand | CutTargetCommand | StopCommand
+FleetCommand = (
+    ConnectCommand | SendCommand | PauseCommand | CutCommand | TargetsCommand | CutTargetCommand | StopCommand
+)
 
 encode = msgspec.json.Encoder().encode
 # Raises msgspec.DecodeError.
-decode: Callable[[Payload], Command] = decoder(Command)  # type: ignore[arg-type]
+decode: Callable[[Payload], FleetCommand] = decoder(FleetCommand)  # type: ignore[arg-type]

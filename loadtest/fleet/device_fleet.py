@@ -11,10 +11,10 @@ from random import Random
 
 from loadtest.fleet.acked import AckedFile
 from loadtest.fleet.commands import (
-    Command,
     ConnectCommand,
     CutCommand,
     CutTargetCommand,
+    FleetCommand,
     PauseCommand,
     SendCommand,
     StopCommand,
@@ -90,7 +90,7 @@ class DeviceFleet:
 
     # Commands
 
-    def do(self, command: Command) -> None:
+    def do(self, command: FleetCommand) -> None:
         """Carry out one command. Raises SettingsError when it cannot be carried out."""
         match command:
             case ConnectCommand(at_ms):

@@ -25,7 +25,7 @@ MIN_EVENT_BYTES = 100
 # The events of a recording may be padded.
 PADDED_EVENT_BYTES = EVENT_BYTES + MAX_PADDING_BYTES
 
-Report = Callable[[int, Sequence[int]], None]
+ReportLost = Callable[[int, Sequence[int]], None]
 
 
 class EventSender:
@@ -49,7 +49,7 @@ class EventSender:
         window: int,
         wall_s: float,
         random: Random,
-        report: Report,
+        report: ReportLost,
     ) -> None:
         self.ledger = ledger
         self.sending = False

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from loadtest.fleet import commands, sample
-from loadtest.fleet.commands import Command
+from loadtest.fleet.commands import FleetCommand
 from loadtest.fleet.options import FleetOptions
 from loadtest.fleet.sample import Sample
 from loadtest.processes import children
@@ -65,7 +65,7 @@ class FleetProcess:
         self._reader = asyncio.create_task(self._read(on_sample, on_event), name=self.part.name)
         await self._write(msgspec.json.encode(options))
 
-    async def tell(self, command: Command) -> None:
+    async def tell(self, command: FleetCommand) -> None:
         """Send a command; harmless when the process was told to stop, or has ended."""
         await self._write(commands.encode(command))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from loadtest.fleet.commands import Command
+from loadtest.fleet.commands import FleetCommand
 from loadtest.processes.fleets import FleetProcess
 
 
@@ -38,7 +38,7 @@ class FleetGroup:
         living = [fleet.last for fleet in self.processes if fleet.last and not fleet.died]
         return not any(last.in_flight or last.waiting for last in living)
 
-    async def tell(self, command: Command) -> None:
+    async def tell(self, command: FleetCommand) -> None:
         """Send a command to all."""
         await asyncio.gather(*(fleet.tell(command) for fleet in self.processes))
 
