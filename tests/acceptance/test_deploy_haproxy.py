@@ -27,10 +27,11 @@ def test_with_the_drain_no_connection_is_cut(tmp_path: Path, special: tuple[str,
     played = deploy(tmp_path / "run", BEHIND, *special)
     drains = played.begun_by("target_health")
     assert [drain["outcome"] for drain in drains] == ["drained", "drained"]
-    assert sum(drain["sent_away"] for drain in drains) == DEVICES
+    # One that comes back before HAProxy was told of both is sent away again.
+    assert DEVICES <= sum(drain["sent_away"] for drain in drains) <= DEVICES * 1.1
     assert played.happened("SIGTERM")
     assert played.figures["abnormal_close"] == 0
-    assert played.figures["connects"] == 2 * DEVICES
+    assert 2 * DEVICES <= (played.figures["connects"] or 0) <= 2.1 * DEVICES
 
 
 def test_without_the_drain_the_cut_finds_all_connections(tmp_path: Path) -> None:

@@ -5,16 +5,21 @@ With CI=true a skip is a failure.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import pytest
 
 T = TypeVar("T")
+_LOCK = Path(tempfile.gettempdir()) / "heiwa-tests-apt.lock"
+_APT = ("apt-get", "-o", "DPkg::Lock::Timeout=300")
 
 
 def need(package: str, find: Callable[[], T | None]) -> T:
@@ -38,11 +43,14 @@ def missing(why: str) -> NoReturn:
 def _install(package: str) -> bool:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
-    _update()
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", package]
-    return subprocess.run(command, capture_output=True, timeout=600).returncode == 0
+    # Several processes run tests, and a second apt-get gives up at once.
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _update()
+        command = [*_APT, "install", "--yes", "--quiet", "--no-install-recommends", package]
+        return subprocess.run(command, capture_output=True, timeout=600).returncode == 0
 
 
 @functools.cache
 def _update() -> None:
-    subprocess.run(["apt-get", "update", "--quiet"], capture_output=True, timeout=600)
+    subprocess.run([*_APT, "update", "--quiet"], capture_output=True, timeout=600)
