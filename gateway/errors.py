@@ -6,6 +6,19 @@ message and ends with `exit_code`; a message names what was wrong, where it was 
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class CallErrorKind(StrEnum):
+    """Why a service of the cloud (load balancer, ECS, Firehose) could not be used; the label `class` of its metrics."""
+
+    THROTTLED = "throttled"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    UNREACHABLE = "unreachable"
+    NOT_FOUND = "not_found"
+    OTHER = "other"
+
 
 class HeiwaError(Exception):
     """Base of all of them. `exit_code` is what the command ends with when it is not handled."""
@@ -105,6 +118,15 @@ class RecordingError(HeiwaError):
     """A recording cannot be read: it is no recording, of another version, or damaged."""
 
     exit_code = 2
+
+
+class CallError(HeiwaError):
+    """A service of the cloud did not answer, or not with what was asked for. Of the load balancer never a reason to
+    drain."""
+
+    def __init__(self, kind: CallErrorKind, problem: str) -> None:
+        super().__init__(problem)
+        self.kind = kind
 
 
 class IllegalTransitionError(HeiwaError):

@@ -59,7 +59,7 @@ def websocket_messages() -> str:
     durabilities = ", ".join(f"`{value.value}`" for value in Durability)
     parts += [
         "## Values",
-        f"`durability` of `ack` is one of {durabilities}; `firehose` is not used yet.",
+        f"`durability` of `ack` is one of {durabilities}.",
         table(
             ("answer", "code", "meaning"),
             [(f"`{tag}`", f"`{code}`", text) for tag, code, text in codes_of_messages()],

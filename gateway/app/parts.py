@@ -15,9 +15,8 @@ from gateway.adapters.key_set_file import KeySetFile
 from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS, MIN_READERS
 from gateway.app import location_parts
 from gateway.clock import Clock
-from gateway.drain.health import PollError
 from gateway.drain.ports import TargetHealth
-from gateway.errors import SettingsError
+from gateway.errors import CallError, SettingsError
 from gateway.identity.auth import Authenticator
 from gateway.identity.key_refresh import KeyRefresh
 from gateway.settings.model import Auth, Settings, Telemetry
@@ -103,7 +102,7 @@ def emf_reporter(telemetry: Telemetry, registry: Collecting, clock: Clock) -> Em
             return telemetry.revision
         try:
             return (await ecs_metadata.read(os.environ)).definition.rpartition(":")[2]
-        except PollError:
+        except CallError:
             return ""
 
     return EmfReporter(registry, clock.time_ms, telemetry.service, "gateway", revision)

@@ -12,17 +12,18 @@ from gateway.adapters.aws.outlook import OutlookReader
 from gateway.app.parts import target_groups, target_health
 from gateway.cli.result import Result
 from gateway.drain import outlook
-from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, place
+from gateway.drain.health import GroupAttributes, Membership, place
 from gateway.drain.outlook import BAD, GOOD, WARN
 from gateway.drain.ports import TargetHealth
+from gateway.errors import CallError, CallErrorKind
 from gateway.settings.model import Drain, Settings
 
 POLL_MEND = {
-    PollErrorKind.DENIED: 'add the action to the task role, with Resource "*" for elasticloadbalancing:Describe…',
-    PollErrorKind.EXPIRED: "renew the credentials",
-    PollErrorKind.NOT_FOUND: "correct drain.target_group_arns",
-    PollErrorKind.THROTTLED: "try again in a moment",
-    PollErrorKind.UNREACHABLE: "let the security group, the route or a VPC endpoint reach the API",
+    CallErrorKind.DENIED: 'add the action to the task role, with Resource "*" for elasticloadbalancing:Describe…',
+    CallErrorKind.EXPIRED: "renew the credentials",
+    CallErrorKind.NOT_FOUND: "correct drain.target_group_arns",
+    CallErrorKind.THROTTLED: "try again in a moment",
+    CallErrorKind.UNREACHABLE: "let the security group, the route or a VPC endpoint reach the API",
 }
 
 
@@ -55,7 +56,7 @@ async def _target_health(health: TargetHealth, drain: Drain) -> list[Result]:
     try:
         try:
             found = await health.membership()
-        except PollError as error:
+        except CallError as error:
             return [_poll_failed("drain.target", error)]
         if not found.ports:
             said = f"{found.target} has no target group"
@@ -85,11 +86,11 @@ async def _group(health: TargetHealth, group: str, found: Membership) -> list[Re
     port, results = found.ports[group], []
     try:
         results.append(_delay(name, await health.attributes(group)))
-    except PollError as error:
+    except CallError as error:
         results.append(_poll_failed(name, error))
     try:
         seen = await health.health(group, found.target, port, found.also)
-    except PollError as error:
+    except CallError as error:
         return [*results, _poll_failed(name, error)]
     if seen.own is None:
         missing = f"{place(found.target, port)} is not among its {len(seen.targets)} targets"
@@ -110,5 +111,5 @@ def _delay(name: str, found: GroupAttributes) -> Result:
     return Result(name, WARN if short else GOOD, said, "the drain has to fit into it: 300 s or more" if short else "")
 
 
-def _poll_failed(name: str, error: PollError) -> Result:
+def _poll_failed(name: str, error: CallError) -> Result:
     return Result(name, BAD, str(error), POLL_MEND.get(error.kind, ""))

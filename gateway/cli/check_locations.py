@@ -87,12 +87,12 @@ async def _permissions(connection: Any, names: Any) -> list[Result]:
 async def _firehose(found: Locations, environment: Mapping[str, str]) -> list[Result]:
     from gateway.adapters.aws.clients import AwsClients
     from gateway.adapters.opensearch.definitions import Names
-    from gateway.drain.health import PollError
+    from gateway.errors import CallError
 
     clients = AwsClients(environment)
     try:
         answer = await clients.call("firehose", "describe_delivery_stream", DeliveryStreamName=found.firehose_stream)
-    except PollError as error:
+    except CallError as error:
         return [Result(FIREHOSE, BAD, str(error), "correct the name, the region or the task's role")]
     finally:
         await clients.close()

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_address
 
 from msgspec import Struct, field
 
-from gateway.errors import HeiwaError
+from gateway.errors import CallErrorKind
 
 
 class TargetState(StrEnum):
@@ -25,26 +25,6 @@ class TargetState(StrEnum):
     UNUSED = "unused"
     DRAINING = "draining"
     UNAVAILABLE = "unavailable"
-
-
-class PollErrorKind(StrEnum):
-    """Why the load balancer could not be asked; the label `class` of `heiwa_drain_poll_errors_total`."""
-
-    THROTTLED = "throttled"
-    DENIED = "denied"
-    EXPIRED = "expired"
-    UNREACHABLE = "unreachable"
-    NOT_FOUND = "not_found"
-    OTHER = "other"
-
-
-class PollError(HeiwaError):
-    """The load balancer or the container service did not answer, or not with what was asked for. Never a reason to
-    drain."""
-
-    def __init__(self, kind: PollErrorKind, problem: str) -> None:
-        super().__init__(problem)
-        self.kind = kind
 
 
 def place(target: str, port: int) -> str:
@@ -90,7 +70,7 @@ class Membership(Struct, frozen=True):
     target: str
     ports: Mapping[str, int]
     stop_timeout_s: float | None = None
-    unread: PollErrorKind | None = None
+    unread: CallErrorKind | None = None
     also: tuple[str, ...] = ()
     hidden: str = ""
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.drain.drainer import Drainer
-from gateway.drain.health import PollErrorKind, TargetState
+from gateway.drain.health import TargetState
 from gateway.drain.states import State
 from gateway.drain.status import DrainStatus, status_of
 from gateway.drain.target_health import TargetHealthWatch
+from gateway.errors import CallErrorKind
 from gateway.telemetry.metrics import counter, gauge
 
 
@@ -59,7 +60,7 @@ class DrainMetrics:
         if status.poll_age_s is not None:
             yield gauge("heiwa_drain_poll_age_seconds", "Since the last poll that said something.", status.poll_age_s)
         errors = CounterMetricFamily("heiwa_drain_poll_errors", "Polls that failed.", labels=["class"])
-        for kind in PollErrorKind:
+        for kind in CallErrorKind:
             errors.add_metric([kind.value], watch.errors[kind] if watch is not None else 0)
         yield errors
         others = GaugeMetricFamily("heiwa_drain_peers", "Other targets of our groups.", labels=["state"])

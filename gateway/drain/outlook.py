@@ -14,9 +14,9 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from gateway.drain import window
-from gateway.drain.health import PollError
 from gateway.drain.plan import play
 from gateway.drain.polling import period_s
+from gateway.errors import CallError
 from gateway.settings.model import Drain
 
 GOOD, WARN, BAD = "ok", "warning", "wrong"
@@ -59,7 +59,7 @@ class Facts(Struct, frozen=True):
     groups: tuple[GroupFacts, ...] = ()
     scales: bool = False
     scale_in_cooldown_s: float | None = None
-    unread: list[PollError] = field(default_factory=list)
+    unread: list[CallError] = field(default_factory=list)
 
 
 class Judgement(NamedTuple):

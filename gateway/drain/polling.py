@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from gateway.drain.health import PollErrorKind
+from gateway.errors import CallErrorKind
 
 CALLS_PER_S = 2.0
 MIN_PERIOD_S = 5.0
@@ -28,7 +28,7 @@ def pause_s(period_s: float, chance: Random) -> float:
     return period_s * chance.uniform(1 - _JITTER, 1 + _JITTER)
 
 
-def retry_s(kind: PollErrorKind, period_s: float, failures: int, chance: Random) -> float:
+def retry_s(kind: CallErrorKind, period_s: float, failures: int, chance: Random) -> float:
     """After `failures` errors in a row. Throttled: full jitter over a growing span; what time does not mend: slowly.
 
     Throttled, the span ends at two periods, one on average: however many of its calls are throttled, a fleet whose size
@@ -36,11 +36,11 @@ def retry_s(kind: PollErrorKind, period_s: float, failures: int, chance: Random)
     blind. Unreachable, the pause doubles: the service is asked again before twice the time of its silence has passed.
     """
     slow_s = max(period_s, SLOW_S)
-    if kind is PollErrorKind.THROTTLED:
+    if kind is CallErrorKind.THROTTLED:
         return chance.uniform(0, period_s * (1 if failures == 1 else 2))
-    if kind is PollErrorKind.UNREACHABLE:
+    if kind is CallErrorKind.UNREACHABLE:
         # Past 2^10 any period has grown beyond the slow one.
         return pause_s(min(period_s * 2 ** min(failures - 1, 10), slow_s), chance)
-    if failures == 1 and kind is not PollErrorKind.DENIED:
+    if failures == 1 and kind is not CallErrorKind.DENIED:
         return pause_s(period_s, chance)
     return pause_s(slow_s, chance)

@@ -19,7 +19,7 @@ class Receipts(Protocol):
 class TargetHealth(Protocol):
     """What the load balancer and the container service say of this process.
 
-    Every call is bounded in time and raises PollError, whose `kind` says which answer it was; cancelling is harmless.
+    Every call is bounded in time and raises CallError, whose `kind` says which answer it was; cancelling is harmless.
     """
 
     async def membership(self) -> Membership:

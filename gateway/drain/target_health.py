@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from gateway.connections.hub import Hub
 from gateway.drain import polling, window
 from gateway.drain.drainer import Drainer
-from gateway.drain.health import GroupHealth, Membership, PollError, PollErrorKind
+from gateway.drain.health import GroupHealth, Membership
 from gateway.drain.ports import TargetHealth
 from gateway.drain.signals import Peers, Presence, Watch, peers, presence
 from gateway.drain.standing import Standing
+from gateway.errors import CallError, CallErrorKind
 from gateway.telemetry.log import Log
 
 # Attributes of a group may be changed while we live; a service may get groups. At most; half of it at least, so that
@@ -46,14 +47,14 @@ class TargetHealthWatch:
         self._delays_s: dict[str, float] = {}
         self._unread: set[str] = set()
         self._opened = 0
-        self._failing: PollErrorKind | None = None
+        self._failing: CallErrorKind | None = None
         self._unlisted_s: float | None = None
         self._warned = False
         self._log = Log("drain")
         self.standing = Standing()
         self.signal_up = False
         self.polled_s: float | None = None
-        self.errors: Counter[PollErrorKind] = Counter()
+        self.errors: Counter[CallErrorKind] = Counter()
         self.received = 0
 
     async def run(self) -> None:
@@ -67,7 +68,7 @@ class TargetHealthWatch:
                 pause_s = self._pause_s()
             except Exception as error:
                 # An unforeseen answer is an error like any other: it must not end thousands of connections.
-                known = error if isinstance(error, PollError) else PollError(PollErrorKind.OTHER, repr(error))
+                known = error if isinstance(error, CallError) else CallError(CallErrorKind.OTHER, repr(error))
                 failures += 1
                 self._failed(known, error)
                 pause_s = polling.retry_s(known.kind, self.standing.period_s, failures, self._chance)
@@ -87,7 +88,7 @@ class TargetHealthWatch:
         return presence(group.own for group in self._groups.values()) in (Presence.GOOD, Presence.OTHER)
 
     async def poll(self) -> None:
-        """Ask all groups once, and tell the drainer what follows. Raises PollError: nothing follows."""
+        """Ask all groups once, and tell the drainer what follows. Raises CallError: nothing follows."""
         membership = self._membership
         if membership is None:
             membership = await self._find()
@@ -142,7 +143,7 @@ class TargetHealthWatch:
         """What was found before stays good when the container service cannot be asked now."""
         try:
             return await self._find()
-        except PollError as error:
+        except CallError as error:
             self._log.warning("target_not_found_again", kind=error.kind.value, message=str(error))
             self._looked()
             return known
@@ -153,12 +154,12 @@ class TargetHealthWatch:
     def _look_again_after_s(self) -> float:
         unread = self._membership.unread if self._membership is not None else None
         # A person has to give a permission; nothing else is for long.
-        known = unread in (None, PollErrorKind.DENIED) or self.standing.stop_timeout_s is not None
+        known = unread in (None, CallErrorKind.DENIED) or self.standing.stop_timeout_s is not None
         found = self._watch.registered_s is not None or self.alone
         return _LOOK_AGAIN_S if found and known else _LOOK_SOON_S
 
     async def _find(self) -> Membership:
-        """Where we stand, and how long the groups wait for a target that leaves. Raises PollError."""
+        """Where we stand, and how long the groups wait for a target that leaves. Raises CallError."""
         membership = self._with_known(await self._health.membership())
         self._tell_stop_timeout(membership)
         self._delays_s = {group: delay_s for group, delay_s in self._delays_s.items() if group in membership.ports}
@@ -194,9 +195,9 @@ class TargetHealthWatch:
         for group in sorted(self._unread):
             try:
                 attributes = await self._health.attributes(group)
-            except PollError as error:
+            except CallError as error:
                 self._log.warning("delay_unknown", group=group, kind=error.kind.value, error=str(error))
-                if error.kind is PollErrorKind.DENIED:
+                if error.kind is CallErrorKind.DENIED:
                     self._unread.discard(group)
                 continue
             self._unread.discard(group)
@@ -228,16 +229,16 @@ class TargetHealthWatch:
             self._log.info("poll_succeeded_again", after=self._failing.value)
         self._failing = None
 
-    def _failed(self, error: PollError, cause: Exception) -> None:
+    def _failed(self, error: CallError, cause: Exception) -> None:
         self.errors[error.kind] += 1
         if not self.standing.peers.draining:
             # Nobody knows since when peers drain that are seen to do so after a blind time.
             self._opened = self._hub.opened
-        if error.kind is PollErrorKind.NOT_FOUND:
+        if error.kind is CallErrorKind.NOT_FOUND:
             # A group was deleted, as one of a blue/green pair may be: find out which there are. None of those known
             # before counts, since the answer does not say which one it was.
             self._membership = None
-        if error.kind is not PollErrorKind.THROTTLED:
+        if error.kind is not CallErrorKind.THROTTLED:
             self.signal_up = False
         if error.kind is not self._failing:
             unforeseen = None if cause is error else cause

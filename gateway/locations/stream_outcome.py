@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from gateway.drain.health import PollErrorKind
+from gateway.errors import CallErrorKind
 
 
 class StreamAction(Enum):
@@ -20,16 +20,16 @@ class StreamAction(Enum):
 
 # PutRecordBatch, RequestResponses, "ErrorCode"; the answer's own status is 200.
 RECORDS = frozenset({"ServiceUnavailableException", "InternalFailure", "InternalServerError", "ThrottlingException"})
-CALLS: dict[PollErrorKind, StreamAction] = {
-    PollErrorKind.THROTTLED: StreamAction.REST,
+CALLS: dict[CallErrorKind, StreamAction] = {
+    CallErrorKind.THROTTLED: StreamAction.REST,
     # No answer, or one of 500 and above such as ServiceUnavailableException.
-    PollErrorKind.UNREACHABLE: StreamAction.REST,
-    PollErrorKind.EXPIRED: StreamAction.REST,
-    PollErrorKind.DENIED: StreamAction.STOP,
+    CallErrorKind.UNREACHABLE: StreamAction.REST,
+    CallErrorKind.EXPIRED: StreamAction.REST,
+    CallErrorKind.DENIED: StreamAction.STOP,
     # ResourceNotFoundException: no such stream.
-    PollErrorKind.NOT_FOUND: StreamAction.STOP,
+    CallErrorKind.NOT_FOUND: StreamAction.STOP,
     # InvalidArgumentException, InvalidKMSResourceException, InvalidSourceException.
-    PollErrorKind.OTHER: StreamAction.STOP,
+    CallErrorKind.OTHER: StreamAction.STOP,
 }
 
 

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
-from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, TargetState
+from gateway.drain.health import GroupAttributes, Membership, TargetState
 from gateway.drain.ports import TargetHealth
+from gateway.errors import CallError, CallErrorKind
 from tests.support.cloud import ADDRESS, PORT, TASK, Cloud, point_at, running
 from tests.support.fake_target_health import FakeTargetHealth
 
@@ -47,7 +48,7 @@ class MemoryWorld(World):
         return self.group
 
     def deny(self) -> None:
-        self.fake.fail(PollErrorKind.DENIED)
+        self.fake.fail(CallErrorKind.DENIED)
 
 
 class CloudWorld(World):
@@ -138,17 +139,17 @@ async def test_the_attributes_of_a_group(world: World, attributes: GroupAttribut
 
 
 async def test_a_group_that_does_not_exist_is_not_found(world: World) -> None:
-    with pytest.raises(PollError) as caught:
+    with pytest.raises(CallError) as caught:
         await world.port.health(NOWHERE, ADDRESS, PORT)
-    assert caught.value.kind is PollErrorKind.NOT_FOUND
+    assert caught.value.kind is CallErrorKind.NOT_FOUND
 
 
 async def test_what_is_denied_says_so(world: World) -> None:
     world.deny()
     for call in (world.port.membership(), world.port.attributes(world.group), world.port.health(world.group, "x", 1)):
-        with pytest.raises(PollError) as caught:
+        with pytest.raises(CallError) as caught:
             await call
-        assert caught.value.kind is PollErrorKind.DENIED
+        assert caught.value.kind is CallErrorKind.DENIED
 
 
 async def test_closing_twice_is_harmless(world: World) -> None:

@@ -1,4 +1,4 @@
-"""A load balancer's API that fails ends in a PollError that names its kind, in bounded time, and passes."""
+"""A load balancer's API that fails ends in a CallError that names its kind, in bounded time, and passes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from gateway.adapters.aws.clients import READ_TIMEOUT_S
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
-from gateway.drain.health import GroupHealth, PollError, PollErrorKind, TargetState
+from gateway.drain.health import GroupHealth, TargetState
+from gateway.errors import CallError, CallErrorKind
 from loadtest.cloud.elbv2 import BUCKET_TOKENS
 from loadtest.cloud.endpoints import SESSION_TOKEN
 from tests.support.cloud import ADDRESS, PORT, TASK, Cloud, point_at, running
 
-KIND = PollErrorKind
+KIND = CallErrorKind
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ async def poll(adapter: ElbTargetHealth, cloud: Cloud) -> GroupHealth:
     return await adapter.health(cloud.group, ADDRESS, PORT)
 
 
-async def failure(adapter: ElbTargetHealth, cloud: Cloud) -> PollError:
-    with pytest.raises(PollError) as caught:
+async def failure(adapter: ElbTargetHealth, cloud: Cloud) -> CallError:
+    with pytest.raises(CallError) as caught:
         await poll(adapter, cloud)
     return caught.value
 
@@ -61,7 +62,7 @@ async def failure(adapter: ElbTargetHealth, cloud: Cloud) -> PollError:
     ],
 )
 async def test_a_failure_has_its_kind_is_tried_once_and_passes(
-    cloud: Cloud, adapter: ElbTargetHealth, how: str, kind: PollErrorKind
+    cloud: Cloud, adapter: ElbTargetHealth, how: str, kind: CallErrorKind
 ) -> None:
     cloud.endpoints.fail_with = {"elbv2": how}
     error = await failure(adapter, cloud)
@@ -76,7 +77,7 @@ async def test_a_failure_has_its_kind_is_tried_once_and_passes(
 
 async def test_a_denied_action_is_named(cloud: Cloud, adapter: ElbTargetHealth) -> None:
     cloud.endpoints.fail_with = {"elbv2:DescribeTargetGroupAttributes": "AccessDenied"}
-    with pytest.raises(PollError, match="elasticloadbalancing:DescribeTargetGroupAttributes"):
+    with pytest.raises(CallError, match="elasticloadbalancing:DescribeTargetGroupAttributes"):
         await adapter.attributes(cloud.group)
     assert (await poll(adapter, cloud)).own is TargetState.HEALTHY
 
@@ -139,7 +140,7 @@ async def test_an_expired_answer_leaves_other_calls_alone(cloud: Cloud, adapter:
     polls = [poll(adapter, cloud) for _ in range(5)]
     *healths, error = await asyncio.gather(*polls, adapter.attributes(cloud.group), return_exceptions=True)
     assert [health.own for health in healths if isinstance(health, GroupHealth)] == [TargetState.HEALTHY] * 5
-    assert isinstance(error, PollError)
+    assert isinstance(error, CallError)
     assert error.kind is KIND.EXPIRED
 
 

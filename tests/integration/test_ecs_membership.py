@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
-from gateway.drain.health import Membership, PollError, PollErrorKind
+from gateway.drain.health import Membership
+from gateway.errors import CallError, CallErrorKind
 from loadtest.cloud.ecs_records import ManagedGroup, ServiceLoadBalancer
 from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
 
@@ -27,8 +28,8 @@ async def found(*groups: str, target: str = "", port: int = 0) -> Membership:
         await adapter.close()
 
 
-async def refused(*groups: str, port: int = 0) -> PollError:
-    with pytest.raises(PollError) as caught:
+async def refused(*groups: str, port: int = 0) -> CallError:
+    with pytest.raises(CallError) as caught:
         await found(*groups, port=port)
     return caught.value
 
@@ -70,7 +71,7 @@ async def test_groups_that_may_be_there_are_told(cloud: Cloud) -> None:
     assert not place.ports
     assert "allow ecs:DescribeServiceRevisions" in place.hidden
     cloud.ecs.managed[SERVICE] = [ManagedGroup(cloud.group)]
-    assert (await refused()).kind is PollErrorKind.DENIED, "an Express service always has some"
+    assert (await refused()).kind is CallErrorKind.DENIED, "an Express service always has some"
 
 
 async def test_groups_that_ecs_has_not_made_yet(cloud: Cloud) -> None:
@@ -107,7 +108,7 @@ async def test_a_task_of_no_service_has_no_groups(cloud: Cloud) -> None:
 
 async def test_a_service_that_went_is_not_found(cloud: Cloud) -> None:
     cloud.ecs.services.clear()
-    assert (await refused()).kind is PollErrorKind.NOT_FOUND
+    assert (await refused()).kind is CallErrorKind.NOT_FOUND
 
 
 async def test_groups_of_a_setting_come_first_their_ports_from_the_service(cloud: Cloud) -> None:
@@ -125,7 +126,7 @@ async def test_a_group_that_the_service_does_not_know_needs_a_port(cloud: Cloud)
 async def test_what_may_not_be_read_is_named(cloud: Cloud) -> None:
     cloud.endpoints.fail_with = {"ecs:DescribeServices": "AccessDenied"}
     error = await refused()
-    assert error.kind is PollErrorKind.DENIED
+    assert error.kind is CallErrorKind.DENIED
     assert "ecs:DescribeServices" in str(error)
     assert (await found(cloud.group, port=PORT)).ports == {cloud.group: PORT}
 
@@ -133,16 +134,16 @@ async def test_what_may_not_be_read_is_named(cloud: Cloud) -> None:
 async def test_a_port_of_an_instance_is_never_guessed(cloud: Cloud) -> None:
     cloud.task.network_mode = "bridge"
     other = cloud.elb.add_group("other")
-    assert (await refused(other, port=PORT)).kind is PollErrorKind.OTHER
+    assert (await refused(other, port=PORT)).kind is CallErrorKind.OTHER
     cloud.endpoints.fail_with = {"ecs:DescribeServices": "AccessDenied"}
-    assert (await refused(cloud.group, port=PORT)).kind is PollErrorKind.DENIED
+    assert (await refused(cloud.group, port=PORT)).kind is CallErrorKind.DENIED
 
 
 async def test_a_port_that_ecs_does_not_know_yet_is_asked_for_again(cloud: Cloud) -> None:
     cloud.task.network_mode = "bridge"
     cloud.task.host_port = 0
     error = await refused()
-    assert (error.kind, "yet" in str(error)) == (PollErrorKind.OTHER, True)
+    assert (error.kind, "yet" in str(error)) == (CallErrorKind.OTHER, True)
     cloud.task.host_port = 32768
     assert (await found()).ports == {cloud.group: 32768}
 
@@ -150,10 +151,10 @@ async def test_a_port_that_ecs_does_not_know_yet_is_asked_for_again(cloud: Cloud
 async def test_settings_that_name_all_need_no_container_service(cloud: Cloud) -> None:
     cloud.endpoints.fail_with = {"ecs": "InternalFailure"}
     assert await found(cloud.group, port=PORT) == Membership(
-        ADDRESS, {cloud.group: PORT}, unread=PollErrorKind.UNREACHABLE
+        ADDRESS, {cloud.group: PORT}, unread=CallErrorKind.UNREACHABLE
     )
     cloud.endpoints.fail_with = {"ecs": "ThrottlingException"}
-    assert (await refused(cloud.group, port=PORT)).kind is PollErrorKind.THROTTLED
+    assert (await refused(cloud.group, port=PORT)).kind is CallErrorKind.THROTTLED
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "ThrottlingException", "InternalFailure", "ClientException"])
@@ -177,14 +178,14 @@ async def test_nowhere_to_look(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("how", "kind"),
     [
-        ("InternalFailure", PollErrorKind.UNREACHABLE),
-        ("refuse", PollErrorKind.UNREACHABLE),
-        ("truncated", PollErrorKind.UNREACHABLE),
-        ("proxy", PollErrorKind.UNREACHABLE),
-        ("garbage", PollErrorKind.OTHER),
+        ("InternalFailure", CallErrorKind.UNREACHABLE),
+        ("refuse", CallErrorKind.UNREACHABLE),
+        ("truncated", CallErrorKind.UNREACHABLE),
+        ("proxy", CallErrorKind.UNREACHABLE),
+        ("garbage", CallErrorKind.OTHER),
     ],
 )
-async def test_metadata_that_fails_is_an_error_that_passes(cloud: Cloud, how: str, kind: PollErrorKind) -> None:
+async def test_metadata_that_fails_is_an_error_that_passes(cloud: Cloud, how: str, kind: CallErrorKind) -> None:
     cloud.endpoints.fail_with = {"metadata": how}
     assert (await refused()).kind is kind
     cloud.endpoints.fail_with = {}

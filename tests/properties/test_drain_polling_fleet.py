@@ -17,11 +17,12 @@ from gateway.connections.admission import admission
 from gateway.connections.door import Door
 from gateway.connections.hub import Hub
 from gateway.drain.drainer import Drainer
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollError, PollErrorKind
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership
 from gateway.drain.leaving import Origin
 from gateway.drain.receipt import Receipt
 from gateway.drain.states import State
 from gateway.drain.target_health import TargetHealthWatch
+from gateway.errors import CallError, CallErrorKind
 from loadtest.cloud.elbv2 import ElbError, Elbv2
 from tests.support.bench import FakeAuthenticator, make_settings
 from tests.support.virtual_time import LoopClock, run
@@ -137,7 +138,7 @@ class Task:
         try:
             return ask(self._fleet.group)
         except ElbError as error:
-            raise PollError(PollErrorKind.THROTTLED, str(error)) from error
+            raise CallError(CallErrorKind.THROTTLED, str(error)) from error
 
 
 async def deploy(fleet: Fleet, waves: int, delay_s: float) -> dict[Task, float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollError, PollErrorKind, TargetState, place
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, TargetState, place
+from gateway.errors import CallError, CallErrorKind
 
 GROUP = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/web/0123456789abcdef"
 TARGET, PORT = "10.0.0.1", 8080
@@ -13,7 +14,7 @@ TARGET, PORT = "10.0.0.1", 8080
 class FakeTargetHealth:
     """Answers from `groups`, `attributes_of` and `member`; raises `error`, or what `script` holds, oldest first.
 
-    `script`: answers for the next calls of `health`, each a GroupHealth or a PollError; when it is empty, `groups`
+    `script`: answers for the next calls of `health`, each a GroupHealth or a CallError; when it is empty, `groups`
     counts again. `asked` is called before every answer, so that a test can wait for a poll.
     """
 
@@ -21,8 +22,8 @@ class FakeTargetHealth:
         self.groups: dict[str, dict[str, TargetState]] = {GROUP: dict(states or {})}
         self.attributes_of: dict[str, GroupAttributes] = {}
         self.member = Membership(TARGET, {GROUP: PORT})
-        self.error: PollError | None = None
-        self.script: list[GroupHealth | PollError] = []
+        self.error: CallError | None = None
+        self.script: list[GroupHealth | CallError] = []
         self.asked: Callable[[], object] = lambda: None
         self.polls = 0
         self.closed = False
@@ -35,9 +36,9 @@ class FakeTargetHealth:
         else:
             self.groups[group][key] = state
 
-    def fail(self, kind: PollErrorKind | None) -> None:
+    def fail(self, kind: CallErrorKind | None) -> None:
         """Every call fails so from now on; None: no more."""
-        self.error = None if kind is None else PollError(kind, f"a test says {kind}")
+        self.error = None if kind is None else CallError(kind, f"a test says {kind}")
 
     async def membership(self) -> Membership:
         self._ask()
@@ -52,11 +53,11 @@ class FakeTargetHealth:
         self._ask()
         if self.script:
             answer = self.script.pop(0)
-            if isinstance(answer, PollError):
+            if isinstance(answer, CallError):
                 raise answer
             return answer
         if group not in self.groups:
-            raise PollError(PollErrorKind.NOT_FOUND, f"no target group {group}")
+            raise CallError(CallErrorKind.NOT_FOUND, f"no target group {group}")
         targets = dict(self.groups[group])
         own = [targets[name] for name in (place(one, port) for one in (target, *also)) if name in targets]
         return GroupHealth(own[0] if own else None, targets)

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.drain.health import PollError, PollErrorKind
+from gateway.errors import CallError, CallErrorKind
 
 CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 4.0
@@ -65,7 +65,7 @@ def region_of(environment: Mapping[str, str], *arns: str) -> str | None:
 
 
 class AwsClients:
-    """One client a service, kept open. Calls are bounded in time and raise PollError.
+    """One client a service, kept open. Calls are bounded in time and raise CallError.
 
     `calls` may overlap; cancelling one is harmless.
     """
@@ -91,7 +91,7 @@ class AwsClients:
     async def call(self, service: str, operation: str, arn: str = "", /, *, absent: str = "", **parameters: Any) -> Any:
         """The parsed answer of one operation (`describe_…`), a dict with the API's names.
 
-        `arn` tells the region when no variable does. None: the answer was the error code `absent`. Raises PollError;
+        `arn` tells the region when no variable does. None: the answer was the error code `absent`. Raises CallError;
         after `expired` and `denied` the next call looks for credentials anew: there may have been none yet.
         """
         self._running += 1
@@ -106,8 +106,8 @@ class AwsClients:
                             raise
                         answer = None
             self._renew_period_s = RENEW_MIN_S
-        except PollError as error:
-            if error.kind in (PollErrorKind.EXPIRED, PollErrorKind.DENIED):
+        except CallError as error:
+            if error.kind in (CallErrorKind.EXPIRED, CallErrorKind.DENIED):
                 self._renew()
             raise
         else:
@@ -181,14 +181,14 @@ def _load() -> Any:
 
 @contextmanager
 def poll_errors(service: str, operation: str) -> Iterator[None]:
-    """Turn the SDK's exceptions into PollError; a message holds codes and names, never what a server wrote.
+    """Turn the SDK's exceptions into CallError; a message holds codes and names, never what a server wrote.
 
     A refused signature is answered with the request's headers, the session token among them.
     """
     try:
         yield
     except TimeoutError as error:
-        raise PollError(PollErrorKind.UNREACHABLE, f"{NAMES[service]} did not answer in time") from error
+        raise CallError(CallErrorKind.UNREACHABLE, f"{NAMES[service]} did not answer in time") from error
     except Exception as error:
         found = _explain(service, operation, error)
         if found is None:
@@ -196,7 +196,7 @@ def poll_errors(service: str, operation: str) -> Iterator[None]:
         raise found from error
 
 
-def _explain(service: str, operation: str, error: Exception) -> PollError | None:
+def _explain(service: str, operation: str, error: Exception) -> CallError | None:
     """What an exception of the SDK means; None when it is not one of its."""
     from aiohttp import ClientError as TransportError
     from botocore import exceptions as sdk
@@ -209,46 +209,46 @@ def _explain(service: str, operation: str, error: Exception) -> PollError | None
         case sdk.HTTPClientError() | sdk.ConnectionError():
             where = urlsplit(str(error.kwargs.get("endpoint_url", ""))).netloc.rpartition("@")[2]
             place = f" at {where}" if where else ""
-            return PollError(PollErrorKind.UNREACHABLE, f"{name} cannot be reached{place} ({type(error).__name__})")
+            return CallError(CallErrorKind.UNREACHABLE, f"{name} cannot be reached{place} ({type(error).__name__})")
         case TransportError():
-            return PollError(PollErrorKind.UNREACHABLE, f"{name} broke off its answer ({type(error).__name__})")
+            return CallError(CallErrorKind.UNREACHABLE, f"{name} broke off its answer ({type(error).__name__})")
         case sdk.NoCredentialsError() | sdk.PartialCredentialsError():
-            return PollError(PollErrorKind.DENIED, f"no credentials for {name}: give the task a role")
+            return CallError(CallErrorKind.DENIED, f"no credentials for {name}: give the task a role")
         case sdk.CredentialRetrievalError() | sdk.MetadataRetrievalError() | sdk.SSOError() | sdk.LoginError():
-            return PollError(PollErrorKind.EXPIRED, f"the credentials for {name} could not be renewed")
+            return CallError(CallErrorKind.EXPIRED, f"the credentials for {name} could not be renewed")
         case sdk.NoRegionError():
-            return PollError(PollErrorKind.OTHER, "no region: set AWS_REGION")
+            return CallError(CallErrorKind.OTHER, "no region: set AWS_REGION")
         case sdk.BotoCoreError() | ResponseParserError():
-            return PollError(PollErrorKind.OTHER, f"{name} gave no usable answer ({type(error).__name__})")
+            return CallError(CallErrorKind.OTHER, f"{name} gave no usable answer ({type(error).__name__})")
         # Last: the SDK's time-outs and its trouble with TLS are OSErrors, too, without a number or a word.
         case OSError():
-            return PollError(PollErrorKind.UNREACHABLE, f"{name} cannot be reached: {error.strerror}")
+            return CallError(CallErrorKind.UNREACHABLE, f"{name} cannot be reached: {error.strerror}")
     return None
 
 
-def _answered(service: str, operation: str, response: Any) -> PollError:
+def _answered(service: str, operation: str, response: Any) -> CallError:
     code = _plain(response.get("Error", {}).get("Code"))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     kind = _kind(code, status)
     action = "".join(word.title() for word in operation.split("_"))
     said = f"{NAMES[service]} answered {action} with {code} (HTTP {status})"
-    if kind is PollErrorKind.DENIED:
+    if kind is CallErrorKind.DENIED:
         said += f": allow {PERMISSION[service]}:{action} in the task role"
-    return PollError(kind, said)
+    return CallError(kind, said)
 
 
-def _kind(code: str, status: int) -> PollErrorKind:
+def _kind(code: str, status: int) -> CallErrorKind:
     if code in THROTTLED or status == 429:
-        return PollErrorKind.THROTTLED
+        return CallErrorKind.THROTTLED
     if code in EXPIRED:
-        return PollErrorKind.EXPIRED
+        return CallErrorKind.EXPIRED
     if code in DENIED:
-        return PollErrorKind.DENIED
+        return CallErrorKind.DENIED
     if code in NOT_FOUND:
-        return PollErrorKind.NOT_FOUND
+        return CallErrorKind.NOT_FOUND
     if status >= 500:
-        return PollErrorKind.UNREACHABLE
-    return PollErrorKind.DENIED if status in (401, 403) else PollErrorKind.OTHER
+        return CallErrorKind.UNREACHABLE
+    return CallErrorKind.DENIED if status in (401, 403) else CallErrorKind.OTHER
 
 
 def _plain(code: object) -> str:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.clients import AwsClients
 from gateway.adapters.aws.ecs_metadata import Identity
-from gateway.drain.health import Membership, PollError, PollErrorKind
+from gateway.drain.health import Membership
+from gateway.errors import CallError, CallErrorKind
 
 SERVICE_PREFIX = "service:"
 
@@ -121,7 +122,7 @@ class EcsService:
         ports = self._ports(found, own, task, fallback)
         try:
             return Membership(target, ports, await self._stop_timeout_s(own), also=own.also, hidden=hidden)
-        except PollError as error:
+        except CallError as error:
             # Nothing else depends on it, and there is a default.
             return Membership(target, ports, unread=error.kind, also=own.also, hidden=hidden)
 
@@ -129,7 +130,7 @@ class EcsService:
         as_is = bool(own.address) or own.network_mode == ecs_metadata.HOST
         named = {entry.group: entry.port if as_is else host_port(task, entry.container, entry.port) for entry in found}
         if 0 in named.values() and not as_is:
-            raise PollError(PollErrorKind.OTHER, "Amazon ECS does not know the instance's port of the task yet")
+            raise CallError(CallErrorKind.OTHER, "Amazon ECS does not know the instance's port of the task yet")
         if not self._groups:
             return named
         ports = {group: named.get(group, fallback) for group in self._groups}
@@ -137,7 +138,7 @@ class EcsService:
             problem = (
                 "the service does not tell the port in a target group of drain.target_group_arns: set drain.target"
             )
-            raise PollError(PollErrorKind.OTHER, problem)
+            raise CallError(CallErrorKind.OTHER, problem)
         return ports
 
     async def _entries(self, own: Identity, service: str, fallback: int) -> tuple[list[Entry], str]:
@@ -146,9 +147,9 @@ class EcsService:
             return [], ""
         try:
             answer = await self._ask(own, "describe_services", services=[service])
-        except PollError as error:
+        except CallError as error:
             # Groups and a port that are set need no look-up.
-            if error.kind in (PollErrorKind.DENIED, PollErrorKind.UNREACHABLE) and fallback:
+            if error.kind in (CallErrorKind.DENIED, CallErrorKind.UNREACHABLE) and fallback:
                 return [], ""
             raise
         record = _first(answer, "services", f"service {service}")
@@ -165,9 +166,9 @@ class EcsService:
             answer = await self._clients.call(
                 "ecs", "describe_service_revisions", own.task, serviceRevisionArns=revisions
             )
-        except PollError as error:
+        except CallError as error:
             # Most services without a load balancer have none of ECS's either.
-            if error.kind is PollErrorKind.DENIED and not made_by_ecs:
+            if error.kind is CallErrorKind.DENIED and not made_by_ecs:
                 return [], str(error)
             raise
         records = answer.get("serviceRevisions", ())
@@ -204,5 +205,5 @@ def _first(answer: Mapping[str, Any], key: str, what: str) -> Mapping[str, Any]:
     records: Iterator[Mapping[str, Any]] = iter(answer.get(key, ()))
     found = next(records, None)
     if found is None:
-        raise PollError(PollErrorKind.NOT_FOUND, f"Amazon ECS knows no such {what}")
+        raise CallError(CallErrorKind.NOT_FOUND, f"Amazon ECS knows no such {what}")
     return found

@@ -11,7 +11,7 @@ from typing import TypeVar
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from msgspec import MsgspecError, Struct, field, json
 
-from gateway.drain.health import PollError, PollErrorKind
+from gateway.errors import CallError, CallErrorKind
 
 VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 # The endpoint is on the same host; the SDK gives it as long.
@@ -68,7 +68,7 @@ def present(environment: Mapping[str, str]) -> bool:
 
 
 def identity(task: bytes, container: bytes) -> Identity:
-    """What the two JSON answers say. Raises PollError when they do not say enough."""
+    """What the two JSON answers say. Raises CallError when they do not say enough."""
     whole, own = _decoded(task, TaskRecord), _decoded(container, ContainerRecord)
     network = next(iter(own.networks), Network())
     addresses: list[str] = []
@@ -76,7 +76,7 @@ def identity(task: bytes, container: bytes) -> Identity:
         addresses = [one for each in own.networks for one in each.ipv4_addresses]
         addresses += [one for each in own.networks for one in each.ipv6_addresses]
         if not addresses:
-            raise PollError(PollErrorKind.OTHER, "the task metadata endpoint names no address of the task yet")
+            raise CallError(CallErrorKind.OTHER, "the task metadata endpoint names no address of the task yet")
     definition = f"{whole.family}:{whole.revision}" if whole.family and whole.revision else ""
     address = addresses[0] if addresses else ""
     return Identity(
@@ -92,17 +92,17 @@ def identity(task: bytes, container: bytes) -> Identity:
 
 
 async def read(environment: Mapping[str, str]) -> Identity:
-    """Ask the endpoint that the environment names. Raises PollError."""
+    """Ask the endpoint that the environment names. Raises CallError."""
     uri = environment.get(VARIABLE, "")
     if not uri:
-        raise PollError(PollErrorKind.OTHER, f"{VARIABLE} is not set: this is not an ECS task")
+        raise CallError(CallErrorKind.OTHER, f"{VARIABLE} is not set: this is not an ECS task")
     try:
         # It is a plain address on the host's own link: a proxy for the internet must not see it.
         async with ClientSession(timeout=ClientTimeout(total=TIMEOUT_S), trust_env=False) as session:
             container, task = await _get(session, uri), await _get(session, f"{uri.rstrip('/')}/task")
     except (TimeoutError, OSError, ClientError, ValueError) as error:
         problem = f"the task metadata endpoint cannot be reached ({type(error).__name__})"
-        raise PollError(PollErrorKind.UNREACHABLE, problem) from error
+        raise CallError(CallErrorKind.UNREACHABLE, problem) from error
     return identity(task, container)
 
 
@@ -110,7 +110,7 @@ async def _get(session: ClientSession, url: str) -> bytes:
     async with session.get(url, allow_redirects=False) as response:
         if response.status != 200:
             problem = f"the task metadata endpoint answered with HTTP {response.status}"
-            raise PollError(PollErrorKind.UNREACHABLE, problem)
+            raise CallError(CallErrorKind.UNREACHABLE, problem)
         return await response.read()
 
 
@@ -118,4 +118,4 @@ def _decoded(answer: bytes, record: type[Record]) -> Record:
     try:
         return json.decode(answer, type=record)
     except (MsgspecError, UnicodeDecodeError) as error:
-        raise PollError(PollErrorKind.OTHER, "the task metadata endpoint gave no usable answer") from error
+        raise CallError(CallErrorKind.OTHER, "the task metadata endpoint gave no usable answer") from error

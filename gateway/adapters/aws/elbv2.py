@@ -13,7 +13,8 @@ from typing import Any
 from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.clients import CALL_TIMEOUT_S, AwsClients
 from gateway.adapters.aws.ecs import EcsService
-from gateway.drain.health import GroupAttributes, GroupHealth, Membership, PollError, PollErrorKind, TargetState, place
+from gateway.drain.health import GroupAttributes, GroupHealth, Membership, TargetState, place
+from gateway.errors import CallError, CallErrorKind
 
 NOT_REGISTERED = "Target.NotRegistered"
 INVALID_TARGET = "InvalidTarget"
@@ -44,13 +45,13 @@ def health_of(answer: Mapping[str, Any], target: str, port: int, also: Iterable[
 
 
 def attributes_of(answer: Mapping[str, Any]) -> GroupAttributes:
-    """An answer of DescribeTargetGroupAttributes. Raises PollError for a delay that is not a number."""
+    """An answer of DescribeTargetGroupAttributes. Raises CallError for a delay that is not a number."""
     values = {one.get("Key", ""): one.get("Value", "") for one in answer.get("Attributes", ())}
     delay = values.get(DELAY_KEY)
     try:
         delay_s = GroupAttributes().delay_s if delay is None else float(delay)
     except ValueError as error:
-        raise PollError(PollErrorKind.OTHER, f"{DELAY_KEY} is not a number") from error
+        raise CallError(CallErrorKind.OTHER, f"{DELAY_KEY} is not a number") from error
     return GroupAttributes(delay_s, TERMINATION_KEY in values, values.get(TERMINATION_KEY) == "true")
 
 
@@ -89,8 +90,8 @@ class ElbTargetHealth:
         if self._target:
             return Membership(self._target, dict.fromkeys(self._groups, self._port))
         if not ecs_metadata.present(self._environment):
-            raise PollError(
-                PollErrorKind.OTHER, "this is not an ECS task: set drain.target to the registered host:port"
+            raise CallError(
+                CallErrorKind.OTHER, "this is not an ECS task: set drain.target to the registered host:port"
             )
         return await self._service.membership()
 

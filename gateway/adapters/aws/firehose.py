@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from gateway.adapters.aws.clients import AwsClients, region_of
 from gateway.clock import Clock
-from gateway.drain.health import PollError
+from gateway.errors import CallError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.congestion import Quota
 from gateway.locations.document import stream_records
@@ -98,7 +98,7 @@ class FirehoseStream:
                 await asyncio.sleep(self._random.uniform(0.0, _PAUSE_S * 2**attempt))
             try:
                 failed = await self._call([records[position] for position in left])
-            except PollError as error:
+            except CallError as error:
                 self._rest(error)
                 return dict.fromkeys(left, self._why)
             given_up = [left[place] for place, code in failed.items() if of_record(code) is not StreamAction.AGAIN]
@@ -110,7 +110,7 @@ class FirehoseStream:
         return dict.fromkeys(left, Rejection(f"Firehose did not take the record: {code}"))
 
     async def _call(self, data: Sequence[bytes]) -> dict[int, str]:
-        """The ErrorCode of each record that failed, by its place. Raises PollError."""
+        """The ErrorCode of each record that failed, by its place. Raises CallError."""
         answer: Any = await self._clients.call(
             SERVICE,
             "put_record_batch",
@@ -124,7 +124,7 @@ class FirehoseStream:
             place: str(response["ErrorCode"]) for place, response in enumerate(responses) if response.get("ErrorCode")
         }
 
-    def _rest(self, error: PollError) -> None:
+    def _rest(self, error: CallError) -> None:
         """Leave the stream alone for a while."""
         now_s = self._clock.monotonic_s()
         if now_s < self._rest_until_s:

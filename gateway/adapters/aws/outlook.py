@@ -13,8 +13,8 @@ from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.clients import AwsClients
 from gateway.adapters.aws.ecs import entries, stop_timeout_s
 from gateway.adapters.aws.ecs_metadata import Identity
-from gateway.drain.health import PollError
 from gateway.drain.outlook import ROLLING, Facts, GroupFacts
+from gateway.errors import CallError
 
 SCALING = "application-autoscaling"
 
@@ -26,13 +26,13 @@ class OutlookReader:
         self._environment = environment
         self._groups = groups
         self._clients = AwsClients(environment)
-        self._unread: list[PollError] = []
+        self._unread: list[CallError] = []
 
     async def read(self) -> Facts:
-        """Everything that may be read; what may not is in `unread`. Never raises PollError."""
+        """Everything that may be read; what may not is in `unread`. Never raises CallError."""
         try:
             own = await ecs_metadata.read(self._environment)
-        except PollError as error:
+        except CallError as error:
             return Facts(unread=[error])
         answer = await self._ask("ecs", "describe_services", own, cluster=own.cluster, services=[own.service])
         service: Mapping[str, Any] = next(iter(answer.get("services", ())), {})
@@ -94,7 +94,7 @@ class OutlookReader:
     async def _ask(self, service: str, operation: str, own: Identity, **parameters: Any) -> Mapping[str, Any]:
         try:
             answer = await self._clients.call(service, operation, own.task, **parameters)
-        except PollError as error:
+        except CallError as error:
             self._unread.append(error)
             return {}
         found: Mapping[str, Any] = answer

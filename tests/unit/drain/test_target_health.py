@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.drain.health import GroupHealth, Membership, PollError, PollErrorKind, TargetState
+from gateway.drain.health import GroupHealth, Membership, TargetState
 from gateway.drain.leaving import Origin
 from gateway.drain.pacer import NO_BOUND_PER_S
 from gateway.drain.states import State
+from gateway.errors import CallError, CallErrorKind
 from tests.support.bench import device
 from tests.support.fake_target_health import GROUP, PORT
 from tests.support.watched import World
@@ -72,8 +73,8 @@ async def test_gone_at_once_is_an_emergency() -> None:
 async def test_a_new_kind_of_error_is_logged_and_so_is_the_end_of_it(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     world = World()
-    kinds = [PollErrorKind.THROTTLED, PollErrorKind.THROTTLED, PollErrorKind.DENIED, PollErrorKind.DENIED]
-    world.health.script = [PollError(kind, "no") for kind in kinds]
+    kinds = [CallErrorKind.THROTTLED, CallErrorKind.THROTTLED, CallErrorKind.DENIED, CallErrorKind.DENIED]
+    world.health.script = [CallError(kind, "no") for kind in kinds]
     await world.runs_until(lambda: world.watch.polled_s is not None)
     said = [record.getMessage() for record in caplog.records]
     assert [text for text in said if text.startswith("poll_")] == ["poll_failed", "poll_failed", "poll_succeeded_again"]
@@ -85,8 +86,8 @@ async def test_before_the_first_answer_nobody_knows_of_receivers() -> None:
     await world.sees(TargetState.HEALTHY)
     blind = World("drain.window_s=60")
     blind.bench.open(device("d"))
-    blind.health.script = [PollError(PollErrorKind.DENIED, "no")]
-    with pytest.raises(PollError):
+    blind.health.script = [CallError(CallErrorKind.DENIED, "no")]
+    with pytest.raises(CallError):
         await blind.watch.poll()
     assert world.drainer.bound_per_s() == 0
     assert blind.drainer.bound_per_s() == NO_BOUND_PER_S
@@ -95,33 +96,33 @@ async def test_before_the_first_answer_nobody_knows_of_receivers() -> None:
     assert blind.drainer.state is State.DRAINING
 
 
-@pytest.mark.parametrize("kind", PollErrorKind)
-async def test_no_error_drains(kind: PollErrorKind) -> None:
+@pytest.mark.parametrize("kind", CallErrorKind)
+async def test_no_error_drains(kind: CallErrorKind) -> None:
     world = World()
     await world.sees(TargetState.HEALTHY)
     world.health.fail(kind)
     for _ in range(3):
-        with pytest.raises(PollError):
+        with pytest.raises(CallError):
             await world.watch.poll()
     assert world.drainer.state is State.SERVING
     world.health.fail(None)
     assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
 
 
-@pytest.mark.parametrize("kind", PollErrorKind)
-async def test_only_who_is_throttled_still_has_the_signal(kind: PollErrorKind) -> None:
+@pytest.mark.parametrize("kind", CallErrorKind)
+async def test_only_who_is_throttled_still_has_the_signal(kind: CallErrorKind) -> None:
     world = World()
     await world.sees(TargetState.HEALTHY)
     assert world.watch.signal_up
-    world.health.script = [PollError(kind, "no")] * 2
+    world.health.script = [CallError(kind, "no")] * 2
     await world.runs_until(lambda: world.watch.errors[kind] == 2)
-    assert world.watch.signal_up is (kind is PollErrorKind.THROTTLED)
+    assert world.watch.signal_up is (kind is CallErrorKind.THROTTLED)
 
 
 async def test_errors_are_counted_and_polling_goes_on() -> None:
     world = World()
-    kinds = [PollErrorKind.DENIED, PollErrorKind.THROTTLED, PollErrorKind.NOT_FOUND, PollErrorKind.UNREACHABLE]
-    world.health.script = [PollError(kind, "no") for kind in kinds]
+    kinds = [CallErrorKind.DENIED, CallErrorKind.THROTTLED, CallErrorKind.NOT_FOUND, CallErrorKind.UNREACHABLE]
+    world.health.script = [CallError(kind, "no") for kind in kinds]
     enough = asyncio.Event()
     world.health.asked = lambda: enough.set() if not world.health.script else None
     running = asyncio.create_task(world.watch.run())
@@ -153,7 +154,7 @@ async def test_what_nobody_foresaw_ends_nothing() -> None:
             await asyncio.sleep(0)
     assert not running.done()
     running.cancel()
-    assert world.watch.errors == {PollErrorKind.OTHER: 1}
+    assert world.watch.errors == {CallErrorKind.OTHER: 1}
     assert world.drainer.state is State.SERVING
     assert await world.watch.registered() is False
 
@@ -161,7 +162,7 @@ async def test_what_nobody_foresaw_ends_nothing() -> None:
 async def test_the_signal_is_down_while_nobody_may_ask() -> None:
     world = World()
     await world.sees(TargetState.HEALTHY)
-    world.health.fail(PollErrorKind.EXPIRED)
+    world.health.fail(CallErrorKind.EXPIRED)
     failed = asyncio.Event()
     world.health.asked = failed.set
     running = asyncio.create_task(world.watch.run())
@@ -192,7 +193,7 @@ async def test_the_quick_poll_at_sigterm(state: TargetState | None, registered: 
 
 async def test_at_sigterm_nobody_knows() -> None:
     world = World()
-    world.health.fail(PollErrorKind.UNREACHABLE)
+    world.health.fail(CallErrorKind.UNREACHABLE)
     assert await world.watch.registered() is False
 
 
@@ -218,18 +219,18 @@ async def test_what_came_in_while_nobody_saw_the_peers_is_no_handshake_of_a_depl
     world = World()
     world.health.set(TargetState.HEALTHY, target="10.0.0.2")
     await world.sees(TargetState.HEALTHY)
-    world.health.fail(PollErrorKind.DENIED)
+    world.health.fail(CallErrorKind.DENIED)
     world.bench.hub.opened += 10_000
-    await world.runs_until(lambda: world.watch.errors[PollErrorKind.DENIED] > 0)
+    await world.runs_until(lambda: world.watch.errors[CallErrorKind.DENIED] > 0)
     world.health.fail(None)
     world.health.set(TargetState.DRAINING, target="10.0.0.2")
     world.bench.hub.opened += 5
     await world.watch.poll()
     assert world.watch.received == 5
     # Once it is known that they drain, a throttled poll loses nobody.
-    world.health.fail(PollErrorKind.THROTTLED)
+    world.health.fail(CallErrorKind.THROTTLED)
     world.bench.hub.opened += 3
-    await world.runs_until(lambda: world.watch.errors[PollErrorKind.THROTTLED] > 0)
+    await world.runs_until(lambda: world.watch.errors[CallErrorKind.THROTTLED] > 0)
     world.health.fail(None)
     await world.watch.poll()
     assert world.watch.received == 8

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.drain.health import GroupAttributes, Membership, PollError, PollErrorKind, TargetState
+from gateway.drain.health import GroupAttributes, Membership, TargetState
 from gateway.drain.states import State
+from gateway.errors import CallError, CallErrorKind
 from tests.support.fake_target_health import GROUP, PORT, TARGET
 from tests.support.watched import GREEN, World
 
@@ -31,7 +32,7 @@ async def test_blue_and_green_and_a_group_that_is_deleted() -> None:
     del world.health.groups[GREEN]
     world.health.set(TargetState.HEALTHY)
     world.health.member = Membership(TARGET, {GROUP: PORT})
-    await world.runs_until(lambda: world.watch.errors[PollErrorKind.NOT_FOUND] == 1 and world.watch.signal_up)
+    await world.runs_until(lambda: world.watch.errors[CallErrorKind.NOT_FOUND] == 1 and world.watch.signal_up)
     assert world.drainer.state is State.SERVING
     assert world.drainer.standing.delay_s == 600
     assert await world.sees(TargetState.DRAINING) is State.DRAIN_PENDING
@@ -83,7 +84,7 @@ async def test_health_is_asked_for_though_the_container_service_does_not_answer(
     world.bench.clock.advance(3600)
 
     async def gone() -> Membership:
-        raise PollError(PollErrorKind.NOT_FOUND, "no such service")
+        raise CallError(CallErrorKind.NOT_FOUND, "no such service")
 
     world.health.membership = gone  # type: ignore[method-assign]
     assert await world.sees(TargetState.HEALTHY) is State.SERVING
@@ -117,14 +118,14 @@ async def test_a_stop_timeout_that_was_read_once_holds() -> None:
     world = World()
     world.health.member = Membership(TARGET, {GROUP: PORT}, 120)
     await world.sees(TargetState.HEALTHY)
-    world.health.member = Membership(TARGET, {GROUP: PORT}, unread=PollErrorKind.THROTTLED)
+    world.health.member = Membership(TARGET, {GROUP: PORT}, unread=CallErrorKind.THROTTLED)
     world.bench.clock.advance(3600)
     await world.sees(TargetState.HEALTHY)
     assert world.drainer.stop_timeout_s == 120
 
 
-@pytest.mark.parametrize(("kind", "known_s"), [(PollErrorKind.THROTTLED, 120), (PollErrorKind.DENIED, 30)])
-async def test_a_stop_timeout_that_could_not_be_read_is_asked_for_soon(kind: PollErrorKind, known_s: float) -> None:
+@pytest.mark.parametrize(("kind", "known_s"), [(CallErrorKind.THROTTLED, 120), (CallErrorKind.DENIED, 30)])
+async def test_a_stop_timeout_that_could_not_be_read_is_asked_for_soon(kind: CallErrorKind, known_s: float) -> None:
     world = World()
     world.health.member = Membership(TARGET, {GROUP: PORT}, unread=kind)
     await world.sees(TargetState.HEALTHY)
@@ -141,7 +142,7 @@ async def test_an_unknown_delay_does_not_stop_the_polls() -> None:
 
     async def denied(group: str) -> GroupAttributes:
         asked.append(1)
-        raise PollError(PollErrorKind.DENIED, "no")
+        raise CallError(CallErrorKind.DENIED, "no")
 
     world.health.attributes = denied  # type: ignore[method-assign]
     assert await world.sees(TargetState.HEALTHY) is State.SERVING
@@ -151,12 +152,12 @@ async def test_an_unknown_delay_does_not_stop_the_polls() -> None:
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PollErrorKind if kind is not PollErrorKind.DENIED])
-async def test_a_delay_that_was_not_told_is_asked_for_again(kind: PollErrorKind) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in CallErrorKind if kind is not CallErrorKind.DENIED])
+async def test_a_delay_that_was_not_told_is_asked_for_again(kind: CallErrorKind) -> None:
     world = World()
 
     async def fail(group: str) -> GroupAttributes:
-        raise PollError(kind, "no")
+        raise CallError(kind, "no")
 
     known, world.health.attributes = world.health.attributes, fail  # type: ignore[method-assign]
     world.health.attributes_of = {GROUP: GroupAttributes(60)}

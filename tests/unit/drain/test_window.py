@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.drain import polling, window
-from gateway.drain.health import PollErrorKind
 from gateway.drain.states import Signal
+from gateway.errors import CallErrorKind
 
 
 @pytest.mark.parametrize(
@@ -88,20 +88,20 @@ def test_a_fleet_stays_within_its_share_of_the_calls(tasks: int, groups: int) ->
 def test_throttled_pauses_grow_and_spread() -> None:
     chance = Random(1)
     pauses = [
-        [polling.retry_s(PollErrorKind.THROTTLED, 50, failures, chance) for _ in range(200)] for failures in (1, 2)
+        [polling.retry_s(CallErrorKind.THROTTLED, 50, failures, chance) for _ in range(200)] for failures in (1, 2)
     ]
     assert [(round(min(found), -1), round(max(found), -1)) for found in pauses] == [(0, 50), (0, 100)]
-    later = [polling.retry_s(PollErrorKind.THROTTLED, 50, failures, chance) for failures in range(3, 50)]
+    later = [polling.retry_s(CallErrorKind.THROTTLED, 50, failures, chance) for failures in range(3, 50)]
     assert max(later) <= 100
 
 
-@pytest.mark.parametrize("kind", sorted(set(PollErrorKind) - {PollErrorKind.THROTTLED, PollErrorKind.UNREACHABLE}))
-def test_what_time_does_not_mend_is_asked_for_rarely(kind: PollErrorKind) -> None:
+@pytest.mark.parametrize("kind", sorted(set(CallErrorKind) - {CallErrorKind.THROTTLED, CallErrorKind.UNREACHABLE}))
+def test_what_time_does_not_mend_is_asked_for_rarely(kind: CallErrorKind) -> None:
     assert 48 <= polling.retry_s(kind, 5, 3, Random(1)) <= 72
 
 
 def test_who_cannot_be_reached_is_asked_half_as_often_each_time_down_to_once_a_minute() -> None:
-    unreachable = PollErrorKind.UNREACHABLE
+    unreachable = CallErrorKind.UNREACHABLE
     for failures, pause_s in ((1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (6, 60), (10_000, 60)):
         assert 0.8 * pause_s <= polling.retry_s(unreachable, 5, failures, Random(1)) <= 1.2 * pause_s
     assert 0.8 * 120 <= polling.retry_s(unreachable, 120, 3, Random(1)) <= 1.2 * 120

@@ -9,7 +9,7 @@ from msgspec import json
 
 from gateway.adapters.aws.ecs import Entry, entries, host_port, service_of, stop_timeout_s
 from gateway.adapters.aws.ecs_metadata import Identity, identity, present
-from gateway.drain.health import PollError, PollErrorKind
+from gateway.errors import CallError, CallErrorKind
 
 # Shortened from "Amazon ECS task metadata v4 examples" of the developer guide.
 TASK: dict[str, Any] = {
@@ -93,9 +93,9 @@ def test_a_task_without_a_service_name() -> None:
     ],
 )
 def test_metadata_that_says_too_little_is_an_error(task: bytes, container: bytes) -> None:
-    with pytest.raises(PollError) as caught:
+    with pytest.raises(CallError) as caught:
         identity(task, container)
-    assert caught.value.kind is PollErrorKind.OTHER
+    assert caught.value.kind is CallErrorKind.OTHER
 
 
 def test_both_groups_of_a_blue_green_pair_are_found() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.adapters.aws.clients import region_of
 from gateway.adapters.aws.elbv2 import attributes_of, health_of, to_be_watched
-from gateway.drain.health import GroupAttributes, GroupHealth, PollError, PollErrorKind, TargetState
+from gateway.drain.health import GroupAttributes, GroupHealth, TargetState
+from gateway.errors import CallError, CallErrorKind
 
 GROUP = "arn:aws-cn:elasticloadbalancing:cn-north-1:123456789012:targetgroup/web/0123456789abcdef"
 
@@ -101,9 +102,9 @@ def test_attributes(attributes: dict[str, str], found: GroupAttributes) -> None:
 
 
 def test_a_delay_that_is_no_number_is_an_error() -> None:
-    with pytest.raises(PollError) as caught:
+    with pytest.raises(CallError) as caught:
         attributes_of({"Attributes": [{"Key": "deregistration_delay.timeout_seconds", "Value": "soon"}]})
-    assert caught.value.kind is PollErrorKind.OTHER
+    assert caught.value.kind is CallErrorKind.OTHER
 
 
 @pytest.mark.parametrize(
