@@ -117,12 +117,7 @@ class FirehoseStream:
             DeliveryStreamName=self._name,
             Records=[{"Data": record} for record in data],
         )
-        if not answer.get("FailedPutCount"):
-            return {}
-        responses = answer["RequestResponses"]
-        return {
-            place: str(response["ErrorCode"]) for place, response in enumerate(responses) if response.get("ErrorCode")
-        }
+        return failed_records(answer, len(data))
 
     def _rest(self, error: CallError) -> None:
         """Leave the stream alone for a while."""
@@ -148,3 +143,15 @@ class FirehoseStream:
         yield records
         rests = int(self._clock.monotonic_s() < self._rest_until_s)
         yield GaugeMetricFamily("heiwa_firehose_left_alone", "1: nothing is sent there: alarm.", rests)
+
+
+def failed_records(answer: Mapping[str, Any], number: int) -> dict[int, str]:
+    """The ErrorCode of each of the `number` records that failed, by its place.
+
+    One that the answer says nothing about failed, too: it is then stored elsewhere, under the same identity.
+    """
+    if answer.get("FailedPutCount") == 0:
+        return {}
+    responses = (answer.get("RequestResponses") or ())[:number]
+    failed = {place: str(code) for place, response in enumerate(responses) if (code := response.get("ErrorCode"))}
+    return failed | dict.fromkeys(range(len(responses), number), "no answer")
