@@ -48,7 +48,7 @@ DAY_S, PEAK_PER_S = 40.0, 8000.0
 _CRASH_AT = 0.5
 
 
-class Row(NamedTuple):
+class WayResult(NamedTuple):
     """What became of the events of one way. `told` is how many its program believed to be safe."""
 
     kind: str
@@ -63,7 +63,7 @@ class Row(NamedTuple):
     searchable_p99_s: float
 
 
-async def run(seconds: float, peak: float, kinds: Sequence[str]) -> list[Row]:
+async def run(seconds: float, peak: float, kinds: Sequence[str]) -> list[WayResult]:
     """One row a way, one after the other on the same node. Raises RuntimeError, MissingError."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -75,7 +75,7 @@ async def run(seconds: float, peak: float, kinds: Sequence[str]) -> list[Row]:
             await asyncio.to_thread(node.stop)
 
 
-async def _one(node: Node, folder: Path, kind: str, seconds: float, peak: float) -> Row:
+async def _one(node: Node, folder: Path, kind: str, seconds: float, peak: float) -> WayResult:
     prefix = f"p{kind.replace(' ', '').replace('_', '')}"
     connection = Connection(Access(node.url))
     await Cluster(connection, Names(prefix), 30).init()
@@ -105,7 +105,7 @@ async def _one(node: Node, folder: Path, kind: str, seconds: float, peak: float)
     found = json.loads(out)
     copies = await _count(node.url, prefix)
     stream = firehose.firehose.streams[STREAM]
-    return Row(
+    return WayResult(
         kind,
         found["accepted"],
         found["acknowledged"],
@@ -189,7 +189,7 @@ def _p99(values: list[float]) -> float:
     return sorted(values)[int(len(values) * 0.99)] if values else float("nan")
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def table(rows: Sequence[WayResult]) -> list[str]:
     """Markdown."""
     lines = [
         "| way | accepted | told safe | by Firehose | to be sent again | lost | doubled | CPU µs an event | "

@@ -29,7 +29,7 @@ ACCOUNT = "peaks"
 WORKERS = 8
 CHUNK = 500
 Event = tuple[str, LocationEvent]
-Write = Callable[[Sequence[Event]], Awaitable[int]]
+WriteEvents = Callable[[Sequence[Event]], Awaitable[int]]
 log = logging.getLogger("writers")
 
 
@@ -72,7 +72,7 @@ def document(prefix: str, device: str, event: LocationEvent, *, own_id: bool) ->
     return {**action, "_id": document_id(ACCOUNT, device, event.id)} if own_id else action
 
 
-def async_bulk(client: Any, prefix: str, *, best: bool) -> Write:
+def async_bulk(client: Any, prefix: str, *, best: bool) -> WriteEvents:
     """opensearch-py's helper, as it comes, and as its documentation would have it at its best."""
     from opensearchpy.exceptions import OpenSearchException
     from opensearchpy.helpers import async_bulk as helper
@@ -93,7 +93,7 @@ def async_bulk(client: Any, prefix: str, *, best: bool) -> Write:
     return write
 
 
-def article(client: Any, prefix: str, firehose: Any, stream: str, *, best: bool) -> Write:
+def article(client: Any, prefix: str, firehose: Any, stream: str, *, best: bool) -> WriteEvents:
     """Direct; what is answered 429 goes to Firehose; everything else is logged.
 
     At its best with identities of its own, a whole refused request to Firehose, too, and FailedPutCount looked at.
@@ -151,7 +151,7 @@ def article(client: Any, prefix: str, firehose: Any, stream: str, *, best: bool)
     return write
 
 
-async def theirs(make: Callable[[Any, Any], Write], url: str, seconds: float, peak: float) -> dict[str, Any]:
+async def theirs(make: Callable[[Any, Any], WriteEvents], url: str, seconds: float, peak: float) -> dict[str, Any]:
     """Workers that empty a queue in chunks, with the clients of the libraries as they come."""
     from aiobotocore.session import get_session
     from opensearchpy import AsyncOpenSearch

@@ -42,7 +42,7 @@ def drop(ingest: Ingest) -> None:
     index_setting("index.final_pipeline", f"{ingest.prefix}-drop")(ingest)
 
 
-class Row(NamedTuple):
+class Fault(NamedTuple):
     """A line of the matrix: how it breaks and is mended, and what devices may be told besides `indexed`."""
 
     name: str
@@ -52,8 +52,8 @@ class Row(NamedTuple):
     warm: bool = True
 
 
-def row(name: str, breaks: Change, mends: Change, told: str, *, warm: bool = True) -> Row:
-    return Row(name, breaks, mends, frozenset(told.split()), warm)
+def row(name: str, breaks: Change, mends: Change, told: str, *, warm: bool = True) -> Fault:
+    return Fault(name, breaks, mends, frozenset(told.split()), warm)
 
 
 PASS = mode("")
@@ -124,7 +124,7 @@ LONG = ("slow, 5 s", "404", "a page with 200", "half an answer", "503")
 @pytest.mark.parametrize(
     "row", [pytest.param(row, id=row.name, marks=[pytest.mark.soak] if row.name in LONG else []) for row in ROWS]
 )
-async def test_nothing_is_lost_or_doubled(ingest: Ingest, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_lost_or_doubled(ingest: Ingest, row: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     await ingest.start(monkeypatch, warm=row.warm)
     await play(ingest, row.breaks, row.mends)
     account = await asyncio.to_thread(ingest.account)
