@@ -129,6 +129,16 @@ class CallError(HeiwaError):
         self.kind = kind
 
 
+class BrokerDownError(HeiwaError):
+    """Other gateways cannot be reached now. `sent`: what was asked for may have happened all the same."""
+
+    exit_code = 3
+
+    def __init__(self, problem: str, *, sent: bool = False) -> None:
+        super().__init__(problem)
+        self.sent = sent
+
+
 class IllegalTransitionError(HeiwaError):
     """A state machine was told of something that cannot happen in its state; nothing has changed."""
 
