@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
+from gateway.adapters.sqlite.search import DayReader
+from gateway.adapters.sqlite.search_effort import Effort
 from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
+from gateway.locations.event import DAY_MS
 from gateway.locations.query import Found, Position, Query
 from tests.support.locations import NOON_MS, ManualClock, event, found
 from tests.support.old_stores import write_day
@@ -50,8 +53,9 @@ async def refusal(index: SQLiteLocationIndex) -> str | None:
     return None
 
 
-def change(path: Path, sql: str, *values: object) -> None:
+def change(path: Path, sql: str, *values: object, unsafe: bool = False) -> None:
     store = sqlite3.connect(path)
+    store.execute(f"PRAGMA writable_schema = {unsafe:d}")
     store.execute(sql, values)
     store.commit()
     store.close()
@@ -86,6 +90,26 @@ async def test_a_damaged_row_is_left_out_named_and_counted_and_no_page_stops_at_
     await index.close()
 
 
+@pytest.mark.parametrize("value", ["NULL", "'x'", "-1", "1e300", "9223372036854775807", "x'00'"])
+async def test_a_damaged_account_loses_nothing(tmp_path: Path, value: str) -> None:
+    whole = await filled(tmp_path)
+    index = await opened(tmp_path)
+    await store(index, "theirs", account="b")
+    await index.close()
+    # Only a column that takes anything takes these.
+    schema = "UPDATE sqlite_schema SET sql = replace(sql, 'displaced_ms INTEGER NOT NULL', 'displaced_ms BLOB')"
+    change(tmp_path / DAY_FILE, schema, unsafe=True)
+    change(tmp_path / DAY_FILE, f"UPDATE account SET displaced_ms = {value}, bytes = ifnull({value}, 5)")
+    index = await opened(tmp_path)
+    assert sorted(one.id for one in await walk(index)) == sorted(one.id for one in whole)
+    assert await index.write([DeviceEvents("a", "d", [event("more")])]) == {}
+    assert "more" in {one.id for one in await walk(index)}
+    track, _ = await index.track("a", Query(device="d", limit=1000))
+    assert len(track) == len(whole) + 1
+    assert await ids(index, "b") == {"theirs"}
+    await index.close()
+
+
 async def test_a_device_with_another_name_is_damage(tmp_path: Path) -> None:
     await filled(tmp_path)
     change(tmp_path / DAY_FILE, "UPDATE device SET name = 'e'")
@@ -115,6 +139,30 @@ async def test_a_flipped_bit_never_stops_a_walk_and_never_changes_an_event(tmp_p
     assert "yesterday" in {one.id for one in walked}
     assert all(one in whole for one in walked if one.id != "yesterday")
     await index.close()
+
+
+async def test_no_flipped_bit_of_a_rows_header_is_more_than_damage(tmp_path: Path) -> None:
+    """The header tells the type of each column: a bit of it makes a number of a text, or nothing at all."""
+    whole = await filled(tmp_path, 30)
+    path = tmp_path / DAY_FILE
+    content = path.read_bytes()
+    document = content.index(b'{"id":"15"')
+    seen = set()
+    for at in range(document - 60, document):
+        for bit in range(8):
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :])
+            reader = DayReader(path, NOON_MS // DAY_MS)
+            keys: list[int] = []
+            try:
+                parts = list(reader.events("a", Query(limit=1000), Effort(), keys.append))
+            except StoreError:
+                seen.add("refused")
+            else:
+                seen.add("left out" if keys else "harmless")
+                assert all(one in whole for part in parts for one in part.events)
+            finally:
+                reader.close()
+    assert seen == {"refused", "left out", "harmless"}
 
 
 async def test_damaged_rows_of_schema_1_are_left_out_where_they_show(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from msgspec import json
 
-from gateway.adapters.sqlite.file import checkpoint, open_store, store_errors
+from gateway.adapters.sqlite.file import checkpoint, damaged, open_store, store_errors
 from gateway.adapters.sqlite.rows import MARK, pack_head, seed
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.cells import CELL_BITS, cell
@@ -36,6 +36,7 @@ ACCOUNT_SHIFT = TIME_BITS + SEQUENCE_BITS
 MAX_ACCOUNTS = 1 << 16
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 _NEXT_MS = 1 << SEQUENCE_BITS
+MAX_DISPLACED_MS = (1 << TIME_BITS) - 1
 
 SCHEMA = """
 CREATE TABLE account (
@@ -72,6 +73,19 @@ MAX_CACHED_DEVICES = 200_000
 _MAX_CACHED_MS = 10_000
 
 _encode = json.Encoder().encode
+
+
+def find_account(connection: sqlite3.Connection, name: str) -> tuple[int, int] | None:
+    """The number of an account, from 0, and its largest displacement in ms; None: the file does not know it.
+
+    Where the displacement is damaged it may be any: searches then read more, and find the same.
+    """
+    row = connection.execute("SELECT number - 1, displaced_ms FROM account WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    number, displaced_ms = row
+    intact = isinstance(displaced_ms, int) and 0 <= displaced_ms <= MAX_DISPLACED_MS
+    return number, displaced_ms if intact else MAX_DISPLACED_MS
 
 
 @cache
@@ -155,9 +169,15 @@ class DayWriter:
         return self._added
 
     def account_bytes(self) -> Counter[str]:
-        """How many bytes each account takes. Events that schema 1 wrote are not counted. Raises StoreError."""
+        """How many bytes each account takes. Events that schema 1 wrote are not counted, nor are damaged rows.
+
+        Raises StoreError.
+        """
         with store_errors(self._path):
-            rows = self._connection.execute("SELECT name, bytes FROM account WHERE bytes > 0").fetchall()
+            rows = self._connection.execute(
+                "SELECT name, bytes FROM account WHERE typeof(name) = 'text' AND typeof(bytes) = 'integer' "
+                "AND bytes BETWEEN 1 AND (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
+            ).fetchall()
         return Counter(dict(rows)) + self._unsaved
 
     def save_account_bytes(self) -> None:
@@ -234,11 +254,10 @@ class DayWriter:
             return
         for account in {group.account for group in groups} - self._accounts.keys():
             self._connection.execute("INSERT OR IGNORE INTO account (name) VALUES (?)", (account,))
-            row = self._connection.execute(
-                "SELECT number, displaced_ms FROM account WHERE name = ?", (account,)
-            ).fetchone()
-            self._accounts[account] = row[0] - 1
-            self._displaced_ms[row[0] - 1] = row[1]
+            found = find_account(self._connection, account)
+            if found is None:
+                raise damaged(self._path, "an account that was written is not found")
+            self._accounts[account], self._displaced_ms[found[0]] = found
         names = list({(group.account, group.device): None for group in groups})
         for start in range(0, len(names), _SIZES[-1]):
             part = names[start : start + _SIZES[-1]]
@@ -247,8 +266,8 @@ class DayWriter:
                 wanted += (position, self._accounts[account], device)
             size = _pad(wanted, 3)
             self._connection.execute(_insert_devices(size), wanted)
-            found: str = self._connection.execute(_find_devices(size), wanted).fetchone()[0]
-            for pair in found.split(","):
+            numbers: str = self._connection.execute(_find_devices(size), wanted).fetchone()[0]
+            for pair in numbers.split(","):
                 place, _, number = pair.partition(":")
                 account, device = part[int(place)]
                 checksum = seed(account.encode(), device.encode())

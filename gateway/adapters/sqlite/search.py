@@ -11,7 +11,14 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from gateway.adapters.sqlite.day import ACCOUNT_SHIFT, MAX_ACCOUNTS, SEQUENCE_BITS, TIME_BITS
+from gateway.adapters.sqlite.day import (
+    ACCOUNT_SHIFT,
+    MAX_ACCOUNTS,
+    MAX_DISPLACED_MS,
+    SEQUENCE_BITS,
+    TIME_BITS,
+    find_account,
+)
 from gateway.adapters.sqlite.file import open_reader, store_errors
 from gateway.adapters.sqlite.rows import RowReader
 from gateway.locations.cells import CELL_BITS, cover
@@ -37,8 +44,8 @@ _RESULT = (
 )
 
 
-# Bytes, whatever a damaged row holds; a device that is missing has an empty name, which no checksum fits.
-_NAMED = "ifnull(CAST(name AS BLOB), x'') AS device_name, CAST(document AS BLOB) AS document"
+# Bytes, whatever a damaged row holds. What is missing is empty, which no checksum fits: aggregates leave NULLs out.
+_NAMED = "ifnull(CAST(name AS BLOB), x'') AS device_name, ifnull(CAST(document AS BLOB), x'') AS document"
 
 
 class Part(NamedTuple):
@@ -139,11 +146,11 @@ class DayReader:
 
     def _scan(self, account: str, query: Query, ascending: bool) -> _Scan | None:
         """The range of keys and the filters; None when nothing can match."""
-        row = self._connection.execute("SELECT number, displaced_ms FROM account WHERE name = ?", (account,)).fetchone()
+        row = find_account(self._connection, account)
         # An account beyond the last number has a row, but no events.
-        if row is None or row[0] > MAX_ACCOUNTS:
+        if row is None or row[0] >= MAX_ACCOUNTS:
             return None
-        number, displaced_ms = row[0] - 1, row[1]
+        number, displaced_ms = row
         device = None
         if query.device is not None:
             row = self._connection.execute(
@@ -162,7 +169,7 @@ class DayReader:
         first = number << CELL_BITS
         cells = [(first | low, first | high) for low, high in cover(boxes)]
         low = base | first_ms << SEQUENCE_BITS
-        high = (base | (last_ms + displaced_ms + 1) << SEQUENCE_BITS) - 1
+        high = base + (min(last_ms + displaced_ms, MAX_DISPLACED_MS) + 1 << SEQUENCE_BITS) - 1
         midnight_ms = self._midnight_ms
         return _Scan(
             low, high, ascending, device, boxes, cells, midnight_ms + first_ms, midnight_ms + last_ms, displaced_ms
