@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from random import Random
 
 import pytest
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.memory.attempts import MemoryAttempts
 from gateway.adapters.memory.exchange import Exchange, MemoryBroker, MemoryDirectory
+from gateway.adapters.redis.access import Access
+from gateway.adapters.redis.broker import RedisAttempts, RedisBroker
+from gateway.adapters.redis.directory import RedisDirectory
+from gateway.adapters.redis.link import Link
 from gateway.channels.directory import Closed, Duplicates, Entry, Holder, Opened, Standing
 from gateway.channels.ports import Claim, Claimed
 from gateway.connections.info import DisconnectInfo
 from gateway.wire.close_codes import Fault
 from tests.support.brokers import DEADLINE_S, Peer, World
+from tests.support.redis_server import BINARIES, RedisServer
 
 LEASE_S = 1.0
+_numbers = itertools.count()
 REPLACE, REJECT, ALLOW = Duplicates.REPLACE, Duplicates.REJECT, Duplicates.ALLOW
 # Names as they come: with what separates keys, braces of hash tags, and more than ASCII.
 NAMES = [("acme", "lamp-1"), ("a:b", "{c}"), ("a", "b:{c}"), ("平和", "ランプ"), ("acme", "*"), ("", "\x7f")]
@@ -29,9 +37,30 @@ def in_memory() -> World:
     return World(lambda name: Peer(MemoryBroker(exchange, name), MemoryDirectory(exchange, name), attempts), LEASE_S)
 
 
-@pytest.fixture(params=[in_memory])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    world: World = request.param()
+def on_server(server: RedisServer) -> World:
+    access = Access(server.url, prefix=f"t{next(_numbers)}")
+
+    def make(name: str) -> Peer:
+        link = Link(access, name, Random(1))
+        return Peer(RedisBroker(link), RedisDirectory(link, LEASE_S), RedisAttempts(link))
+
+    return World(make, LEASE_S)
+
+
+@pytest.fixture(scope="module", params=["memory", *BINARIES])
+def exchange(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer | None]:
+    if request.param == "memory":
+        yield None
+        return
+    server = RedisServer(BINARIES[request.param](), tmp_path_factory.mktemp(request.param))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def world(exchange: RedisServer | None) -> AsyncIterator[World]:
+    world = in_memory() if exchange is None else on_server(exchange)
     yield world
     await world.close()
 

@@ -1,0 +1,82 @@
+"""Commands of all callers, sent in one pipeline after the other: what comes while one is under way goes with the next.
+
+No command is ever repeated. A caller that is cancelled leaves the connection alone: answers never change places.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.adapters.redis.access import LOST, Address, told
+from gateway.errors import BrokerDownError
+
+MAX_A_PIPELINE = 500
+# About a second of the most that one gateway asks for.
+MAX_WAITING = 20_000
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Pipeline:
+    """Belongs to one connection: when that is lost, so is the pipeline."""
+
+    def __init__(self, client: Redis, address: Address) -> None:
+        self._client = client
+        self._address = address
+        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._wake = asyncio.Event()
+
+    async def ask(self, *command: str | bytes | int) -> Any:
+        """The answer. Raises BrokerDownError when there is none, or when the server refuses; NoScriptError."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise BrokerDownError(f"{self._address} is too slow: {MAX_WAITING} commands wait")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, answer))
+        self._wake.set()
+        return await answer
+
+    async def run(self) -> None:
+        """Send what waits until cancelled. Raises one of LOST."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MAX_A_PIPELINE], self._waiting[MAX_A_PIPELINE:]
+                await self._send([one for one in batch if not one[1].done()])
+
+    def abandon(self, problem: str) -> None:
+        """What still waits was never sent."""
+        waiting, self._waiting = self._waiting, []
+        for _, answer in waiting:
+            if not answer.done():
+                answer.set_exception(BrokerDownError(problem))
+
+    async def _send(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for command, _ in batch:
+            pipeline.execute_command(*command)
+        try:
+            answers = await pipeline.execute(raise_on_error=False)
+        except BaseException as error:
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(BrokerDownError(told(self._address, error), sent=True))
+            raise
+        lost: Exception | None = None
+        for (_, answer), found in zip(batch, answers, strict=True):
+            if isinstance(found, LOST):
+                lost = found
+            if answer.done():
+                continue
+            if isinstance(found, NoScriptError):
+                answer.set_exception(found)
+            elif isinstance(found, RedisError):
+                answer.set_exception(BrokerDownError(told(self._address, found)))
+            else:
+                answer.set_result(found)
+        if lost is not None:
+            raise lost
