@@ -19,7 +19,11 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.api.http_protocol import HttpMetrics
 from gateway.api.http_rates import HttpRates
+from gateway.channels.announcing import Announcer
 from gateway.channels.courier import Courier
+from gateway.channels.local import LocalCourier
+from gateway.channels.peer_metrics import PeerMetrics
+from gateway.channels.peers import Peers
 from gateway.cli.main import app
 from gateway.connections.admission import admission
 from gateway.connections.door import Door
@@ -138,11 +142,22 @@ async def families() -> list[Metric]:
         *ConnectionMetrics(door, Housekeeping(hub, lambda: 0.0)).collect(),
         *HttpMetrics(HttpRates(0, 0, 0, 0)).collect(),
         *pipeline.collect(),
-        *Courier(hub.registry, clock, Random(0), 0, command_message).collect(),  # noqa: S311
+        *_courier(hub, clock).collect(),
         *SQLiteLocationIndex(Path(), clock).collect(),
         *DrainMetrics(drainer, watch).collect(),
+        *_peers(hub).collect(),
         *KeyRefresh(_ring(clock), empty, empty, clock, Random(0)).collect(),  # noqa: S311
     ]
+
+
+def _courier(hub: Hub, clock: SystemClock) -> Courier:
+    local = LocalCourier(hub.registry, clock, hub.chance, 0, command_message)
+    return Courier(local, None, hub.registry, hub.chance)
+
+
+def _peers(hub: Hub) -> PeerMetrics:
+    peers = Peers(cast(Any, SimpleNamespace(problem="")))
+    return PeerMetrics(peers, Announcer(hub, peers, cast(Any, None)))
 
 
 def _ring(clock: SystemClock) -> KeyRing:

@@ -24,31 +24,36 @@ STATUS: dict[Outcome, int] = {
     Outcome.TOO_LARGE: 413,
     Outcome.BUSY: 429,
     Outcome.GONE: 504,
+    Outcome.GONE_UNSENT: 409,
+    Outcome.UNREACHABLE: 503,
     Outcome.TIMED_OUT: 504,
 }
+
+_LATER = (Outcome.BUSY, Outcome.UNREACHABLE)
 
 
 async def send(call: Call) -> web.StreamResponse:
     """Send a command and wait for its result."""
     account, device = call.identity.account, name_of(call)
     wish = decode(await call.body(), CommandBody)
-    settled = await call.api.courier.send(account, device, wish.name, wish.args, wish.deadline_ms)
+    settled = await call.api.courier.send(
+        account, device, wish.name, wish.args, wish.deadline_ms, idempotent=wish.idempotent
+    )
     if settled.outcome is not Outcome.DONE:
-        raise _problem(call, device, settled)
+        raise _problem(settled)
     return answer(CommandAnswer(device, wish.name, settled.value))
 
 
-def _problem(call: Call, device: str, settled: Settled) -> Problem:
+def _problem(settled: Settled) -> Problem:
     extra: dict[str, Any] = {"outcome": settled.outcome.value}
     if settled.outcome is Outcome.OFFLINE:
-        last = call.api.devices.last_disconnect(call.identity.account, device)
-        extra["last_disconnect"] = msgspec.to_builtins(last)
+        extra["last_disconnect"] = msgspec.to_builtins(settled.value)
     if settled.outcome is Outcome.FAILED:
         extra["error"] = msgspec.to_builtins(settled.value)
     if settled.progress is not None:
         extra["progress"] = settled.progress._asdict()
-    headers = {"Retry-After": "1"} if settled.outcome is Outcome.BUSY else None
-    text = settled.detail or MEANINGS[settled.outcome]
+    headers = {"Retry-After": "1"} if settled.outcome in _LATER else None
+    text = MEANINGS[settled.outcome] + (f": {settled.detail}" if settled.detail else "")
     if settled.outcome is Outcome.FAILED:
         text = ": ".join(part for part in (text, settled.value.code, settled.value.message) if part)
     return Problem(STATUS[settled.outcome], text, headers=headers, **extra)
@@ -65,7 +70,7 @@ ROUTES = (
             Listener.OPERATIONS,
             CommandAnswer,
             body=CommandBody,
-            errors=(404, 409, 413, 422, 429, 502, 504),
+            errors=(404, 409, 413, 422, 429, 502, 503, 504),
         ),
         send,
     ),

@@ -66,7 +66,9 @@ class Pipeline(Protocol):
 class Commands(Protocol):
     """Carries commands to devices."""
 
-    async def send(self, account: str, device: str, name: str, args: Any, deadline_ms: int) -> Settled:
+    async def send(
+        self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
+    ) -> Settled:
         """Send one and wait for its result, or say why there is none. Never raises."""
 
 

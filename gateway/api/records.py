@@ -91,12 +91,14 @@ class DisconnectAnswer(Struct, frozen=True):
 class CommandBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A command; what `name` and `args` mean is between the sender and the device.
 
-    No result within `deadline_ms`: 504, and the device may have carried it out.
+    No result within `deadline_ms`: 504, and the device may have carried it out. `idempotent`: twice does no harm, so
+    it is sent again when the connection ends before the result.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=128)]
     args: Any = None
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 10_000
+    idempotent: bool = False
 
 
 class CommandAnswer(Struct, frozen=True):

@@ -36,9 +36,10 @@ from gateway.app.parts import (
     shared_key,
     target_health,
 )
+from gateway.app.peering import courier, gateway_name, peering
 from gateway.app.stores import Stores, open_stores
 from gateway.app.tasks import Tasks
-from gateway.channels.courier import Courier
+from gateway.channels.local import LocalCourier
 from gateway.connections.admission import admission
 from gateway.connections.connection import Session
 from gateway.connections.door import Door
@@ -185,8 +186,12 @@ class Gateway:
         counts = admission(settings.connections, maximum, http, self._clock.monotonic_s())
         self.hub = Hub(settings, self._clock, counts, self._chance)
         per_device = settings.commands.in_flight_per_device
-        self._courier = Courier(self.hub.registry, self._clock, self._chance, per_device, command_message)
-        session: Session = DeviceSession(self.pipeline, self._courier, authenticator)
+        local = LocalCourier(self.hub.registry, self._clock, self._chance, per_device, command_message)
+        self._peering = peering(settings.broker, gateway_name(), self.hub, local, self._chance)
+        if self._peering is not None:
+            self._peering.start(self._tasks, stack)
+        self._courier = courier(self.hub, local, self._peering, self._chance)
+        session: Session = DeviceSession(self.pipeline, local, authenticator)
         if self._recording is not None:
             session = RecordedSession(session, self._recording)
         self.door = Door(self.hub, settings, authenticator, {V1: session})
@@ -233,6 +238,7 @@ class Gateway:
                 stores.searched,
                 *([] if stores.stream is None else [stores.stream]),
                 DrainMetrics(self.drainer, self._watch),
+                *([] if self._peering is None else [self._peering.metrics]),
                 *([] if self._keys is None else [self._keys]),
             ),
             drainer=self.drainer,

@@ -7,7 +7,9 @@ late is worse than an error.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+from msgspec import Meta, Struct
 
 MAX_IN_FLIGHT = 10_000
 
@@ -25,20 +27,42 @@ class Outcome(StrEnum):
     TOO_LARGE = "too_large"
     BUSY = "busy"
     GONE = "gone"
+    GONE_UNSENT = "gone_unsent"
+    UNREACHABLE = "unreachable"
     TIMED_OUT = "timed_out"
 
 
 MEANINGS: dict[Outcome, str] = {
     Outcome.DONE: "the device carried it out",
     Outcome.FAILED: "the device answered an error of its own",
-    Outcome.UNKNOWN: "this process has never seen such a device",
-    Outcome.OFFLINE: "the device is not connected, or is about to leave",
+    Outcome.UNKNOWN: "no such device of the account is known",
+    Outcome.OFFLINE: "the device is not connected",
     Outcome.DEAF: "its token lacks the scope command:receive",
     Outcome.TOO_LARGE: "it is larger than the device's class can take",
     Outcome.BUSY: "as many commands as may be are under way",
     Outcome.GONE: "the connection ended before the result: it may have been carried out",
+    Outcome.GONE_UNSENT: "the device was about to leave, and could not be sent it by the deadline",
+    Outcome.UNREACHABLE: "the device is not connected here, and other gateways cannot be reached",
     Outcome.TIMED_OUT: "no result by the deadline: it may have been carried out",
 }
+
+
+class DeviceError(Struct, frozen=True, gc=False):
+    """What went wrong on the device, in its own words."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=64)]
+    message: Annotated[str, Meta(max_length=500)] = ""
+
+
+class Command(NamedTuple):
+    """What a device is to do. `idempotent`: carried out twice it does no harm, so it may be sent again when it is not
+    known whether it was."""
+
+    account: str
+    device: str
+    name: str
+    args: Any
+    idempotent: bool = False
 
 
 class Progress(NamedTuple):
@@ -49,7 +73,8 @@ class Progress(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """How a command ended. `value` is the device's, or its error; `detail` is what a person should know."""
+    """How a command ended. `value` is the device's answer, its error, or with `OFFLINE` how it left (DisconnectInfo);
+    `detail` is what a person should know."""
 
     outcome: Outcome
     value: Any = None

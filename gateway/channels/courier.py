@@ -1,111 +1,84 @@
-"""Carries commands to the devices of this process, and their results back."""
+"""Carries commands to devices, whichever gateway holds them.
+
+A device may move while a command is on its way. As long as it was not put on the wire, it is looked for again until the
+deadline; once it was, only a command that says that it is idempotent is sent again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from math import ceil
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
-from gateway.channels.commands import InFlight, Outcome, Progress, Settled
-from gateway.clock import Clock
-from gateway.connections.registry import Member, Registry
+from gateway.channels.commands import Command, Outcome, Settled
+from gateway.channels.local import LocalCourier
+from gateway.channels.remote import RemoteCourier
+from gateway.connections.registry import Registry
 from gateway.telemetry.metrics import gauge
-from gateway.wire.uuid7 import text_of, uuid7
 
-# A connection has sent its first message by then, whatever its peer does.
-_GREETED_AFTER_S = 1.0
-
-
-class Writing(Protocol):
-    """How a subprotocol writes a command."""
-
-    def __call__(self, command: str, name: str, args: Any, deadline_ms: int) -> bytes: ...
+# Between two looks for a device that moves: it is away for a second or more.
+_LOOK_AGAIN_S = (0.05, 0.5)
+# Of a device that moves: it was somewhere else, or nowhere for a moment. GONE only of what may be sent twice.
+_AGAIN = (Outcome.GONE_UNSENT, Outcome.OFFLINE, Outcome.UNKNOWN, Outcome.GONE)
 
 
 class Courier:
-    """`send` waits; everything else is called by sessions on the loop's thread. `write` makes the message."""
+    """`remote` None: this is the only gateway."""
 
-    def __init__(self, registry: Registry, clock: Clock, chance: Random, per_device: int, write: Writing) -> None:
+    def __init__(self, local: LocalCourier, remote: RemoteCourier | None, registry: Registry, chance: Random) -> None:
+        self._local = local
+        self._remote = remote
         self._registry = registry
-        self._clock = clock
         self._chance = chance
-        self._write = write
-        self._in_flight: InFlight[asyncio.Future[Settled]] = InFlight(per_device)
         self._outcomes: Counter[Outcome] = Counter()
 
-    async def send(self, account: str, device: str, name: str, args: Any, deadline_ms: int) -> Settled:
-        """Send it to the newest connection of the device, at most once, and wait for the result until the deadline.
+    async def send(
+        self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
+    ) -> Settled:
+        """Have the device carry it out, and wait for the result until the deadline.
 
         Cancelled, nobody waits for the result any more; the device may carry it out all the same.
         """
-        settled = await self._send(account, device, name, args, deadline_ms)
+        settled = await self._send(Command(account, device, name, args, idempotent), deadline_ms)
         self._outcomes[settled.outcome] += 1
         return settled
 
-    async def _send(self, account: str, device: str, name: str, args: Any, deadline_ms: int) -> Settled:
-        member = self._registry.newest(account, device)
-        if member is not None and member.greets:
-            # Nothing leaves before the first message; it is out in a moment.
-            await asyncio.sleep(min(_GREETED_AFTER_S, deadline_ms / 1000))
-            member = self._registry.newest(account, device)
-        if member is None:
-            known = self._registry.last_disconnect(account, device) is not None
-            return Settled(Outcome.OFFLINE if known else Outcome.UNKNOWN)
-        refused = self._refused(member)
-        if refused is not None:
-            return Settled(refused)
-        command = text_of(*uuid7(self._clock.time_ms(), self._chance.getrandbits(74)))
-        message = self._write(command, name, args, deadline_ms)
-        if len(message) > member.max_payload_bytes:
-            said = f"the command makes {len(message)} bytes, and this device takes {member.max_payload_bytes}"
-            return Settled(Outcome.TOO_LARGE, detail=said)
-        waiter: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
-        self._in_flight.add(command, member.slot, waiter)
-        # Before it leaves, the connection waits a moment for what is under way.
-        member.expect(1)
-        member.send(message)
-        try:
-            async with asyncio.timeout(deadline_ms / 1000):
-                return await waiter
-        except TimeoutError:
-            return Settled(Outcome.TIMED_OUT, progress=self._in_flight.progress(command))
-        finally:
-            if self._in_flight.forget(command):
-                member.answer((), 1)
+    async def _send(self, command: Command, deadline_ms: int) -> Settled:
+        loop = asyncio.get_running_loop()
+        end_s, pause_s = loop.time() + deadline_ms / 1000, _LOOK_AGAIN_S[0]
+        moves, gone = False, None
+        while True:
+            settled = await self._once(command, max(1, ceil((end_s - loop.time()) * 1000)))
+            if settled.outcome is Outcome.GONE:
+                gone = settled
+            moves = moves or settled.outcome is Outcome.GONE_UNSENT or (gone is not None and command.idempotent)
+            left_s = end_s - loop.time()
+            if not moves or settled.outcome not in _AGAIN or left_s <= 0:
+                # Whatever came later, it may have been carried out.
+                return gone if gone is not None and settled.outcome in _AGAIN else settled
+            await asyncio.sleep(min(pause_s * self._chance.uniform(0.5, 1), left_s))
+            pause_s = min(2 * pause_s, _LOOK_AGAIN_S[1])
 
-    def _refused(self, member: Member) -> Outcome | None:
-        if not member.stays or member.greets:
-            return Outcome.OFFLINE
-        if not member.profile.may_receive:
-            return Outcome.DEAF
-        return None if self._in_flight.has_room(member.slot) else Outcome.BUSY
-
-    def report(self, member: Member, command: str, progress: Progress) -> None:
-        """The device says how far it is. Late and foreign reports are dropped."""
-        self._in_flight.report(command, member.slot, progress)
-
-    def result(self, member: Member, command: str, settled: Settled) -> None:
-        """The device is done. Late, doubled and foreign results are dropped."""
-        waiter = self._in_flight.settle(command, member.slot)
-        if waiter is None:
-            return
-        member.answer((), 1)
-        if not waiter.done():  # else its sender has just given up
-            waiter.set_result(settled)
-
-    def closed(self, member: Member) -> None:
-        """The connection ended: what it was sent has no result."""
-        for waiter in self._in_flight.gone(member.slot):
-            if not waiter.done():
-                waiter.set_result(Settled(Outcome.GONE))
+    async def _once(self, command: Command, deadline_ms: int) -> Settled:
+        """Here where it is here, else where the directory says."""
+        account, device = command.account, command.device
+        if self._local.holds(account, device):
+            return await self._local.send(command, deadline_ms)
+        if self._remote is not None:
+            return await self._remote.send(command, deadline_ms)
+        if self._registry.newest(account, device) is not None:
+            return Settled(Outcome.GONE_UNSENT)
+        last = self._registry.last_disconnect(account, device)
+        return Settled(Outcome.UNKNOWN if last is None else Outcome.OFFLINE, last)
 
     def collect(self) -> Iterator[Metric]:
         """Metric families for a Prometheus registry."""
-        yield gauge("heiwa_commands_in_flight", "Commands that were sent and have no result.", len(self._in_flight))
+        yield gauge("heiwa_commands_in_flight", "Commands that were sent and have no result.", self._local.in_flight)
         outcomes = CounterMetricFamily("heiwa_commands", "Commands to devices, by outcome.", labels=["outcome"])
         for outcome in Outcome:
             outcomes.add_metric([outcome.value], self._outcomes[outcome])

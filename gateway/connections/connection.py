@@ -14,6 +14,7 @@ from gateway.connections.ending import (
     LEAVING,
     MAX_AGE,
     PHASE,
+    REPLACED_ELSEWHERE,
     RESETTING,
     STAYS,
     TOKEN_EXPIRED,
@@ -25,11 +26,11 @@ from gateway.connections.ending import (
 )
 from gateway.connections.heartbeat import Due, judge
 from gateway.connections.hub import Hub
-from gateway.connections.info import ConnectionInfo
+from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.connections.outgoing import PAUSED, PAUSED_PRESSURE, PAUSED_RATE, PAUSED_WRITE
 from gateway.connections.registry import Profile
 from gateway.connections.websocket import Websocket
-from gateway.settings.model import DeviceClass
+from gateway.settings.device_classes import DeviceClass
 from gateway.wire import close_codes
 from gateway.wire.close_codes import Fault, fault_of
 from gateway.wire.frames import payload_bytes, text_frame
@@ -119,8 +120,12 @@ class Connection(Websocket):
         return self.hub.device_class(self.profile.device_class)
 
     def resets(self, code: int) -> bool:
-        # A replaced device must learn that it is: after a reset it would come back and push out its successor.
-        return code != close_codes.REPLACED and self.device_class.close == "abort"
+        if self.device_class.close != "abort":
+            return False
+        # A replaced device must learn that it is: after a reset it would come back and push out its successor. When
+        # another gateway says so, this one may be the living one, and would never come back after a close frame.
+        ending = self.hub.endings.get(self.slot)
+        return code != close_codes.REPLACED or (ending is not None and ending.cause is REPLACED_ELSEWHERE)
 
     # Leaving
 
@@ -208,7 +213,7 @@ class Connection(Websocket):
         self._step(Step.DONE)
         self._deflate()
         fault = Fault.PLAN if ending.sent_away else fault_of(code, by_peer=ending.by_peer)
-        hub.registry.remove(self, hub.clock.time_ms(), code, ending.reason, fault)
+        hub.registry.remove(self, DisconnectInfo(hub.clock.time_ms(), code, ending.reason, fault))
         if hub.registry.total == 0:
             hub.emptied.set()
         hub.disconnects[ending.cause.name, code, fault] += 1

@@ -16,7 +16,8 @@ from gateway.connections.registry import Registry
 from gateway.connections.table import Table
 from gateway.connections.timing_wheel import TimingWheel
 from gateway.rate import TokenBucket
-from gateway.settings.model import Connections, DeviceClass, Settings
+from gateway.settings.device_classes import DeviceClass
+from gateway.settings.model import Connections, Settings
 from gateway.telemetry.log import Log
 from gateway.wire.uuid7 import time_ms_of
 

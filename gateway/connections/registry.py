@@ -61,6 +61,19 @@ class Member(Protocol):
         """Begin a planned close."""
 
 
+class Follower(Protocol):
+    """Is told who comes and goes, on the loop's thread; must not raise."""
+
+    def joined(self, member: Member) -> None:
+        """It is open."""
+
+    def changed(self, member: Member) -> None:
+        """A new token lets it do other things than before."""
+
+    def left(self, member: Member, ended: DisconnectInfo) -> None:
+        """It has ended; its slot is still its own."""
+
+
 class Account:
     """One tenant while it has connections. A device has one connection, or several where duplicates are allowed."""
 
@@ -101,7 +114,8 @@ class Registry:
         # Weak: an account and a profile live exactly as long as a connection refers to them.
         self._accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
         self._profiles: WeakValueDictionary[tuple[str, frozenset[str], str], Profile] = WeakValueDictionary()
-        self._last: OrderedDict[tuple[str, str], tuple[int, int, str, str]] = OrderedDict()
+        self._last: OrderedDict[tuple[str, str], DisconnectInfo] = OrderedDict()
+        self.followers: tuple[Follower, ...] = ()
 
     def profile(self, identity: Identity) -> Profile:
         """The shared profile of this identity."""
@@ -131,8 +145,15 @@ class Registry:
         self.total += 1
         others = account.of(connection.device)
         account.devices[connection.device] = [*others, connection] if others else connection
+        for follower in self.followers:
+            follower.joined(connection)
 
-    def remove(self, connection: Member, time_ms: int, code: int, reason: str, fault: str) -> None:
+    def changed(self, connection: Member) -> None:
+        """It has another profile."""
+        for follower in self.followers:
+            follower.changed(connection)
+
+    def remove(self, connection: Member, ended: DisconnectInfo) -> None:
         """The connection ended; how is kept for the device's page."""
         account = connection.profile.account
         account.connected -= 1
@@ -144,9 +165,11 @@ class Registry:
             account.devices[connection.device] = others if len(others) > 1 else others[0]
         key = (account.name, connection.device)
         self._last.pop(key, None)
-        self._last[key] = (time_ms, code, reason, fault)
+        self._last[key] = ended
         if len(self._last) > _MAX_LAST_DISCONNECTS:
             self._last.popitem(last=False)
+        for follower in self.followers:
+            follower.left(connection, ended)
 
     def names(self, account: str) -> list[str]:
         """The account's connected devices, in no order that matters."""
@@ -160,11 +183,7 @@ class Registry:
 
     def last_disconnect(self, account: str, device: str) -> DisconnectInfo | None:
         """How the device's last connection here ended; None: not known (any more)."""
-        found = self._last.get((account, device))
-        if found is None:
-            return None
-        time_ms, code, reason, fault = found
-        return DisconnectInfo(time_ms, code, reason, fault)  # type: ignore[arg-type]
+        return self._last.get((account, device))
 
     def latest(self, account: str, device: str) -> dict[str, Any] | None:
         """The latest position this connection sent and got acknowledged; None: not connected, or none yet."""
@@ -173,14 +192,17 @@ class Registry:
 
     def disconnect(self, account: str, device: str, code: int, reason: str) -> bool:
         """Ask all connections of a device to leave, then close them with `code`; False: it has none."""
-        found = self._accounts.get(account)
-        connections = found.of(device) if found else []
+        connections = self.members(account, device)
         for connection in list(connections):
             connection.leave(OPERATOR, code=code, words=reason)
         return bool(connections)
 
     def newest(self, account: str, device: str) -> Member | None:
         """The connection that was opened last; None: it has none here."""
-        found = self._accounts.get(account)
-        connections = found.of(device) if found else []
+        connections = self.members(account, device)
         return connections[-1] if connections else None
+
+    def members(self, account: str, device: str) -> list[Member]:
+        """All connections of a device, the newest last."""
+        found = self._accounts.get(account)
+        return found.of(device) if found else []

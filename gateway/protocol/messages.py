@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.channels.commands import DeviceError
 from gateway.decoding import decoder
 from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
 from gateway.protocol.loose import is_text, loose_event, loosely, name_of
@@ -39,13 +40,6 @@ class AuthMessage(Struct, frozen=True, gc=False):
 
 class PingMessage(Struct, frozen=True, gc=False):
     id: Annotated[str, Meta(max_length=128)] | None = None
-
-
-class DeviceError(Struct, frozen=True, gc=False):
-    """What went wrong on the device, in its own words."""
-
-    code: Annotated[str, Meta(min_length=1, max_length=64)]
-    message: Annotated[str, Meta(max_length=500)] = ""
 
 
 class ReportMessage(Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from gateway.channels.commands import Outcome, Progress, Settled
-from gateway.channels.courier import Courier
+from gateway.channels.local import LocalCourier
 from gateway.connections.connection import Connection
 from gateway.connections.ending import DUPLICATE, FORBIDDEN, REPLACED, TOKEN
 from gateway.errors import KeysUnknownError, TokenError
@@ -49,7 +49,7 @@ class Tokens(Protocol):
 class DeviceSession:
     """One object for all connections; what differs between them is in the connection."""
 
-    def __init__(self, pipeline: LocationPipeline, courier: Courier, tokens: Tokens) -> None:
+    def __init__(self, pipeline: LocationPipeline, courier: LocalCourier, tokens: Tokens) -> None:
         self._pipeline = pipeline
         self._courier = courier
         self._tokens = tokens
@@ -153,6 +153,7 @@ class DeviceSession:
             connection.close(DUPLICATE, "this device has another connection that may send")
             return
         connection.profile = profile
+        hub.registry.changed(connection)
         hub.table.expires_ms[connection.slot] = int(identity.expires_s * 1000)
         connection.stay()
         hub.plan_end(connection.slot)

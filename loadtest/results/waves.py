@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from gateway.settings.model import PRESETS
+from gateway.settings.device_classes import PRESETS
 from loadtest.fleet.sample import ClientModelCounts
 from loadtest.results.records import GatewayDrain, Waved
 from loadtest.scenario.client_models import CLIENT_MODELS

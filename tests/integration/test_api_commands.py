@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.channels.commands import Outcome, Progress, Settled
+from gateway.channels.commands import DeviceError, Outcome, Progress, Settled
 from gateway.connections.info import DisconnectInfo
-from gateway.protocol.messages import DeviceError
 from gateway.wire.close_codes import Fault
 from tests.support.api import Client, World, bearer, device_url, problem
 
@@ -68,8 +67,7 @@ async def test_why_there_is_no_value(world: World, operations: Client, settled: 
 
 
 async def test_offline_says_how_it_left(world: World, operations: Client) -> None:
-    world.courier.settled = Settled(Outcome.OFFLINE)
-    world.devices.ended["acme", "lamp"] = DisconnectInfo(9, 1006, "heartbeat", Fault.NETWORK)
+    world.courier.settled = Settled(Outcome.OFFLINE, DisconnectInfo(9, 1006, "heartbeat", Fault.NETWORK))
     told = await problem(await ask(operations, {"name": "x"}), 409)
     assert told["last_disconnect"] == {"time_ms": 9, "code": 1006, "reason": "heartbeat", "fault": "network"}
 

@@ -131,7 +131,9 @@ class FakeCourier:
     settled: Settled = field(default_factory=lambda: Settled(Outcome.DONE, {"on": True}))
     sent: list[tuple[str, str, str, Any, int]] = field(default_factory=list)
 
-    async def send(self, account: str, device: str, name: str, args: Any, deadline_ms: int) -> Settled:
+    async def send(
+        self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
+    ) -> Settled:
         self.sent.append((account, device, name, args, deadline_ms))
         return self.settled
 

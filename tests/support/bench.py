@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from functools import cache
@@ -29,6 +30,7 @@ from tests.support.wire import Answer, read_answer, request
 ECHO = Subprotocol("heiwa.echo")
 NO_RATES = ("connections.messages_per_s=0", "connections.bytes_per_s=0")
 FOREVER_S = 2e9
+_numbers = itertools.count(1)
 
 
 @cache
@@ -151,6 +153,8 @@ class Bench:
             hub.holders.append(None)
         hub.table.heard_s[slot] = hub.now_s
         hub.table.id_high[slot] = self.clock.time_ms() << 16
+        # Above the bits from which ages are drawn.
+        hub.table.id_low[slot] = next(_numbers) << 40
         hub.table.expires_ms[slot] = int(identity.expires_s * 1000)
         connection = Connection(hub, slot, hub.registry.profile(identity), identity.device, self.door.sessions[ECHO])
         transport.protocol = connection

@@ -34,6 +34,7 @@ class Program:
         self, folder: Path, *settings: str, prefix: tuple[str, ...] = (), options: tuple[str, ...] = ()
     ) -> None:
         self.folder = folder
+        self.key_folder = folder
         self.log = folder.parent / f"{folder.name}.log"
         command = [*prefix, sys.executable, "-m", "gateway", "serve"]
         if ecs_metadata.present(os.environ):
@@ -80,9 +81,9 @@ class Program:
         return f"ws://127.0.0.1:{self.public_port}/ws"
 
     def token(self, sub: str, scope: str = "location:write", account: str = "default", ttl_s: float = 3600) -> str:
-        """A token made with the program's own key."""
+        """A token made with the program's own key, or with the one in `key_folder`."""
         claims = {"sub": sub, "account": account, "scope": scope, "exp": time.time() + ttl_s}
-        return mint(claims, local_key(self.folder))
+        return mint(claims, local_key(self.key_folder))
 
     @contextlib.contextmanager
     def connect(self, sub: str, **options: Any) -> Iterator[ClientConnection]:

@@ -27,7 +27,7 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 
 
 TABLE: list[tuple[str, Layer]] = [
-    *_in("", "decoding errors rate settings.model", Layer.CORE),
+    *_in("", "decoding errors rate settings.device_classes settings.model", Layer.CORE),
     *_in("", "clock channels.ports drain.ports identity.ports locations.ports recording.ports", Layer.PORTS),
     *_in("telemetry.", "log", Layer.PORTS),
     *_in("telemetry.", "*", Layer.SERVICES),
@@ -39,7 +39,7 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("identity.", "*", Layer.SERVICES),
     *_in("connections.", "admission heartbeat info lifetime table timing_wheel", Layer.CORE),
     *_in("connections.", "*", Layer.SERVICES),
-    *_in("channels.", "commands directory", Layer.CORE),
+    *_in("channels.", "commands directory envelopes", Layer.CORE),
     *_in("channels.", "*", Layer.SERVICES),
     *_in("protocol.", "session", Layer.SERVICES),
     *_in("protocol.", "*", Layer.CORE),

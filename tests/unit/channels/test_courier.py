@@ -12,6 +12,7 @@ import pytest
 
 from gateway.channels.commands import Outcome, Progress, Settled
 from gateway.channels.courier import Courier
+from gateway.channels.local import LocalCourier
 from gateway.connections.connection import Connection
 from gateway.connections.ending import DRAIN
 from gateway.protocol.session import command_message
@@ -27,9 +28,9 @@ class Telling(Recording):
 
     def closed(self, connection: Connection) -> None:
         super().closed(connection)
-        self.courier.closed(connection)
+        self.local.closed(connection)
 
-    courier: Courier
+    local: LocalCourier
 
 
 class Desk:
@@ -39,7 +40,9 @@ class Desk:
         session = Telling()
         self.bench = Bench(*flags, session=session)
         clock, registry = self.bench.clock, self.bench.hub.registry
-        self.courier = session.courier = Courier(registry, clock, random.Random(1), per_device, command_message)
+        chance = random.Random(1)
+        self.local = session.local = LocalCourier(registry, clock, chance, per_device, command_message)
+        self.courier = Courier(self.local, None, registry, chance)
 
     def join(self, name: str = "lamp", device_class: str = "", *scopes: str) -> tuple[Connection, FakeTransport]:
         return self.bench.open(device(name, "acme", *(scopes or RECEIVES), device_class=device_class))
@@ -71,9 +74,9 @@ async def test_a_command_goes_out_once_and_its_result_comes_back() -> None:
     assert (message["type"], message["name"], message["args"]) == ("command", "switch", {"on": True})
     assert message["deadline_ms"] == 5000
     assert connection.busy
-    desk.courier.report(connection, message["id"], Progress(50, None))
-    desk.courier.result(connection, message["id"], Settled(Outcome.DONE, 7))
-    desk.courier.result(connection, message["id"], Settled(Outcome.DONE, 8))
+    desk.local.report(connection, message["id"], Progress(50, None))
+    desk.local.result(connection, message["id"], Settled(Outcome.DONE, 7))
+    desk.local.result(connection, message["id"], Settled(Outcome.DONE, 8))
     assert await within(sending) == Settled(Outcome.DONE, 7)
     assert not connection.busy
     assert heard(transport) == []
@@ -85,8 +88,8 @@ async def test_another_device_cannot_answer() -> None:
     other, _ = desk.join("other")
     sending = await desk.begin()
     (message,) = heard(transport)
-    desk.courier.result(other, message["id"], Settled(Outcome.DONE, "forged"))
-    desk.courier.result(lamp, message["id"], Settled(Outcome.DONE, "true"))
+    desk.local.result(other, message["id"], Settled(Outcome.DONE, "forged"))
+    desk.local.result(lamp, message["id"], Settled(Outcome.DONE, "true"))
     assert (await within(sending)).value == "true"
     assert not other.busy
 
@@ -96,10 +99,10 @@ async def test_no_result_by_the_deadline_says_what_was_reported_last() -> None:
     connection, transport = desk.join()
     sending = await desk.begin(deadline_ms=50)
     (message,) = heard(transport)
-    desk.courier.report(connection, message["id"], Progress(40, "heating"))
+    desk.local.report(connection, message["id"], Progress(40, "heating"))
     assert await within(sending) == Settled(Outcome.TIMED_OUT, progress=Progress(40, "heating"))
     assert not connection.busy
-    desk.courier.result(connection, message["id"], Settled(Outcome.DONE))
+    desk.local.result(connection, message["id"], Settled(Outcome.DONE))
     assert connection.in_flight == 0, "a late result counts for nothing"
 
 
@@ -111,7 +114,7 @@ async def test_devices_that_cannot_be_sent_anything() -> None:
     assert (await within(desk.courier.send("other", "lamp", "x", None, 1000))).outcome is Outcome.UNKNOWN
     connection.expect(1)
     connection.leave(DRAIN)
-    assert (await within(desk.courier.send("acme", "lamp", "x", None, 1000))).outcome is Outcome.OFFLINE
+    assert (await within(desk.courier.send("acme", "lamp", "x", None, 100))).outcome is Outcome.GONE_UNSENT
     transport.finish()
     assert (await within(desk.courier.send("acme", "lamp", "x", None, 1000))).outcome is Outcome.OFFLINE
 
@@ -131,7 +134,7 @@ async def test_a_device_has_so_many_commands_and_no_more() -> None:
     first, second = await desk.begin(), await desk.begin()
     assert (await within(desk.courier.send("acme", "lamp", "x", None, 1000))).outcome is Outcome.BUSY
     for message in heard(transport):
-        desk.courier.result(connection, message["id"], Settled(Outcome.DONE))
+        desk.local.result(connection, message["id"], Settled(Outcome.DONE))
     assert {(await within(one)).outcome for one in (first, second)} == {Outcome.DONE}
 
 
@@ -150,7 +153,7 @@ async def test_a_drain_waits_a_moment_for_the_result() -> None:
     (message,) = heard(transport)
     connection.leave(DRAIN)
     assert [told["type"] for told in heard(transport)] == ["goaway"]
-    desk.courier.result(connection, message["id"], Settled(Outcome.DONE, 1))
+    desk.local.result(connection, message["id"], Settled(Outcome.DONE, 1))
     assert heard(transport) == [1001]
     assert (await within(sending)).value == 1
 
@@ -163,7 +166,7 @@ async def test_a_sender_that_gives_up_leaves_nothing_behind() -> None:
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     assert connection.in_flight == 0
-    desk.courier.result(connection, message["id"], Settled(Outcome.DONE))
+    desk.local.result(connection, message["id"], Settled(Outcome.DONE))
     assert connection.in_flight == 0
 
 
@@ -174,7 +177,7 @@ async def test_a_result_in_the_turn_in_which_its_sender_gives_up() -> None:
     (message,) = heard(transport)
     sending.cancel()
     await asyncio.sleep(0)
-    desk.courier.result(connection, message["id"], Settled(Outcome.DONE))
+    desk.local.result(connection, message["id"], Settled(Outcome.DONE))
     await asyncio.gather(sending, return_exceptions=True)
     assert connection.in_flight == 0
 
@@ -195,7 +198,7 @@ async def test_nothing_is_sent_before_the_first_message(monkeypatch: pytest.Monk
     assert slept == [1.0]
     (message,) = heard(transport)
     assert message["type"] == "command"
-    desk.courier.result(connection, message["id"], Settled(Outcome.DONE))
+    desk.local.result(connection, message["id"], Settled(Outcome.DONE))
     assert (await within(sending)).outcome is Outcome.DONE
 
 

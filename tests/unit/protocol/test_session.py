@@ -8,14 +8,13 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from gateway.channels.commands import Outcome, Progress, Settled
+from gateway.channels.commands import DeviceError, Outcome, Progress, Settled
 from gateway.connections.connection import Connection
 from gateway.errors import KeysUnknownError
 from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Refusal, Submitted
 from gateway.locations.times import EventTimes
-from gateway.protocol.messages import DeviceError
 from gateway.protocol.session import MAX_STRIKES, DeviceSession
 from tests.support.bench import Bench, FakeAuthenticator, device
 from tests.support.fake_clock import START_MS

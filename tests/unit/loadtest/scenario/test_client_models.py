@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.settings.model import PRESETS
+from gateway.settings.device_classes import PRESETS
 from loadtest.scenario import client_models
 from loadtest.scenario.client_models import CLIENT_MODELS, Ended
 

@@ -1,0 +1,93 @@
+"""What connects this gateway to others: only where a broker is set, and loaded only then."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from gateway.app.tasks import Tasks
+from gateway.channels.announcing import Announcer
+from gateway.channels.courier import Courier
+from gateway.channels.local import LocalCourier
+from gateway.channels.peer_metrics import PeerMetrics
+from gateway.channels.peers import Peers
+from gateway.channels.ports import Attempts, Broker, Directory
+from gateway.channels.remote import RemoteCourier
+from gateway.connections.hub import Hub
+from gateway.errors import SettingsError
+from gateway.settings.model import Broker as BrokerSettings
+
+if TYPE_CHECKING:
+    from gateway.adapters.redis.access import Access
+
+
+def gateway_name() -> str:
+    """What others call this process: its machine, and a part that no other process has, this one after a restart
+    included."""
+    return f"{socket.gethostname()[:64]}.{token_hex(4)}"
+
+
+class Peering:
+    """`start` begins; the stack ends it, after the connections."""
+
+    def __init__(self, hub: Hub, local: LocalCourier, broker: Broker, directory: Directory, attempts: Attempts) -> None:
+        self._hub = hub
+        self._broker = broker
+        self.attempts = attempts
+        self.directory = directory
+        self.peers = Peers(broker)
+        self.announcer = Announcer(hub, self.peers, directory)
+        self.remote = RemoteCourier(local, self.peers, directory, self.announcer)
+        self.metrics = PeerMetrics(self.peers, self.announcer)
+
+    def start(self, tasks: Tasks, stack: AsyncExitStack) -> None:
+        """Before the first connection."""
+        self._hub.registry.followers += (self.announcer,)
+        self._broker.listen(self.peers.receive, self._returned)
+        stack.push_async_callback(self._broker.close)
+        tasks.spawn("broker", self._broker.run())
+        tasks.spawn("directory", self.announcer.run())
+        stack.push_async_callback(self.peers.close)
+        stack.push_async_callback(self.announcer.leave)
+
+    def _returned(self) -> None:
+        self.peers.returns += 1
+        self.announcer.returned()
+
+
+def peering(settings: BrokerSettings, name: str, hub: Hub, local: LocalCourier, chance: Random) -> Peering | None:
+    """None: this is the only gateway. Raises SettingsError."""
+    if not settings.url:
+        return None
+    from gateway.adapters.redis.broker import RedisAttempts, RedisBroker
+    from gateway.adapters.redis.directory import RedisDirectory
+    from gateway.adapters.redis.link import Link
+
+    link = Link(broker_access(settings), name, chance)
+    return Peering(hub, local, RedisBroker(link), RedisDirectory(link), RedisAttempts(link))
+
+
+def broker_access(settings: BrokerSettings) -> Access:
+    """How to reach the broker. Raises SettingsError."""
+    from gateway.adapters.redis.access import Access, pool_of
+
+    password = settings.password
+    if settings.password_file:
+        try:
+            password = Path(settings.password_file).read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError("broker.password_file", f"cannot be read: {error}") from error
+    if settings.user and not password:
+        raise SettingsError("broker.user", "a user without a password; set broker.password or broker.password_file")
+    access = Access(settings.url, settings.user, password, settings.ca_file, settings.prefix)
+    pool_of(access)
+    return access
+
+
+def courier(hub: Hub, local: LocalCourier, peering: Peering | None, chance: Random) -> Courier:
+    """What carries commands to devices, here and elsewhere."""
+    return Courier(local, None if peering is None else peering.remote, hub.registry, chance)

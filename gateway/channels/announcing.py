@@ -1,0 +1,216 @@
+"""Announces to the directory who is connected here, in batches, and carries out what that leads to.
+
+While the broker is away changes are kept, the newest of each device; on its return every connection is announced again,
+and from time to time in any case: what the directory loses comes back, and what it keeps does not grow old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+
+from gateway.channels.directory import KEPT_S, LEASE_S, Change, Closed, Duplicates, Opened, Standing
+from gateway.channels.envelopes import Displaced
+from gateway.channels.peers import Peers
+from gateway.channels.ports import Directory
+from gateway.connections.connection import Connection
+from gateway.connections.ending import DUPLICATE, REPLACED_ELSEWHERE
+from gateway.connections.hub import Hub
+from gateway.connections.info import DisconnectInfo
+from gateway.connections.registry import Member
+from gateway.errors import BrokerDownError
+from gateway.telemetry.log import Log
+from gateway.wire.uuid7 import text_of
+
+# What comes within this time goes together.
+TICK_S = 0.05
+# Changes that are written at once: putting them together holds up the loop for 2 ms.
+BATCH = 500
+# Of devices that moved while the broker was away; beyond it the oldest are forgotten, and found out later.
+MAX_KEPT = 200_000
+_RENEW_S = LEASE_S / 5
+_LEAVE_S = 1.0
+# Each connection is announced again this often, long before its entry would be too old.
+_ROUND_S = KEPT_S / 12
+
+_log = Log("broker")
+
+
+class Announcer:
+    """A follower of the registry; `run` is its one task. Only connections that a device has one of are announced."""
+
+    def __init__(self, hub: Hub, peers: Peers, directory: Directory) -> None:
+        self._hub = hub
+        self._peers = peers
+        self._directory = directory
+        self._rule = Duplicates(hub.settings.duplicates)
+        self._pending: OrderedDict[tuple[str, str], Change] = OrderedDict()
+        # By slot: when it was opened (monotonic), and its number in the directory; 0: none yet.
+        self._opened_s = array("d")
+        self._orders = array("q")
+        self._due = asyncio.Event()
+        self._again: Iterator[int] = iter(())
+        self._round_s = 0.0
+        self._renewed_s = float("-inf")
+        peers.serve(Displaced, self._displaced)
+
+    # What the registry tells
+
+    def joined(self, member: Member) -> None:
+        """It is open."""
+        while member.slot >= len(self._orders):
+            self._opened_s.append(0.0)
+            self._orders.append(0)
+        self._opened_s[member.slot] = self._hub.now_s
+        self._orders[member.slot] = 0
+        self.changed(member)
+
+    def changed(self, member: Member) -> None:
+        """It may do other things than before."""
+        if member.profile.exclusive:
+            self._put(self._announced(member))
+
+    def left(self, member: Member, ended: DisconnectInfo) -> None:
+        """It ended."""
+        if member.profile.exclusive:
+            self._put(Closed(member.profile.account.name, member.device, self._name(member), ended))
+
+    def returned(self) -> None:
+        """The broker is there, at first or again, and may have lost everything."""
+        self._again = iter(range(len(self._hub.holders)))
+        self._renewed_s = float("-inf")
+        self._due.set()
+
+    def missed(self, account: str, device: str, connection: str) -> None:
+        """The directory names a connection of ours; forget it there, if we do not have it any more."""
+        if (account, device) not in self._pending and self._held(account, device, connection) is None:
+            self._put(Closed(account, device, connection, None))
+
+    def _put(self, change: Change) -> None:
+        key = change[:2]
+        self._pending.pop(key, None)
+        self._pending[key] = change
+        if len(self._pending) > MAX_KEPT:
+            self._pending.popitem(last=False)
+        self._due.set()
+
+    # The task
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RENEW_S):
+                    await self._due.wait()
+            await asyncio.sleep(TICK_S)
+            self._due.clear()
+            if self._peers.problem:
+                continue
+            try:
+                await self._renew()
+                while await self._write():
+                    pass
+            except BrokerDownError as error:
+                _log.debug("not_announced", problem=str(error))
+
+    @property
+    def due(self) -> int:
+        """Changes that are not written yet."""
+        return len(self._pending)
+
+    async def leave(self) -> None:
+        """This gateway ends: write what is due, and from here on what names it counts for nothing."""
+        with contextlib.suppress(BrokerDownError, TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                while await self._write():
+                    pass
+                await self._directory.leave()
+
+    async def _renew(self) -> None:
+        now_s = self._hub.clock.monotonic_s()
+        if now_s - self._renewed_s >= _RENEW_S:
+            await self._directory.renew()
+            self._renewed_s = now_s
+        if now_s - self._round_s >= _ROUND_S:
+            self._round_s = now_s
+            self._again = iter(range(len(self._hub.holders)))
+
+    async def _write(self) -> bool:
+        """Write what is due, at most a batch; whether there was something."""
+        changes = [self._pending.popitem(last=False)[1] for _ in range(min(BATCH, len(self._pending)))]
+        changes += self._some_again(BATCH - len(changes))
+        if not changes:
+            return False
+        try:
+            standings = await self._directory.write(changes, self._rule)
+        except BaseException:
+            self._put_back(changes)
+            raise
+        for change, standing in zip(changes, standings, strict=True):
+            if isinstance(change, Opened):
+                await self._settle(change, standing)
+        return True
+
+    def _put_back(self, changes: list[Change]) -> None:
+        for change in reversed(changes):
+            # What came meanwhile is newer.
+            if change[:2] not in self._pending:
+                self._pending[change[:2]] = change
+                self._pending.move_to_end(change[:2], last=False)
+
+    def _some_again(self, count: int) -> list[Change]:
+        """The next connections of a round over all of them."""
+        holders = self._hub.holders
+        held = (holders[slot] for slot in self._again if slot < len(holders))
+        found = (
+            self._announced(holder)
+            for holder in held
+            if isinstance(holder, Connection) and holder.profile.exclusive and holder.stays
+        )
+        return list(islice(found, count))
+
+    async def _settle(self, change: Opened, standing: Standing) -> None:
+        connection = self._held(change.account, change.device, change.connection)
+        if connection is not None:
+            self._orders[connection.slot] = standing.order
+        rival = standing.rival
+        if rival is None or self._rule is Duplicates.ALLOW:
+            return
+        if standing.wins:
+            if rival.gateway != self._peers.gateway:
+                await self._peers.tell(rival.gateway, change.account, Displaced(change.device, rival.connection))
+        elif connection is not None:
+            self._end(connection)
+
+    def _end(self, connection: Connection) -> None:
+        """Another gateway has the connection that is to be kept."""
+        if self._rule is Duplicates.REJECT:
+            connection.close(DUPLICATE, "this device has another connection that may send")
+        else:
+            connection.leave(REPLACED_ELSEWHERE)
+
+    async def _displaced(self, account: str, told: Displaced) -> None:
+        connection = self._held(account, told.device, told.connection)
+        if connection is not None:
+            self._end(connection)
+
+    # Connections and their numbers
+
+    def _held(self, account: str, device: str, name: str) -> Connection | None:
+        for member in self._hub.registry.members(account, device):
+            if isinstance(member, Connection) and self._name(member) == name:
+                return member
+        return None
+
+    def _name(self, member: Member) -> str:
+        table = self._hub.table
+        return text_of(table.id_high[member.slot], table.id_low[member.slot])
+
+    def _announced(self, member: Member) -> Opened:
+        slot = member.slot
+        age_ms = int((self._hub.now_s - self._opened_s[slot]) * 1000)
+        return Opened(member.profile.account.name, member.device, self._name(member), age_ms, self._orders[slot])

@@ -1,0 +1,146 @@
+"""What gateways say to each other: envelopes of JSON with a version, an account, and one of these contents. Pure.
+
+JSON, since arguments and values of commands are JSON of peers, with numbers of any length. A content of a kind that
+this version does not know is answered so: gateways of two versions run beside each other in every deploy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from gateway.connections.info import ConnectionInfo, DisconnectInfo
+
+VERSION = 1
+# The largest message of a device with room for what is around it. What is larger was not made by a gateway of ours.
+MAX_BYTES = 32 << 20
+
+
+class Content(Struct, frozen=True):
+    """Base of all of them: what may be in an envelope."""
+
+
+class Order(Content, frozen=True):
+    """Have a device carry out a command. `connection`: the one that the directory names; another one will do.
+
+    Answered by `Carried`.
+    """
+
+    device: str
+    connection: str
+    name: str
+    args: Any
+    deadline_ms: int
+
+
+class Carried(Content, frozen=True):
+    """What became of a command, as `commands.Settled` says it."""
+
+    outcome: str
+    value: Any = None
+    detail: str = ""
+    percent: float | None = None
+    message: str | None = None
+    reported: bool = False
+
+
+class Describe(Content, frozen=True):
+    """What do you know of a device? Answered by `Described`."""
+
+    device: str
+
+
+class Described(Content, frozen=True):
+    """Each is None when it is not known there."""
+
+    connection: ConnectionInfo | None = None
+    last_disconnect: DisconnectInfo | None = None
+    latest: dict[str, Any] | None = None
+
+
+class Listing(Content, frozen=True):
+    """Which devices are connected to you, at most `limit`, by id, behind `after`? Answered by `Listed`."""
+
+    after: str | None
+    limit: int
+
+
+class Listed(Content, frozen=True):
+    """By id."""
+
+    devices: list[ConnectionInfo]
+
+
+class Dismiss(Content, frozen=True):
+    """Ask the connections of a device to leave. Answered by `Dismissed`."""
+
+    device: str
+    code: int
+    reason: str
+
+
+class Dismissed(Content, frozen=True):
+    """Whether there was one."""
+
+    done: bool
+
+
+class Displaced(Content, frozen=True):
+    """A newer connection of this device is elsewhere: close this one. Not answered."""
+
+    device: str
+    connection: str
+
+
+class Unknown(Content, frozen=True):
+    """The answer to a content of a kind that is not known."""
+
+
+KINDS: dict[str, type[Content]] = {
+    kind.__name__: kind
+    for kind in (Order, Carried, Describe, Described, Listing, Listed, Dismiss, Dismissed, Displaced, Unknown)
+}
+
+
+class Envelope(Struct, frozen=True, omit_defaults=True):
+    """`to` and `sender` are gateways. `id`: an answer is wanted that names it, within `wait_ms`; `re`: this is one."""
+
+    v: int
+    to: str
+    sender: str
+    account: str
+    kind: str
+    content: Raw
+    id: str = ""
+    re: str = ""
+    wait_ms: int = 0
+
+
+_encode = msgspec.json.encode
+_decode = msgspec.json.Decoder(Envelope).decode
+
+
+def seal(
+    to: str, sender: str, account: str, content: Content, *, id: str = "", re: str = "", wait_ms: int = 0
+) -> bytes:
+    """An envelope in bytes."""
+    kind, inside = type(content).__name__, Raw(_encode(content))
+    return _encode(Envelope(VERSION, to, sender, account, kind, inside, id, re, wait_ms))
+
+
+def unseal(data: bytes, to: str) -> Envelope:
+    """An envelope that is meant for `to`. Raises msgspec.DecodeError."""
+    if len(data) > MAX_BYTES:
+        raise msgspec.DecodeError(f"an envelope of {len(data)} bytes")
+    envelope = _decode(data)
+    if envelope.v != VERSION or envelope.to != to:
+        raise msgspec.ValidationError(f"version {envelope.v}, for {envelope.to}")
+    return envelope
+
+
+def content_of(envelope: Envelope) -> Content:
+    """What is in it; `Unknown` for a kind that is not known. Raises msgspec.DecodeError."""
+    kind = KINDS.get(envelope.kind)
+    return Unknown() if kind is None else msgspec.json.decode(envelope.content, type=kind)

@@ -1,0 +1,84 @@
+"""Carries commands to devices that other gateways hold: directory, broker, holder, device, and back the same way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from gateway.channels.announcing import Announcer
+from gateway.channels.commands import Command, DeviceError, Outcome, Progress, Settled
+from gateway.channels.directory import Holder
+from gateway.channels.envelopes import Carried, Order
+from gateway.channels.local import LocalCourier
+from gateway.channels.peers import NobodyError, Peers
+from gateway.channels.ports import Directory
+from gateway.errors import BrokerDownError
+
+_MEANWHILE = "the broker was lost meanwhile: it may have been carried out"
+
+
+class RemoteCourier:
+    """Sends ours to other gateways, and has theirs carried out here."""
+
+    def __init__(self, local: LocalCourier, peers: Peers, directory: Directory, announcer: Announcer) -> None:
+        self._local = local
+        self._peers = peers
+        self._directory = directory
+        self._announcer = announcer
+        peers.serve(Order, self._carry_out)
+
+    async def send(self, command: Command, deadline_ms: int) -> Settled:
+        """Send it to the gateway that holds the device; see LocalCourier.send. UNREACHABLE: the broker is away."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + deadline_ms / 1000
+        try:
+            entry = await self._directory.find(command.account, command.device)
+        except BrokerDownError as error:
+            return Settled(Outcome.UNREACHABLE, detail=str(error))
+        if entry is None:
+            return Settled(Outcome.UNKNOWN)
+        if entry.holder is None:
+            return Settled(Outcome.OFFLINE, entry.last)
+        if entry.holder.gateway == self._peers.gateway:
+            # It is about to leave, or has just left.
+            self._announcer.missed(command.account, command.device, entry.holder.connection)
+            return Settled(Outcome.GONE_UNSENT)
+        return await self._ask(command, entry.holder, max(1, int((end_s - loop.time()) * 1000)))
+
+    async def _ask(self, command: Command, holder: Holder, deadline_ms: int) -> Settled:
+        order = Order(command.device, holder.connection, command.name, command.args, deadline_ms)
+        try:
+            carried = await self._peers.ask(holder.gateway, command.account, order, Carried, deadline_ms / 1000)
+        except NobodyError:
+            return Settled(Outcome.GONE_UNSENT)
+        except TimeoutError:
+            return Settled(Outcome.TIMED_OUT)
+        except BrokerDownError as error:
+            return (
+                Settled(Outcome.GONE, detail=_MEANWHILE)
+                if error.sent
+                else Settled(Outcome.UNREACHABLE, detail=str(error))
+            )
+        return _settled(carried)
+
+    async def _carry_out(self, account: str, order: Order) -> Carried:
+        command = Command(account, order.device, order.name, order.args)
+        settled = await self._local.send(command, order.deadline_ms)
+        if settled.outcome is Outcome.GONE_UNSENT:
+            self._announcer.missed(account, order.device, order.connection)
+        progress = settled.progress or Progress(None, None)
+        return Carried(
+            settled.outcome.value, settled.value, settled.detail, *progress, reported=settled.progress is not None
+        )
+
+
+def _settled(carried: Carried) -> Settled:
+    """Raises ValueError for an outcome that is not known: a newer version of this program made it."""
+    outcome = Outcome(carried.outcome)
+    value: Any = carried.value
+    if outcome is Outcome.FAILED:
+        value = msgspec.convert(value, DeviceError)
+    progress = Progress(carried.percent, carried.message) if carried.reported else None
+    return Settled(outcome, value, carried.detail, progress)

@@ -1,0 +1,121 @@
+"""Several gateways on a real broker, as programs: the same commands, whichever of them holds the device."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.identity.key_files import KEY_NAME, local_key
+from tests.support.process import ROOT
+from tests.support.program import Program, eventually, http_problem, receive, send
+from tests.support.redis_server import RedisServer, redis_binary
+
+
+class Fleet:
+    """A broker and two gateways with one key."""
+
+    def __init__(self, server: RedisServer, one: Program, two: Program) -> None:
+        self.server = server
+        self.one = one
+        self.two = two
+
+    @property
+    def both(self) -> tuple[Program, Program]:
+        return self.one, self.two
+
+
+@contextlib.contextmanager
+def gateways(folder: Path, *settings: str) -> Iterator[Fleet]:
+    server = RedisServer(redis_binary(), folder)
+    server.start()
+    local_key(folder / "one")
+    key = f"auth.secret_file={folder / 'one' / KEY_NAME}"
+    given = (key, f"broker.url={server.url}", *settings)
+    try:
+        with Program(folder / "one", *given) as one, Program(folder / "two", *given) as two:
+            for program in (one, two):
+                program.key_folder = folder / "one"
+                eventually(lambda program=program: program.metrics()["heiwa_broker_up"] == 1)  # type: ignore[misc]
+            yield Fleet(server, one, two)
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with gateways(tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+
+
+def post(program: Program, device: str, body: dict[str, Any], **headers: str) -> Any:
+    """The answer to a command. Raises HTTPError."""
+    token = program.token("app", "command:send")
+    request = urllib.request.Request(
+        f"{program.operations}/api/v1/devices/{device}/commands",
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers},
+        method="POST",
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())
+
+
+def refused(program: Program, device: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(program, device, body, **headers)
+    return http_problem(caught.value)
+
+
+@contextlib.contextmanager
+def lamp(program: Program, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    token = program.token(name, "location:write command:receive")
+    line = [sys.executable, "-m", "gateway", "device", "--url", program.url, "--token", token, "--answers"]
+    device = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield device
+    finally:
+        device.terminate()
+        device.wait(20)
+
+
+def answers(program: Program, name: str) -> bool:
+    try:
+        return bool(post(program, name, {"name": "switch", "args": {"on": True}}) == told(name))
+    except urllib.error.HTTPError as error:
+        return error.code not in (404, 409)
+
+
+def told(name: str) -> dict[str, Any]:
+    return {"device": name, "name": "switch", "value": {"on": True}}
+
+
+def test_a_lamp_is_switched_from_the_gateway_that_does_not_hold_it(fleet: Fleet) -> None:
+    with lamp(fleet.two, "lamp-1"):
+        eventually(lambda: answers(fleet.one, "lamp-1"))
+        problem = refused(fleet.one, "lamp-1", {"name": "fail", "args": {"code": "jammed"}})
+        assert (problem["status"], problem["error"]["code"]) == (502, "jammed")
+        problem = refused(fleet.one, "lamp-1", {"name": "slow", "args": {"s": 30}, "deadline_ms": 300})
+        assert (problem["status"], problem["outcome"]) == (504, "timed_out")
+    eventually(lambda: refused(fleet.one, "lamp-1", {"name": "switch"})["outcome"] == "offline")
+    problem = refused(fleet.one, "lamp-1", {"name": "switch"})
+    assert problem["last_disconnect"]["code"] in (1000, 1001, 1005)
+    assert refused(fleet.one, "nobody", {"name": "switch"})["status"] == 404
+
+
+def test_a_newer_connection_elsewhere_closes_the_older_one(fleet: Fleet) -> None:
+    scope = "location:write command:receive"
+    with fleet.one.connect("cat-1", scope=scope) as older:
+        eventually(lambda: fleet.one.metrics()["heiwa_directory_due"] == 0)
+        with fleet.two.connect("cat-1", scope=scope) as newer:
+            assert receive(older, "goaway", 5)["reason"] == "replaced"
+            send(newer, {"type": "ping"})
+            assert receive(newer, "pong")
