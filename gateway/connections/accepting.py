@@ -37,7 +37,9 @@ from gateway.wire.uuid7 import uuid7
 
 _NO_ADDRESS = IPv4Address(0)
 _HEALTH = (b"/livez", b"/readyz")
-WEBSOCKET_SCOPES = frozenset({"location:write", "progress:read", "command:receive", "admin"})
+WEBSOCKET_SCOPES = frozenset(
+    {"location:write", "location:read", "progress:read", "command:receive", "command:send", "admin"}
+)
 
 
 class Accepting(asyncio.Protocol):

@@ -66,6 +66,10 @@ class Session(Protocol):
 
     def closed(self, connection: Connection) -> None: ...
 
+    def writable(self, connection: Connection) -> None:
+        """It was slow, and takes messages again."""
+        ...
+
 
 class Connection(Websocket):
     """What becomes of its messages is the session's business; it knows how many answers are still to be sent."""
@@ -113,6 +117,18 @@ class Connection(Websocket):
             self.session.binary(self, payload)
         else:
             self.session.text(self, payload)
+
+    def on_writable(self) -> None:
+        self.session.writable(self)
+
+    @property
+    def account_name(self) -> str:
+        """Whose it is."""
+        return self.profile.account.name
+
+    def may(self, scope: str) -> bool:
+        """Whether its token allows what `scope` stands for."""
+        return scope in self.profile.scopes or "admin" in self.profile.scopes
 
     @property
     def device_class(self) -> DeviceClass:
@@ -212,6 +228,7 @@ class Connection(Websocket):
             hub.admission.flaps.hold_off(self.profile.account.name, self.device, hub.clock.monotonic_s())
         self._step(Step.DONE)
         self._deflate()
+        hub.outbox.drop(self)
         fault = Fault.PLAN if ending.sent_away else fault_of(code, by_peer=ending.by_peer)
         hub.registry.remove(self, DisconnectInfo(hub.clock.time_ms(), code, ending.reason, fault))
         if hub.registry.total == 0:
@@ -337,7 +354,7 @@ class Connection(Websocket):
         self._in_flight += answers
 
     def answer(self, payloads: Iterable[bytes], answers: int) -> None:
-        """Send these messages in one write; they are that number of the `answers` in flight."""
+        """Send these messages; they are that number of the `answers` in flight."""
         self._in_flight -= answers
         self.send_all(payloads)
         if self._in_flight == 0 and self._flags & PHASE == LEAVING:

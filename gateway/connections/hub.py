@@ -6,12 +6,14 @@ import asyncio
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.clock import Clock
 from gateway.connections.admission import Admission
 from gateway.connections.ending import Ending
 from gateway.connections.lifetime import age_s, token_lead_s
+from gateway.connections.outbox import Outbox
 from gateway.connections.registry import Registry
 from gateway.connections.table import Table
 from gateway.connections.timing_wheel import TimingWheel
@@ -64,10 +66,18 @@ class Limits:
 class Hub:
     """Shared by all connections. `now_s` (monotonic) and `time_ms` (Unix epoch) are as of the last tick: good enough
     for limits and heartbeats, and no system call a message. `leaving` counts the open connections that were sent away.
-    `hurry` (`drain.speed`) divides how long those are to stay away, and `tick_s`: a reset leaves with a tick.
+    `hurry` (`drain.speed`) divides how long those are to stay away, and `tick_s`: a reset leaves with a tick. `defer`
+    calls back in the loop's next turn; None: as the running loop does.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, admission: Admission, chance: random.Random) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        admission: Admission,
+        chance: random.Random,
+        defer: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
         connections = settings.connections
         self.settings = connections
         self.clock = clock
@@ -96,9 +106,7 @@ class Hub:
         self.lag_s = 0.0
         self.longest_lag_s = 0.0
         self.error_logs = TokenBucket(1, 1, self.now_s)
-        # What one read leads to leaves in one write: whose read it is, and what was written so far.
-        self.joiner: object | None = None
-        self.joined: list[bytes] = []
+        self.outbox = Outbox(defer or _next_turn)
 
     def take_slot(self, holder: Timed) -> int:
         """A slot for a new connection; `holder` is looked at when the wheel comes to it."""
@@ -179,6 +187,10 @@ class Hub:
 
 
 _NO_CLASS = DeviceClass()
+
+
+def _next_turn(callback: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_soon(callback)
 
 
 def _range_s(text: str) -> tuple[float, float] | None:

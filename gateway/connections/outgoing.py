@@ -26,7 +26,7 @@ from gateway.connections.ending import (
 )
 from gateway.connections.hub import Hub
 from gateway.wire import close_codes
-from gateway.wire.frames import binary_frame, close_frame, ping_frame, text_frame
+from gateway.wire.frames import binary_frame, close_frame, payloads_of, ping_frame, text_frame
 from gateway.wire.inflated import Inflated
 from gateway.wire.socket_end import reset, unsent_bytes
 
@@ -71,6 +71,10 @@ class Outgoing(asyncio.Protocol):
     def resets(self, code: int) -> bool:
         """Whether this peer is reset instead of sent a close frame with `code`."""
 
+    @abstractmethod
+    def on_writable(self) -> None:
+        """The peer has read what it was slow with."""
+
     @property
     @abstractmethod
     def in_flight(self) -> int:
@@ -103,12 +107,27 @@ class Outgoing(asyncio.Protocol):
             self._check_slow()
 
     def send_all(self, payloads: Iterable[bytes]) -> None:
-        """Send text messages in one write."""
-        joins = self.begin_join()
+        """Send text messages."""
         for payload in payloads:
             self.send(payload)
-        if joins:
-            self.end_join()
+
+    def push(self, frame: bytes) -> bool:
+        """Send text frames, which may be for many alike; false: the peer is slow, and nothing was added to what waits.
+
+        After a close frame nothing leaves, and that is no slowness.
+        """
+        if self._flags or self._inflated is not None:
+            if self._flags & PAUSED_WRITE:
+                return False
+            if self._flags & PHASE >= CLOSING:
+                return True
+            if self._inflated is not None:
+                for payload in payloads_of(frame):
+                    self._inflated.send_text(payload)
+                self._flush(self._inflated)
+                return True
+        self.hub.outbox.add(self, frame)
+        return True
 
     def send_binary(self, payload: bytes) -> None:
         """Send a binary message."""
@@ -131,35 +150,16 @@ class Outgoing(asyncio.Protocol):
             self._write(ping_frame(payload))
 
     def _write(self, data: bytes) -> None:
-        if self.hub.joiner is self:
-            self.hub.joined.append(data)
-        else:
-            self.transport.write(data)
+        """It leaves with whatever else is due in this turn of the loop."""
+        self.hub.outbox.add(self, data)
 
-    def begin_join(self) -> bool:
-        """Collect what is written from here on; false: it is collected already, or another connection's is."""
-        if self.hub.joiner is not None:
-            return False
-        self.hub.joiner = self
-        return True
-
-    def end_join(self) -> None:
-        """Write what was collected."""
-        hub = self.hub
-        if hub.joined:
-            self._write_joined()
-        hub.joiner = None
-
-    def _write_joined(self) -> None:
-        """Write what was collected for this connection in one system call."""
-        joined = self.hub.joined
-        if joined and self.hub.joiner is self:
-            data = joined[0] if len(joined) == 1 else b"".join(joined)
-            joined.clear()
-            self.transport.write(data)
+    def write_out(self, data: bytes) -> None:
+        self.transport.write(data)
+        if self._flags & PAUSED_WRITE and self._flags & PHASE < CLOSING:
+            self._check_slow()
 
     def _check_slow(self, more_bytes: int = 0) -> None:
-        self._write_joined()
+        self.hub.outbox.flush(self)
         if self.transport.get_write_buffer_size() + more_bytes > self.hub.settings.outbound_max_bytes:
             self.fail(close_codes.SLOW_CONSUMER, "too much unsent data")
 
@@ -187,7 +187,7 @@ class Outgoing(asyncio.Protocol):
 
     def _end_writing(self) -> None:
         """The peer reads our last frames and ends its side; a close() with unread bytes would reset them away."""
-        self._write_joined()
+        self.hub.outbox.flush(self)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
@@ -203,6 +203,7 @@ class Outgoing(asyncio.Protocol):
         if not self._flags & PHASE:
             self.hub.table.deadline_s[self.slot] = 0
         self._resume(PAUSED_WRITE)
+        self.on_writable()
 
     # Pausing
 
@@ -230,7 +231,7 @@ class Outgoing(asyncio.Protocol):
         """Begin the closing handshake; the connection ends when the peer answers, or after `close_timeout_s`.
 
         `reason` is the text of the close frame, `code` 0 that of the cause, `words` what the log says instead of the
-        cause. `last` is a message that leaves before it, in the same system call. A peer that `resets` gets that
+        cause. `last` is a message that leaves before it. A peer that `resets` gets that
         message and no close frame.
         """
         if self._flags & PHASE >= RESETTING:
@@ -323,6 +324,7 @@ class Outgoing(asyncio.Protocol):
 
     def _go_on_resetting(self, now_s: float) -> None:
         """Look once a tick whether the peer has it all."""
+        self.hub.outbox.flush(self)
         unsent = self.transport.get_write_buffer_size() or unsent_bytes(self.transport)
         if now_s >= self.hub.table.deadline_s[self.slot] or not (self.in_flight or unsent):
             self._step(Step.DONE)

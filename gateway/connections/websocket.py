@@ -53,31 +53,24 @@ class Websocket(Outgoing):
             if arrival_s - now_s > hub.limits.bytes_burst_s:
                 self._pause(PAUSED_RATE)
                 hub.wheel.schedule(slot, now_s)
-        # One whole text message a read is the rule: there is nothing to collect for it, which is 4 % of an echo.
-        frame = read_plain_frame(data, 0, hub.limits.message_bytes) if at_rest else None
-        if isinstance(frame, PlainFrame) and frame.opcode == TEXT and frame.end == len(data):
-            try:
+        try:
+            # One whole text message a read is the rule.
+            frame = read_plain_frame(data, 0, hub.limits.message_bytes) if at_rest else None
+            if isinstance(frame, PlainFrame) and frame.opcode == TEXT and frame.end == len(data):
                 self._text(frame.payload)
-            except Exception as error:
-                self.failed(error)
-        else:
-            self._receive(data)
+            else:
+                self._receive(data)
+        except Exception as error:
+            # An error of ours ends this connection only.
+            self.failed(error)
 
     def _receive(self, data: bytes) -> None:
-        """Deal with these bytes; what they lead to leaves in one write. An error of ours ends this connection only."""
-        joins = self.begin_join()
-        try:
-            if self._flags & PHASE in (GREETING, UNANNOUNCED):
-                self.greet()
-            if self._partial is None:
-                self._read(data)
-            elif (whole := self._completed(self._partial, data)) is not None:
-                self._read(whole)
-        except Exception as error:
-            self.failed(error)
-        finally:
-            if joins:
-                self.end_join()
+        if self._flags & PHASE in (GREETING, UNANNOUNCED):
+            self.greet()
+        if self._partial is None:
+            self._read(data)
+        elif (whole := self._completed(self._partial, data)) is not None:
+            self._read(whole)
 
     def _completed(self, partial: Partial, data: bytes) -> bytes | None:
         """These bytes with the partial frame before them; None while that is not whole."""
@@ -128,7 +121,10 @@ class Websocket(Outgoing):
         # The slot of a connection that has ended may be another one's by now.
         if not self.transport.is_closing():
             self._resume(PAUSED_TURN)
-            self._receive(rest)
+            try:
+                self._receive(rest)
+            except Exception as error:
+                self.failed(error)
 
     def _read_inflated(self, inflated: Inflated, data: bytes, position: int) -> int:
         begins = not inflated.midway

@@ -49,6 +49,9 @@ class RecordedSession:
     def binary(self, connection: Connection, payload: bytes) -> None:
         self._inner.binary(connection, payload)
 
+    def writable(self, connection: Connection) -> None:
+        self._inner.writable(connection)
+
     def closed(self, connection: Connection) -> None:
         number, name = self._open.pop(connection.slot)
         ending = connection.hub.endings.get(connection.slot)

@@ -6,6 +6,7 @@ Sans-I/O layer (`inflated.py`), which stays the judge of what is correct.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 try:
@@ -88,6 +89,20 @@ def read_plain_frame(data: bytes | bytearray, position: int, max_bytes: int) -> 
 def text_frame(payload: bytes) -> bytes:
     """A whole, final, unmasked text frame; `payload` is UTF-8."""
     return _frame(_FIN_TEXT, payload)
+
+
+def payloads_of(frames: bytes) -> Iterator[bytes]:
+    """What whole, unmasked frames hold, one after the other."""
+    position = 0
+    while position < len(frames):
+        length = frames[position + 1]
+        position += 2
+        if length >= _MEDIUM:
+            size = 2 if length == _MEDIUM else 8
+            length = int.from_bytes(frames[position : position + size], "big")
+            position += size
+        yield frames[position : position + length]
+        position += length
 
 
 def binary_frame(payload: bytes) -> bytes:

@@ -24,7 +24,7 @@ from gateway.settings.load import load
 from gateway.settings.model import Settings
 from gateway.wire.inflated import Inflated
 from tests.support.fake_clock import FakeClock
-from tests.support.fake_transport import FakeTransport
+from tests.support.fake_transport import FakeTransport, Turns
 from tests.support.wire import Answer, read_answer, request
 
 ECHO = Subprotocol("heiwa.echo")
@@ -91,6 +91,9 @@ class Recording:
     def closed(self, connection: Connection) -> None:
         self.events.append("closed")
 
+    def writable(self, connection: Connection) -> None:
+        self.events.append("writable")
+
 
 class Bench:
     """A hub, its clock and one recording session."""
@@ -108,7 +111,8 @@ class Bench:
         self.authenticator = authenticator or FakeAuthenticator(good=device())
         settings = make_settings(*flags)
         counts = admission(settings.connections, maximum, settings.connections.http_maximum, self.clock.monotonic_s())
-        self.hub = Hub(settings, self.clock, counts, random.Random(7))
+        self.turns = Turns()
+        self.hub = Hub(settings, self.clock, counts, random.Random(7), self.turns.defer)
         self.door = Door(
             self.hub,
             settings,
@@ -125,7 +129,7 @@ class Bench:
     def accept(self, address: str = "192.0.2.1") -> FakeTransport:
         """A socket that was just accepted."""
         protocol = Accepting(self.door)
-        transport = FakeTransport(protocol, address)
+        transport = FakeTransport(protocol, address, self.turns)
         protocol.connection_made(transport)
         return transport
 
@@ -146,7 +150,7 @@ class Bench:
         """An open websocket past its handshake and its first message; its first ping is due after a heartbeat."""
         identity = identity or device()
         hub = self.hub
-        transport = FakeTransport()
+        transport = FakeTransport(turns=self.turns)
         hub.admission.open += 1
         slot = hub.table.take()
         while slot >= len(hub.holders):
@@ -172,3 +176,4 @@ class Bench:
         for _ in range(round(seconds / step_s)):
             self.clock.advance(step_s)
             self.hub.tick()
+            self.turns.end()

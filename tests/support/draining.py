@@ -55,6 +55,7 @@ class Fleet:
         return left
 
     def lose_closing(self) -> None:
+        self.bench.turns.end()
         for connection, _ in self.pairs:
             open_yet = connection.hub.holders[connection.slot] is connection
             if open_yet and not connection.stays and not (connection.in_flight and self.is_waiting(connection)):

@@ -51,6 +51,8 @@ class Echo:
 
     def closed(self, connection: Connection) -> None: ...
 
+    def writable(self, connection: Connection) -> None: ...
+
 
 def make_door(settings: Settings, folder: Path, maximum: int = 19_000) -> Door:
     clock = SystemClock()

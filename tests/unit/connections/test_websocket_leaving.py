@@ -150,6 +150,7 @@ def test_a_slow_consumer_is_not_asked_to_leave() -> None:
     connection, transport = bench.open()
     transport.stop_taking()
     connection.send(b"x" * 1000)
+    bench.turns.end()
     connection.leave(DRAIN)
     assert [frame.close_code for frame in server_frames(transport.take()) if frame.opcode == CLOSE] == [4503]
 

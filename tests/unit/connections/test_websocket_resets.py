@@ -162,11 +162,11 @@ def test_the_reset_waits_until_everything_is_with_the_peer(where: str, monkeypat
     if where == "the kernel":
         monkeypatch.setattr(outgoing, "unsent_bytes", lambda _: queued[0])
     else:
-        transport.unsent = 100
+        transport._unsent = 100
     connection.fail(4429, "")
     bench.pass_time(0.5)
     assert not transport.aborted
-    queued[0] = transport.unsent = 0
+    queued[0] = transport._unsent = 0
     bench.pass_time(0.25)
     assert transport.aborted
 
