@@ -21,6 +21,7 @@ from gateway.api.http_protocol import HttpMetrics
 from gateway.api.http_rates import HttpRates
 from gateway.channels.announcing import Announcer
 from gateway.channels.courier import Courier
+from gateway.channels.fanout import Fanout
 from gateway.channels.local import LocalCourier
 from gateway.channels.peer_metrics import PeerMetrics
 from gateway.channels.peers import Peers
@@ -38,6 +39,7 @@ from gateway.identity.key_freshness import Freshness
 from gateway.identity.key_refresh import KeyRefresh
 from gateway.identity.key_ring import KeyRing
 from gateway.locations.pipeline import LocationPipeline
+from gateway.protocol.channel_messages import ChannelMessages
 from gateway.protocol.session import command_message
 from gateway.settings.model import Settings
 from gateway.telemetry import emf
@@ -143,6 +145,7 @@ async def families() -> list[Metric]:
         *HttpMetrics(HttpRates(0, 0, 0, 0)).collect(),
         *pipeline.collect(),
         *_courier(hub, clock).collect(),
+        *Fanout((), ChannelMessages(), clock).collect(),
         *SQLiteLocationIndex(Path(), clock).collect(),
         *DrainMetrics(drainer, watch).collect(),
         *_peers(hub).collect(),

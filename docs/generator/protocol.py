@@ -8,6 +8,7 @@ import msgspec
 
 from gateway import __version__
 from gateway.api.asyncapi import CLIENT_MESSAGES, SERVER_MESSAGES, document, tag_of
+from gateway.channels.refusal import MEANINGS, Refusal
 from gateway.connections.admission import RETRY_AFTER_S
 from gateway.locations.outcome import Durability
 from gateway.protocol.requests import KNOWN
@@ -64,6 +65,8 @@ def websocket_messages() -> str:
             ("answer", "code", "meaning"),
             [(f"`{tag}`", f"`{code}`", text) for tag, code, text in codes_of_messages()],
         ),
+        "An `error` with a `channel` says why its events do not come:",
+        table(("code", "meaning"), [(f"`{refusal.value}`", MEANINGS[refusal]) for refusal in Refusal]),
     ]
     return join(*parts)
 

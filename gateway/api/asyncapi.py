@@ -31,6 +31,8 @@ CLIENT_MESSAGES: dict[str, type[msgspec.Struct]] = {
     "locations": messages.Locations,
     "report": messages.ReportMessage,
     "result": messages.ResultMessage,
+    "subscribe": messages.SubscribeMessage,
+    "unsubscribe": messages.UnsubscribeMessage,
     "auth": messages.AuthMessage,
     "ping": messages.PingMessage,
 }
@@ -40,6 +42,9 @@ SERVER_MESSAGES: tuple[type[msgspec.Struct], ...] = (
     messages.Nack,
     messages.Goaway,
     messages.Command,
+    messages.Subscribed,
+    messages.Unsubscribed,
+    messages.Event,
     messages.Authenticated,
     messages.Pong,
     messages.Error,
@@ -48,12 +53,15 @@ _REFERENCE = "#/components/schemas/{name}"
 _TIME_MS = 1_795_936_543_443
 _EVENT = {"id": "a-1", "time": _TIME_MS, "lat": 35.6812, "lon": 139.7671, "accuracy": 4.5}
 _COMMAND = "01a20300-28db-7fbd-aa30-5f10d02a09dc"
+_STATE = {"connected": True, "location": {"time": _TIME_MS, "lat": 35.6812, "lon": 139.7671, "speed": 1.2}}
 # What each message looks like; `{token}` stands for a JWT.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "location": {"type": "location", **_EVENT, "attributes": {"battery": 0.82, "charging": False}},
     "locations": {"type": "locations", "events": [_EVENT, {**_EVENT, "id": "a-2", "time": _TIME_MS + 1000}]},
     "report": {"type": "report", "command": _COMMAND, "percent": 40, "message": "heating"},
     "result": {"type": "result", "command": _COMMAND, "ok": True, "value": {"on": True}},
+    "subscribe": {"type": "subscribe", "channel": "device:dog-1"},
+    "unsubscribe": {"type": "unsubscribe", "channel": "device:dog-1"},
     "auth": {"type": "auth", "token": "{token}"},
     "ping": {"type": "ping", "id": "7"},
 }
@@ -62,6 +70,9 @@ _ANSWERS: tuple[msgspec.Struct, ...] = (
     messages.Nack(["a-3"], "overloaded", "too many events are waiting; send it again later", 2500),
     messages.Goaway("drain", 4200),
     messages.Command(_COMMAND, "switch", {"on": True}, 10_000),
+    messages.Subscribed("device:dog-1", snapshot=_STATE),
+    messages.Unsubscribed("device:dog-1"),
+    messages.Event("device:dog-1", _TIME_MS + 40, _STATE),
     messages.Authenticated(_TIME_MS + 3_600_000),
     messages.Pong("7"),
     messages.Error("unknown_type", "Unknown type 'hello', allowed: location, locations, report, … - at `$.type`"),
@@ -72,6 +83,8 @@ _REPLIES: dict[str, tuple[str, ...]] = {
     "locations": ("ack", "nack", "error"),
     "report": ("error",),
     "result": ("error",),
+    "subscribe": ("subscribed", "error"),
+    "unsubscribe": ("unsubscribed", "error"),
     "auth": ("authenticated", "error"),
     "ping": ("pong", "error"),
 }
@@ -159,7 +172,7 @@ def _channel(made: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "address": "/ws",
-        "description": "One websocket of one device.",
+        "description": "One websocket of one device or app.",
         "servers": [{"$ref": "#/servers/public"}],
         "messages": {tag: {"$ref": f"#/components/messages/{tag}"} for tag in made},
         "bindings": {"ws": {"method": "GET", "headers": headers, "bindingVersion": "0.1.0"}},
@@ -181,6 +194,6 @@ def _operations() -> dict[str, Any]:
         }
         for tag in CLIENT_MESSAGES
     }
-    unasked = ("welcome", "goaway", "command", "error")
+    unasked = ("welcome", "goaway", "command", "event", "error")
     send = {f"send{tag.title()}": {"action": "send", "channel": channel, "messages": named(tag)} for tag in unasked}
     return receive | send

@@ -63,6 +63,13 @@ class Pipeline(Protocol):
         """The sender is told nothing any more; what was taken is stored all the same."""
 
 
+class Moves(Protocol):
+    """Tells who watches a device where it is."""
+
+    def moved(self, account: str, device: str, events: Sequence[LocationEvent]) -> None:
+        """These events are durable."""
+
+
 class Commands(Protocol):
     """Carries commands to devices."""
 
@@ -101,6 +108,7 @@ class Api:
     pipeline: Pipeline
     search: Search
     courier: Commands
+    moves: Moves
     readiness: Readiness
     registry: CollectorRegistry
     clock: Clock

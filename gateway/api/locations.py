@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,10 +32,11 @@ class _Typed(msgspec.Struct):
 
 
 class Receipt:
-    """The `Outcomes` of the events of one request; `settled` is set when all are known."""
+    """The `Outcomes` of the events of one request; `settled` is set when all are known, `durable` told what is."""
 
-    def __init__(self, ids: set[str]) -> None:
+    def __init__(self, ids: set[str], durable: Callable[[Sequence[LocationEvent]], None]) -> None:
         self.settled = asyncio.Event()
+        self._durable = durable
         self.acks: list[Stored] = []
         self.nacks: list[Refused] = []
         self._pending = ids
@@ -43,6 +44,7 @@ class Receipt:
     def acknowledge(self, sender: object, events: Sequence[LocationEvent], durability: Durability) -> None:
         """These are durable."""
         self.acks.append(Stored([event.id for event in events], str(durability.value)))
+        self._durable(events)
         self._settle(event.id for event in events)
 
     def refuse(self, sender: object, ids: Sequence[str], refusal: Refusal) -> None:
@@ -74,9 +76,11 @@ async def store(call: Call) -> web.StreamResponse:
     except msgspec.DecodeError as error:
         raise invalid(error) from error
     call.api.rates.spend(key, now_s, len(good) + len(bad) - 1, 0)
-    receipt = await _settle(call, good) if good else Receipt(set())
-    refused = [_refused(nack) for nack in bad] + receipt.nacks
-    return answer(LocationsAnswer(receipt.acks, refused))
+    refused = [_refused(nack) for nack in bad]
+    if not good:
+        return answer(LocationsAnswer([], refused))
+    receipt = await _settle(call, good)
+    return answer(LocationsAnswer(receipt.acks, refused + receipt.nacks))
 
 
 def _kind(payload: bytes) -> str:
@@ -139,9 +143,10 @@ async def _settle(call: Call, events: list[LocationEvent]) -> Receipt:
     unique: dict[str, LocationEvent] = {}
     for event in events:
         unique.setdefault(event.id, event)
-    receipt = Receipt(set(unique))
+    account, device = call.identity.account, call.identity.device
+    receipt = Receipt(set(unique), partial(call.api.moves.moved, account, device))
     pipeline = call.api.pipeline
-    submitted = pipeline.submit(receipt, receipt, call.identity.account, call.identity.device, list(unique.values()))
+    submitted = pipeline.submit(receipt, receipt, account, device, list(unique.values()))
     if submitted.refusal is not None:
         receipt.refuse(receipt, list(unique), submitted.refusal)
     try:

@@ -39,7 +39,10 @@ from gateway.app.parts import (
 from gateway.app.peering import courier, gateway_name, peering
 from gateway.app.stores import Stores, open_stores
 from gateway.app.tasks import Tasks
+from gateway.channels.device_channel import DeviceChannel
+from gateway.channels.fanout import Fanout
 from gateway.channels.local import LocalCourier
+from gateway.channels.subscribing import Subscribing
 from gateway.connections.admission import admission
 from gateway.connections.connection import Session
 from gateway.connections.door import Door
@@ -56,6 +59,7 @@ from gateway.identity.auth import Authenticator
 from gateway.identity.key_files import KEY_NAME, readable_by_others
 from gateway.identity.key_refresh import KeyRefresh
 from gateway.locations.search import SearchService
+from gateway.protocol.channel_messages import ChannelMessages
 from gateway.protocol.session import DeviceSession, command_message
 from gateway.recording.session import RecordedSession
 from gateway.settings.model import Settings
@@ -102,9 +106,10 @@ class Gateway:
             self.pipeline = stores.pipeline
             stack.push_async_callback(self._tasks.close)
             authenticator = self._start_keys(folder.path)
-            self._start_connections(authenticator, stack)
+            search = SearchService(stores.searched)
+            self._start_connections(authenticator, search, stack)
             self._start_drain(folder.path, stack)
-            api = self._make_api(stores, authenticator)
+            api = self._make_api(stores, search, authenticator)
             if self.settings.telemetry.emf:
                 reporter = emf_reporter(self.settings.telemetry, api.registry, self._clock)
                 self._tasks.spawn("emf", reporter.run())
@@ -178,7 +183,7 @@ class Gateway:
             self._tasks.spawn("key set", self._keys.run())
         return authenticator
 
-    def _start_connections(self, authenticator: Authenticator, stack: AsyncExitStack) -> None:
+    def _start_connections(self, authenticator: Authenticator, search: SearchService, stack: AsyncExitStack) -> None:
         settings = self.settings
         limit = raise_file_limit()
         maximum, http = connections_maximum(settings, limit), http_maximum(settings, limit)
@@ -191,7 +196,14 @@ class Gateway:
         if self._peering is not None:
             self._peering.start(self._tasks, stack)
         self._courier = courier(self.hub, local, self._peering, self._chance)
-        session: Session = DeviceSession(self.pipeline, local, authenticator)
+        words = ChannelMessages()
+        self.fanout = Fanout(self.hub.holders, words, self._clock)
+        stack.push_async_callback(self.fanout.close)
+        self._devices = DeviceChannel(self.hub.registry, search, self.fanout)
+        subscribing = Subscribing(
+            self.fanout, words, settings.channels.maximum_per_connection, lambda: counts.memory_low
+        )
+        session: Session = DeviceSession(self.pipeline, local, subscribing, self._devices, authenticator)
         if self._recording is not None:
             session = RecordedSession(session, self._recording)
         self.door = Door(self.hub, settings, authenticator, {V1: session})
@@ -199,6 +211,7 @@ class Gateway:
         self._housekeeping = Housekeeping(self.hub, self._memory_share)
         self._tasks.spawn("heartbeat", self.hub.run())
         self._tasks.spawn("housekeeping", self._housekeeping.run())
+        self._tasks.spawn("channels", self.fanout.run())
 
     def _memory_share(self) -> float:
         with self._spare:
@@ -217,7 +230,7 @@ class Gateway:
         self._tasks.spawn("drain", self.drainer.run())
         self._tasks.spawn("drain receipts", self.drainer.keeper.run())
 
-    def _make_api(self, stores: Stores, authenticator: Authenticator) -> Api:
+    def _make_api(self, stores: Stores, search: SearchService, authenticator: Authenticator) -> Api:
         limits = self.settings.connections
         rates = HttpRates(
             limits.messages_per_s, limits.messages_burst, limits.bytes_per_s, float(limits.max_message_bytes)
@@ -227,14 +240,16 @@ class Gateway:
             tokens=authenticator,
             devices=self.hub.registry,
             pipeline=self.pipeline,
-            search=SearchService(stores.searched),
+            search=search,
             courier=self._courier,
+            moves=self._devices,
             readiness=self.readiness,
             registry=new_registry(
                 ConnectionMetrics(self.door, self._housekeeping),
                 self._http_metrics,
                 self.pipeline,
                 self._courier,
+                self.fanout,
                 stores.searched,
                 *([] if stores.stream is None else [stores.stream]),
                 DrainMetrics(self.drainer, self._watch),

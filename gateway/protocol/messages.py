@@ -8,12 +8,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway.channels.channel import MAX_NAME_BYTES
 from gateway.channels.commands import DeviceError
 from gateway.decoding import decoder
 from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
 from gateway.protocol.loose import is_text, loose_event, loosely, name_of
 
 MAX_EVENTS = 500
+
+
+ChannelName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_BYTES)]
 
 
 class Typed(Struct, frozen=True, gc=False):
@@ -57,6 +61,17 @@ class ResultMessage(Struct, frozen=True):
     ok: bool
     value: Any = None
     error: DeviceError | None = None
+
+
+class SubscribeMessage(Struct, frozen=True, gc=False):
+    """`after`: of a log channel, the offset to go on after; without it a snapshot comes first."""
+
+    channel: ChannelName
+    after: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+
+
+class UnsubscribeMessage(Struct, frozen=True, gc=False):
+    channel: ChannelName
 
 
 class Welcome(Struct, tag="welcome", frozen=True):
@@ -120,12 +135,38 @@ class Pong(Struct, tag="pong", frozen=True, omit_defaults=True):
     id: str | None = None
 
 
+class Subscribed(Struct, tag="subscribed", frozen=True, omit_defaults=True):
+    """From here on `event`s come. `offset`: of a log channel, what the first of them comes after; `snapshot`: the state
+    that all before have led to."""
+
+    channel: str
+    offset: int | None = None
+    snapshot: Any = None
+
+
+class Unsubscribed(Struct, tag="unsubscribed", frozen=True):
+    """No more `event`s of it come."""
+
+    channel: str
+
+
+class Event(Struct, tag="event", frozen=True, omit_defaults=True):
+    """Something happened in a channel. `offset`: of a log channel; `time`: ms since the Unix epoch."""
+
+    channel: str
+    time: int
+    data: Any
+    offset: int | None = None
+
+
 class Error(Struct, tag="error", frozen=True, omit_defaults=True):
-    """`message` ends with the path of the bad field."""
+    """`message` ends with the path of the bad field. `id`: of the message that it answers; `channel`: what it is
+    about."""
 
     code: str
     message: str
     id: str | None = None
+    channel: str | None = None
 
 
 encode = msgspec.json.Encoder().encode
@@ -135,6 +176,8 @@ decode_auth = decoder(AuthMessage)
 decode_ping = decoder(PingMessage)
 decode_report = decoder(ReportMessage)
 decode_result = decoder(ResultMessage)
+decode_subscribe = decoder(SubscribeMessage)
+decode_unsubscribe = decoder(UnsubscribeMessage)
 _decode_locations = decoder(Locations)
 
 

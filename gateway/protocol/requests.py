@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from gateway.channels.channel import MAX_NAME_BYTES
 from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
 from gateway.protocol.messages import (
     Error,
@@ -14,19 +15,22 @@ from gateway.protocol.messages import (
     Pong,
     ReportMessage,
     ResultMessage,
+    SubscribeMessage,
     decode_auth,
     decode_location,
     decode_locations,
     decode_ping,
     decode_report,
     decode_result,
+    decode_subscribe,
+    decode_unsubscribe,
     encode,
     identified,
     kind_of,
     refusal,
 )
 
-KNOWN = ("location", "locations", "report", "result", "auth", "ping")
+KNOWN = ("location", "locations", "report", "result", "subscribe", "unsubscribe", "auth", "ping")
 
 
 class Store(NamedTuple):
@@ -54,6 +58,18 @@ class Result(NamedTuple):
     message: ResultMessage
 
 
+class Subscribe(NamedTuple):
+    """The client wants the events of a channel."""
+
+    message: SubscribeMessage
+
+
+class Unsubscribe(NamedTuple):
+    """The client wants no more of them."""
+
+    channel: str
+
+
 class Reply(NamedTuple):
     """Answer with this message; nothing else happens."""
 
@@ -66,7 +82,7 @@ class Invalid(NamedTuple):
     message: bytes
 
 
-Action = Store | Renew | Report | Result | Reply | Invalid
+Action = Store | Renew | Report | Result | Subscribe | Unsubscribe | Reply | Invalid
 
 
 def interpret(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge = judge_alone) -> Action:
@@ -124,6 +140,23 @@ def _result(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
     return Result(result)
 
 
+def _subscribe(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
+    message = decode_subscribe(payload)
+    _check_channel(message.channel)
+    return Subscribe(message)
+
+
+def _unsubscribe(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
+    channel = decode_unsubscribe(payload).channel
+    _check_channel(channel)
+    return Unsubscribe(channel)
+
+
+def _check_channel(name: str) -> None:
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise msgspec.ValidationError(f"Expected at most {MAX_NAME_BYTES} bytes - at `$.channel`")
+
+
 def _ping(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
     return Reply(encode(Pong(decode_ping(payload).id)))
 
@@ -133,6 +166,8 @@ _HANDLERS: dict[str, Callable[[bytes, bool, int, Judge], Action]] = {
     "locations": _locations,
     "report": _report,
     "result": _result,
+    "subscribe": _subscribe,
+    "unsubscribe": _unsubscribe,
     "auth": _auth,
     "ping": _ping,
 }

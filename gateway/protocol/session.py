@@ -7,7 +7,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from gateway.channels.commands import Outcome, Progress, Settled
+from gateway.channels.device_channel import DeviceChannel
 from gateway.channels.local import LocalCourier
+from gateway.channels.subscribing import Subscribing
 from gateway.connections.connection import Connection
 from gateway.connections.ending import DUPLICATE, FORBIDDEN, REPLACED, TOKEN
 from gateway.errors import KeysUnknownError, TokenError
@@ -28,7 +30,7 @@ from gateway.protocol.messages import (
     Welcome,
     encode,
 )
-from gateway.protocol.requests import Renew, Reply, Report, Result, Store, interpret
+from gateway.protocol.requests import Renew, Reply, Report, Result, Store, Subscribe, Unsubscribe, interpret
 from gateway.wire import close_codes
 from gateway.wire.uuid7 import text_of
 
@@ -49,14 +51,24 @@ class Tokens(Protocol):
 class DeviceSession:
     """One object for all connections; what differs between them is in the connection."""
 
-    def __init__(self, pipeline: LocationPipeline, courier: LocalCourier, tokens: Tokens) -> None:
+    def __init__(
+        self,
+        pipeline: LocationPipeline,
+        courier: LocalCourier,
+        channels: Subscribing,
+        devices: DeviceChannel,
+        tokens: Tokens,
+    ) -> None:
         self._pipeline = pipeline
         self._courier = courier
+        self._channels = channels
+        self._devices = devices
         self._tokens = tokens
         # By slot: messages of which nothing could be taken.
         self._strikes: dict[int, int] = {}
 
-    def opened(self, connection: Connection) -> None: ...
+    def opened(self, connection: Connection) -> None:
+        self._devices.connection_changed(connection.account_name, connection.device)
 
     def greeting(self, connection: Connection) -> bytes:
         hub, slot = connection.hub, connection.slot
@@ -94,6 +106,10 @@ class DeviceSession:
             self._courier.report(connection, action.message.command, progress)
         elif isinstance(action, Result):
             self._courier.result(connection, action.message.command, _settled(action.message))
+        elif isinstance(action, Subscribe):
+            self._channels.subscribe(connection, action.message.channel, action.message.after)
+        elif isinstance(action, Unsubscribe):
+            self._channels.unsubscribe(connection, action.channel)
         else:
             connection.send(action.message)
             self._strike(connection)
@@ -104,7 +120,12 @@ class DeviceSession:
     def closed(self, connection: Connection) -> None:
         self._pipeline.forget(connection)
         self._courier.closed(connection)
+        self._channels.closed(connection)
+        self._devices.connection_changed(connection.account_name, connection.device)
         self._strikes.pop(connection.slot, None)
+
+    def writable(self, connection: Connection) -> None:
+        self._channels.writable(connection)
 
     def _submit(self, connection: Connection, events: list[LocationEvent]) -> None:
         account = connection.profile.account.name
@@ -121,6 +142,7 @@ class DeviceSession:
     def acknowledge(self, connection: Connection, events: Sequence[LocationEvent], durability: Durability) -> None:
         """These events are durable; the newest of them is where the device is."""
         _remember(connection, events)
+        self._devices.moved(connection.account_name, connection.device, events)
         ack = Ack([event.id for event in events], durability.value)
         connection.answer(split(ack, connection.max_payload_bytes), len(events))
 
@@ -158,6 +180,7 @@ class DeviceSession:
         connection.stay()
         hub.plan_end(connection.slot)
         connection.send(encode(Authenticated(int(identity.expires_s * 1000))))
+        self._channels.renewed(connection)
 
     def _displace_rivals(self, connection: Connection) -> bool:
         """The new token makes this the connection of its device that sends; false: another one is, and stays."""

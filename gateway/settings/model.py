@@ -322,6 +322,12 @@ class Commands(Struct, frozen=True):
     ] = 16
 
 
+class Channels(Struct, frozen=True):
+    maximum_per_connection: Annotated[
+        int, Meta(ge=0, le=10_000, description="Channels that one connection may be subscribed to.")
+    ] = 100
+
+
 class Telemetry(Struct, frozen=True):
     emf: Annotated[
         bool,
@@ -349,5 +355,6 @@ class Settings(Struct, frozen=True):
     locations: Locations = field(default_factory=Locations)
     broker: Broker = field(default_factory=Broker)
     commands: Commands = field(default_factory=Commands)
+    channels: Channels = field(default_factory=Channels)
     log: Log = field(default_factory=Log)
     telemetry: Telemetry = field(default_factory=Telemetry)

@@ -146,6 +146,7 @@ class World:
         self.pipeline = FakePipeline()
         self.search = FakeSearch()
         self.courier = FakeCourier()
+        self.moves: list[tuple[str, str, list[str]]] = []
         self.registry = CollectorRegistry()
         Counter("heiwa_things", "Things.", registry=self.registry).inc()
         self.checks: list[tuple[str, bool, str]] = [("drain", True, ""), ("store", True, "")]
@@ -155,6 +156,7 @@ class World:
             pipeline=self.pipeline,
             search=self.search,
             courier=self.courier,
+            moves=self,
             readiness=lambda: self.checks,
             registry=self.registry,
             clock=FakeClock(),
@@ -164,6 +166,10 @@ class World:
             deadline_s=0.3,
         )
         self._opened: list[TestClient[web.Request, web.Application]] = []
+
+    def moved(self, account: str, device: str, events: Sequence[LocationEvent]) -> None:
+        """The Moves port: remembers them."""
+        self.moves.append((account, device, [event.id for event in events]))
 
     async def client(
         self, build: Callable[[Api], web.Application], **changes: Any

@@ -12,10 +12,29 @@ import pytest
 from gateway.api.asyncapi import CLIENT_MESSAGES, EXAMPLES, SERVER_MESSAGES, document, tag_of
 from gateway.device.messages import decode
 from gateway.protocol import messages
-from gateway.protocol.requests import KNOWN, Invalid, Renew, Reply, Report, Result, Store, interpret
+from gateway.protocol.requests import (
+    KNOWN,
+    Invalid,
+    Renew,
+    Reply,
+    Report,
+    Result,
+    Store,
+    Subscribe,
+    Unsubscribe,
+    interpret,
+)
 
 DOCUMENT: dict[str, Any] = json.loads(msgspec.json.encode(document("1.2.3")))
 MESSAGES: dict[str, dict[str, Any]] = DOCUMENT["components"]["messages"]
+ACTIONS = {
+    "auth": Renew,
+    "ping": Reply,
+    "report": Report,
+    "result": Result,
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+}
 NOW_MS = EXAMPLES["location"]["time"]
 
 
@@ -58,7 +77,7 @@ def test_every_message_is_received_or_sent() -> None:
 def test_an_example_of_a_client_is_understood(tag: str) -> None:
     (example,) = MESSAGES[tag]["examples"]
     action = interpret(json.dumps(example["payload"]).encode(), True, NOW_MS)
-    assert isinstance(action, {"auth": Renew, "ping": Reply, "report": Report, "result": Result}.get(tag, Store))
+    assert isinstance(action, ACTIONS.get(tag, Store))
     assert not isinstance(action, Store) or not action.refused
 
 

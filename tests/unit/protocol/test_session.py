@@ -56,6 +56,34 @@ class FakeCourier:
         self.told.append(("closed", member))
 
 
+class FakeChannels:
+    """Remembers what clients ask of channels, and what devices do."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def subscribe(self, subscriber: object, name: str, after: int | None) -> None:
+        self.told.append(("subscribe", subscriber, name, after))
+
+    def unsubscribe(self, subscriber: object, name: str) -> None:
+        self.told.append(("unsubscribe", subscriber, name))
+
+    def writable(self, subscriber: object) -> None:
+        self.told.append(("writable", subscriber))
+
+    def renewed(self, subscriber: object) -> None:
+        self.told.append(("renewed", subscriber))
+
+    def closed(self, subscriber: object) -> None:
+        self.told.append(("closed", subscriber))
+
+    def moved(self, account: str, device: str, events: Any) -> None:
+        self.told.append(("moved", account, device, [event.id for event in events]))
+
+    def connection_changed(self, account: str, device: str) -> None:
+        self.told.append(("changed", account, device))
+
+
 class Talk:
     """One device and what it is told."""
 
@@ -63,7 +91,14 @@ class Talk:
         self.pipeline = Pipeline()
         self.tokens = FakeAuthenticator(**tokens)
         self.courier = FakeCourier()
-        self.session = DeviceSession(self.pipeline, self.courier, self.tokens)  # type: ignore[arg-type]
+        self.channels = FakeChannels()
+        self.session = DeviceSession(
+            self.pipeline,  # type: ignore[arg-type]
+            self.courier,  # type: ignore[arg-type]
+            self.channels,  # type: ignore[arg-type]
+            self.channels,  # type: ignore[arg-type]
+            self.tokens,
+        )
         self.bench = Bench(*flags, session=self.session, authenticator=self.tokens)
         self.connection: Connection
         self.transport: FakeTransport
