@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from random import Random
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.memory.attempts import MemoryAttempts
 from gateway.adapters.memory.exchange import Exchange, MemoryBroker, MemoryDirectory
-from gateway.adapters.redis.access import Access
-from gateway.adapters.redis.broker import RedisAttempts, RedisBroker
-from gateway.adapters.redis.directory import RedisDirectory
-from gateway.adapters.redis.link import Link
 from gateway.channels.directory import Closed, Duplicates, Entry, Holder, Opened, Standing
 from gateway.channels.ports import Claim, Claimed
 from gateway.connections.info import DisconnectInfo
 from gateway.wire.close_codes import Fault
-from tests.support.brokers import DEADLINE_S, Peer, World
+from tests.support.brokers import Peer, World, eventually, on_server
 from tests.support.redis_server import BINARIES, RedisServer
 
 LEASE_S = 1.0
-_numbers = itertools.count()
 REPLACE, REJECT, ALLOW = Duplicates.REPLACE, Duplicates.REJECT, Duplicates.ALLOW
 # Names as they come: with what separates keys, braces of hash tags, and more than ASCII.
 NAMES = [("acme", "lamp-1"), ("a:b", "{c}"), ("a", "b:{c}"), ("平和", "ランプ"), ("acme", "*"), ("", "\x7f")]
@@ -35,16 +26,6 @@ def in_memory() -> World:
     clock = SystemClock()
     exchange, attempts = Exchange(clock, LEASE_S), MemoryAttempts(clock)
     return World(lambda name: Peer(MemoryBroker(exchange, name), MemoryDirectory(exchange, name), attempts), LEASE_S)
-
-
-def on_server(server: RedisServer) -> World:
-    access = Access(server.url, prefix=f"t{next(_numbers)}")
-
-    def make(name: str) -> Peer:
-        link = Link(access, name, Random(1))
-        return Peer(RedisBroker(link), RedisDirectory(link, LEASE_S), RedisAttempts(link))
-
-    return World(make, LEASE_S)
 
 
 @pytest.fixture(scope="module", params=["memory", *BINARIES])
@@ -60,16 +41,9 @@ def exchange(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 async def world(exchange: RedisServer | None) -> AsyncIterator[World]:
-    world = in_memory() if exchange is None else on_server(exchange)
+    world = in_memory() if exchange is None else on_server(exchange, LEASE_S)
     yield world
     await world.close()
-
-
-async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
-    end_s = time.monotonic() + DEADLINE_S
-    while not await check():
-        assert time.monotonic() < end_s, "it did not happen"
-        await asyncio.sleep(0.02)
 
 
 def opened(

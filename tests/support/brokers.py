@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from random import Random
 
+from gateway.adapters.redis.access import Access
+from gateway.adapters.redis.broker import RedisAttempts, RedisBroker
+from gateway.adapters.redis.directory import RedisDirectory
+from gateway.adapters.redis.link import Link
 from gateway.channels.ports import Attempts, Broker, Directory
+from tests.support.redis_server import RedisServer
 
 DEADLINE_S = 10.0
+_numbers = itertools.count()
 
 
 @dataclass
@@ -58,3 +67,22 @@ class World:
     async def close(self) -> None:
         for peer in self.peers:
             await peer.stop()
+
+
+def on_server(server: RedisServer, lease_s: float = 15.0) -> World:
+    """Gateways on a real server, under a prefix that no other test has."""
+    access = Access(server.url, prefix=f"t{next(_numbers)}")
+
+    def make(name: str) -> Peer:
+        link = Link(access, name, Random(1))
+        return Peer(RedisBroker(link), RedisDirectory(link, lease_s), RedisAttempts(link))
+
+    return World(make, lease_s)
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], within_s: float = DEADLINE_S) -> None:
+    """Wait for what only a server can tell."""
+    end_s = time.monotonic() + within_s
+    while not await check():
+        assert time.monotonic() < end_s, "it did not happen"
+        await asyncio.sleep(0.02)
