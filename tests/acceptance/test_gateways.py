@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ import pytest
 
 from gateway.identity.key_files import KEY_NAME, local_key
 from tests.support.process import ROOT
-from tests.support.program import Program, eventually, http_problem, receive, send
+from tests.support.program import Program, eventually, http_problem, location, receive, send
 from tests.support.redis_server import RedisServer, redis_binary
+
+# Three seconds are promised; a loaded machine gets as much again.
+BACK_S = 6.0
 
 
 class Fleet:
@@ -119,3 +123,46 @@ def test_a_newer_connection_elsewhere_closes_the_older_one(fleet: Fleet) -> None
             assert receive(older, "goaway", 5)["reason"] == "replaced"
             send(newer, {"type": "ping"})
             assert receive(newer, "pong")
+
+
+def test_a_gateway_that_is_killed_holds_nothing_for_long(tmp_path: Path) -> None:
+    with gateways(tmp_path) as fleet:
+        with lamp(fleet.two, "lamp-1"):
+            eventually(lambda: answers(fleet.one, "lamp-1"))
+            fleet.two.kill()
+            # It never said good-bye: until its lease is over it is asked, and nobody answers.
+            problem = refused(fleet.one, "lamp-1", {"name": "switch", "deadline_ms": 500})
+            assert (problem["status"], problem["outcome"]) == (409, "gone_unsent")
+        assert fleet.one.terminate() == 0
+        # Only the lease of the one that was killed may still run.
+        assert len([key for key in fleet.server.keys() if ":gateway:" in key]) <= 1  # noqa: SIM118 - no mapping
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+def test_without_the_broker_devices_stay_and_what_is_here_works(tmp_path: Path, fault: str) -> None:
+    with gateways(tmp_path) as fleet, lamp(fleet.one, "near"), lamp(fleet.two, "far"):
+        eventually(lambda: answers(fleet.one, "near") and answers(fleet.one, "far"))
+        with fleet.two.connect("dog-1") as dog:
+            getattr(fleet.server, fault)()
+            for program in fleet.both:
+                eventually(lambda program=program: program.metrics()["heiwa_broker_up"] == 0)  # type: ignore[misc]
+            began_s = time.monotonic()
+            problem = refused(fleet.one, "far", {"name": "switch"})
+            assert time.monotonic() - began_s < 1
+            assert (problem["status"], problem["outcome"]) == (503, "unreachable")
+            assert str(fleet.server.port) in problem["detail"]
+            assert post(fleet.one, "near", {"name": "switch", "args": {"on": True}}) == told("near")
+            send(dog, location("e1"))
+            assert receive(dog, "ack")["ids"] == ["e1"]
+            if fault == "kill":
+                fleet.server.start()
+            else:
+                fleet.server.thaw()
+            back_s = time.monotonic()
+            eventually(lambda: answers(fleet.one, "far"), within_s=10)
+            assert time.monotonic() - back_s < BACK_S
+            send(dog, location("e2"))
+            assert receive(dog, "ack")["ids"] == ["e2"]
+        for program in fleet.both:
+            ended = [event for event in program.events() if event["event"] == "disconnect"]
+            assert [event["device"] for event in ended if event["device"] in ("near", "far")] == []

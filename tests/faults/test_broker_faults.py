@@ -13,7 +13,7 @@ import pytest
 from gateway.channels.directory import Duplicates, Entry, Holder, Opened
 from gateway.errors import BrokerDownError
 from tests.support.brokers import DEADLINE_S, Peer, World, eventually, on_server
-from tests.support.redis_server import BINARIES, RedisServer, redis_binary
+from tests.support.redis_server import BINARIES, RedisServer, free_port, redis_binary
 
 # What people are promised: all is right this long after the broker is back.
 BACK_S = 3.0
@@ -188,7 +188,7 @@ async def test_what_it_may_not_write_is_said(world: World, server: RedisServer) 
 
 
 async def test_a_slot_that_goes_elsewhere_takes_the_subscription_with_it(tmp_path: Path) -> None:
-    server = RedisServer(redis_binary(), tmp_path, "--cluster-enabled", "yes")
+    server = RedisServer(redis_binary(), tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     server.start()
     world = on_server(server)
     try:

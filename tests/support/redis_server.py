@@ -18,7 +18,7 @@ class RedisServer:
     """A server without a disk. `options` are those of its command line."""
 
     def __init__(self, binary: str, folder: Path, *options: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._log = folder / f"redis-{self.port}.log"
         self._command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._command += ["--dir", str(folder), "--loglevel", "warning", *options]
@@ -87,7 +87,7 @@ def valkey_binary() -> str:
 BINARIES = {"redis": redis_binary, "valkey": valkey_binary}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
