@@ -176,7 +176,7 @@ class DayWriter:
         with store_errors(self._path):
             rows = self._connection.execute(
                 "SELECT name, bytes FROM account WHERE typeof(name) = 'text' AND typeof(bytes) = 'integer' "
-                "AND bytes BETWEEN 1 AND (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size)"
+                "AND bytes BETWEEN 1 AND (SELECT 4 * page_count * page_size FROM pragma_page_count, pragma_page_size)"
             ).fetchall()
         return Counter(dict(rows)) + self._unsaved
 
