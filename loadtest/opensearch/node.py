@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +18,7 @@ from loadtest.opensearch.install import HERE, jars, java
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+_SLICE_S = 0.04
 # The disk monitor would remove a flood-stage block by itself, and refuse shards on a full disk of a small machine.
 _SETTINGS = {"cluster.routing.allocation.disk.threshold_enabled": "false", "discovery.type": "single-node"}
 
@@ -102,6 +105,19 @@ class Node:
     def thaw(self) -> None:
         """Go on after `freeze`."""
         os.kill(self.pid, signal.SIGCONT)
+
+    def slow_down(self, share: float) -> None:
+        """Let it run for this share of the time only, until it ends: a node that is small, on a machine that is not."""
+        process = self._process
+        threading.Thread(target=self._slowly, args=(process, share), name="opensearch-slow", daemon=True).start()
+
+    def _slowly(self, process: subprocess.Popen[bytes], share: float) -> None:
+        while process is self._process and process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGSTOP)
+                time.sleep(_SLICE_S * (1 - share))
+                os.kill(process.pid, signal.SIGCONT)
+            time.sleep(_SLICE_S * share)
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
