@@ -122,16 +122,22 @@ class Buffer:
         self.events += number
         self.size_bytes += submission.size_bytes
 
-    def take(self) -> list[Submission]:
+    @property
+    def waiting_events(self) -> int:
+        """How many events wait to be taken."""
+        return self._waiting_events
+
+    def take(self, max_events: int) -> list[Submission]:
         """As many submissions as a batch may hold, one of each account in turn; at least one unless nothing waits."""
         limits, turns = self._limits, self._turns
+        max_events = min(max_events, limits.batch_events)
         taken: list[Submission] = []
         events = size_bytes = 0
         while turns:
             waiting = turns[0].waiting
             events += len(waiting[0].group.events)
             size_bytes += waiting[0].size_bytes
-            if taken and (events > limits.batch_events or size_bytes > limits.batch_bytes):
+            if taken and (events > max_events or size_bytes > limits.batch_bytes):
                 break
             taken.append(waiting.popleft())
             self._waiting_events -= len(taken[-1].group.events)

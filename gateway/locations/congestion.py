@@ -1,4 +1,4 @@
-"""How much is asked of an index: batches in flight (AIMD), when to leave it alone (a breaker), and how many retries.
+"""How much is asked of an index: batches in flight (AIMD) and their size, when to leave it alone (a breaker), retries.
 
 Time is an argument, in seconds of a monotonic clock.
 """
@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from enum import Enum
 
+from gateway.locations.packing import BULK_DOCUMENTS
+
 MIN_BATCHES, FIRST_BATCHES, MAX_BATCHES = 1, 2, 16
+MIN_DOCUMENTS, MAX_DOCUMENTS = 50, BULK_DOCUMENTS
+# An ack is to come within a second: of it, an event waits for its batch, and the batch for its answer.
+WAIT_S, ROUND_TRIP_S = 0.25, 0.3
+_SMALLER, _MORE_DOCUMENTS = 0.7, 50.0
 # RFC 6298, 2: how fast the mean and its deviation follow.
 _MEAN_SHARE, _DEVIATION_SHARE = 1 / 8, 1 / 4
 _SLOW_DEVIATIONS = 2.5
@@ -15,17 +21,21 @@ _SLOWER = 0.9
 
 
 class Window:
-    """Batches in flight: one more after a clean round trip of a full window, half of them after a refusal.
+    """Batches in flight, and documents in each.
 
-    Halved at most once a round trip: the refusals of one window are one message. A round trip that is slow by its own
-    measure takes a tenth.
+    One batch more after a clean round trip of a full window, half of them after a refusal; at most once a round trip,
+    for the refusals of one window are one message. A round trip that is slow by its own measure takes a tenth. One that
+    is longer than a device should wait makes batches smaller, too, until the index answers in time again: what it does
+    not keep up with had better go another way than stand in its queue.
     """
 
     def __init__(self) -> None:
         self._size = float(FIRST_BATCHES)
+        self._documents = float(MAX_DOCUMENTS)
         self._mean_s = 0.0
         self._deviation_s = 0.0
         self._halved_s = float("-inf")
+        self._shrunk_s = float("-inf")
 
     @property
     def batches(self) -> int:
@@ -33,15 +43,32 @@ class Window:
         return int(self._size)
 
     @property
+    def documents(self) -> int:
+        """How many documents a batch may hold, 50 to 1,000."""
+        return int(self._documents)
+
+    @property
+    def waiting(self) -> int:
+        """How many documents get a place within `WAIT_S`."""
+        return int(self.batches * self._documents * max(1.0, WAIT_S / max(self._mean_s, 0.001)))
+
+    @property
     def mean_s(self) -> float:
         """The mean round trip; 0 before the first one."""
         return self._mean_s
 
-    def taken(self, round_trip_s: float, *, full: bool) -> None:
-        """A batch was taken; `full`: as many were in flight as may be."""
+    def taken(self, now_s: float, round_trip_s: float, documents: int, *, full: bool) -> None:
+        """A batch of so many documents was taken; `full`: as many were in flight as may be."""
         slow = bool(self._mean_s) and round_trip_s > self._mean_s + _SLOW_DEVIATIONS * self._deviation_s
+        late = round_trip_s > ROUND_TRIP_S
+        if late and now_s - self._shrunk_s >= round_trip_s:
+            # All that were in flight meanwhile say the same.
+            self._shrunk_s = now_s
+            self._documents = max(MIN_DOCUMENTS, self._documents * _SMALLER)
+        elif round_trip_s < ROUND_TRIP_S / 2 and documents >= self.documents:
+            self._documents = min(MAX_DOCUMENTS, self._documents + _MORE_DOCUMENTS)
         self._measure(round_trip_s)
-        if slow:
+        if slow or late:
             self._size = max(MIN_BATCHES, self._size * _SLOWER)
         elif full:
             # One a window, not one a batch.

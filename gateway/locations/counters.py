@@ -25,6 +25,7 @@ class Counters:
         self.refused: Counter[str] = Counter()
         self.replayed = 0
         self.index_failures = 0
+        self.passed = 0
         self.stream_failures = 0
         self.spool_failures = 0
         self.sender_errors = 0
@@ -60,6 +61,9 @@ class Counters:
         )
         yield CounterMetricFamily(
             "heiwa_locations_index_failures", "Batches of which the index took not all.", self.index_failures
+        )
+        yield CounterMetricFamily(
+            "heiwa_locations_passed_index", "Events that did not wait for the index: it is at its limit.", self.passed
         )
         yield CounterMetricFamily(
             "heiwa_locations_stream_failures",

@@ -1,7 +1,8 @@
 """Location ingest: events come in by message, leave in batches, and are acknowledged once they are durable.
 
     submit → buffer → index ─ stored ────────────────► acknowledge(indexed)
-                        ├─ too busy → stream, if any ► acknowledge(firehose)
+               │        ├─ too busy → stream, if any ► acknowledge(firehose)
+               └─ would wait too long → stream, if any
                         ├─ not taken → spool ────────► acknowledge(spooled), replayed into the index later
                         │                └─ full ────► refuse with retry_after_ms
                         └─ never will → dead letters ► acknowledge(dead_letter)
@@ -38,6 +39,10 @@ from gateway.telemetry.metrics import gauge
 # The shares of the time given to `stop`: for the index, the rest for the spool.
 _INDEX_SHARE = 0.7
 _RESUME_AFTER_S = 0.05
+# Who waits longer for a place in the index goes another way, where there is one.
+PATIENCE_S = 0.25
+# Of a batch: what the limits allow.
+MAX_EVENTS = 1 << 30
 # Of which the index has some, and the overflow stream and the spool the others.
 _MAX_FLUSHES = 32
 _TAKEN = Submitted()
@@ -123,6 +128,7 @@ class LocationPipeline:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._storing.close()
         # A commit that is still under way may succeed as well: the spool's copy is then a duplicate, by design.
         left = [one for batch in self._in_flight.values() for one in batch] + self._buffer.take_all()
         self._in_flight.clear()
@@ -206,22 +212,44 @@ class LocationPipeline:
         while self._running or self._buffer:
             if not self._buffer:
                 await self._wait_for_events()
-            elif self._writing >= self._index.writes_at_once or len(self._flushes) >= _MAX_FLUSHES:
-                self._room.clear()
-                await self._room.wait()
-            else:
+            elif len(self._flushes) >= _MAX_FLUSHES:
+                await self._wait_for_room()
+            elif self._writing < (pace := self._index.pace).calls:
                 await self._gather()
-                self._begin_flush()
+                self._begin_flush(pace.events)
+            elif not self._storing.has_stream:
+                await self._wait_for_room()
+            elif self._buffer.waiting_events > pace.waiting:
+                self._begin_flush(past_index=True)
+            elif not await self._wait_for_room(PATIENCE_S):
+                self._pass_all()
         if self._flushes:
             await asyncio.wait(self._flushes)
 
-    def _begin_flush(self) -> None:
+    async def _wait_for_room(self, timeout_s: float | None = None) -> bool:
+        """Until a batch was answered or settled; whether one was in time."""
+        self._room.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._room.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _pass_all(self) -> None:
+        """The index does not answer: what waits for it has waited long enough."""
+        while self._buffer and len(self._flushes) < _MAX_FLUSHES:
+            self._begin_flush(past_index=True)
+
+    def _begin_flush(self, max_events: int = MAX_EVENTS, *, past_index: bool = False) -> None:
         self._flush_began_s = self._clock.monotonic_s()
-        batch = self._buffer.take()
+        batch = self._buffer.take(max_events)
         self._in_flight[id(batch)] = batch
-        task = asyncio.create_task(self._flush(batch, self._flush_began_s), name="locations-batch")
+        work = self._flush(batch, self._flush_began_s, past_index=past_index)
+        task = asyncio.create_task(work, name="locations-batch")
         self._flushes.add(task)
-        self._writing += 1
+        if not past_index:
+            self._writing += 1
         task.add_done_callback(self._flush_ended)
 
     def _written(self) -> None:
@@ -260,9 +288,12 @@ class LocationPipeline:
         except TimeoutError:
             pass
 
-    async def _flush(self, batch: list[Submission], began_s: float) -> None:
+    async def _flush(self, batch: list[Submission], began_s: float, *, past_index: bool) -> None:
         parts = [(submission.caller, submission.group) for submission in batch]
-        verdicts = await self._storing.store(parts, self._written)
+        if past_index:
+            verdicts = await self._storing.store_past_index(parts)
+        else:
+            verdicts = await self._storing.store(parts, self._written)
         del self._in_flight[id(batch)]
         self._settle(batch, verdicts)
         self._counters.flushed(self._clock.monotonic_s() - began_s)

@@ -10,6 +10,17 @@ from gateway.locations.outcome import Rejection
 from gateway.locations.query import Found, Query
 
 
+class Pace(NamedTuple):
+    """How fast an index takes events now: calls of `write` at once, events in each (both at least 1).
+
+    `waiting` is how many events may wait for a place; more of them would wait too long.
+    """
+
+    calls: int
+    events: int
+    waiting: int
+
+
 class LocationIndex(Protocol):
     """Where location events are kept and found. Every call is scoped to one account except `write`.
 
@@ -18,8 +29,8 @@ class LocationIndex(Protocol):
     """
 
     @property
-    def writes_at_once(self) -> int:
-        """How many calls of `write` it takes at once now, at least 1."""
+    def pace(self) -> Pace:
+        """What it takes now."""
 
     async def open(self) -> None:
         """Make or check the store. Raises StoreError or SchemaError when it cannot be used."""

@@ -1,7 +1,12 @@
-"""Where a batch is kept: in the index, else on another way to it, else on disk, else with the dead letters."""
+"""Where a batch is kept: in the index, else on another way to it, else on disk, else with the dead letters.
+
+Where there is another way, an index that is slow to answer is not waited for: the batch goes that way, too. It is one
+document all the same, whichever copy arrives first.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
@@ -14,6 +19,11 @@ from gateway.locations.ports import LocationIndex, OverflowStream, Spool
 from gateway.locations.replay import Replay
 from gateway.locations.settlement import Part, Poison, Verdict, sort_out
 from gateway.telemetry.log import Log
+
+# A device is told within a second where its event is.
+SLOW_S = 0.6
+_SLOW = Rejection("the index has not answered in time", overflow=True)
+_AT_ITS_LIMIT = Rejection("as many events wait for the index as may", overflow=True)
 
 _log = Log("locations")
 
@@ -41,17 +51,45 @@ class Storing:
         self._counters = counters
         self._random = random
         self._may_spool = ack_min is Durability.SPOOLED
+        self._writes: set[asyncio.Task[Mapping[int, Rejection]]] = set()
         self._refusal_code = "stream_unavailable" if ack_min is Durability.FIREHOSE else "index_unavailable"
+
+    @property
+    def has_stream(self) -> bool:
+        """Whether there is another way than to wait for the index."""
+        return self._stream is not None
+
+    async def close(self) -> None:
+        """Wait no more for answers of the index. Call it when no batch is being stored any more."""
+        for task in self._writes:
+            task.cancel()
+        await asyncio.gather(*self._writes, return_exceptions=True)
 
     async def store(self, parts: list[Part], written: Callable[[], None]) -> list[Verdict]:
         """What became of a batch. `written` is called when the index has answered, whatever it did.
 
         Cancelled, any of it may be stored: it is one event all the same.
         """
-        try:
-            rejections = await self._write([group for _, group in parts])
-        finally:
-            written()
+        groups = [group for _, group in parts]
+        if self._stream is None:
+            return await self._settle(parts, await self._write(groups, written))
+        writing = asyncio.create_task(self._write(groups, written), name="locations-write")
+        self._writes.add(writing)
+        writing.add_done_callback(self._writes.discard)
+        done, _ = await asyncio.wait({writing}, timeout=SLOW_S)
+        if done:
+            return await self._settle(parts, writing.result())
+        writing.add_done_callback(_late_answer)
+        return await self._settle(parts, dict.fromkeys(range(count(groups)), _SLOW))
+
+    async def store_past_index(self, parts: list[Part]) -> list[Verdict]:
+        """What became of a batch that the index is not asked to take."""
+        number = count(group for _, group in parts)
+        self._counters.passed += number
+        return await self._settle(parts, dict.fromkeys(range(number), _AT_ITS_LIMIT))
+
+    async def _settle(self, parts: list[Part], rejections: Mapping[int, Rejection]) -> list[Verdict]:
+        """Find a place for what the index did not take."""
         if not rejections:
             return [Verdict(parts, Durability.INDEXED)]
         found = sort_out(parts, rejections)
@@ -68,8 +106,14 @@ class Storing:
             verdicts.append(await self._bury(found.poison))
         return verdicts
 
-    async def _write(self, groups: list[DeviceEvents]) -> Mapping[int, Rejection]:
+    async def _write(self, groups: list[DeviceEvents], written: Callable[[], None]) -> Mapping[int, Rejection]:
         """The index's answer; everything is rejected while it fails as a whole, which is tried again after a while."""
+        try:
+            return await self._ask(groups)
+        finally:
+            written()
+
+    async def _ask(self, groups: list[DeviceEvents]) -> Mapping[int, Rejection]:
         rejections: Mapping[int, Rejection]
         everything = range(count(groups))
         if self._may_spool and not self._replay.index_works():
@@ -135,3 +179,8 @@ class Storing:
 
     def _refused(self, parts: list[Part], code: str) -> Verdict:
         return Verdict(parts, code=code, retry_after_ms=self._random.randint(5000, 15_000))
+
+
+def _late_answer(task: asyncio.Task[Mapping[int, Rejection]]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("index_failed", exc_info=error)

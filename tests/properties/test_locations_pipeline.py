@@ -12,6 +12,7 @@ from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.buffer import Limits
 from gateway.locations.outcome import Durability, Rejection
 from gateway.locations.pipeline import LocationPipeline
+from gateway.locations.ports import Pace
 from tests.support.locations import (
     ManualClock,
     MemoryDeadLetters,
@@ -92,7 +93,7 @@ class FlakySpool(MemorySpool):
 async def scenario(seed: int, index_fails: float, spool_fails: float, ack_min: Durability, abrupt: bool) -> None:
     random, clock = Random(seed), ManualClock()
     index, spool, letters = FlakyIndex(random, index_fails), FlakySpool(random, spool_fails), MemoryDeadLetters()
-    index.writes_at_once = random.randint(1, 4)
+    index.pace = Pace(random.randint(1, 4), random.randint(1, 20), random.randint(1, 20))
     stream = FlakyStream(random) if random.random() < 0.5 else None
     pipeline = LocationPipeline(index, spool, letters, clock, random, stream=stream, ack_min=ack_min, limits=LIMITS)
     await pipeline.start()

@@ -12,7 +12,7 @@ from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Refusal, Rejection
 from gateway.locations.pipeline import LocationPipeline
-from gateway.locations.ports import SpoolRecord
+from gateway.locations.ports import Pace, SpoolRecord
 from gateway.locations.query import Found, Query
 
 NOON_MS = 1_790_000_000_000 // 86_400_000 * 86_400_000 + 43_200_000
@@ -69,7 +69,7 @@ class MemoryIndex:
         self.answer: Callable[[Sequence[DeviceEvents]], Mapping[int, Rejection]] | None = None
         self.gate: asyncio.Event | None = None
         self.changes = Changes()
-        self.writes_at_once = 1
+        self.pace = Pace(1, 1 << 30, 1 << 30)
         self.most_at_once = self._writing = 0
 
     async def open(self) -> None:

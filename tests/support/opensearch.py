@@ -19,6 +19,7 @@ from gateway.adapters.opensearch.index import OpenSearchLocationIndex
 from gateway.clock import Clock
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Rejection
+from gateway.locations.ports import Pace
 from gateway.locations.query import Found, Query
 from loadtest.opensearch.install import MissingError
 from loadtest.opensearch.node import Node
@@ -114,8 +115,8 @@ class Tenants:
         self._tag = f"{os.getpid()}.{next(_numbers)}."
 
     @property
-    def writes_at_once(self) -> int:
-        return self._index.writes_at_once
+    def pace(self) -> Pace:
+        return self._index.pace
 
     async def open(self) -> None:
         await self._index.open()

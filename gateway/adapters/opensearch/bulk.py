@@ -106,16 +106,16 @@ class Bulk:
         finally:
             full = self._in_flight >= self._window.batches
             self._in_flight -= 1
-        self._learn(answer, began_s, full=full)
+        self._learn(answer, began_s, len(positions), full=full)
         return answer
 
-    def _learn(self, answer: Answer, began_s: float, *, full: bool) -> None:
+    def _learn(self, answer: Answer, began_s: float, number: int, *, full: bool) -> None:
         now_s = self._clock.monotonic_s()
         busy = answer.status == 429 or any(item.status == 429 for item in answer.items or ())
         if busy or answer.silence is Silence.TIMEOUT:
             self._window.refused(now_s)
         elif answer.silence is None:
-            self._window.taken(now_s - began_s, full=full)
+            self._window.taken(now_s, now_s - began_s, number, full=full)
         self.seen(answer, now_s - began_s)
 
 

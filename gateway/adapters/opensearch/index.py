@@ -32,11 +32,12 @@ from gateway.errors import ClusterError, IndexBusyError, QueryTooWideError, Unre
 from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.bulk_delivery import Delivery
 from gateway.locations.bulk_outcome import Answer
-from gateway.locations.congestion import MAX_BATCHES, Breaker, Way, Window
+from gateway.locations.congestion import MAX_BATCHES, MAX_DOCUMENTS, Breaker, Way, Window
 from gateway.locations.document import bulk_lines, device_id, latest_lines
 from gateway.locations.latest import LatestPositions
 from gateway.locations.outcome import Rejection
 from gateway.locations.packing import BULK_DOCUMENTS
+from gateway.locations.ports import Pace
 from gateway.locations.query import Found, Position, Query
 from gateway.locations.recent import Recent
 from gateway.telemetry.log import Log
@@ -71,9 +72,12 @@ class OpenSearchLocationIndex:
         self._checked = False
 
     @property
-    def writes_at_once(self) -> int:
+    def pace(self) -> Pace:
         """See the port. What is not sent to the cluster needs no place in its window."""
-        return MAX_BATCHES if self._breaker.open else self._window.batches
+        if self._breaker.open:
+            return Pace(MAX_BATCHES, MAX_DOCUMENTS, MAX_BATCHES * MAX_DOCUMENTS)
+        window = self._window
+        return Pace(window.batches, window.documents, window.waiting)
 
     @property
     def newest_ms(self) -> None:

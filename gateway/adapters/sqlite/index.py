@@ -29,6 +29,7 @@ from gateway.locations.batch import DeviceEvents, count
 from gateway.locations.event import DAY_MS
 from gateway.locations.narrowing import write_narrowed
 from gateway.locations.outcome import Rejection
+from gateway.locations.ports import Pace
 from gateway.locations.query import Found, Query
 from gateway.telemetry.log import Log
 
@@ -36,6 +37,9 @@ READERS = 2
 LOOK_EVERY_S = 60.0
 # Searches under way end within milliseconds; only a disk that does not answer takes longer.
 CLOSE_READERS_S = 2.0
+
+# A batch of any size takes one commit, and there is no other way to a file than to wait for it.
+_PACE = Pace(calls=1, events=1 << 30, waiting=1 << 30)
 
 T = TypeVar("T")
 _log = Log("locations")
@@ -68,9 +72,9 @@ class SQLiteLocationIndex:
         self._retention: asyncio.Task[None] | None = None
 
     @property
-    def writes_at_once(self) -> int:
+    def pace(self) -> Pace:
         """See the port: there is one writing thread."""
-        return 1
+        return _PACE
 
     async def open(self) -> None:
         """Make the folder, check the file of every day, drop what is too old. Raises StoreError, SchemaError."""

@@ -16,7 +16,7 @@ async def test_what_was_taken_counts_until_it_is_settled() -> None:
     assert not buffer.fits("a", 2, 0)
     assert buffer.fits("b", 2, 0)
     assert not buffer.fits("b", 3, 0)
-    taken = buffer.take()
+    taken = buffer.take(1 << 30)
     assert len(taken) == 2
     assert (buffer.events, buffer.full, buffer.size_bytes) == (6, False, 30)
     buffer.settled(taken)
@@ -34,7 +34,7 @@ async def test_accounts_are_taken_in_turns_each_in_its_order() -> None:
     buffer.add(submission(1, 200, "c"))
     batches = []
     while buffer:
-        batches.append([one.size_bytes for one in buffer.take()])
+        batches.append([one.size_bytes for one in buffer.take(1 << 30)])
     assert batches == [[0, 100, 200, 1], [101, 2, 3, 4], [5]]
 
 
@@ -63,7 +63,7 @@ async def test_batches_end_at_their_bytes_but_hold_at_least_one_submission() -> 
         buffer.add(submission(1, size))
     sizes = []
     while buffer:
-        sizes.append([one.size_bytes for one in buffer.take()])
+        sizes.append([one.size_bytes for one in buffer.take(1 << 30)])
     assert sizes == [[10, 10], [10], [99], [10]]
 
 

@@ -1,13 +1,18 @@
 """How much is asked of an index: the window, the breaker, the budget and the quota."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.locations.congestion import (
     CLEAN_PROBES,
     MAX_BATCHES,
+    MAX_DOCUMENTS,
     MIN_BATCHES,
+    MIN_DOCUMENTS,
     PROBE_EVERY_S,
+    ROUND_TRIP_S,
+    WAIT_S,
     Breaker,
     Quota,
     RetryBudget,
@@ -20,17 +25,17 @@ def test_a_full_window_grows_by_one_a_round_trip_and_an_idle_one_does_not() -> N
     window = Window()
     assert window.batches == 2
     for _ in range(2):
-        window.taken(0.1, full=True)
+        window.taken(0.0, 0.1, 1, full=True)
     assert window.batches == 3
     for _ in range(100):
-        window.taken(0.1, full=False)
+        window.taken(0.0, 0.1, 1, full=False)
     assert window.batches == 3
 
 
 def test_it_is_halved_once_a_round_trip() -> None:
     window = Window()
     for _ in range(1000):
-        window.taken(0.1, full=True)
+        window.taken(0.0, 0.1, 1, full=True)
     assert window.batches == MAX_BATCHES
     for now_s in (10.0, 10.01, 10.02):
         window.refused(now_s)
@@ -42,9 +47,33 @@ def test_it_is_halved_once_a_round_trip() -> None:
 def test_a_slow_round_trip_takes_a_tenth() -> None:
     window = Window()
     for _ in range(1000):
-        window.taken(0.1, full=True)
-    window.taken(1.0, full=True)
+        window.taken(0.0, 0.1, 1, full=True)
+    window.taken(0.0, 1.0, 1, full=True)
     assert window.batches == int(MAX_BATCHES * 0.9)
+
+
+@pytest.mark.parametrize("documents_per_s", [100, 500, 2000])
+def test_batches_become_as_small_as_an_index_answers_in_time(documents_per_s: int) -> None:
+    window = Window()
+    now_s = 0.0
+    for _ in range(200):
+        # One that works through what it is sent, batch after batch.
+        round_trip_s = 0.01 + window.batches * window.documents / documents_per_s
+        now_s += round_trip_s
+        window.taken(now_s, round_trip_s, window.documents, full=True)
+    assert 0.01 + window.batches * window.documents / documents_per_s <= max(1.5 * ROUND_TRIP_S, 51 / documents_per_s)
+    assert window.waiting <= max(documents_per_s * (WAIT_S + ROUND_TRIP_S), MIN_DOCUMENTS)
+    for _ in range(200):
+        now_s += 0.01
+        window.taken(now_s, 0.01, window.documents, full=True)
+    assert (window.batches, window.documents) == (MAX_BATCHES, MAX_DOCUMENTS)
+
+
+def test_late_answers_of_one_moment_make_batches_smaller_once() -> None:
+    window = Window()
+    for now_s in (10.0, 10.01, 10.02):
+        window.taken(now_s, 1.0, MAX_DOCUMENTS, full=True)
+    assert window.documents == 700
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100), st.booleans())))
@@ -54,10 +83,12 @@ def test_it_stays_within_its_bounds(seen: list[tuple[bool, float, bool]]) -> Non
     for good, seconds, full in seen:
         now_s += seconds
         if good:
-            window.taken(seconds, full=full)
+            window.taken(now_s, seconds, 1000, full=full)
         else:
             window.refused(now_s)
         assert MIN_BATCHES <= window.batches <= MAX_BATCHES
+        assert MIN_DOCUMENTS <= window.documents <= MAX_DOCUMENTS
+        assert window.waiting >= window.documents
 
 
 def test_the_breaker_opens_at_the_third_bad_batch_in_a_row() -> None:

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.buffer import Limits
 from gateway.locations.outcome import Durability, Rejection
+from gateway.locations.ports import Pace
 from tests.support.locations import (
     MemoryStream,
     RecordingSender,
@@ -226,7 +227,7 @@ async def test_metrics_name_their_units(parts: Parts) -> None:
 
 async def test_as_many_batches_are_written_at_once_as_the_index_takes(parts: Parts) -> None:
     parts.make(limits=Limits(batch_events=1, gather_s=0))
-    parts.index.writes_at_once = 3
+    parts.index.pace = Pace(3, 1000, 1000)
     parts.index.gate = asyncio.Event()
     await parts.pipeline.start()
     for number in range(10):
