@@ -10,8 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from gateway.api.http_rates import HttpRates
 from gateway.channels.commands import Settled
+from gateway.channels.devices import DevicesFound
+from gateway.channels.envelopes import Described
 from gateway.clock import Clock
-from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.drain.drainer import Drainer
 from gateway.drain.target_health import TargetHealthWatch
 from gateway.identity.identity import Identity
@@ -29,22 +30,16 @@ class Tokens(Protocol):
 
 
 class Devices(Protocol):
-    """Who is connected to this process. Every question is asked within one account."""
+    """What is known of devices, within one account. All but `page` may raise BrokerDownError."""
 
-    def names(self, account: str) -> list[str]:
-        """The connected devices by their ids, in any order."""
+    async def page(self, account: str, after: str | None, limit: int) -> DevicesFound:
+        """At most `limit` connected devices behind `after`, by id."""
 
-    def find(self, account: str, device: str) -> ConnectionInfo | None:
-        """The open connection of a device; the newest when it has several."""
+    async def describe(self, account: str, device: str) -> Described:
+        """Its newest connection, how its last one ended, and the latest position of a connected one, from memory."""
 
-    def last_disconnect(self, account: str, device: str) -> DisconnectInfo | None:
-        """How its last connection ended, as long as it is remembered."""
-
-    def disconnect(self, account: str, device: str, code: int, reason: str) -> bool:
+    async def dismiss(self, account: str, device: str, code: int, reason: str) -> bool:
         """Begin a planned close, announced by `goaway`. False: it is not connected."""
-
-    def latest(self, account: str, device: str) -> dict[str, Any] | None:
-        """The latest position of a connected device, from memory."""
 
 
 class Pipeline(Protocol):

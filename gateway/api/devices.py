@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -11,15 +12,15 @@ from aiohttp import web
 from gateway.api.call import Call, answer, decode, decode_cursor, encode_cursor
 from gateway.api.locations import GEOJSON, find
 from gateway.api.operation import Listener, Operation
-from gateway.api.paging import next_names
 from gateway.api.parameters import CURSOR, FROM, LIMIT, TO
 from gateway.api.problem import Problem, unavailable
 from gateway.api.records import DeviceDetail, DevicesPage, DisconnectAnswer, DisconnectBody
 from gateway.api.route import Route
-from gateway.errors import QueryError
+from gateway.errors import BrokerDownError, QueryError
 from gateway.identity.identity import MAX_NAME_BYTES
 from gateway.locations.query import DEFAULT_LIMIT, Page, parse_limit, parse_track
 
+T = TypeVar("T")
 LIST_PARAMETERS = ("limit", "cursor")
 
 
@@ -31,26 +32,21 @@ async def page(call: Call) -> web.StreamResponse:
             raise QueryError(name, f"is not a parameter; known are {', '.join(LIST_PARAMETERS)}")
     limit = parse_limit(query["limit"]) if "limit" in query else DEFAULT_LIMIT
     after = decode_cursor(query["cursor"]) if query.get("cursor") else None
-    account = call.identity.account
-    # One more than asked for tells whether there is a next page.
-    names = await next_names(call.api.devices.names(account), after, limit + 1)
-    shown = names[:limit]
-    # Some may have left meanwhile.
-    devices = [found for name in shown if (found := call.api.devices.find(account, name)) is not None]
-    return answer(DevicesPage(devices, encode_cursor(shown[-1]) if len(names) > limit else None))
+    found = await call.api.devices.page(call.identity.account, after, limit)
+    following = None if found.next is None else encode_cursor(found.next)
+    return answer(DevicesPage(found.devices, following, found.incomplete or None))
 
 
 async def one(call: Call) -> web.StreamResponse:
     """All that is known of a device; 404 when that is nothing."""
     account, device = call.identity.account, name_of(call)
-    connection = call.api.devices.find(account, device)
-    last = call.api.devices.last_disconnect(account, device)
-    latest = call.api.devices.latest(account, device) if connection is not None else None
+    known = await _asked(call.api.devices.describe(account, device))
+    latest = known.latest
     if latest is None:
         latest = await _stored_latest(call, account, device)
-    if connection is None and last is None and latest is None:
+    if known.connection is None and known.last_disconnect is None and latest is None:
         raise _unknown()
-    return answer(DeviceDetail(device, connection, last, latest))
+    return answer(DeviceDetail(device, known.connection, known.last_disconnect, latest))
 
 
 async def track(call: Call) -> web.StreamResponse:
@@ -63,9 +59,17 @@ async def disconnect(call: Call) -> web.StreamResponse:
     device = name_of(call)
     payload = await call.body()
     wish = decode(payload, DisconnectBody) if payload.strip() else DisconnectBody()
-    if not call.api.devices.disconnect(call.identity.account, device, wish.code, wish.reason):
-        raise Problem(404, "no such device is connected here")
+    asked = call.api.devices.dismiss(call.identity.account, device, wish.code, wish.reason)
+    if not await _asked(asked):
+        raise Problem(404, "no such device is connected")
     return answer(DisconnectAnswer(device, wish.code, wish.reason), 202)
+
+
+async def _asked(asking: Awaitable[T]) -> T:
+    try:
+        return await asking
+    except BrokerDownError as error:
+        raise unavailable(f"other gateways cannot be asked: {error}") from error
 
 
 async def _stored_latest(call: Call, account: str, device: str) -> dict[str, Any] | None:
@@ -142,7 +146,7 @@ ROUTES = (
             status=202,
             body=DisconnectBody,
             body_required=False,
-            errors=(404, 422),
+            errors=(404, 422, 503),
         ),
         disconnect,
     ),

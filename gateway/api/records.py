@@ -57,14 +57,18 @@ class LocationsAnswer(Struct, frozen=True):
 
 
 class DevicesPage(Struct, frozen=True):
-    """Connected devices by id. `next` continues after them; null: there are no more."""
+    """Connected devices by id. `next` continues after them; null: there are no more.
+
+    `incomplete` says why devices of other gateways are missing; null: none are.
+    """
 
     devices: list[ConnectionInfo]
     next: str | None
+    incomplete: str | None = None
 
 
 class DeviceDetail(Struct, frozen=True):
-    """`connection` null: not connected here. `latest` is its newest position, with at least `time`, `lat` and `lon`;
+    """`connection` null: not connected. `latest` is its newest position, with at least `time`, `lat` and `lon`;
     null: none known."""
 
     device: str

@@ -36,7 +36,7 @@ from gateway.app.parts import (
     shared_key,
     target_health,
 )
-from gateway.app.peering import courier, gateway_name, peering
+from gateway.app.peering import courier, devices, gateway_name, peering
 from gateway.app.stores import Stores, open_stores
 from gateway.app.tasks import Tasks
 from gateway.channels.device_channel import DeviceChannel
@@ -190,9 +190,10 @@ class Gateway:
         make_room_for_files(maximum + http + settings.connections.file_reserve)
         counts = admission(settings.connections, maximum, http, self._clock.monotonic_s())
         self.hub = Hub(settings, self._clock, counts, self._chance)
+        self.hub.gateway = gateway_name()
         per_device = settings.commands.in_flight_per_device
         local = LocalCourier(self.hub.registry, self._clock, self._chance, per_device, command_message)
-        self._peering = peering(settings.broker, gateway_name(), self.hub, local, self._chance)
+        self._peering = peering(settings.broker, self.hub, local, self._chance)
         if self._peering is not None:
             self._peering.start(self._tasks, stack)
         self._courier = courier(self.hub, local, self._peering, self._chance)
@@ -238,7 +239,7 @@ class Gateway:
         self._http_metrics = HttpMetrics(rates)
         return Api(
             tokens=authenticator,
-            devices=self.hub.registry,
+            devices=devices(self.hub, self._peering),
             pipeline=self.pipeline,
             search=search,
             courier=self._courier,

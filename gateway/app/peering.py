@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from gateway.app.tasks import Tasks
 from gateway.channels.announcing import Announcer
 from gateway.channels.courier import Courier
+from gateway.channels.devices import FleetDevices, LocalDevices
+from gateway.channels.fleet import Fleet
 from gateway.channels.local import LocalCourier
 from gateway.channels.peer_metrics import PeerMetrics
 from gateway.channels.peers import Peers
@@ -41,6 +43,7 @@ class Peering:
         self.directory = directory
         self.peers = Peers(broker)
         self.announcer = Announcer(hub, self.peers, directory)
+        self.fleet = Fleet(self.peers, directory)
         self.remote = RemoteCourier(local, self.peers, directory, self.announcer)
         self.metrics = PeerMetrics(self.peers, self.announcer)
 
@@ -59,7 +62,7 @@ class Peering:
         self.announcer.returned()
 
 
-def peering(settings: BrokerSettings, name: str, hub: Hub, local: LocalCourier, chance: Random) -> Peering | None:
+def peering(settings: BrokerSettings, hub: Hub, local: LocalCourier, chance: Random) -> Peering | None:
     """None: this is the only gateway. Raises SettingsError."""
     if not settings.url:
         return None
@@ -67,7 +70,7 @@ def peering(settings: BrokerSettings, name: str, hub: Hub, local: LocalCourier, 
     from gateway.adapters.redis.directory import RedisDirectory
     from gateway.adapters.redis.link import Link
 
-    link = Link(broker_access(settings), name, chance)
+    link = Link(broker_access(settings), hub.gateway, chance)
     return Peering(hub, local, RedisBroker(link), RedisDirectory(link), RedisAttempts(link))
 
 
@@ -91,3 +94,9 @@ def broker_access(settings: BrokerSettings) -> Access:
 def courier(hub: Hub, local: LocalCourier, peering: Peering | None, chance: Random) -> Courier:
     """What carries commands to devices, here and elsewhere."""
     return Courier(local, None if peering is None else peering.remote, hub.registry, chance)
+
+
+def devices(hub: Hub, peering: Peering | None) -> LocalDevices | FleetDevices:
+    """What is known of devices, here and elsewhere."""
+    local = LocalDevices(hub.registry)
+    return local if peering is None else FleetDevices(local, peering.fleet)

@@ -68,9 +68,10 @@ class Listing(Content, frozen=True):
 
 
 class Listed(Content, frozen=True):
-    """By id."""
+    """By id. `next`: behind which there are more; None: there are none."""
 
     devices: list[ConnectionInfo]
+    next: str | None = None
 
 
 class Dismiss(Content, frozen=True):

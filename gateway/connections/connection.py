@@ -328,6 +328,7 @@ class Connection(Websocket):
             address=table.address(slot),
             heard_ms=heard_ms,
             expires_ms=table.expires_ms[slot],
+            gateway=hub.gateway,
         )
 
     def position(self) -> dict[str, Any] | None:

@@ -66,8 +66,8 @@ class Limits:
 class Hub:
     """Shared by all connections. `now_s` (monotonic) and `time_ms` (Unix epoch) are as of the last tick: good enough
     for limits and heartbeats, and no system call a message. `leaving` counts the open connections that were sent away.
-    `hurry` (`drain.speed`) divides how long those are to stay away, and `tick_s`: a reset leaves with a tick. `defer`
-    calls back in the loop's next turn; None: as the running loop does.
+    `gateway` is the name of this process among others. `hurry` (`drain.speed`) divides how long those are to stay away,
+    and `tick_s`: a reset leaves with a tick. `defer` calls back in the loop's next turn; None: as the running loop does.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Hub:
         self.wheel = TimingWheel(self.now_s, self.tick_s)
         self.holders: list[Timed | None] = []
         self.registry = Registry()
+        self.gateway = ""
         self.classes = settings.device_classes
         self.limits = Limits(connections)
         self.ping_early_s = min(self.tick_s, connections.heartbeat_s / 10)

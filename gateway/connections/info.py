@@ -12,6 +12,7 @@ class ConnectionInfo(Struct, frozen=True, gc=False):
 
     `connection` is a UUIDv7, `address` the peer's IP address (the proxy's word for it where a proxy is trusted),
     `heard_ms` when its last frame came, `expires_ms` when its token ends. `device_class` is "" when it named none.
+    `gateway` is the process that holds it, by a name that no other process has or had.
     """
 
     connection: str
@@ -21,6 +22,7 @@ class ConnectionInfo(Struct, frozen=True, gc=False):
     address: str
     heard_ms: int
     expires_ms: int
+    gateway: str = ""
 
 
 class DisconnectInfo(Struct, frozen=True, gc=False):

@@ -166,3 +166,17 @@ def test_without_the_broker_devices_stay_and_what_is_here_works(tmp_path: Path, 
         for program in fleet.both:
             ended = [event for event in program.events() if event["event"] == "disconnect"]
             assert [event["device"] for event in ended if event["device"] in ("near", "far")] == []
+
+
+def test_devices_of_both_are_one_list(fleet: Fleet) -> None:
+    with fleet.one.connect("list-a", account="lists"), fleet.two.connect("list-b", account="lists"):
+        eventually(lambda: fleet.one.metrics()["heiwa_directory_due"] == 0)
+        page = fleet.one.get("/api/v1/devices?limit=1", account="lists")
+        assert [one["device"] for one in page["devices"]] == ["list-a"]
+        assert page["incomplete"] is None
+        page = fleet.one.get(f"/api/v1/devices?limit=1&cursor={page['next']}", account="lists")
+        assert ([one["device"] for one in page["devices"]], page["next"]) == (["list-b"], None)
+        holders = {
+            fleet.two.get(f"/api/v1/devices/list-{name}", account="lists")["connection"]["gateway"] for name in "ab"
+        }
+        assert len(holders) == 2

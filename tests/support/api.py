@@ -15,6 +15,8 @@ from yarl import URL
 from gateway.api.context import Api
 from gateway.api.http_rates import HttpRates
 from gateway.channels.commands import Outcome, Settled
+from gateway.channels.devices import DevicesFound
+from gateway.channels.envelopes import Described
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.errors import TokenError
 from gateway.identity.identity import Identity
@@ -53,23 +55,21 @@ class FakeDevices:
     ended: dict[tuple[str, str], DisconnectInfo] = field(default_factory=dict)
     positions: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     asked: list[tuple[str, str, int, str]] = field(default_factory=list)
+    incomplete: str = ""
 
     def connect(self, account: str, device: str) -> None:
         self.connected[account, device] = ConnectionInfo("c", device, "", 1, "10.0.0.1:5", 2, 3)
 
-    def names(self, account: str) -> list[str]:
-        return [name for owner, name in self.connected if owner == account]
+    async def page(self, account: str, after: str | None, limit: int) -> DevicesFound:
+        names = sorted(name for owner, name in self.connected if owner == account and (after is None or name > after))
+        following = names[limit - 1] if len(names) > limit else None
+        return DevicesFound([self.connected[account, name] for name in names[:limit]], following, self.incomplete)
 
-    def find(self, account: str, device: str) -> ConnectionInfo | None:
-        return self.connected.get((account, device))
+    async def describe(self, account: str, device: str) -> Described:
+        key = (account, device)
+        return Described(self.connected.get(key), self.ended.get(key), self.positions.get(key))
 
-    def last_disconnect(self, account: str, device: str) -> DisconnectInfo | None:
-        return self.ended.get((account, device))
-
-    def latest(self, account: str, device: str) -> dict[str, Any] | None:
-        return self.positions.get((account, device))
-
-    def disconnect(self, account: str, device: str, code: int, reason: str) -> bool:
+    async def dismiss(self, account: str, device: str, code: int, reason: str) -> bool:
         self.asked.append((account, device, code, reason))
         return (account, device) in self.connected
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api import paging
-from gateway.api.paging import next_names
+from gateway.connections import paging
+from gateway.connections.paging import next_names
 
 
 async def test_pages_are_sorted_and_go_on_behind_the_last() -> None:
