@@ -67,7 +67,7 @@ class Hub:
     """Shared by all connections. `now_s` (monotonic) and `time_ms` (Unix epoch) are as of the last tick: good enough
     for limits and heartbeats, and no system call a message. `leaving` counts the open connections that were sent away.
     `gateway` is the name of this process among others. `hurry` (`drain.speed`) divides how long those are to stay away,
-    and `tick_s`: a reset leaves with a tick. `defer` calls back in the loop's next turn; None: as the running loop does.
+    and `tick_s`: a reset leaves with a tick. `defer` calls back in the next turn; None: as the running loop does.
     """
 
     def __init__(
