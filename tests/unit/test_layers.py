@@ -21,7 +21,21 @@ import pytest
 from tests.unit.layers import FOREIGN_IN_CORE, MAY_IMPORT, NOT_IN_CORE, SANS_IO, TABLE, Layer, layer_of, part_of
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("sqlalchemy", "botocore", "redis", "opensearchpy", "pydantic", "jwt", "cryptography", "rich", "structlog")
+HEAVY = (
+    "sqlalchemy",
+    "alembic",
+    "aiosqlite",
+    "asyncpg",
+    "yaml",
+    "botocore",
+    "redis",
+    "opensearchpy",
+    "pydantic",
+    "jwt",
+    "cryptography",
+    "rich",
+    "structlog",
+)
 
 
 class Import(NamedTuple):
