@@ -54,7 +54,7 @@ class DefinitionError(HeiwaError):
 class Located(NamedTuple):
     """A value: text, number, true, false, None, a list of Located, or a mapping of names to Located.
 
-    `keys` are the places of a mapping's names; `anchor` as in Mistake; `size` is the number of values in it, itself included.
+    `keys` are the places of a mapping's names; `anchor` as in Mistake; `size` counts the values in it, and itself.
     """
 
     value: Any

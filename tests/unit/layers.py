@@ -55,6 +55,12 @@ TABLE: list[tuple[str, Layer]] = [
         "drain.", "curve health leaving outlook pacer plan polling receipt signals standing states window", Layer.CORE
     ),
     *_in("drain.", "*", Layer.SERVICES),
+    *_in(
+        "workflows.",
+        "advance checks definition expression json_source names nodes retry run schema source spec states step turn "
+        "values",
+        Layer.CORE,
+    ),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),
     *_in("api.", "asyncapi geojson http_rates openapi operation parameters records", Layer.CORE),
