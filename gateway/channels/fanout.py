@@ -37,7 +37,7 @@ class Fanout:
     """`offer` families first. `publish` and `hint` are for what happens here, `receive` and `heard` for what the
     neighbours tell; all are called on the loop's thread and never wait.
 
-    `holders` is who has which slot. `close` ends what is under way; `run` is the one task.
+    `holders` is who has which slot, `refused` counts by code. `close` ends what is under way; `run` is the one task.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Fanout:
         self._neighbours = neighbours or NoNeighbours()
         self._outlet = Outlet(holders, writing, self._neighbours)
         self._subscriptions = self._outlet.subscriptions
+        self.refused = self._outlet.refused
         self._latest = LatestFeed(self._outlet, clock)
         self._logs = LogFeed(self._outlet)
         self._readers = Readers(self._read)
@@ -179,8 +180,12 @@ class Fanout:
         """Ask the logs once a second what is new, until cancelled."""
         while True:
             await asyncio.sleep(POLL_S)
-            for family, log in self._stores.items():
-                await self._poll(family, log)
+            await self.poll()
+
+    async def poll(self) -> None:
+        """Ask once."""
+        for family, log in self._stores.items():
+            await self._poll(family, log)
 
     async def _poll(self, family: str, log: ChannelLog) -> None:
         known = [each for each in self._subscriptions if each.channel.family == family]

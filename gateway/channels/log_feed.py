@@ -83,6 +83,7 @@ class LogFeed:
         message = writing.subscribed(channel.name, found.offset, found.state)
         for slot, gap in gaps.items():
             if slot in subscribers.behind or slot in subscribers.live:
+                self._outlet.refused[gap.refusal] += 1
                 self._outlet.tell(slot, writing.refused(channel.name, gap.refusal, gap.message))
                 self._outlet.tell(slot, message)
                 subscribers.place(slot, found.offset)
@@ -102,7 +103,7 @@ class LogFeed:
         messages = self._messages(subscribers, page)
         offsets = [event.offset for event in page.events[: len(messages)]]
         more = page.more or len(messages) < len(page.events)
-        for slots, first, own in subscribers.deliver(after, offsets, more=more):
+        for slots, first, own in subscribers.deliver(after, offsets):
             for slot in self._outlet.push(subscribers, slots, messages[first:], _KIND):
                 subscribers.lag(slot, own)
         subscribers.due = subscribers.due or more

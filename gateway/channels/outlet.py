@@ -67,6 +67,7 @@ class Outlet:
 
     def _too_large(self, subscribers: Subscribers, event: bytes, limit: int) -> bytes:
         """Never silence: what is told instead of an event."""
+        self.refused[Refusal.TOO_LARGE] += 1
         said = f"an event of {len(event)} bytes was left out: this client's class takes {limit}"
         return self.writing.refused(subscribers.channel.name, Refusal.TOO_LARGE, said)
 

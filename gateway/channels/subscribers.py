@@ -127,8 +127,8 @@ class LogSubscribers(Subscribers):
         waiting = [slot for slot, own in self.behind.items() if own == offset and slot not in self.stalled]
         return [*self.live, *waiting] if self.live and self.head == offset else waiting
 
-    def deliver(self, after: int, offsets: Sequence[int], *, more: bool) -> list[Delivery]:
-        """The events with these offsets were read after `after`; `more`: others are behind them. Who gets which?"""
+    def deliver(self, after: int, offsets: Sequence[int]) -> list[Delivery]:
+        """The events with these offsets were read after `after`. Who gets which?"""
         last = offsets[-1] if offsets else after
         deliveries = []
         if self.live and self.head == after and offsets:
@@ -143,15 +143,13 @@ class LogSubscribers(Subscribers):
             deliveries.append(Delivery(slots, first, own))
             for slot in slots:
                 self.behind[slot] = last
-        self._join(last, more)
+        self._join(last)
         return deliveries
 
-    def _join(self, last: int, more: bool) -> None:
-        """Whoever has got what the live ones have is live; the first to reach the end of the log is."""
-        if not self.live and not more:
+    def _join(self, last: int) -> None:
+        """Whoever has got what the live ones have is live; where nobody is, those who have got what was read."""
+        if not self.live:
             self.head = last
-        elif not self.live:
-            return
         for slot in [slot for slot, own in self.behind.items() if own == self.head and slot not in self.stalled]:
             del self.behind[slot]
             self.live.add(slot)

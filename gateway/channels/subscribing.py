@@ -53,6 +53,7 @@ class Subscribing:
         self._fanout.closed(subscriber)
 
     def _refuse(self, subscriber: Subscriber, name: str, refusal: Refusal, message: str) -> None:
+        self._fanout.refused[refusal] += 1
         subscriber.send(self._writing.refused(name, refusal, message))
 
 

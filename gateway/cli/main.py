@@ -184,6 +184,28 @@ def command(
     typer.echo(send(_load(config, setting).settings, device, name, args, account, deadline, url, given_token))
 
 
+@app.command(epilog="Example: heiwa watch device:dog-1")
+def watch(
+    channel: Annotated[str, typer.Argument(help="What to watch: device:ID, drain.")],
+    account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
+    count: Annotated[int | None, typer.Option(min=1, help="Events until it ends.")] = None,
+    url: Annotated[str, typer.Option(help="The gateway, ws://…/ws; the one of the settings without it.")] = "",
+    given_token: Annotated[
+        str,
+        typer.Option(
+            "--token", envvar="HEIWA_TOKEN", help="A JWT with the channel's scope; made with the local key without it."
+        ),
+    ] = "",
+    config: Config = None,
+    setting: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Watch a channel live, one line an event, until Ctrl-C. Comes back by itself when the gateway sends it away."""
+    from gateway.cli.watch import run
+
+    run(_load(config, setting).settings, channel, account, url, given_token, count, as_json)
+
+
 @app.command(epilog="Example: heiwa redrive  or  heiwa redrive AmazonOpenSearchService_failed/2026/11/29/10/*")
 def redrive(
     files: Annotated[

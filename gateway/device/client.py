@@ -7,43 +7,19 @@ import contextlib
 import math
 from random import Random
 
-import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
-from websockets.typing import Subprotocol
+from websockets.asyncio.client import ClientConnection
 
 from gateway.clock import Clock
-from gateway.decoding import decoder
+from gateway.device.dialing import Refused, Unreached, dial
 from gateway.device.latency import Latency
 from gateway.device.measure import Measurer
 from gateway.device.outbox import Outbox
 from gateway.device.plan import Observer, Plan, Record, Token
-from gateway.device.reconnect import Return, Stop, after_close, after_goaway, after_refusal, backoff_s, retry_after_s
+from gateway.device.reconnect import Return, Stop, after_close, after_goaway, after_refusal, backoff_s
 from gateway.device.session import End, Session
 
-SUBPROTOCOL = Subprotocol("heiwa.v1.json")
 # A connection that lasted this long was a success: the next failure starts with a short wait again.
 STEADY_S = 10.0
-CLOSE_TIMEOUT_S = 2.0
-# What a refused handshake may say about itself.
-MAX_DETAIL_LENGTH = 300
-
-
-class _Refusal(msgspec.Struct):
-    """The part of a problem (RFC 9457) that a person wants to read."""
-
-    title: str = ""
-    detail: str = ""
-
-
-_refusal = decoder(_Refusal)
-
-
-class _Connect(connect):
-    """Takes a redirect for the refusal that it is: following it at once would be a try without a wait."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 class Device:
@@ -109,24 +85,15 @@ class Device:
 
     async def _connect_once(self) -> Return | Stop:
         self._observer.state("connecting")
-        try:
-            connection = await _Connect(
-                self._plan.url,
-                subprotocols=[SUBPROTOCOL],
-                additional_headers={"Authorization": f"Bearer {self._token.text}"},
-                compression=None,
-                open_timeout=self._open_timeout_s(),
-                close_timeout=CLOSE_TIMEOUT_S,
-                user_agent_header="heiwa-device",
-            )
-        except InvalidURI as error:
-            return Stop(f"not a websocket address: {error}")
-        except InvalidStatus as error:
-            return self._refused(error)
-        except (OSError, TimeoutError, WebSocketException) as error:
-            return self._unreachable(error)
-        async with connection:
-            return await self._converse(connection)
+        opened = await dial(self._plan.url, self._token.text, self._open_timeout_s(), "heiwa-device")
+        if isinstance(opened, Refused):
+            return self._refused(opened)
+        if isinstance(opened, Unreached):
+            return self._unreachable(opened)
+        if isinstance(opened, Stop):
+            return opened
+        async with opened:
+            return await self._converse(opened)
 
     async def _converse(self, connection: ClientConnection) -> Return | Stop:
         opened_s = self._clock.monotonic_s()
@@ -159,30 +126,28 @@ class Device:
             self._observer.note(f"the connection {how}; back in {action.wait_s:.1f} s")
         return action
 
-    def _refused(self, error: InvalidStatus) -> Return | Stop:
-        response = error.response
+    def _refused(self, refused: Refused) -> Return | Stop:
         self.record.answered = True
-        detail = _detail(response.body)
         action = after_refusal(
-            response.status_code,
-            detail,
-            retry_after_s(response.headers.get_all("Retry-After")),
+            refused.status,
+            refused.detail,
+            refused.retry_after_s,
             mints=self._plan.mint is not None,
             failures=self._failures,
             random=self._random,
         )
         self._failures += 1
         if isinstance(action, Return):
-            said = f"HTTP {response.status_code}{f' ({detail})' if detail else ''}"
+            said = f"HTTP {refused.status}{f' ({refused.detail})' if refused.detail else ''}"
             self._observer.note(f"refused with {said}; again in {action.wait_s:.1f} s")
         return action
 
-    def _unreachable(self, error: Exception) -> Return | Stop:
+    def _unreachable(self, unreached: Unreached) -> Return | Stop:
         if self._stopping.is_set():
-            return Stop(f"{self._plan.url} cannot be reached: {_say(error)}")
+            return Stop(f"{self._plan.url} cannot be reached: {unreached.why}")
         wait_s = backoff_s(self._failures, self._random)
         self._failures += 1
-        self._observer.note(f"cannot reach {self._plan.url} ({_say(error)}); again in {wait_s:.1f} s")
+        self._observer.note(f"cannot reach {self._plan.url} ({unreached.why}); again in {wait_s:.1f} s")
         return Return(wait_s)
 
     async def _come_back(self, action: Return) -> None:
@@ -200,20 +165,3 @@ class Device:
 
     def _renewed(self, token: Token) -> None:
         self._token = token
-
-
-def _detail(body: bytes | bytearray | None) -> str:
-    try:
-        refusal = _refusal(bytes(body or b""))
-    except msgspec.DecodeError:
-        return ""
-    return (refusal.detail or refusal.title)[:MAX_DETAIL_LENGTH]
-
-
-def _say(error: BaseException) -> str:
-    """The shortest text that names what went wrong; asyncio's own repeats the address."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return str(error) or type(error).__name__

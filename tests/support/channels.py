@@ -66,6 +66,10 @@ class MemoryLog:
         await self._ask()
         return [self._newest(key) if key in self.events else 0 for key in channels]
 
+    def newest_of(self, account: str, subject: str) -> int:
+        """The offset of its last event."""
+        return self._newest((account, subject))
+
     def _newest(self, key: tuple[str, str]) -> int:
         events = self.events[key]
         return events[-1].offset if events else self.kept_after[key]

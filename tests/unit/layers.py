@@ -67,6 +67,8 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("api.", "*", Layer.SERVICES),
     *_in("device.", "answering gpx gpx_encoding latency messages outbox plan reconnect track walk", Layer.CORE),
     *_in("device.", "*", Layer.SERVICES),
+    *_in("watching.", "messages view", Layer.CORE),
+    *_in("watching.", "watcher", Layer.SERVICES),
 ]
 
 MAY_IMPORT: dict[Layer, set[Layer]] = {
