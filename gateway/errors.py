@@ -139,6 +139,10 @@ class BrokerDownError(HeiwaError):
         self.sent = sent
 
 
+class KeyReusedError(HeiwaError):
+    """An idempotency key came with another request than before."""
+
+
 class IllegalTransitionError(HeiwaError):
     """A state machine was told of something that cannot happen in its state; nothing has changed."""
 

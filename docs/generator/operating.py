@@ -155,7 +155,7 @@ async def families() -> list[Metric]:
 
 def _courier(hub: Hub, clock: SystemClock) -> Courier:
     local = LocalCourier(hub.registry, clock, hub.chance, 0, command_message)
-    return Courier(local, None, hub.registry, hub.chance)
+    return Courier(local, None, hub.registry, hub.chance, cast(Any, None))
 
 
 def _peers(hub: Hub) -> PeerMetrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -10,10 +11,12 @@ from aiohttp import web
 from gateway.api.call import Call, answer, decode
 from gateway.api.devices import name_of
 from gateway.api.operation import Listener, Operation
-from gateway.api.problem import Problem
+from gateway.api.parameters import IDEMPOTENCY_KEY
+from gateway.api.problem import Problem, bad_field, unavailable
 from gateway.api.records import CommandAnswer, CommandBody
 from gateway.api.route import Route
-from gateway.channels.commands import MEANINGS, Outcome, Settled
+from gateway.channels.commands import MEANINGS, Command, Outcome, Settled
+from gateway.errors import BrokerDownError, KeyReusedError
 
 # HTTP status by outcome; DONE is an answer, not a problem.
 STATUS: dict[Outcome, int] = {
@@ -29,6 +32,8 @@ STATUS: dict[Outcome, int] = {
     Outcome.TIMED_OUT: 504,
 }
 
+_MAX_KEY = 255
+_KEY = re.compile(rf"[!-~]{{1,{_MAX_KEY}}}")
 _LATER = (Outcome.BUSY, Outcome.UNREACHABLE)
 
 
@@ -36,12 +41,27 @@ async def send(call: Call) -> web.StreamResponse:
     """Send a command and wait for its result."""
     account, device = call.identity.account, name_of(call)
     wish = decode(await call.body(), CommandBody)
-    settled = await call.api.courier.send(
-        account, device, wish.name, wish.args, wish.deadline_ms, idempotent=wish.idempotent
-    )
+    command = Command(account, device, wish.name, wish.args, wish.idempotent)
+    settled = await _settled(call, command, wish.deadline_ms)
     if settled.outcome is not Outcome.DONE:
         raise _problem(settled)
     return answer(CommandAnswer(device, wish.name, settled.value))
+
+
+async def _settled(call: Call, command: Command, deadline_ms: int) -> Settled:
+    courier, name = call.api.courier, IDEMPOTENCY_KEY.name
+    key = call.request.headers.get(name)
+    if key is None:
+        what = (command.account, command.device, command.name, command.args)
+        return await courier.send(*what, deadline_ms, idempotent=command.idempotent)
+    if not _KEY.fullmatch(key) or len(call.request.headers.getall(name)) > 1:
+        raise bad_field(name, f"must be given once, with at most {_MAX_KEY} printable characters of ASCII")
+    try:
+        return await courier.send_once(key, call.identity.device, command, deadline_ms)
+    except KeyReusedError as error:
+        raise bad_field(name, str(error), status=422) from error
+    except BrokerDownError as error:
+        raise unavailable(f"what became of the idempotency key cannot be known now: {error}") from error
 
 
 def _problem(settled: Settled) -> Problem:
@@ -69,6 +89,7 @@ ROUTES = (
             "command:send",
             Listener.OPERATIONS,
             CommandAnswer,
+            parameters=(IDEMPOTENCY_KEY,),
             body=CommandBody,
             errors=(404, 409, 413, 422, 429, 502, 503, 504),
         ),

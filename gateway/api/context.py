@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry
 
 from gateway.api.http_rates import HttpRates
-from gateway.channels.commands import Settled
+from gateway.channels.commands import Command, Settled
 from gateway.channels.devices import DevicesFound
 from gateway.channels.envelopes import Described
 from gateway.clock import Clock
@@ -72,6 +72,9 @@ class Commands(Protocol):
         self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
     ) -> Settled:
         """Send one and wait for its result, or say why there is none. Never raises."""
+
+    async def send_once(self, key: str, sender: str, command: Command, deadline_ms: int) -> Settled:
+        """The same under an idempotency key. Raises KeyReusedError or BrokerDownError."""
 
 
 class Search(Protocol):

@@ -97,11 +97,16 @@ def _parameters(item: Operation) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 128}}
         for name in re.findall(r"\{(\w+)\}", item.path)
     ]
-    in_query = [
-        {"name": parameter.name, "in": "query", "description": parameter.description, "schema": dict(parameter.schema)}
+    others = [
+        {
+            "name": parameter.name,
+            "in": parameter.place,
+            "description": parameter.description,
+            "schema": dict(parameter.schema),
+        }
         for parameter in item.parameters
     ]
-    return in_path + in_query
+    return in_path + others
 
 
 def _response(item: Operation, status: int, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
-from typing import Any
+from typing import Any, Literal
 
 
 class Listener(Flag):
@@ -18,11 +18,12 @@ class Listener(Flag):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A query parameter; `schema` is its JSON Schema."""
+    """A parameter of the query, or a header; `schema` is its JSON Schema."""
 
     name: str
     description: str
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    place: Literal["query", "header"] = "query"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Operation:
             found |= {401, 403}
         if self.parameters or self.body is not None:
             found.add(400)
-        if self.parameters:
+        if any(parameter.place == "query" for parameter in self.parameters):
             found.add(414)
         if self.body is not None:
             found |= {408, 413, 415}

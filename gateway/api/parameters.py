@@ -50,3 +50,9 @@ PLACE = (
         {"type": "number", "minimum": 0, "maximum": math.floor(MAX_RADIUS_M)},
     ),
 )
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    "The device gets commands with the same key from one sender once; who asks again gets the result of the first.",
+    _text("[!-~]+", 255),
+    "header",
+)

@@ -197,6 +197,7 @@ class Gateway:
         if self._peering is not None:
             self._peering.start(self._tasks, stack)
         self._courier = courier(self.hub, local, self._peering, self._chance)
+        stack.push_async_callback(self._courier.close)
         words = ChannelMessages()
         self.fanout = Fanout(self.hub.holders, words, self._clock)
         stack.push_async_callback(self.fanout.close)

@@ -9,6 +9,7 @@ from random import Random
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from gateway.adapters.memory.attempts import MemoryAttempts
 from gateway.app.tasks import Tasks
 from gateway.channels.announcing import Announcer
 from gateway.channels.courier import Courier
@@ -93,7 +94,9 @@ def broker_access(settings: BrokerSettings) -> Access:
 
 def courier(hub: Hub, local: LocalCourier, peering: Peering | None, chance: Random) -> Courier:
     """What carries commands to devices, here and elsewhere."""
-    return Courier(local, None if peering is None else peering.remote, hub.registry, chance)
+    if peering is None:
+        return Courier(local, None, hub.registry, chance, MemoryAttempts(hub.clock))
+    return Courier(local, peering.remote, hub.registry, chance, peering.attempts)
 
 
 def devices(hub: Hub, peering: Peering | None) -> LocalDevices | FleetDevices:

@@ -16,7 +16,9 @@ from typing import Any
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from gateway.channels.commands import Command, Outcome, Settled
+from gateway.channels.keyed import Keyed
 from gateway.channels.local import LocalCourier
+from gateway.channels.ports import Attempts
 from gateway.channels.remote import RemoteCourier
 from gateway.connections.registry import Registry
 from gateway.telemetry.metrics import gauge
@@ -28,9 +30,17 @@ _AGAIN = (Outcome.GONE_UNSENT, Outcome.OFFLINE, Outcome.UNKNOWN, Outcome.GONE)
 
 
 class Courier:
-    """`remote` None: this is the only gateway."""
+    """`remote` None: this is the only gateway. `attempts` says what became of idempotency keys."""
 
-    def __init__(self, local: LocalCourier, remote: RemoteCourier | None, registry: Registry, chance: Random) -> None:
+    def __init__(
+        self,
+        local: LocalCourier,
+        remote: RemoteCourier | None,
+        registry: Registry,
+        chance: Random,
+        attempts: Attempts,
+    ) -> None:
+        self._keyed = Keyed(attempts)
         self._local = local
         self._remote = remote
         self._registry = registry
@@ -44,7 +54,18 @@ class Courier:
 
         Cancelled, nobody waits for the result any more; the device may carry it out all the same.
         """
-        settled = await self._send(Command(account, device, name, args, idempotent), deadline_ms)
+        return await self._counted(Command(account, device, name, args, idempotent), deadline_ms)
+
+    async def send_once(self, key: str, sender: str, command: Command, deadline_ms: int) -> Settled:
+        """The same under an idempotency key of the sender's; see Keyed.send."""
+        return await self._keyed.send(key, sender, command, deadline_ms, lambda: self._counted(command, deadline_ms))
+
+    async def close(self) -> None:
+        """End what is under way without a sender."""
+        await self._keyed.close()
+
+    async def _counted(self, command: Command, deadline_ms: int) -> Settled:
+        settled = await self._send(command, deadline_ms)
         self._outcomes[settled.outcome] += 1
         return settled
 

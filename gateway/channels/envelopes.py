@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from gateway.channels.commands import DeviceError, Outcome, Progress, Settled
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 
 VERSION = 1
@@ -103,6 +104,22 @@ KINDS: dict[str, type[Content]] = {
     kind.__name__: kind
     for kind in (Order, Carried, Describe, Described, Listing, Listed, Dismiss, Dismissed, Displaced, Unknown)
 }
+
+
+def carried(settled: Settled) -> Carried:
+    """How a command ended, to be sent or kept."""
+    progress = settled.progress or Progress(None, None)
+    reported = settled.progress is not None
+    return Carried(settled.outcome.value, settled.value, settled.detail, *progress, reported=reported)
+
+
+def settled_of(carried: Carried) -> Settled:
+    """The same back. Raises ValueError for an outcome that is not known: a newer version of this program made it."""
+    outcome, value = Outcome(carried.outcome), carried.value
+    if outcome is Outcome.FAILED:
+        value = msgspec.convert(value, DeviceError)
+    progress = Progress(carried.percent, carried.message) if carried.reported else None
+    return Settled(outcome, value, carried.detail, progress)
 
 
 class Envelope(Struct, frozen=True, omit_defaults=True):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-import msgspec
 
 from gateway.channels.announcing import Announcer
-from gateway.channels.commands import Command, DeviceError, Outcome, Progress, Settled
+from gateway.channels.commands import Command, Outcome, Settled
 from gateway.channels.directory import Holder
-from gateway.channels.envelopes import Carried, Order
+from gateway.channels.envelopes import Carried, Order, carried, settled_of
 from gateway.channels.local import LocalCourier
 from gateway.channels.peers import NobodyError, Peers
 from gateway.channels.ports import Directory
@@ -50,7 +47,7 @@ class RemoteCourier:
     async def _ask(self, command: Command, holder: Holder, deadline_ms: int) -> Settled:
         order = Order(command.device, holder.connection, command.name, command.args, deadline_ms)
         try:
-            carried = await self._peers.ask(holder.gateway, command.account, order, Carried, deadline_ms / 1000)
+            answer = await self._peers.ask(holder.gateway, command.account, order, Carried, deadline_ms / 1000)
         except NobodyError:
             return Settled(Outcome.GONE_UNSENT)
         except TimeoutError:
@@ -61,24 +58,11 @@ class RemoteCourier:
                 if error.sent
                 else Settled(Outcome.UNREACHABLE, detail=str(error))
             )
-        return _settled(carried)
+        return settled_of(answer)
 
     async def _carry_out(self, account: str, order: Order) -> Carried:
         command = Command(account, order.device, order.name, order.args)
         settled = await self._local.send(command, order.deadline_ms)
         if settled.outcome is Outcome.GONE_UNSENT:
             self._announcer.missed(account, order.device, order.connection)
-        progress = settled.progress or Progress(None, None)
-        return Carried(
-            settled.outcome.value, settled.value, settled.detail, *progress, reported=settled.progress is not None
-        )
-
-
-def _settled(carried: Carried) -> Settled:
-    """Raises ValueError for an outcome that is not known: a newer version of this program made it."""
-    outcome = Outcome(carried.outcome)
-    value: Any = carried.value
-    if outcome is Outcome.FAILED:
-        value = msgspec.convert(value, DeviceError)
-    progress = Progress(carried.percent, carried.message) if carried.reported else None
-    return Settled(outcome, value, carried.detail, progress)
+        return carried(settled)

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,17 @@ def test_devices_of_both_are_one_list(fleet: Fleet) -> None:
             fleet.two.get(f"/api/v1/devices/list-{name}", account="lists")["connection"]["gateway"] for name in "ab"
         }
         assert len(holders) == 2
+
+
+def test_a_key_switches_the_lamp_once_whichever_gateway_is_asked(fleet: Fleet) -> None:
+    with fleet.two.connect("lamp-9", scope="command:receive") as connection:
+        eventually(lambda: fleet.two.metrics()["heiwa_directory_due"] == 0)
+        body, key = {"name": "toggle"}, {"Idempotency-Key": "press-1"}
+        with ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(post, program, "lamp-9", body, **key) for program in fleet.both * 2]
+            command = receive(connection, "command")
+            send(connection, {"type": "result", "command": command["id"], "ok": True, "value": "once"})
+            assert {one.result()["value"] for one in asking} == {"once"}
+        assert refused(fleet.one, "lamp-9", {"name": "other"}, **key)["status"] == 422
+        send(connection, {"type": "ping"})
+        assert receive(connection)["type"] == "pong"

@@ -8,12 +8,16 @@ import pytest
 
 from gateway.channels.commands import DeviceError, Outcome, Progress, Settled
 from gateway.connections.info import DisconnectInfo
+from gateway.errors import BrokerDownError, KeyReusedError
 from gateway.wire.close_codes import Fault
 from tests.support.api import Client, World, bearer, device_url, problem
 
 
-async def ask(operations: Client, body: Any, scope: str = "command:send", name: str = "lamp") -> Any:
-    return await operations.post(device_url(name, "/commands"), json=body, headers=bearer(scope))
+async def ask(
+    operations: Client, body: Any, scope: str = "command:send", name: str = "lamp", key: str | None = None
+) -> Any:
+    headers = bearer(scope) | ({} if key is None else {"Idempotency-Key": key})
+    return await operations.post(device_url(name, "/commands"), json=body, headers=headers)
 
 
 async def test_a_command_is_answered_with_the_value(world: World, operations: Client) -> None:
@@ -87,3 +91,26 @@ async def test_busy_says_when_to_ask_again(world: World, operations: Client) -> 
     response = await ask(operations, {"name": "x"})
     assert response.headers["Retry-After"] == "1"
     await problem(response, 429)
+
+
+async def test_a_key_goes_with_its_sender(world: World, operations: Client) -> None:
+    response = await ask(operations, {"name": "x"}, key="k-1")
+    assert response.status == 200
+    ((key, sender, command),) = world.courier.once
+    assert (key, command.account, command.device, command.name) == ("k-1", "acme", "lamp", "x")
+    assert sender
+    assert world.courier.sent == []
+
+
+@pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
+async def test_a_key_is_printable_and_short(world: World, operations: Client, key: str) -> None:
+    response = await ask(operations, {"name": "x"}, key=key)
+    await problem(response, 400)
+    assert world.courier.once == []
+
+
+@pytest.mark.parametrize(("failure", "status"), [(KeyReusedError("used"), 422), (BrokerDownError("burns"), 503)])
+async def test_a_key_that_cannot_be_used(world: World, operations: Client, failure: Exception, status: int) -> None:
+    world.courier.failure = failure
+    response = await ask(operations, {"name": "x"}, key="k")
+    assert str(failure) in str(await problem(response, status))

@@ -14,7 +14,7 @@ from yarl import URL
 
 from gateway.api.context import Api
 from gateway.api.http_rates import HttpRates
-from gateway.channels.commands import Outcome, Settled
+from gateway.channels.commands import Command, Outcome, Settled
 from gateway.channels.devices import DevicesFound
 from gateway.channels.envelopes import Described
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
@@ -130,11 +130,19 @@ class FakeCourier:
 
     settled: Settled = field(default_factory=lambda: Settled(Outcome.DONE, {"on": True}))
     sent: list[tuple[str, str, str, Any, int]] = field(default_factory=list)
+    once: list[tuple[str, str, Command]] = field(default_factory=list)
+    failure: Exception | None = None
 
     async def send(
         self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
     ) -> Settled:
         self.sent.append((account, device, name, args, deadline_ms))
+        return self.settled
+
+    async def send_once(self, key: str, sender: str, command: Command, deadline_ms: int) -> Settled:
+        if self.failure is not None:
+            raise self.failure
+        self.once.append((key, sender, command))
         return self.settled
 
 

@@ -71,7 +71,7 @@ def test_the_document_is_openapi_3_1() -> None:
         assert len(named) == len(operation.get("parameters", []))
         assert {name for name, where in named if where == "path"} == set(re.findall(r"\{(\w+)\}", path))
         for item in operation.get("parameters", []):
-            assert item["in"] in ("path", "query")
+            assert item["in"] in ("path", "query", "header")
             assert item["in"] != "path" or item["required"] is True
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.adapters.memory.attempts import MemoryAttempts
 from gateway.channels.commands import Outcome, Progress, Settled
 from gateway.channels.courier import Courier
 from gateway.channels.local import LocalCourier
@@ -42,7 +43,7 @@ class Desk:
         clock, registry = self.bench.clock, self.bench.hub.registry
         chance = random.Random(1)
         self.local = session.local = LocalCourier(registry, clock, chance, per_device, command_message)
-        self.courier = Courier(self.local, None, registry, chance)
+        self.courier = Courier(self.local, None, registry, chance, MemoryAttempts(clock))
 
     def join(self, name: str = "lamp", device_class: str = "", *scopes: str) -> tuple[Connection, FakeTransport]:
         return self.bench.open(device(name, "acme", *(scopes or RECEIVES), device_class=device_class))
