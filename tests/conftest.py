@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from loadtest.opensearch.node import Node
 from tests.support.opensearch import started
+from tests.support.postgres import Postgres
 
 # A loaded machine is no defect: what hangs is ended by the timeout of the test. A failure prints how to repeat it.
 settings.register_profile("heiwa", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -22,3 +23,12 @@ def opensearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node.set("cluster.max_shards_per_node", "5000")
     yield started(node)
     node.forget()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server that all tests of a process share; each uses a database of its own."""
+    server = Postgres()
+    server.start()
+    yield server
+    server.forget()

@@ -57,10 +57,11 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("drain.", "*", Layer.SERVICES),
     *_in(
         "workflows.",
-        "advance checks definition expression json_source names nodes retry run schema source spec states step turn "
-        "values",
+        "advance checks definition expression json_source names nodes records retry run schema source spec states step "
+        "turn values",
         Layer.CORE,
     ),
+    *_in("workflows.", "ports", Layer.PORTS),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),
     *_in("api.", "asyncapi geojson http_rates openapi operation parameters records", Layer.CORE),

@@ -1,0 +1,59 @@
+"""Bringing the store's schema to this program's version. Alembic is loaded only when a migration is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.errors import SchemaError
+
+HEAD = "0001"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# Of all programs that migrate one database, one does. The number is any that nobody else uses.
+_LOCK = 0x4845_4957_41
+
+
+async def migrate(engine: AsyncEngine) -> bool:
+    """Whether something was migrated. Raises SchemaError for a schema that this program does not know."""
+    async with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        return await connection.run_sync(_migrate)
+
+
+def found(connection: Connection) -> str | None:
+    """The revision that the store has; None: it is empty."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return revision
+
+
+def _migrate(connection: Connection) -> bool:
+    revision = found(connection)
+    if revision == HEAD:
+        return False
+    if revision is not None and revision > HEAD:
+        raise SchemaError(f"the workflow store has schema {revision}, this version knows {HEAD}; use a newer version")
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+    return True
+
+
+def differences(connection: Connection) -> list[Any]:
+    """How the store differs from the tables that this program declares; empty: not at all."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from gateway.adapters.sql.tables import metadata
+
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    return list(compare_metadata(context, metadata))

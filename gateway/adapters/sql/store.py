@@ -1,0 +1,231 @@
+"""The WorkflowStore port on SQLite and PostgreSQL, from one code."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.adapters.sql import tables
+from gateway.adapters.sql.commit import commit
+from gateway.adapters.sql.engine import make_engine, store_errors
+from gateway.adapters.sql.mapping import (
+    as_json,
+    definition_of,
+    detail_of,
+    event_of,
+    new_run_row,
+    signal_of,
+    signal_row,
+    summary_of,
+)
+from gateway.adapters.sql.schema import migrate
+from gateway.adapters.sql.statements import Statements
+from gateway.errors import StoreError
+from gateway.workflows.records import (
+    Changes,
+    EventRecord,
+    Lease,
+    NewRun,
+    Owned,
+    RunDetail,
+    RunSummary,
+    Signal,
+    SignalKind,
+    StoredDefinition,
+)
+
+_LIVE = tables.run.c.ended_ms.is_(None)
+
+
+class SqlWorkflowStore:
+    """See `gateway.workflows.ports.WorkflowStore`."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine = make_engine(url)
+        self._statements = Statements(url.get_backend_name())
+
+    async def open(self) -> None:
+        with store_errors("schema"):
+            await migrate(self._engine)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @contextlib.asynccontextmanager
+    async def _unit(self, what: str) -> AsyncIterator[AsyncConnection]:
+        with store_errors(what):
+            async with self._engine.begin() as connection:
+                yield connection
+
+    # Definitions
+
+    async def put_definition(self, account: str, name: str, spec: bytes, sha256: str, now_ms: int) -> StoredDefinition:
+        async with self._unit("definition") as connection:
+            newest = await self._newest(connection, account, name)
+            if newest is not None and newest.sha256 == sha256:
+                return newest
+            made = StoredDefinition(name, 1 if newest is None else newest.version + 1, spec, sha256, now_ms)
+            values = {
+                "account": account,
+                "name": name,
+                "version": made.version,
+                "spec": spec.decode(),
+                "sha256": sha256,
+            }
+            try:
+                await connection.execute(insert(tables.definition).values(**values, created_ms=now_ms))
+            except IntegrityError as error:
+                raise StoreError(f"another version of {name} was stored at the same time; put it again") from error
+            return made
+
+    async def definition(self, account: str, name: str, version: int | None = None) -> StoredDefinition | None:
+        async with self._unit("definition") as connection:
+            return await self._newest(connection, account, name, version)
+
+    async def _newest(
+        self, connection: AsyncConnection, account: str, name: str, version: int | None = None
+    ) -> StoredDefinition | None:
+        found = tables.definition.c
+        query = select(tables.definition).where(found.account == account, found.name == name)
+        if version is not None:
+            query = query.where(found.version == version)
+        row = (await connection.execute(query.order_by(found.version.desc()).limit(1))).first()
+        return None if row is None else definition_of(row)
+
+    async def definitions(self, account: str, after: str, limit: int) -> list[StoredDefinition]:
+        found = tables.definition.c
+        newest = (
+            select(found.name, func.max(found.version).label("version"))
+            .where(found.account == account, found.name > after)
+            .group_by(found.name)
+            .order_by(found.name)
+            .limit(limit)
+            .subquery()
+        )
+        query = (
+            select(tables.definition)
+            .join(newest, (found.name == newest.c.name) & (found.version == newest.c.version))
+            .where(found.account == account)
+            .order_by(found.name)
+        )
+        async with self._unit("definitions") as connection:
+            return [definition_of(row) for row in await connection.execute(query)]
+
+    # Runs
+
+    async def create(self, new: NewRun, manager: str | None) -> tuple[str, bool] | None:
+        async with self._unit("create") as connection:
+            definition = await self._newest(connection, new.account, new.name, new.version)
+            if definition is None:
+                return None
+            row = new_run_row(new, definition.version, manager)
+            if (await connection.execute(self._statements.insert_runs, as_json([row]))).first() is None:
+                same = select(tables.run.c.id).where(tables.run.c.account == new.account, tables.run.c.key == new.key)
+                return (await connection.execute(same)).scalar_one(), False
+            begin = signal_row(new.id, SignalKind.BEGIN, None, new.created_ms)
+            await connection.execute(self._statements.insert_signals, as_json([begin]))
+            return new.id, True
+
+    async def run(self, account: str, run: str) -> RunDetail | None:
+        async with self._unit("run") as connection:
+            query = select(tables.run).where(tables.run.c.id == run, tables.run.c.account == account)
+            row = (await connection.execute(query)).first()
+            if row is None:
+                return None
+            nodes = (await connection.execute(select(tables.node).where(tables.node.c.run == run))).all()
+            return detail_of(row, nodes)
+
+    async def runs(self, account: str, status: str | None, before: str | None, limit: int) -> list[RunSummary]:
+        found = tables.run.c
+        query = select(tables.run).where(found.account == account, found.parent_run.is_(None))
+        if status is not None:
+            query = query.where(found.status == status)
+        if before is not None:
+            query = query.where(found.id < before)
+        async with self._unit("runs") as connection:
+            return [summary_of(row) for row in await connection.execute(query.order_by(found.id.desc()).limit(limit))]
+
+    async def events(self, account: str, run: str, after: int, limit: int) -> list[EventRecord] | None:
+        found = tables.event.c
+        async with self._unit("events") as connection:
+            known = select(tables.run.c.id).where(tables.run.c.id == run, tables.run.c.account == account)
+            if (await connection.execute(known)).first() is None:
+                return None
+            query = select(tables.event).where(found.run == run, found.revision > after)
+            return [event_of(row) for row in await connection.execute(query.order_by(found.revision).limit(limit))]
+
+    async def signal(self, run: str, kind: SignalKind, body: Any, now_ms: int) -> None:
+        async with self._unit("signal") as connection:
+            await connection.execute(self._statements.insert_signals, as_json([signal_row(run, kind, body, now_ms)]))
+
+    # For managers
+
+    async def register(self, manager: str, incarnation: str) -> Lease:
+        found = tables.manager
+        async with self._unit("register") as connection:
+            again = (
+                update(found)
+                .where(found.c.id == manager)
+                .values(incarnation=incarnation, fence=found.c.fence + 1, state="active")
+                .returning(found.c.fence)
+            )
+            fence = (await connection.execute(again)).scalar()
+            if fence is None:
+                fence = 1
+                fields = {"lease_until_ms": 0, "progress": 0, "since_ms": 0, "state": "active"}
+                await connection.execute(
+                    insert(found).values(id=manager, incarnation=incarnation, fence=fence, **fields)
+                )
+            mine = update(tables.run).where(tables.run.c.manager == manager, _LIVE)
+            await connection.execute(mine.values(epoch=tables.run.c.epoch + 1))
+            return Lease(manager, incarnation, fence)
+
+    async def owned(self, lease: Lease) -> list[Owned]:
+        found = tables.run.c
+        query = select(found.id, found.epoch, found.wake_ms).where(found.manager == lease.manager, _LIVE)
+        async with self._unit("owned") as connection:
+            return [Owned(row.id, row.epoch, row.wake_ms) for row in await connection.execute(query.order_by(found.id))]
+
+    async def claim(self, lease: Lease, limit: int) -> list[Owned]:
+        found = tables.run.c
+        free = select(found.id).where(found.manager.is_(None), _LIVE).order_by(found.id).limit(limit)
+        take = (
+            update(tables.run)
+            .where(found.id.in_(free.with_for_update(skip_locked=True)))
+            .values(manager=lease.manager, epoch=found.epoch + 1)
+            .returning(found.id, found.epoch, found.wake_ms)
+        )
+        async with self._unit("claim") as connection:
+            return sorted(Owned(row.id, row.epoch, row.wake_ms) for row in await connection.execute(take))
+
+    async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail]]:
+        async with self._unit("load") as connection:
+            asked = as_json({"id": one.id, "epoch": one.epoch} for one in runs)
+            rows = (await connection.execute(self._statements.runs_of, {**asked, "holder": lease.manager})).all()
+            nodes: dict[str, list[Any]] = {row.id: [] for row in rows}
+            for node in await connection.execute(self._statements.nodes_of, as_json({"id": row.id} for row in rows)):
+                nodes[node.run].append(node)
+            return [(Owned(row.id, row.epoch, row.wake_ms), detail_of(row, nodes[row.id])) for row in rows]
+
+    async def signals(self, lease: Lease, limit: int) -> list[tuple[Owned, Signal]]:
+        found, run = tables.signal.c, tables.run.c
+        query = (
+            select(tables.signal, run.epoch, run.wake_ms)
+            .join(tables.run, run.id == found.run)
+            .where(run.manager == bindparam("holder"))
+            .order_by(found.id)
+            .limit(limit)
+        )
+        async with self._unit("signals") as connection:
+            rows = (await connection.execute(query, {"holder": lease.manager})).all()
+            return [(Owned(row.run, row.epoch, row.wake_ms), signal_of(row)) for row in rows]
+
+    async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
+        async with self._unit("commit") as connection:
+            return await commit(connection, self._statements, lease, changes, now_ms)

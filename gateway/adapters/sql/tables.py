@@ -1,0 +1,151 @@
+"""The tables of the workflow store. A change here needs a migration; a test compares both.
+
+JSON is kept as text: what a job returns is given back as it was, whatever a database thinks of large numbers.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(column_0_N_label)s",
+    }
+)
+
+definition = Table(
+    "definition",
+    metadata,
+    Column("account", String(128), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account", "name", "version"),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("id", String(36), nullable=False),
+    Column("account", String(128), nullable=False),
+    Column("plan", String(64), nullable=False),
+    Column("definition", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("engine", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("manager", String(64)),
+    Column("epoch", BigInteger, nullable=False),
+    Column("wake_ms", BigInteger),
+    Column("priority", Integer, nullable=False),
+    Column("key", String(255)),
+    Column("parent_run", String(36)),
+    Column("parent_path", String(64)),
+    Column("parent_iteration", Integer),
+    Column("parent_attempt", Integer),
+    Column("depth", Integer, nullable=False),
+    Column("input", Text, nullable=False),
+    Column("output", Text),
+    Column("error", Text),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger),
+    Column("deadline_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("account", "key"),
+)
+LIVE = text("ended_ms IS NULL")
+Index("ix_run_manager_live", run.c.manager, sqlite_where=LIVE, postgresql_where=LIVE)
+Index("ix_run_account_id", run.c.account, run.c.id)
+
+node = Table(
+    "node",
+    metadata,
+    Column("run", String(36), nullable=False),
+    Column("path", String(64), nullable=False),
+    Column("iteration", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    PrimaryKeyConstraint("run", "path", "iteration"),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("run", String(36), nullable=False),
+    Column("path", String(64), nullable=False),
+    Column("iteration", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("token", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("external", Text),
+    Column("error", Text),
+    Column("epoch", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("run", "path", "iteration", "attempt"),
+    UniqueConstraint("token"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("run", String(36), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    PrimaryKeyConstraint("run", "revision"),
+)
+
+signal = Table(
+    "signal",
+    metadata,
+    # On SQLite only INTEGER PRIMARY KEY counts by itself.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("run", String(36), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("ix_signal_run", "run"),
+)
+
+manager = Table(
+    "manager",
+    metadata,
+    Column("id", String(64), nullable=False),
+    Column("incarnation", String(36), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("lease_until_ms", BigInteger, nullable=False),
+    Column("progress", BigInteger, nullable=False),
+    Column("current_run", String(36)),
+    Column("since_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("holder", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("name"),
+)

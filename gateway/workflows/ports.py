@@ -1,0 +1,116 @@
+"""What the part needs from outside: a store, and runners that do the work of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway.workflows.records import (
+    Changes,
+    EventRecord,
+    Lease,
+    NewRun,
+    Owned,
+    RunDetail,
+    RunSummary,
+    Signal,
+    SignalKind,
+    StoredDefinition,
+)
+from gateway.workflows.run import Attempt
+from gateway.workflows.step import Happening
+
+
+class WorkflowStore(Protocol):
+    """Every call raises StoreError when the store cannot be reached or written; then nothing of it has happened.
+
+    Cancelling a call leaves open whether it has happened.
+    """
+
+    async def open(self) -> None:
+        """Make or migrate the schema. Raises SchemaError for a store of a newer program."""
+
+    async def close(self) -> None:
+        """Release everything."""
+
+    # Definitions
+
+    async def put_definition(self, account: str, name: str, spec: bytes, sha256: str, now_ms: int) -> StoredDefinition:
+        """Store a new version; the newest one as it is, when it is the same."""
+
+    async def definition(self, account: str, name: str, version: int | None = None) -> StoredDefinition | None:
+        """One version, or the newest one."""
+
+    async def definitions(self, account: str, after: str, limit: int) -> list[StoredDefinition]:
+        """The newest version of each name behind `after`, by name."""
+
+    # Runs
+
+    async def create(self, new: NewRun, manager: str | None) -> tuple[str, bool] | None:
+        """Store a run and the signal that begins it; its id, and whether it is new (else its key was known already).
+
+        None: there is no such definition. `manager` None: whoever claims it.
+        """
+
+    async def run(self, account: str, run: str) -> RunDetail | None:
+        """A run of this account."""
+
+    async def runs(self, account: str, status: str | None, before: str | None, limit: int) -> list[RunSummary]:
+        """Runs of an account, the newest first, behind the id `before`."""
+
+    async def events(self, account: str, run: str, after: int, limit: int) -> list[EventRecord] | None:
+        """Events behind a revision, in order; None: there is no such run in this account."""
+
+    async def signal(self, run: str, kind: SignalKind, body: Any, now_ms: int) -> None:
+        """Tell a run's manager something."""
+
+    # For managers
+
+    async def register(self, manager: str, incarnation: str) -> Lease:
+        """Begin a life under this name: whoever had it before can write no more, and its runs are this one's."""
+
+    async def owned(self, lease: Lease) -> list[Owned]:
+        """All runs of this manager that are not over."""
+
+    async def claim(self, lease: Lease, limit: int) -> list[Owned]:
+        """Take runs that no manager has."""
+
+    async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail]]:
+        """Those that are still this manager's under the same epoch."""
+
+    async def signals(self, lease: Lease, limit: int) -> list[tuple[Owned, Signal]]:
+        """What was told to runs of this manager, the oldest first."""
+
+    async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
+        """Store all changes in one transaction; the ids of the runs that were still this manager's. Of the others
+        nothing is stored."""
+
+
+# Tells the manager what became of an attempt.
+Report = Callable[[str, Happening], None]
+
+
+class NodeRunner(Protocol):
+    """Does the work of attempts. What becomes of them it tells by `Report`, from the loop's thread.
+
+    Every attempt that was submitted or adopted is reported as Finished or Failed once, unless the runner is closed.
+    """
+
+    name: str
+
+    def problem(self, work: Mapping[str, Any]) -> str:
+        """What is wrong with what a node asks for, its expressions not replaced; "" when nothing is."""
+
+    async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
+        """Begin an attempt whose INTENT is stored. Not to be called twice for one attempt by one process."""
+
+    async def adopt(
+        self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
+    ) -> None:
+        """Go on with an attempt that an earlier process was asked for, or was about to ask for (`external` None)."""
+
+    async def stop(self, run: str, attempt: Attempt) -> None:
+        """It is not wanted any more. Its end is reported all the same."""
+
+    async def close(self) -> None:
+        """Let go of everything. What can live on without this process does."""

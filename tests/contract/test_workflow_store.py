@@ -1,0 +1,261 @@
+"""What the workflow store promises, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from gateway.adapters.sql.engine import make_engine, parse_url
+from gateway.adapters.sql.schema import differences, migrate
+from gateway.adapters.sql.store import SqlWorkflowStore
+from gateway.errors import SchemaError
+from gateway.workflows.advance import advance, loaded
+from gateway.workflows.definition import Definition, digest, stored
+from gateway.workflows.records import AttemptRecord, Change, Lease, NewRun, Owned, Parent, SignalKind
+from gateway.workflows.run import Attempt, Key, State
+from gateway.workflows.step import Begin, Cancel, Failed, Finished, Happening, StartChild, Step
+from tests.support.postgres import Postgres
+from tests.support.workflows import START_MS, definition, node
+
+ACCOUNT = "acme"
+TWO = definition({"a": node(retry={"max_attempts": 3, "wait_s": 60}), "b": node(needs=["a"])})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/workflows.db"
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        yield server.url()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[SqlWorkflowStore]:
+    made = SqlWorkflowStore(parse_url(url))
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def put(store: SqlWorkflowStore, made: Definition = TWO, account: str = ACCOUNT) -> int:
+    spec = stored(made.spec)
+    return (await store.put_definition(account, made.spec.name, spec, digest(spec), START_MS)).version
+
+
+async def begun(store: SqlWorkflowStore, lease: Lease, run: str = "r1", **more: Any) -> tuple[Owned, State]:
+    await store.create(NewRun(run, ACCOUNT, "test", None, {"day": "now"}, START_MS, **more), lease.manager)
+    return await load(store, lease, run)
+
+
+async def load(store: SqlWorkflowStore, lease: Lease, run: str) -> tuple[Owned, State]:
+    owned = next(one for one in await store.owned(lease) if one.id == run)
+    ((found, detail),) = await store.load(lease, [owned])
+    return found, loaded(TWO, detail.state)
+
+
+def change(step: Step, owned: Owned, **more: Any) -> Change:
+    begins = {one.attempt for one in step.commands if not hasattr(one, "reason")}
+    attempts = {
+        attempt: AttemptRecord(attempt, one.status, one.external, one.error, attempt in begins)
+        for attempt, one in step.attempts.items()
+    }
+    fields: dict[str, Any] = {"children": [], "heard": [], "parent": None, **more}
+    return Change(step.state, owned.epoch, step.before, step.rows, attempts, step.events, **fields)
+
+
+async def play(
+    store: SqlWorkflowStore, lease: Lease, owned: Owned, state: State, happening: Happening, **more: Any
+) -> tuple[set[str], State]:
+    step = advance(TWO, state, happening, START_MS)
+    return await store.commit(lease, [change(step, owned, **more)], START_MS), step.state
+
+
+async def test_the_migrated_schema_is_the_declared_one(url: str) -> None:
+    engine = make_engine(parse_url(url))
+    assert await migrate(engine)
+    assert not await migrate(engine)
+    async with engine.begin() as connection:
+        assert await connection.run_sync(differences) == []
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaError, match="schema 9999"):
+        await migrate(engine)
+    await engine.dispose()
+
+
+async def test_definitions_have_versions_of_their_account(store: SqlWorkflowStore) -> None:
+    other = definition({"a": node()})
+    assert [await put(store), await put(store), await put(store, other), await put(store)] == [1, 1, 2, 3]
+    assert await put(store, other, "umbrella") == 1
+    newest = await store.definition(ACCOUNT, "test")
+    second = await store.definition(ACCOUNT, "test", 2)
+    assert newest is not None
+    assert second is not None
+    assert (newest.version, newest.spec, second.spec) == (3, stored(TWO.spec), stored(other.spec))
+    assert await store.definition("nobody", "test") is None
+    assert await store.definition(ACCOUNT, "test", 9) is None
+    assert [one.version for one in await store.definitions(ACCOUNT, "", 10)] == [3]
+    assert await store.definitions(ACCOUNT, "test", 10) == []
+
+
+async def test_a_run_is_one_for_its_key(store: SqlWorkflowStore) -> None:
+    await put(store)
+    await put(store, account="umbrella")
+    first = NewRun("r1", ACCOUNT, "test", None, {}, START_MS, key="k")
+    assert await store.create(first, None) == ("r1", True)
+    assert await store.create(first._replace(id="r2"), None) == ("r1", False)
+    assert await store.create(first._replace(id="r3", account="umbrella"), None) == ("r3", True)
+    assert await store.create(first._replace(id="r4", key=None), None) == ("r4", True)
+    assert await store.create(first._replace(id="r5", name="nothing"), None) is None
+    assert [one.id for one in await store.runs(ACCOUNT, None, None, 9)] == ["r4", "r1"]
+    assert [one.id for one in await store.runs(ACCOUNT, "queued", "r4", 9)] == ["r1"]
+    assert await store.run("umbrella", "r1") is None
+    assert await store.events("umbrella", "r1", 0, 9) is None
+
+
+async def test_what_was_committed_is_loaded_again(store: SqlWorkflowStore) -> None:
+    await put(store)
+    lease = await store.register("m", "one")
+    owned, state = await begun(store, lease)
+    assert state.input == {"day": "now"}
+    for happening in (Begin(), Failed(Attempt("a", 0, 1), "böse\n"), Cancel("why"), None):
+        again = await store.run(ACCOUNT, "r1")
+        assert again is not None
+        assert loaded(TWO, again.state) == loaded(TWO, state)
+        if happening is not None:
+            done, state = await play(store, lease, owned, state, happening)
+            assert done == {"r1"}
+    events = await store.events(ACCOUNT, "r1", 1, 3)
+    assert events is not None
+    assert [(one.revision, one.event.kind.value) for one in events] == [
+        (2, "attempt_started"),
+        (3, "node_waiting"),
+        (4, "run_cancelling"),
+    ]
+    assert await store.owned(lease) == []
+
+
+async def test_values_come_back_as_they_were(store: SqlWorkflowStore) -> None:
+    await put(store)
+    lease = await store.register("m", "one")
+    owned, state = await begun(store, lease)
+    _, state = await play(store, lease, owned, state, Begin())
+    value = {"text": "π \u0000 \\u0000 \"'", "large": 2**80, "small": 1e-300, "list": [None, True, {}], "": {"a": []}}
+    await play(store, lease, owned, state, Finished(Attempt("a", 0, 1), value))
+    again = await store.run(ACCOUNT, "r1")
+    assert again is not None
+    assert again.state.rows[Key("a")].value == value
+
+
+@pytest.mark.parametrize("what", ["epoch", "revision", "fence", "manager"])
+async def test_who_does_not_own_a_run_writes_nothing_of_it(store: SqlWorkflowStore, what: str) -> None:
+    await put(store)
+    lease = await store.register("m", "one")
+    owned, state = await begun(store, lease)
+    other, second = await begun(store, lease, "r2")
+    stale = {
+        "epoch": (lease, owned._replace(epoch=0), state),
+        "revision": (lease, owned, state),
+        "fence": (lease._replace(fence=lease.fence - 1), owned, state),
+        "manager": (lease._replace(manager="other"), owned, state),
+    }
+    if what == "revision":
+        await play(store, lease, owned, state, Begin())
+    before = await store.run(ACCOUNT, "r1")
+    held, mine, known = stale[what]
+    steps = [
+        change(advance(TWO, known, Begin(), START_MS), mine),
+        change(advance(TWO, second, Begin(), START_MS), other),
+    ]
+    done = await store.commit(held, steps, START_MS)
+    assert done == (set() if what in ("fence", "manager") else {"r2"})
+    assert await store.run(ACCOUNT, "r1") == before
+
+
+async def test_a_new_life_takes_the_runs_of_the_old_one(store: SqlWorkflowStore) -> None:
+    await put(store)
+    old = await store.register("m", "one")
+    owned, state = await begun(store, old)
+    new = await store.register("m", "two")
+    assert new.fence == old.fence + 1
+    assert (await play(store, old, owned, state, Begin()))[0] == set()
+    assert await store.load(new, [owned]) == []
+    again, known = await load(store, new, "r1")
+    assert again.epoch == owned.epoch + 1
+    assert (await play(store, new, again, known, Begin()))[0] == {"r1"}
+
+
+async def test_runs_of_nobody_are_claimed_once(store: SqlWorkflowStore) -> None:
+    await put(store)
+    leases = [await store.register(name, "one") for name in "ab"]
+    for number in range(20):
+        await store.create(NewRun(f"r{number:02}", ACCOUNT, "test", None, {}, START_MS), None)
+    taken = await asyncio.gather(*(store.claim(lease, 6) for lease in leases * 2))
+    ids = [one.id for part in taken for one in part]
+    assert len(set(ids)) == len(ids)
+    while rest := await store.claim(leases[0], 6):
+        ids += [one.id for one in rest]
+    assert sorted(ids) == [f"r{number:02}" for number in range(20)]
+
+
+async def test_signals_are_heard_once_and_only_by_the_manager(store: SqlWorkflowStore) -> None:
+    await put(store)
+    lease = await store.register("m", "one")
+    owned, state = await begun(store, lease)
+    await store.signal("r1", SignalKind.CANCEL, "enough", START_MS)
+    heard = await store.signals(lease, 9)
+    assert [(one.id, signal.kind, signal.body) for one, signal in heard] == [
+        ("r1", "begin", None),
+        ("r1", "cancel", "enough"),
+    ]
+    assert await store.signals(lease._replace(manager="other"), 9) == []
+    await play(store, lease, owned._replace(epoch=0), state, Begin(), heard=[heard[0][1].id])
+    assert len(await store.signals(lease, 9)) == 2
+    await play(store, lease, owned, state, Begin(), heard=[heard[0][1].id])
+    assert [signal.kind for _, signal in await store.signals(lease, 9)] == ["cancel"]
+
+
+async def test_an_attempt_begins_once_whoever_tries(store: SqlWorkflowStore) -> None:
+    await put(store)
+    lease = await store.register("m", "one")
+    owned, state = await begun(store, lease)
+    _, state = await play(store, lease, owned, state, Begin())
+    again = change(advance(TWO, state, Failed(Attempt("a", 0, 1), "x"), START_MS), owned)
+    twice = {one: record._replace(begun=True) for one, record in again.attempts.items()}
+    with pytest.raises(IntegrityError):
+        await store.commit(lease, [again._replace(attempts=twice)], START_MS)
+    unchanged = await store.run(ACCOUNT, "r1")
+    assert unchanged is not None
+    assert unchanged.state.revision == state.revision
+
+
+@pytest.mark.parametrize("name", ["test", "nothing"])
+async def test_a_nested_run_begins_and_ends_with_its_parent_told(store: SqlWorkflowStore, name: str) -> None:
+    await put(store)
+    lease = await store.register("m", "one")
+    owned, state = await begun(store, lease)
+    attempt = Attempt("a", 0, 1)
+    begin = StartChild(attempt, "child", name, {"x": 1})
+    child = NewRun(begin.run, ACCOUNT, name, None, begin.input, START_MS, None, Parent("r1", attempt), 1)
+    await play(store, lease, owned, state, Begin(), children=[child, child])
+    kinds = [(signal.run, signal.kind) for _, signal in await store.signals(lease, 9)]
+    if name == "nothing":
+        assert kinds == [("r1", "begin"), ("r1", "child")] or kinds == [
+            ("r1", "begin"),
+            ("r1", "child"),
+            ("r1", "child"),
+        ]
+        return
+    assert ("child", "begin") in kinds
+    detail = await store.run(ACCOUNT, "child")
+    assert detail is not None
+    assert detail.parent == child.parent
+    known, inner = await load(store, lease, "child")
+    await play(store, lease, known, inner, Cancel("no"), parent=detail.parent)
+    told = [signal for _, signal in await store.signals(lease, 9) if signal.run == "r1" and signal.kind == "child"]
+    assert [(one.body["status"], one.body["attempt"]) for one in told] == [("cancelled", ["a", 0, 1])]
