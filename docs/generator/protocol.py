@@ -8,13 +8,19 @@ import msgspec
 
 from gateway import __version__
 from gateway.api.asyncapi import CLIENT_MESSAGES, SERVER_MESSAGES, document, tag_of
+from gateway.channels.commands import MEANINGS as OUTCOMES
+from gateway.channels.commands import Outcome
 from gateway.channels.refusal import MEANINGS, Refusal
+from gateway.channels.senders import REFUSALS
 from gateway.connections.admission import RETRY_AFTER_S
 from gateway.locations.outcome import Durability
 from gateway.protocol.requests import KNOWN
 from gateway.wire.close_codes import CLOSE_CODES
 from generator.markdown import Row, join, kind, prose, table
 from generator.source import codes_of_messages, refusals
+
+# What a device answers is a result.
+RESULTS = (Outcome.DONE, Outcome.FAILED)
 
 
 def asyncapi() -> str:
@@ -64,6 +70,14 @@ def websocket_messages() -> str:
         table(
             ("answer", "code", "meaning"),
             [(f"`{tag}`", f"`{code}`", text) for tag, code, text in codes_of_messages()],
+        ),
+        "An `error` with the `id` of a client's `command` says why that has no result:",
+        table(
+            ("code", "meaning"),
+            [
+                *[(f"`{code}`", text) for code, text in REFUSALS.items()],
+                *[(f"`{outcome.value}`", OUTCOMES[outcome]) for outcome in Outcome if outcome not in RESULTS],
+            ],
         ),
         "An `error` with a `channel` says why its events do not come:",
         table(("code", "meaning"), [(f"`{refusal.value}`", MEANINGS[refusal]) for refusal in Refusal]),

@@ -31,6 +31,7 @@ CLIENT_MESSAGES: dict[str, type[msgspec.Struct]] = {
     "locations": messages.Locations,
     "report": messages.ReportMessage,
     "result": messages.ResultMessage,
+    "command": messages.CommandMessage,
     "subscribe": messages.SubscribeMessage,
     "unsubscribe": messages.UnsubscribeMessage,
     "auth": messages.AuthMessage,
@@ -42,6 +43,7 @@ SERVER_MESSAGES: tuple[type[msgspec.Struct], ...] = (
     messages.Nack,
     messages.Goaway,
     messages.Command,
+    messages.CommandResult,
     messages.Subscribed,
     messages.Unsubscribed,
     messages.Event,
@@ -60,6 +62,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "locations": {"type": "locations", "events": [_EVENT, {**_EVENT, "id": "a-2", "time": _TIME_MS + 1000}]},
     "report": {"type": "report", "command": _COMMAND, "percent": 40, "message": "heating"},
     "result": {"type": "result", "command": _COMMAND, "ok": True, "value": {"on": True}},
+    "command": {
+        "type": "command",
+        "id": "1",
+        "device": "lamp-1",
+        "name": "switch",
+        "args": {"on": True},
+        "deadline_ms": 5000,
+    },
     "subscribe": {"type": "subscribe", "channel": "device:dog-1"},
     "unsubscribe": {"type": "unsubscribe", "channel": "device:dog-1"},
     "auth": {"type": "auth", "token": "{token}"},
@@ -70,6 +80,7 @@ _ANSWERS: tuple[msgspec.Struct, ...] = (
     messages.Nack(["a-3"], "overloaded", "too many events are waiting; send it again later", 2500),
     messages.Goaway("drain", 4200),
     messages.Command(_COMMAND, "switch", {"on": True}, 10_000),
+    messages.CommandResult("1", True, {"on": True}),
     messages.Subscribed("device:dog-1", snapshot=_STATE),
     messages.Unsubscribed("device:dog-1"),
     messages.Event("device:dog-1", _TIME_MS + 40, _STATE),
@@ -83,6 +94,7 @@ _REPLIES: dict[str, tuple[str, ...]] = {
     "locations": ("ack", "nack", "error"),
     "report": ("error",),
     "result": ("error",),
+    "command": ("result", "error"),
     "subscribe": ("subscribed", "error"),
     "unsubscribe": ("unsubscribed", "error"),
     "auth": ("authenticated", "error"),
@@ -95,7 +107,7 @@ def document(version: str) -> dict[str, Any]:
     kinds = [*CLIENT_MESSAGES.values(), *SERVER_MESSAGES]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
     by_kind = dict(zip(kinds, schemas, strict=True))
-    made = {tag: _from_client(tag, kind, by_kind[kind]) for tag, kind in CLIENT_MESSAGES.items()}
+    made = {key_of(tag): _from_client(tag, kind, by_kind[kind]) for tag, kind in CLIENT_MESSAGES.items()}
     made |= {tag_of(kind): _message(tag_of(kind), kind, by_kind[kind]) for kind in SERVER_MESSAGES}
     return {
         "asyncapi": "3.0.0",
@@ -124,6 +136,11 @@ def document(version: str) -> dict[str, Any]:
 def tag_of(kind: type[msgspec.Struct]) -> str:
     """The `type` of a message of the server."""
     return str(kind.__struct_config__.tag)
+
+
+def key_of(tag: str) -> str:
+    """The name in the document of a client's message: its `type`, unless the server has one of the same."""
+    return f"{tag}FromClient" if tag in answers() else tag
 
 
 def answers() -> Mapping[str, msgspec.Struct]:
@@ -189,7 +206,7 @@ def _operations() -> dict[str, Any]:
         f"receive{tag.title()}": {
             "action": "receive",
             "channel": channel,
-            "messages": named(tag),
+            "messages": named(key_of(tag)),
             "reply": {"channel": channel, "messages": named(*_REPLIES[tag])},
         }
         for tag in CLIENT_MESSAGES

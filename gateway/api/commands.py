@@ -15,7 +15,7 @@ from gateway.api.parameters import IDEMPOTENCY_KEY
 from gateway.api.problem import Problem, bad_field, unavailable
 from gateway.api.records import CommandAnswer, CommandBody
 from gateway.api.route import Route
-from gateway.channels.commands import MEANINGS, Command, Outcome, Settled
+from gateway.channels.commands import Command, Outcome, Settled
 from gateway.errors import BrokerDownError, KeyReusedError
 
 # HTTP status by outcome; DONE is an answer, not a problem.
@@ -73,10 +73,7 @@ def _problem(settled: Settled) -> Problem:
     if settled.progress is not None:
         extra["progress"] = settled.progress._asdict()
     headers = {"Retry-After": "1"} if settled.outcome in _LATER else None
-    text = MEANINGS[settled.outcome] + (f": {settled.detail}" if settled.detail else "")
-    if settled.outcome is Outcome.FAILED:
-        text = ": ".join(part for part in (text, settled.value.code, settled.value.message) if part)
-    return Problem(STATUS[settled.outcome], text, headers=headers, **extra)
+    return Problem(STATUS[settled.outcome], settled.text, headers=headers, **extra)
 
 
 ROUTES = (

@@ -42,6 +42,7 @@ from gateway.app.tasks import Tasks
 from gateway.channels.device_channel import DeviceChannel
 from gateway.channels.fanout import Fanout
 from gateway.channels.local import LocalCourier
+from gateway.channels.senders import Senders
 from gateway.channels.subscribing import Subscribing
 from gateway.connections.admission import admission
 from gateway.connections.connection import Session
@@ -205,7 +206,9 @@ class Gateway:
         subscribing = Subscribing(
             self.fanout, words, settings.channels.maximum_per_connection, lambda: counts.memory_low
         )
-        session: Session = DeviceSession(self.pipeline, local, subscribing, self._devices, authenticator)
+        senders = Senders(self._courier, words, settings.commands.in_flight_per_sender)
+        stack.push_async_callback(senders.close)
+        session: Session = DeviceSession(self.pipeline, local, subscribing, self._devices, senders, authenticator)
         if self._recording is not None:
             session = RecordedSession(session, self._recording)
         self.door = Door(self.hub, settings, authenticator, {V1: session})

@@ -81,6 +81,14 @@ class Settled(NamedTuple):
     detail: str = ""
     progress: Progress | None = None
 
+    @property
+    def text(self) -> str:
+        """What happened, for a person."""
+        parts = [MEANINGS[self.outcome], self.detail]
+        if isinstance(self.value, DeviceError):
+            parts += [self.value.code, self.value.message]
+        return ": ".join(filter(None, parts))
+
 
 class _Entry(Generic[T]):
     __slots__ = ("progress", "slot", "waiter")

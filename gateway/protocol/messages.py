@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from gateway.channels.channel import MAX_NAME_BYTES
 from gateway.channels.commands import DeviceError
 from gateway.decoding import decoder
+from gateway.identity.identity import MAX_NAME_BYTES as MAX_DEVICE_BYTES
 from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
 from gateway.protocol.loose import is_text, loose_event, loosely, name_of
 
@@ -74,6 +75,22 @@ class UnsubscribeMessage(Struct, frozen=True, gc=False):
     channel: ChannelName
 
 
+class CommandMessage(Struct, frozen=True):
+    """Have a device of the account carry something out; what `name` and `args` mean is between the two.
+
+    `id` is the client's own, and comes back with the result. No result within `deadline_ms`: an `error`, and the device
+    may have carried it out. `idempotent`: twice does no harm, so it may be sent again when it is not known whether it
+    was.
+    """
+
+    id: Annotated[str, Meta(min_length=1, max_length=64)]
+    device: Annotated[str, Meta(min_length=1, max_length=MAX_DEVICE_BYTES)]
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    args: Any = None
+    deadline_ms: Annotated[int, Meta(ge=1, le=60_000)] = 10_000
+    idempotent: bool = False
+
+
 class Welcome(Struct, tag="welcome", frozen=True):
     """The first message: with the first one of the client, or 0.3 to 0.6 s after the handshake. Nothing comes before
     it, and a client may send before it.
@@ -135,6 +152,15 @@ class Pong(Struct, tag="pong", frozen=True, omit_defaults=True):
     id: str | None = None
 
 
+class CommandResult(Struct, tag="result", frozen=True, omit_defaults=True):
+    """What the device answered to the client's command of this `id`: `value` when `ok`, else its `error`."""
+
+    id: str
+    ok: bool
+    value: Any = None
+    error: DeviceError | None = None
+
+
 class Subscribed(Struct, tag="subscribed", frozen=True, omit_defaults=True):
     """From here on `event`s come. `offset`: of a log channel, what the first of them comes after; `snapshot`: the state
     that all before have led to."""
@@ -176,6 +202,7 @@ decode_auth = decoder(AuthMessage)
 decode_ping = decoder(PingMessage)
 decode_report = decoder(ReportMessage)
 decode_result = decoder(ResultMessage)
+decode_command = decoder(CommandMessage)
 decode_subscribe = decoder(SubscribeMessage)
 decode_unsubscribe = decoder(UnsubscribeMessage)
 _decode_locations = decoder(Locations)

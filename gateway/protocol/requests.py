@@ -10,6 +10,7 @@ import msgspec
 from gateway.channels.channel import MAX_NAME_BYTES
 from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
 from gateway.protocol.messages import (
+    CommandMessage,
     Error,
     Nack,
     Pong,
@@ -17,6 +18,7 @@ from gateway.protocol.messages import (
     ResultMessage,
     SubscribeMessage,
     decode_auth,
+    decode_command,
     decode_location,
     decode_locations,
     decode_ping,
@@ -30,7 +32,7 @@ from gateway.protocol.messages import (
     refusal,
 )
 
-KNOWN = ("location", "locations", "report", "result", "subscribe", "unsubscribe", "auth", "ping")
+KNOWN = ("location", "locations", "report", "result", "command", "subscribe", "unsubscribe", "auth", "ping")
 
 
 class Store(NamedTuple):
@@ -58,6 +60,12 @@ class Result(NamedTuple):
     message: ResultMessage
 
 
+class Send(NamedTuple):
+    """The client wants a device to carry something out."""
+
+    message: CommandMessage
+
+
 class Subscribe(NamedTuple):
     """The client wants the events of a channel."""
 
@@ -82,7 +90,7 @@ class Invalid(NamedTuple):
     message: bytes
 
 
-Action = Store | Renew | Report | Result | Subscribe | Unsubscribe | Reply | Invalid
+Action = Store | Renew | Report | Result | Send | Subscribe | Unsubscribe | Reply | Invalid
 
 
 def interpret(payload: bytes, may_write_locations: bool, now_ms: int, judge: Judge = judge_alone) -> Action:
@@ -140,6 +148,10 @@ def _result(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
     return Result(result)
 
 
+def _command(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
+    return Send(decode_command(payload))
+
+
 def _subscribe(payload: bytes, _: bool, __: int, ___: Judge) -> Action:
     message = decode_subscribe(payload)
     _check_channel(message.channel)
@@ -166,6 +178,7 @@ _HANDLERS: dict[str, Callable[[bytes, bool, int, Judge], Action]] = {
     "locations": _locations,
     "report": _report,
     "result": _result,
+    "command": _command,
     "subscribe": _subscribe,
     "unsubscribe": _unsubscribe,
     "auth": _auth,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gateway.channels.commands import Outcome, Progress, Settled
 from gateway.channels.device_channel import DeviceChannel
 from gateway.channels.local import LocalCourier
+from gateway.channels.senders import Senders, Wish
 from gateway.channels.subscribing import Subscribing
 from gateway.connections.connection import Connection
 from gateway.connections.ending import DUPLICATE, FORBIDDEN, REPLACED, TOKEN
@@ -23,6 +24,7 @@ from gateway.protocol.messages import (
     Ack,
     Authenticated,
     Command,
+    CommandMessage,
     Error,
     Goaway,
     Nack,
@@ -30,7 +32,7 @@ from gateway.protocol.messages import (
     Welcome,
     encode,
 )
-from gateway.protocol.requests import Renew, Reply, Report, Result, Store, Subscribe, Unsubscribe, interpret
+from gateway.protocol.requests import Renew, Reply, Report, Result, Send, Store, Subscribe, Unsubscribe, interpret
 from gateway.wire import close_codes
 from gateway.wire.uuid7 import text_of
 
@@ -57,12 +59,14 @@ class DeviceSession:
         courier: LocalCourier,
         channels: Subscribing,
         devices: DeviceChannel,
+        senders: Senders,
         tokens: Tokens,
     ) -> None:
         self._pipeline = pipeline
         self._courier = courier
         self._channels = channels
         self._devices = devices
+        self._senders = senders
         self._tokens = tokens
         # By slot: messages of which nothing could be taken.
         self._strikes: dict[int, int] = {}
@@ -106,6 +110,8 @@ class DeviceSession:
             self._courier.report(connection, action.message.command, progress)
         elif isinstance(action, Result):
             self._courier.result(connection, action.message.command, _settled(action.message))
+        elif isinstance(action, Send):
+            self._senders.send(connection, _wish(action.message))
         elif isinstance(action, Subscribe):
             self._channels.subscribe(connection, action.message.channel, action.message.after)
         elif isinstance(action, Unsubscribe):
@@ -120,6 +126,7 @@ class DeviceSession:
     def closed(self, connection: Connection) -> None:
         self._pipeline.forget(connection)
         self._courier.closed(connection)
+        self._senders.closed(connection)
         self._channels.closed(connection)
         self._devices.connection_changed(connection.account_name, connection.device)
         self._strikes.pop(connection.slot, None)
@@ -215,6 +222,10 @@ def _settled(result: ResultMessage) -> Settled:
     if result.ok:
         return Settled(Outcome.DONE, result.value)
     return Settled(Outcome.FAILED, result.error)
+
+
+def _wish(message: CommandMessage) -> Wish:
+    return Wish(message.id, message.device, message.name, message.args, message.deadline_ms, message.idempotent)
 
 
 def command_message(command: str, name: str, args: Any, deadline_ms: int) -> bytes:

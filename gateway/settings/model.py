@@ -320,6 +320,10 @@ class Commands(Struct, frozen=True):
     in_flight_per_device: Annotated[
         int, Meta(ge=0, le=1000, description="Commands without a result that one device may have; 0: none are sent.")
     ] = 16
+    in_flight_per_sender: Annotated[
+        int,
+        Meta(ge=0, le=10_000, description="Commands without a result that one websocket may have sent; 0: none."),
+    ] = 64
 
 
 class Channels(Struct, frozen=True):

@@ -54,6 +54,28 @@ def test_a_lamp_is_switched_from_the_command_line(tmp_path: Path) -> None:
         assert program.terminate() == 0
 
 
+def test_an_app_commands_and_watches_over_its_own_websocket(tmp_path: Path) -> None:
+    with Program(tmp_path / "data") as program, answering(program, "lamp-1"):
+        with program.connect("app", scope="command:send location:read") as app:
+            ask = {"type": "command", "id": "1", "device": "lamp-1", "name": "switch", "args": {"on": True}}
+            send(app, ask)
+            assert receive(app) == {"type": "result", "id": "1", "ok": True, "value": {"on": True}}
+            send(app, {**ask, "name": "fail", "args": {"code": "jammed"}})
+            failed = receive(app)
+            assert (failed["id"], failed["ok"], failed["error"]["code"]) == ("1", False, "jammed")
+            send(app, {**ask, "device": "lamp-2"})
+            assert (unknown := receive(app))["code"] == "unknown", unknown
+            send(app, {"type": "subscribe", "channel": "device:lamp-1"})
+            assert receive(app, "subscribed")["snapshot"]["connected"]
+            send(app, {"type": "subscribe", "channel": "device:lamp-2"})
+            assert receive(app, "error")["code"] == "not_found"
+        with program.connect("app", scope="command:send", account="other") as stranger:
+            send(stranger, ask)
+            assert receive(stranger)["code"] == "unknown"
+        eventually(lambda: program.metrics()["heiwa_channels"] == 0)
+        assert program.terminate() == 0
+
+
 def test_a_client_that_only_receives_commands_is_let_in(tmp_path: Path) -> None:
     with Program(tmp_path / "data") as program:
         with program.connect("lamp-1", scope="command:receive") as connection:

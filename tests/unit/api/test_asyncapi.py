@@ -9,7 +9,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from gateway.api.asyncapi import CLIENT_MESSAGES, EXAMPLES, SERVER_MESSAGES, document, tag_of
+from gateway.api.asyncapi import CLIENT_MESSAGES, EXAMPLES, SERVER_MESSAGES, document, key_of, tag_of
 from gateway.device.messages import decode
 from gateway.protocol import messages
 from gateway.protocol.requests import (
@@ -19,6 +19,7 @@ from gateway.protocol.requests import (
     Reply,
     Report,
     Result,
+    Send,
     Store,
     Subscribe,
     Unsubscribe,
@@ -32,6 +33,7 @@ ACTIONS = {
     "ping": Reply,
     "report": Report,
     "result": Result,
+    "command": Send,
     "subscribe": Subscribe,
     "unsubscribe": Unsubscribe,
 }
@@ -56,7 +58,7 @@ def test_every_message_of_the_code_is_in_it_and_no_other() -> None:
     assert tuple(CLIENT_MESSAGES) == KNOWN
     records = [kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
     assert set(SERVER_MESSAGES) == {kind for kind in records if kind.__struct_config__.tag}
-    assert set(MESSAGES) == {*KNOWN, *(tag_of(kind) for kind in SERVER_MESSAGES)}
+    assert set(MESSAGES) == {*map(key_of, KNOWN), *(tag_of(kind) for kind in SERVER_MESSAGES)}
 
 
 def test_every_reference_leads_somewhere() -> None:
@@ -75,7 +77,7 @@ def test_every_message_is_received_or_sent() -> None:
 
 @pytest.mark.parametrize("tag", KNOWN)
 def test_an_example_of_a_client_is_understood(tag: str) -> None:
-    (example,) = MESSAGES[tag]["examples"]
+    (example,) = MESSAGES[key_of(tag)]["examples"]
     action = interpret(json.dumps(example["payload"]).encode(), True, NOW_MS)
     assert isinstance(action, ACTIONS.get(tag, Store))
     assert not isinstance(action, Store) or not action.refused
@@ -89,11 +91,11 @@ def test_an_example_of_the_server_is_read_by_a_device(tag: str) -> None:
     assert "examples" in MESSAGES[tag] or tag == "welcome"
 
 
-@pytest.mark.parametrize("tag", MESSAGES)
-def test_examples_fit_their_schemas_and_others_do_not(tag: str) -> None:
-    schema = {**MESSAGES[tag]["payload"], "components": DOCUMENT["components"]}
+@pytest.mark.parametrize("key", MESSAGES)
+def test_examples_fit_their_schemas_and_others_do_not(key: str) -> None:
+    schema, tag = {**MESSAGES[key]["payload"], "components": DOCUMENT["components"]}, MESSAGES[key]["name"]
     validator = jsonschema_rs.validator_for(schema)
-    for example in MESSAGES[tag].get("examples", []):
+    for example in MESSAGES[key].get("examples", []):
         validator.validate(example["payload"])
         assert not validator.is_valid({**example["payload"], "type": "other"})
     assert not validator.is_valid({"type": tag} if tag not in ("ping", "pong") else {"type": tag, "id": 5})

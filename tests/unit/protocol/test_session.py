@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gateway.channels.commands import DeviceError, Outcome, Progress, Settled
+from gateway.channels.senders import Wish
 from gateway.connections.connection import Connection
 from gateway.errors import KeysUnknownError
 from gateway.identity.identity import Identity
@@ -65,6 +66,9 @@ class FakeChannels:
     def subscribe(self, subscriber: object, name: str, after: int | None) -> None:
         self.told.append(("subscribe", subscriber, name, after))
 
+    def send(self, sender: object, wish: Wish) -> None:
+        self.told.append(("send", sender, wish))
+
     def unsubscribe(self, subscriber: object, name: str) -> None:
         self.told.append(("unsubscribe", subscriber, name))
 
@@ -95,6 +99,7 @@ class Talk:
         self.session = DeviceSession(
             self.pipeline,  # type: ignore[arg-type]
             self.courier,  # type: ignore[arg-type]
+            self.channels,  # type: ignore[arg-type]
             self.channels,  # type: ignore[arg-type]
             self.channels,  # type: ignore[arg-type]
             self.tokens,
@@ -426,3 +431,58 @@ def test_the_courier_hears_of_the_end_of_a_connection() -> None:
     talk = Talk()
     talk.transport.finish()
     assert talk.courier.told == [("closed", talk.connection)]
+
+
+def test_what_is_asked_of_channels_and_devices_gets_there() -> None:
+    talk = Talk()
+    talk.channels.told.clear()
+    assert talk.say(type="subscribe", channel="device:dog-1") == []
+    talk.say(type="subscribe", channel="run:1", after=7)
+    talk.say(type="unsubscribe", channel="run:1")
+    talk.say(type="command", id="1", device="lamp", name="switch", args=[1], deadline_ms=5, idempotent=True)
+    assert talk.channels.told == [
+        ("subscribe", talk.connection, "device:dog-1", None),
+        ("subscribe", talk.connection, "run:1", 7),
+        ("unsubscribe", talk.connection, "run:1"),
+        ("send", talk.connection, Wish("1", "lamp", "switch", [1], 5, True)),
+    ]
+
+
+def test_events_that_are_durable_are_told_to_who_watches() -> None:
+    talk = Talk()
+    talk.say(type="location", **talk.event())
+    ((_, _, _, events),) = talk.pipeline.submitted
+    talk.session.acknowledge(talk.connection, events, Durability.INDEXED)
+    talk.transport.finish()
+    assert talk.channels.told == [
+        ("changed", "acme", "dev-1"),
+        ("moved", "acme", "dev-1", ["e1"]),
+        ("closed", talk.connection),
+        ("closed", talk.connection),
+        ("changed", "acme", "dev-1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ({"type": "subscribe"}, "Object missing required field `channel`"),
+        ({"type": "subscribe", "channel": ""}, "Expected `str` of length >= 1 - at `$.channel`"),
+        ({"type": "subscribe", "channel": "x" * 257}, "Expected `str` of length <= 256 - at `$.channel`"),
+        ({"type": "subscribe", "channel": "é" * 200}, "Expected at most 256 bytes - at `$.channel`"),
+        ({"type": "unsubscribe", "channel": "é" * 200}, "Expected at most 256 bytes - at `$.channel`"),
+        ({"type": "subscribe", "channel": "a", "after": -1}, "Expected `int` >= 0 - at `$.after`"),
+        ({"type": "subscribe", "channel": "a", "after": "7"}, "Expected `int | null`, got `str` - at `$.after`"),
+        ({"type": "command", "id": "1", "device": "d", "name": ""}, "Expected `str` of length >= 1 - at `$.name`"),
+        ({"type": "command", "id": "", "device": "d", "name": "n"}, "Expected `str` of length >= 1 - at `$.id`"),
+        ({"type": "command", "id": "1", "device": "d", "name": "n", "deadline_ms": 60_001}, "Expected `int` <= 60000"),
+    ],
+)
+def test_what_cannot_be_understood_is_said_and_counted(message: dict[str, Any], told: str) -> None:
+    talk = Talk()
+    (answer,) = talk.say(**message)
+    assert (answer["type"], answer["code"]) == ("error", "invalid")
+    assert told in answer["message"]
+    for _ in range(MAX_STRIKES - 1):
+        heard = talk.say(**message)
+    assert heard[-1] == 4400
