@@ -200,9 +200,12 @@ class Gateway:
         self._courier = courier(self.hub, local, self._peering, self._chance)
         stack.push_async_callback(self._courier.close)
         words = ChannelMessages()
-        self.fanout = Fanout(self.hub.holders, words, self._clock)
+        neighbours = None if self._peering is None else self._peering.channels
+        self.fanout = Fanout(self.hub.holders, words, self._clock, neighbours)
         stack.push_async_callback(self.fanout.close)
-        self._devices = DeviceChannel(self.hub.registry, search, self.fanout)
+        self._devices = DeviceChannel(self.hub.registry, search, self.fanout, neighbours)
+        if self._peering is not None:
+            self._peering.join_channels(self.fanout, self._devices)
         subscribing = Subscribing(
             self.fanout, words, settings.channels.maximum_per_connection, lambda: counts.memory_low
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -12,10 +13,15 @@ from typing import TYPE_CHECKING
 from gateway.adapters.memory.attempts import MemoryAttempts
 from gateway.app.tasks import Tasks
 from gateway.channels.announcing import Announcer
+from gateway.channels.channel import DEVICE
 from gateway.channels.courier import Courier
+from gateway.channels.device_channel import DeviceChannel
+from gateway.channels.device_state import DeviceState, merged
 from gateway.channels.devices import FleetDevices, LocalDevices
+from gateway.channels.fanout import Fanout
 from gateway.channels.fleet import Fleet
 from gateway.channels.local import LocalCourier
+from gateway.channels.peer_channels import PeerChannels, Shape
 from gateway.channels.peer_metrics import PeerMetrics
 from gateway.channels.peers import Peers
 from gateway.channels.ports import Attempts, Broker, Directory
@@ -44,23 +50,35 @@ class Peering:
         self.directory = directory
         self.peers = Peers(broker)
         self.announcer = Announcer(hub, self.peers, directory)
-        self.fleet = Fleet(self.peers, directory)
+        self.devices = FleetDevices(LocalDevices(hub.registry), Fleet(self.peers, directory))
         self.remote = RemoteCourier(local, self.peers, directory, self.announcer)
+        self.channels = PeerChannels(self.peers, directory, self.announcer)
+        self.channels.offer(DEVICE.name, Shape(DeviceState, merged))
+        self._doubt: Callable[[], None] = lambda: None
         self.metrics = PeerMetrics(self.peers, self.announcer)
 
     def start(self, tasks: Tasks, stack: AsyncExitStack) -> None:
         """Before the first connection."""
         self._hub.registry.followers += (self.announcer,)
-        self._broker.listen(self.peers.receive, self._returned)
+        self._broker.listen(self.peers.receive, self.returned)
         stack.push_async_callback(self._broker.close)
         tasks.spawn("broker", self._broker.run())
         tasks.spawn("directory", self.announcer.run())
+        tasks.spawn("peer channels", self.channels.run())
         stack.push_async_callback(self.peers.close)
         stack.push_async_callback(self.announcer.leave)
 
-    def _returned(self) -> None:
+    def join_channels(self, fanout: Fanout, devices: DeviceChannel) -> None:
+        """What happens to channels elsewhere reaches this fan-out, and the other way round."""
+        self.channels.receive, self.channels.heard = fanout.receive, fanout.heard
+        self.channels.here, self.channels.numbered = devices.here, devices.connection_changed
+        self._doubt = fanout.doubt
+
+    def returned(self) -> None:
+        """The way to the others is open, at first or again: announce and read everything."""
         self.peers.returns += 1
         self.announcer.returned()
+        self._doubt()
 
 
 def peering(settings: BrokerSettings, hub: Hub, local: LocalCourier, chance: Random) -> Peering | None:
@@ -101,5 +119,4 @@ def courier(hub: Hub, local: LocalCourier, peering: Peering | None, chance: Rand
 
 def devices(hub: Hub, peering: Peering | None) -> LocalDevices | FleetDevices:
     """What is known of devices, here and elsewhere."""
-    local = LocalDevices(hub.registry)
-    return local if peering is None else FleetDevices(local, peering.fleet)
+    return LocalDevices(hub.registry) if peering is None else peering.devices

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from gateway.channels.directory import KEPT_S, LEASE_S, Change, Closed, Duplicates, Opened, Standing
@@ -56,6 +56,7 @@ class Announcer:
         self._again: Iterator[int] = iter(())
         self._round_s = 0.0
         self._renewed_s = float("-inf")
+        self.settled: Callable[[Opened, Standing, int], None] = lambda *_: None
         peers.serve(Displaced, self._displaced)
 
     # What the registry tells
@@ -84,6 +85,14 @@ class Announcer:
         self._again = iter(range(len(self._hub.holders)))
         self._renewed_s = float("-inf")
         self._due.set()
+
+    def number(self, slot: int) -> int:
+        """The number of a connection in the directory; 0: it has none yet."""
+        return self._orders[slot] if slot < len(self._orders) else 0
+
+    def holds(self, account: str, device: str) -> bool:
+        """Whether the device has a connection here."""
+        return bool(self._hub.registry.members(account, device))
 
     def missed(self, account: str, device: str, connection: str) -> None:
         """The directory names a connection of ours; forget it there, if we do not have it any more."""
@@ -177,6 +186,7 @@ class Announcer:
         connection = self._held(change.account, change.device, change.connection)
         if connection is not None:
             self._orders[connection.slot] = standing.order
+            self.settled(change, standing, connection.slot)
         rival = standing.rival
         if rival is None or self._rule is Duplicates.ALLOW:
             return

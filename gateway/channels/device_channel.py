@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from gateway.channels.channel import DEVICE, device_channel
-from gateway.channels.device_state import DeviceState, Position, merged, shown
+from gateway.channels.device_state import DeviceState, Position, merged, position_of, shown
 from gateway.channels.fanout import Fanout
 from gateway.connections.registry import Registry
 from gateway.identity.identity import name_problem
@@ -21,13 +21,27 @@ class Latest(Protocol):
         """The event with the newest time; None: there is none. Raises StoreError."""
 
 
-class DeviceChannel:
-    """The source of these channels, and who is told of what devices of this gateway do."""
+class Elsewhere(Protocol):
+    """What other gateways know of devices."""
 
-    def __init__(self, registry: Registry, search: Latest, fanout: Fanout) -> None:
+    async def state(self, account: str, device: str) -> DeviceState | None:
+        """None: nothing, or they cannot be asked."""
+
+    def number(self, slot: int) -> int:
+        """The number of a connection of ours among all of its device; 0: it has none yet."""
+
+
+class DeviceChannel:
+    """The source of these channels, and who is told of what devices of this gateway do.
+
+    `elsewhere` None: this is the only gateway.
+    """
+
+    def __init__(self, registry: Registry, search: Latest, fanout: Fanout, elsewhere: Elsewhere | None = None) -> None:
         self._registry = registry
         self._search = search
         self._fanout = fanout
+        self._elsewhere = elsewhere
         fanout.offer_latest(DEVICE, self)
 
     def moved(self, account: str, device: str, events: Sequence[LocationEvent]) -> None:
@@ -42,13 +56,23 @@ class DeviceChannel:
             )
             self._fanout.publish(channel, DeviceState(position=position))
 
-    def connection_changed(self, account: str, device: str) -> None:
-        """It came or left, or one of its connections did."""
+    def connection_changed(self, account: str, device: str, slot: int) -> None:
+        """It came or left, or one of its connections did: the one in `slot`."""
         if self._fanout.is_idle:
             return
         channel = device_channel(account, device)
         if self._fanout.listens(channel):
-            self._fanout.publish(channel, DeviceState(connected=self._is_connected(account, device)))
+            newest = self._registry.newest(account, device)
+            order = self._order(slot if newest is None else newest.slot)
+            self._fanout.publish(channel, DeviceState(connected=newest is not None, order=order))
+
+    def here(self, account: str, device: str) -> DeviceState:
+        """What this gateway knows of a device that is connected to it."""
+        newest = self._registry.newest(account, device)
+        if newest is None:
+            return DeviceState()
+        held = newest.position()
+        return DeviceState(True, None if held is None else position_of(held), self._order(newest.slot))
 
     # The source
 
@@ -61,9 +85,11 @@ class DeviceChannel:
         if held is None:
             found = await self._search.latest(account, device)
         connected = self._is_connected(account, device)
-        position = _held(held) or _stored(found)
+        position = _stored(found) if held is None else position_of(held)
         left = self._registry.last_disconnect(account, device) is not None
-        return DeviceState(connected, position) if connected or left or position is not None else None
+        here = DeviceState(connected, position) if connected or left or position is not None else None
+        there = None if self._elsewhere is None or connected else await self._elsewhere.state(account, device)
+        return here if there is None else merged(here, there)
 
     def merge(self, known: DeviceState | None, other: DeviceState) -> DeviceState:
         """See `device_state.merged`."""
@@ -73,16 +99,16 @@ class DeviceChannel:
         """See `device_state.shown`."""
         return shown(state)
 
+    def _order(self, slot: int) -> int:
+        """Which of two gateways knows better is told by the numbers of their connections."""
+        return 0 if self._elsewhere is None else self._elsewhere.number(slot)
+
     def _is_connected(self, account: str, device: str) -> bool:
         return self._registry.newest(account, device) is not None
 
 
 def _time(event: LocationEvent) -> int:
     return event.time
-
-
-def _held(found: dict[str, Any] | None) -> Position | None:
-    return None if found is None else Position(found["time"], found["lat"], found["lon"])
 
 
 def _stored(found: Found | None) -> Position | None:

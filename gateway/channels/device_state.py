@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -45,6 +46,11 @@ def _newer(known: Position | None, other: Position | None) -> Position | None:
     if other is None or (known is not None and (known.time > other.time or known == other)):
         return known
     return other
+
+
+def position_of(held: Mapping[str, Any]) -> Position:
+    """The position that a connection knows of its device."""
+    return Position(held["time"], held["lat"], held["lon"])
 
 
 def shown(state: DeviceState) -> dict[str, Any]:

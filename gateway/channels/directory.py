@@ -63,10 +63,14 @@ class Holder(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What is known of a device. `holder` None: it is offline; `last`: how its last connection ended, if known."""
+    """What is known of a device. `holder` None: it is offline; `last`: how its last connection ended, if known.
+
+    `order` is the number of its newest connection, which may have ended; 0: unknown.
+    """
 
     holder: Holder | None
     last: DisconnectInfo | None
+    order: int = 0
 
 
 class Standing(NamedTuple):

@@ -96,14 +96,32 @@ class Displaced(Content, frozen=True):
     connection: str
 
 
+class Watched(Content, frozen=True):
+    """Clients of this gateway watch a channel of a device of yours, or do no longer. Not answered."""
+
+    channel: str
+    gateway: str
+    watched: bool
+
+
+class Changed(Content, frozen=True):
+    """A channel of the kind latest has changed. Not answered."""
+
+    channel: str
+    state: Any
+
+
+class Hinted(Content, frozen=True):
+    """There is something new in a log. Not answered."""
+
+    channel: str
+
+
 class Unknown(Content, frozen=True):
     """The answer to a content of a kind that is not known."""
 
 
-KINDS: dict[str, type[Content]] = {
-    kind.__name__: kind
-    for kind in (Order, Carried, Describe, Described, Listing, Listed, Dismiss, Dismissed, Displaced, Unknown)
-}
+KINDS: dict[str, type[Content]] = {kind.__name__: kind for kind in Content.__subclasses__()}
 
 
 def carried(settled: Settled) -> Carried:

@@ -72,7 +72,7 @@ class DeviceSession:
         self._strikes: dict[int, int] = {}
 
     def opened(self, connection: Connection) -> None:
-        self._devices.connection_changed(connection.account_name, connection.device)
+        self._devices.connection_changed(connection.account_name, connection.device, connection.slot)
 
     def greeting(self, connection: Connection) -> bytes:
         hub, slot = connection.hub, connection.slot
@@ -128,7 +128,7 @@ class DeviceSession:
         self._courier.closed(connection)
         self._senders.closed(connection)
         self._channels.closed(connection)
-        self._devices.connection_changed(connection.account_name, connection.device)
+        self._devices.connection_changed(connection.account_name, connection.device, connection.slot)
         self._strikes.pop(connection.slot, None)
 
     def writable(self, connection: Connection) -> None:

@@ -9,12 +9,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import ClientConnection
 
 from gateway.identity.key_files import KEY_NAME, local_key
 from tests.support.process import ROOT
@@ -195,3 +196,26 @@ def test_a_key_switches_the_lamp_once_whichever_gateway_is_asked(fleet: Fleet) -
         assert refused(fleet.one, "lamp-9", {"name": "other"}, **key)["status"] == 422
         send(connection, {"type": "ping"})
         assert receive(connection)["type"] == "pong"
+
+
+def test_a_dog_is_watched_from_the_gateway_that_does_not_hold_it(fleet: Fleet) -> None:
+    def event(connection: ClientConnection, check: Callable[[Any], bool]) -> None:
+        end_s = time.monotonic() + 20
+        while not check(receive(connection, "event", end_s - time.monotonic())["data"]):
+            pass
+
+    with fleet.one.connect("phone-1", scope="location:read") as phone:
+        with fleet.two.connect("dog-1") as dog:
+            send(dog, location("e1"))
+            receive(dog, "ack")
+            eventually(lambda: fleet.two.metrics()["heiwa_directory_due"] == 0)
+            send(phone, {"type": "subscribe", "channel": "device:dog-1"})
+            snapshot = receive(phone, "subscribed")["snapshot"]
+            assert (snapshot["connected"], snapshot["location"]["lat"]) == (True, 35.68)
+            send(dog, location("e2", lat=36.5))
+            event(phone, lambda data: data["location"]["lat"] == 36.5)
+        event(phone, lambda data: not data["connected"])
+        with fleet.one.connect("dog-1") as dog:
+            event(phone, lambda data: data["connected"])
+            send(dog, location("e3", lat=37.5))
+            event(phone, lambda data: data["connected"] and data["location"]["lat"] == 37.5)

@@ -56,6 +56,12 @@ def last(reason: str = "eof") -> DisconnectInfo:
     return DisconnectInfo(1_764_374_400_000, 1006, reason, Fault.NETWORK)
 
 
+async def seen(peer: Peer, account: str, device: str) -> Entry | None:
+    """What is found, without its number."""
+    entry = await peer.directory.find(account, device)
+    return None if entry is None else entry._replace(order=0)
+
+
 async def test_an_envelope_arrives_whole_and_in_order(world: World) -> None:
     one, two = await world.join("one"), await world.join("two")
     sent = [b"", bytes(range(256)), "平和".encode(), b"x" * 300_000, *(b"%d" % number for number in range(200))]
@@ -87,20 +93,30 @@ async def test_a_device_is_found_where_it_is(world: World) -> None:
     assert len({standing.order for standing in standings}) == len(NAMES)
     assert [standing._replace(order=0) for standing in standings] == [Standing()] * len(NAMES)
     for number, (account, device) in enumerate(NAMES):
-        assert await two.directory.find(account, device) == Entry(Holder("one", f"c{number}"), None)
-    assert await two.directory.find("other", "lamp-1") is None
-    assert await two.directory.find("acme", "LAMP-1") is None
+        assert await seen(two, account, device) == Entry(Holder("one", f"c{number}"), None)
+    assert await seen(two, "other", "lamp-1") is None
+    assert await seen(two, "acme", "LAMP-1") is None
     assert await one.directory.write([], REPLACE) == []
 
 
 async def test_how_a_device_left_is_kept(world: World) -> None:
     one, two = await world.join("one"), await world.join("two")
     await one.directory.write([opened("a"), Closed("acme", "lamp-1", "a", last())], REPLACE)
-    assert await two.directory.find("acme", "lamp-1") == Entry(None, last())
+    assert await seen(two, "acme", "lamp-1") == Entry(None, last())
     await two.directory.write([opened("b")], REPLACE)
-    assert await one.directory.find("acme", "lamp-1") == Entry(Holder("two", "b"), last())
+    assert await seen(one, "acme", "lamp-1") == Entry(Holder("two", "b"), last())
     await two.directory.write([Closed("acme", "lamp-1", "b", last("drain"))], REPLACE)
-    assert await one.directory.find("acme", "lamp-1") == Entry(None, last("drain"))
+    assert await seen(one, "acme", "lamp-1") == Entry(None, last("drain"))
+
+
+async def test_the_number_outlives_the_connection(world: World) -> None:
+    one, two = await world.join("one"), await world.join("two")
+    (standing,) = await one.directory.write([opened("a")], REPLACE)
+    for _ in range(2):
+        entry = await two.directory.find("acme", "lamp-1")
+        assert entry is not None
+        assert entry.order == standing.order > 0
+        await one.directory.write([Closed("acme", "lamp-1", "a", last())], REPLACE)
 
 
 async def test_an_end_that_comes_late_takes_nothing_from_the_newer_connection(world: World) -> None:
@@ -110,10 +126,10 @@ async def test_an_end_that_comes_late_takes_nothing_from_the_newer_connection(wo
     assert standing.rival == Holder("one", "a")
     assert standing.wins
     await one.directory.write([Closed("acme", "lamp-1", "a", last())], REPLACE)
-    assert await one.directory.find("acme", "lamp-1") == Entry(Holder("two", "b"), None)
+    assert await seen(one, "acme", "lamp-1") == Entry(Holder("two", "b"), None)
     # Somebody else's connection of the same name is not ours to end.
     await one.directory.write([Closed("acme", "lamp-1", "b", None)], REPLACE)
-    assert await one.directory.find("acme", "lamp-1") == Entry(Holder("two", "b"), None)
+    assert await seen(one, "acme", "lamp-1") == Entry(Holder("two", "b"), None)
 
 
 async def test_the_newer_connection_wins_also_when_it_is_announced_first(world: World) -> None:
@@ -122,7 +138,7 @@ async def test_the_newer_connection_wins_also_when_it_is_announced_first(world: 
     (older,) = await one.directory.write([opened("a", age_ms=60_000)], REPLACE)
     assert (older.rival, older.wins) == (Holder("two", "b"), False)
     assert older.order < younger.order
-    assert await one.directory.find("acme", "lamp-1") == Entry(Holder("two", "b"), None)
+    assert await seen(one, "acme", "lamp-1") == Entry(Holder("two", "b"), None)
     (newest,) = await one.directory.write([opened("c")], REPLACE)
     assert (newest.rival, newest.wins) == (Holder("two", "b"), True)
 
@@ -143,7 +159,7 @@ async def test_the_newest_is_the_one_that_is_found(world: World, rule: Duplicate
     one, two = await world.join("one"), await world.join("two")
     await one.directory.write([opened("a")], rule)
     await two.directory.write([opened("b")], rule)
-    assert await one.directory.find("acme", "lamp-1") == Entry(holder, None)
+    assert await seen(one, "acme", "lamp-1") == Entry(holder, None)
 
 
 async def test_where_duplicates_are_rejected_the_older_one_stays(world: World) -> None:
@@ -151,7 +167,7 @@ async def test_where_duplicates_are_rejected_the_older_one_stays(world: World) -
     await one.directory.write([opened("a")], REJECT)
     (standing,) = await two.directory.write([opened("b")], REJECT)
     assert (standing.rival, standing.wins) == (Holder("one", "a"), False)
-    assert await one.directory.find("acme", "lamp-1") == Entry(Holder("one", "a"), None)
+    assert await seen(one, "acme", "lamp-1") == Entry(Holder("one", "a"), None)
 
 
 async def test_a_gateway_without_a_lease_holds_nothing(world: World) -> None:
@@ -162,7 +178,7 @@ async def test_a_gateway_without_a_lease_holds_nothing(world: World) -> None:
 
     async def over() -> bool:
         await two.directory.renew()
-        return await two.directory.find("acme", "lamp-1") == Entry(None, None)
+        return await seen(two, "acme", "lamp-1") == Entry(None, None)
 
     await eventually(over)
     assert await two.directory.gateways() == ["two"]

@@ -14,9 +14,15 @@ from gateway.adapters.memory.attempts import MemoryAttempts
 from gateway.adapters.memory.exchange import Exchange, MemoryBroker, MemoryDirectory
 from gateway.app.peering import Peering, courier
 from gateway.app.tasks import Tasks
+from gateway.channels.channel import device_channel
 from gateway.channels.commands import Settled
+from gateway.channels.device_channel import DeviceChannel
+from gateway.channels.fanout import Fanout
 from gateway.channels.local import LocalCourier
 from gateway.connections.connection import Connection
+from gateway.locations.event import LocationEvent
+from gateway.locations.query import Found
+from gateway.protocol.channel_messages import ChannelMessages
 from gateway.protocol.session import command_message
 from tests.support.bench import Bench, Recording, device
 from tests.support.fake_transport import FakeTransport
@@ -32,11 +38,24 @@ class Telling(Recording):
     def __init__(self) -> None:
         super().__init__(echo=False)
 
+    def opened(self, connection: Connection) -> None:
+        super().opened(connection)
+        self.devices.connection_changed(connection.account_name, connection.device, connection.slot)
+
     def closed(self, connection: Connection) -> None:
         super().closed(connection)
         self.local.closed(connection)
+        self.devices.connection_changed(connection.account_name, connection.device, connection.slot)
 
     local: LocalCourier
+    devices: DeviceChannel
+
+
+class Places:
+    """An index without anything in it."""
+
+    async def latest(self, account: str, device: str) -> Found | None:
+        return None
 
 
 class Member:
@@ -53,6 +72,18 @@ class Member:
             frame.close_code if frame.opcode == CLOSE else msgspec.json.decode(frame.payload)
             for frame in server_frames(self.transport.take())
         ]
+
+    async def told(self, check: Callable[[Any], bool]) -> Any:
+        """The next data, of a snapshot or an event, that fits."""
+        found: list[Any] = []
+
+        def came() -> bool:
+            said = [message for message in self.heard() if isinstance(message, dict)]
+            found.extend(message.get("data") or message.get("snapshot") for message in said)
+            return any(check(data) for data in found if data)
+
+        await until(came)
+        return next(data for data in found if data and check(data))
 
     async def command(self) -> dict[str, Any]:
         """The next command that it is sent."""
@@ -84,9 +115,20 @@ class FakeGateway:
         broker, directory = MemoryBroker(exchange, name), MemoryDirectory(exchange, name)
         self.peering = Peering(hub, self.local, broker, directory, MemoryAttempts(exchange.clock))
         self.courier = courier(hub, self.local, self.peering, chance)
+        self.fanout = Fanout(hub.holders, ChannelMessages(), self.bench.clock, self.peering.channels)
+        self.places = Places()
+        self.devices = session.devices = DeviceChannel(hub.registry, self.places, self.fanout, self.peering.channels)
+        self.peering.join_channels(self.fanout, self.devices)
 
     def join(self, name: str = "lamp", device_class: str = "", *scopes: str) -> Member:
         return Member(self, *self.bench.open(device(name, "acme", *(scopes or RECEIVES), device_class=device_class)))
+
+    def watch(self, watcher: Member, name: str = "lamp") -> None:
+        self.fanout.subscribe(watcher.connection, device_channel("acme", name), None)
+
+    def moved(self, time: int, name: str = "lamp", lat: float = 1.0) -> None:
+        """A position of the device is durable."""
+        self.devices.moved("acme", name, [LocationEvent("e", time, lat, 2.0)])
 
     def begin(self, name: str = "lamp", deadline_ms: int = 5000, **options: Any) -> asyncio.Task[Settled]:
         sending = self.courier.send("acme", name, "switch", {"on": True}, deadline_ms, **options)
@@ -106,6 +148,7 @@ class FakeFleet:
         self.stack.push_async_callback(self.tasks.close)
         for gateway in self.gateways:
             gateway.peering.start(self.tasks, self.stack)
+            self.stack.push_async_callback(gateway.fanout.close)
         await until(lambda: len(self.exchange.leases_s) == len(self.gateways))
         return self.gateways
 

@@ -44,6 +44,7 @@ class Exchange:
         self.leases_s: dict[str, float] = {}
         self.interest: dict[tuple[str, str], set[str]] = {}
         self.counter = 0
+        self.posts = 0
 
     def check(self) -> None:
         if self.problem:
@@ -76,6 +77,7 @@ class MemoryBroker:
 
     async def post(self, gateway: str, envelope: bytes) -> bool:
         self._exchange.check()
+        self._exchange.posts += 1
         receive = self._exchange.inboxes.get(gateway)
         if receive is None:
             return False
@@ -124,7 +126,7 @@ class MemoryDirectory:
         key = (change.account, change.device)
         row = self._exchange.rows.get(key)
         if row is not None and row.holder == Holder(self._gateway, change.connection):
-            self._exchange.rows[key] = _Row(None, 0, change.last or row.last)
+            self._exchange.rows[key] = _Row(None, row.order, change.last or row.last)
         return Standing()
 
     async def find(self, account: str, device: str) -> Entry | None:
@@ -133,7 +135,7 @@ class MemoryDirectory:
         if row is None:
             return None
         alive = row.holder is not None and self._exchange.alive(row.holder.gateway)
-        return Entry(row.holder if alive else None, row.last)
+        return Entry(row.holder if alive else None, row.last, row.order)
 
     async def renew(self) -> None:
         self._exchange.check()

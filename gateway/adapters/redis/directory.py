@@ -23,7 +23,8 @@ from gateway.connections.info import DisconnectInfo
 # A script holds up everybody else's commands: this many take the server about a millisecond.
 CHANGES_A_CALL = 200
 
-# An entry is a hash: `gateway`, `connection` and `order` while it is held, `last` how the last connection ended.
+# An entry is a hash: `gateway` and `connection` while it is held, `order` of the newest connection, and `last`, which
+# says how the last one ended.
 _ALIVE = """
 local lease = ARGV[1]
 local function alive(gateway) return gateway and redis.call('EXISTS', lease .. gateway) == 1 end
@@ -63,7 +64,7 @@ end
 local function closed(entry, connection, last)
   local held = redis.call('HMGET', entry, 'gateway', 'connection')
   if held[1] == gateway and held[2] == connection then
-    redis.call('HDEL', entry, 'gateway', 'connection', 'order')
+    redis.call('HDEL', entry, 'gateway', 'connection')
     if last ~= '' then
       redis.call('HSET', entry, 'last', last)
       redis.call('EXPIRE', entry, kept_s)
@@ -89,8 +90,8 @@ _FIND = Script(
     _ALIVE
     + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-local found = redis.call('HMGET', KEYS[1], 'gateway', 'connection', 'last')
-return {alive(found[1]) and found[1] or '', found[2] or '', found[3] or ''}
+local found = redis.call('HMGET', KEYS[1], 'gateway', 'connection', 'last', 'order')
+return {alive(found[1]) and found[1] or '', found[2] or '', found[3] or '', found[4] or '0'}
 """
 )
 # KEYS: a set of gateways. ARGV: lease.
@@ -130,9 +131,9 @@ class RedisDirectory:
         found = await self._link.call(_FIND, [self._entry(account, device)], self._lease)
         if not found:
             return None
-        gateway, connection, last = found
+        gateway, connection, last, order = found
         holder = Holder(gateway.decode(), connection.decode()) if gateway else None
-        return Entry(holder, json.decode(last, type=DisconnectInfo) if last else None)
+        return Entry(holder, json.decode(last, type=DisconnectInfo) if last else None, int(order))
 
     async def renew(self) -> None:
         gateway = self._link.gateway

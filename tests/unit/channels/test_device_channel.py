@@ -47,12 +47,12 @@ class Meadow(Hall):
 
     def connect(self, name: str = "dog-1", account: str = "acme") -> Connection:
         connection, _ = self.bench.open(device(name, account))
-        self.devices.connection_changed(account, name)
+        self.devices.connection_changed(account, name, connection.slot)
         return connection
 
     def lose(self, connection: Connection) -> None:
         connection.connection_lost(None)
-        self.devices.connection_changed(connection.account_name, connection.device)
+        self.devices.connection_changed(connection.account_name, connection.device, connection.slot)
 
     def move(self, time: int, lat: float = 1.0, account: str = "acme") -> None:
         self.devices.moved(account, "dog-1", [LocationEvent("e", time, lat, 2.0, speed=1.5)])
@@ -99,7 +99,7 @@ async def test_what_is_old_is_not_told() -> None:
     owner.hear()
     meadow.move(8)
     meadow.move(9)
-    meadow.devices.connection_changed("acme", "dog-1")
+    meadow.devices.connection_changed("acme", "dog-1", 0)
     assert owner.hear() == []
 
 
@@ -181,7 +181,7 @@ async def test_nobody_is_told_where_nobody_watches_and_neighbours_where_they_do(
     assert meadow.neighbours.told == []
     meadow.neighbours.wanted_elsewhere.add(device_channel("acme", "dog-1"))
     meadow.move(2)
-    meadow.devices.connection_changed("acme", "cat-1")
+    meadow.devices.connection_changed("acme", "cat-1", 0)
     assert meadow.neighbours.told == [("publish", Channel("acme", DOG))]
 
 

@@ -84,7 +84,7 @@ class FakeChannels:
     def moved(self, account: str, device: str, events: Any) -> None:
         self.told.append(("moved", account, device, [event.id for event in events]))
 
-    def connection_changed(self, account: str, device: str) -> None:
+    def connection_changed(self, account: str, device: str, slot: int) -> None:
         self.told.append(("changed", account, device))
 
 

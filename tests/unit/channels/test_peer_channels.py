@@ -1,0 +1,177 @@
+"""Devices that are watched from other gateways, which share an exchange in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.adapters.clock import SystemClock
+from gateway.channels.channel import device_channel
+from gateway.channels.device_state import DeviceState, Position
+from gateway.channels.envelopes import Changed, Watched
+from tests.support.gateways import FakeFleet, FakeGateway, Member, until
+
+LAMP = device_channel("acme", "lamp")
+
+
+def fleet(*names: str) -> FakeFleet:
+    return FakeFleet(*(names or ("one", "two")), clock=SystemClock())
+
+
+def at(time: int) -> Any:
+    return lambda data: data["location"] is not None and data["location"]["time"] == time
+
+
+def connected(data: Any) -> bool:
+    return bool(data["connected"])
+
+
+def gone(data: Any) -> bool:
+    return not data["connected"]
+
+
+async def watching(gateway: FakeGateway) -> Member:
+    """A client that watches the lamp."""
+    watcher = gateway.join("phone", "", "location:read")
+    gateway.watch(watcher)
+    await watcher.told(lambda _: True)
+    return watcher
+
+
+async def test_a_device_is_watched_from_another_gateway() -> None:
+    world = fleet()
+    async with world as (one, two):
+        lamp = two.join()
+        await until(lambda: world.held_by() == "two")
+        phone = await watching(one)
+        await until(lambda: two.peering.channels.wants(LAMP))
+        two.moved(5)
+        assert (await phone.told(at(5)))["connected"]
+        lamp.transport.finish()
+        await phone.told(gone)
+        await until(lambda: two.peering.channels.is_idle)
+
+
+async def test_it_is_watched_wherever_it_comes_up() -> None:
+    world = fleet("one", "two", "three")
+    async with world as (one, two, three):
+        lamp = two.join()
+        await until(lambda: world.held_by() == "two")
+        phone = await watching(one)
+        lamp.transport.finish()
+        await phone.told(gone)
+        for holder, time in ((three, 7), (two, 8), (one, 9)):
+            lamp = holder.join()
+            await phone.told(connected)
+            holder.moved(time)
+            await phone.told(at(time))
+            lamp.transport.finish()
+            await phone.told(gone)
+
+
+async def test_an_old_connection_that_ends_late_hides_no_new_one() -> None:
+    world = fleet("one", "two", "three")
+    async with world as (one, two, three):
+        lamp = two.join()
+        await until(lambda: world.held_by() == "two")
+        phone = await watching(one)
+        await until(lambda: two.peering.channels.wants(LAMP))
+        three.join()
+        await until(lambda: world.held_by() == "three")
+        await until(lambda: not lamp.connection.stays)
+        lamp.transport.finish()
+        three.moved(9)
+        assert (await phone.told(at(9)))["connected"]
+        # It comes to the watcher's own gateway, and the one before that ends afterwards.
+        one.join()
+        await until(lambda: world.held_by() == "one")
+        one.moved(10)
+        assert (await phone.told(at(10)))["connected"]
+
+
+async def test_what_nobody_watches_is_told_to_nobody() -> None:
+    world = fleet()
+    async with world as (one, two):
+        two.join()
+        await until(lambda: world.held_by() == "two")
+        assert two.peering.channels.is_idle
+        phone = await watching(one)
+        await until(lambda: two.peering.channels.wants(LAMP))
+        one.fanout.unsubscribe(phone.connection, "device:lamp")
+        await until(lambda: two.peering.channels.is_idle)
+        assert world.exchange.interest["acme", "device:lamp"] == set()
+        posted = world.exchange.posts
+        two.moved(5)
+        assert world.exchange.posts == posted
+
+
+async def test_after_a_loss_all_is_read_again() -> None:
+    world = fleet()
+    async with world as (one, two):
+        lamp = two.join()
+        await until(lambda: world.held_by() == "two")
+        phone = await watching(one)
+        world.exchange.problem = "the exchange burns"
+        two.moved(5)
+        lamp.transport.finish()
+        two.join()
+        two.moved(6)
+        world.exchange.rows.clear()
+        world.exchange.interest.clear()
+        world.exchange.problem = ""
+        for gateway in (one, two):
+            gateway.peering.returned()
+        await until(lambda: two.peering.channels.wants(LAMP))
+        two.moved(7)
+        # Its new connection has no number for a moment.
+        await phone.told(lambda data: at(7)(data) and connected(data))
+
+
+async def test_nothing_of_another_account_is_told() -> None:
+    world = fleet()
+    async with world as (one, two):
+        two.join()
+        await until(lambda: world.held_by() == "two")
+        phone = await watching(one)
+        peers = two.peering.peers
+        for account in ("other", ""):
+            assert await peers.tell("two", account, Watched("device:lamp", "spy", watched=True))
+            state = [True, {"time": 99, "lat": 1.0, "lon": 2.0}, 10**18]
+            assert await peers.tell("one", account, Changed("device:lamp", state))
+        # Of a family that this version does not know, and of a device that is not here.
+        assert await peers.tell("one", "acme", Changed("mood:lamp", 1))
+        assert await peers.tell("two", "acme", Watched("device:other", "one", watched=True))
+        two.moved(5)
+        await phone.told(at(5))
+        assert phone.heard() == []
+        assert not two.peering.channels.wants(device_channel("acme", "other"))
+
+
+async def test_a_watcher_whose_gateway_died_is_forgotten() -> None:
+    world = fleet()
+    async with world as (one, two):
+        two.join()
+        await until(lambda: world.held_by() == "two")
+        await watching(one)
+        await until(lambda: two.peering.channels.wants(LAMP))
+        del world.exchange.inboxes["one"]
+        two.moved(5)
+        await until(lambda: two.peering.channels.is_idle)
+
+
+async def test_what_is_known_of_a_device_elsewhere() -> None:
+    world = fleet()
+    async with world as (one, two):
+        channels = one.peering.channels
+        assert await channels.state("acme", "lamp") is None
+        lamp = two.join()
+        await until(lambda: world.held_by() == "two")
+        table, slot = two.bench.hub.table, lamp.connection.slot
+        table.position_ms[slot], table.lat[slot], table.lon[slot] = 5, 1.0, 2.0
+        found = await channels.state("acme", "lamp")
+        assert found is not None
+        assert (found.connected, found.position) == (True, Position(5, 1.0, 2.0))
+        lamp.transport.finish()
+        await until(lambda: world.held_by() is None)
+        assert await channels.state("acme", "lamp") == DeviceState(connected=False, order=found.order)
+        world.exchange.problem = "the exchange burns"
+        assert await channels.state("acme", "lamp") is None
