@@ -1,7 +1,7 @@
 """What becomes of an answer to a bulk request, and of each of its items: one table.
 
-The statuses and types are those that OpenSearch 3 answered (tests/faults/test_opensearch_outcomes.py). Good data never
-goes to the dead letters: what is unknown is kept and tried again.
+The statuses and types are those that OpenSearch 2 and 3 answered (tests/faults/test_opensearch_faults.py). Good data
+never goes to the dead letters: what is unknown is kept and tried again.
 """
 
 from __future__ import annotations

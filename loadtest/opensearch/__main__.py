@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from loadtest.opensearch.install import CACHE, MissingError
+from loadtest.opensearch.install import CACHE, MissingError, major
 from loadtest.opensearch.node import Node
 
 PORT = 9200
@@ -14,8 +14,9 @@ PORT = 9200
 def main() -> int:
     """Exit code: 0 after SIGINT or SIGTERM, 2 when something is missing, 1 when it did not start."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else PORT
-    node = Node(CACHE / "data", port)
     try:
+        # What a version wrote, an older one does not read.
+        node = Node(CACHE / f"data-{major()}", port)
         node.start()
     except (MissingError, RuntimeError) as error:
         print(error, file=sys.stderr)

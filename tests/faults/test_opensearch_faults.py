@@ -5,96 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from gateway.locations.outcome import Durability
 from loadtest.opensearch.node import Node
-from tests.support.ingest import Ingest, make, remove, settings
+from tests.support.ingest import Ingest, make, remove
 from tests.support.opensearch import ask
+from tests.support.search_faults import ROWS, Change, Fault
 
 EVENTS = 1500
-Change = Callable[[Ingest], None]
-BREAKER = "network.breaker.inflight_requests.limit"
-
-
-def index_setting(name: str, value: object) -> Change:
-    return lambda ingest: ask(f"{ingest.node_url}/{ingest.index_name}/_settings", "PUT", {name: value})
-
-
-def cluster_setting(name: str, value: object) -> Change:
-    return lambda ingest: settings(ingest.node_url, **{name: value})
-
-
-def index_call(call: str) -> Change:
-    return lambda ingest: ask(f"{ingest.node_url}/{ingest.index_name}/{call}", "POST")
-
-
-def mode(name: str) -> Change:
-    return lambda ingest: setattr(ingest.proxy, "mode", name)
-
-
-def drop(ingest: Ingest) -> None:
-    """A final pipeline runs whatever a request says, and answers 200 for what it throws away."""
-    processors: dict[str, object] = {"processors": [{"drop": {}}]}
-    ask(f"{ingest.node_url}/_ingest/pipeline/{ingest.prefix}-drop", "PUT", processors)
-    index_setting("index.final_pipeline", f"{ingest.prefix}-drop")(ingest)
-
-
-class Fault(NamedTuple):
-    """A line of the matrix: how it breaks and is mended, and what devices may be told besides `indexed`."""
-
-    name: str
-    breaks: Change
-    mends: Change
-    told: frozenset[str]
-    warm: bool = True
-
-
-def row(name: str, breaks: Change, mends: Change, told: str, *, warm: bool = True) -> Fault:
-    return Fault(name, breaks, mends, frozenset(told.split()), warm)
-
-
-PASS = mode("")
-ROWS = [
-    row(
-        "flood stage",
-        index_setting("index.blocks.read_only_allow_delete", True),
-        index_setting("index.blocks.read_only_allow_delete", None),
-        "firehose",
-    ),
-    row("write block", index_setting("index.blocks.write", True), index_setting("index.blocks.write", None), "spooled"),
-    row(
-        "cluster block",
-        cluster_setting("cluster.blocks.read_only_allow_delete", True),
-        cluster_setting("cluster.blocks.read_only_allow_delete", None),
-        "spooled",
-    ),
-    row("dropped by a pipeline", drop, index_setting("index.final_pipeline", "_none"), "spooled"),
-    row("closed index", index_call("_close"), index_call("_open"), "spooled"),
-    row("breaker, by size", cluster_setting(BREAKER, "20kb"), cluster_setting(BREAKER, None), ""),
-    row(
-        "maximum shards",
-        cluster_setting("cluster.max_shards_per_node", 1),
-        cluster_setting("cluster.max_shards_per_node", None),
-        "spooled",
-        warm=False,
-    ),
-    row("401", mode("401"), PASS, "spooled"),
-    row("403", mode("403"), PASS, "spooled"),
-    row("404", mode("404"), PASS, "spooled"),
-    row("403 throttled", mode("403 throttled"), PASS, "firehose"),
-    row("429", mode("429"), PASS, "firehose"),
-    row("500", mode("500"), PASS, "firehose"),
-    row("503", mode("503"), PASS, "firehose"),
-    row("reset after sending", mode("reset"), PASS, "firehose"),
-    row("half an answer", mode("cut"), PASS, "firehose"),
-    row("fewer items", mode("fewer"), PASS, "firehose"),
-    row("a page with 200", mode("html"), PASS, "firehose"),
-    row("slow, 5 s", mode("slow"), PASS, "firehose"),
-    row("no answer", mode("late"), PASS, "firehose"),
-]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from tests.support.faulty_search import FaultyProxy
 from tests.support.locations import RecordingSender
-from tests.support.opensearch import ask, delete, documents, initialise, new_prefix
+from tests.support.opensearch import delete, documents, initialise, new_prefix
 
 DEVICES = 20
 STREAM = "overflow"
@@ -182,11 +182,6 @@ def documents_device(key: str) -> str:
 async def make(node_url: str, folder: Path) -> Ingest:
     """Not started yet."""
     return Ingest(node_url, folder, new_prefix())
-
-
-def settings(url: str, **values: Any) -> None:
-    """Change or, with None, reset settings of the whole cluster."""
-    ask(f"{url}/_cluster/settings", "PUT", {"transient": values})
 
 
 def remove(ingest: Ingest) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.adapters.opensearch.definitions import Names
+from gateway.locations.document import index_of
 from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from tests.support.faulty_search import FaultyProxy
@@ -50,6 +52,11 @@ class LiveSearch:
         """For `heiwa serve --set`."""
         found = [f"locations.opensearch_url={self.proxy.url}", f"locations.index_prefix={self.prefix}"]
         return found + ([f"locations.firehose_stream={STREAM}"] if firehose else [])
+
+    @property
+    def index_name(self) -> str:
+        """The index of today."""
+        return index_of(self.prefix, int(time.time() * 1000))
 
     def flush(self) -> None:
         """Firehose delivers all it has."""

@@ -59,6 +59,11 @@ def ask(url: str, method: str = "GET", body: Any = None) -> Any:
     return json.loads(text) if text else None
 
 
+def settings(url: str, **values: Any) -> None:
+    """Change or, with None, reset settings of the whole cluster."""
+    ask(f"{url}/_cluster/settings", "PUT", {"transient": values})
+
+
 async def initialise(url: str, prefix: str) -> None:
     """What `heiwa init opensearch` does."""
     connection = Connection(Access(url))
