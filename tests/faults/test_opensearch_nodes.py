@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import IndexBusyError
+from gateway.locations.event import DAY_MS
+from gateway.locations.query import Query
 from loadtest.opensearch.node import Node
 from tests.support.ingest import Ingest, make
 from tests.support.opensearch import ask, started
@@ -102,3 +105,31 @@ async def test_the_node_freezes_and_goes_on(node: Node, ingest: Ingest, monkeypa
     node.thaw()
     await ingest.send(EVENTS // 10)
     await finished(ingest)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [{"node.processors": "1", "thread_pool.search.size": "1", "thread_pool.search.queue_size": "6"}],
+    indirect=True,
+)
+async def test_searches_that_the_node_refuses_are_busy_and_never_a_part_of_the_answer(
+    node: Node, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ingest.start(monkeypatch)
+    await ingest.send(EVENTS)
+    await finished(ingest)
+    for _ in range(2):
+        # A search goes to a shard of each day: some of them may have room when others have not.
+        ingest.now_ms -= DAY_MS
+        await ingest.send(200)
+        await asyncio.to_thread(ask, f"{node.url}/{ingest.index_name}/_refresh", "POST")
+    ingest.index._recent.add((), float("inf"))
+    whole = Query(limit=1000, device="d%1")
+    right = len((await ingest.index.search("a:b", whole))[0])
+    answers = await asyncio.gather(*(ingest.index.search("a:b", whole) for _ in range(200)), return_exceptions=True)
+    busy = [answer for answer in answers if isinstance(answer, IndexBusyError)]
+    found = [len(answer[0]) for answer in answers if not isinstance(answer, BaseException)]
+    assert len(busy) + len(found) == 200, answers
+    assert busy
+    assert all(error.retry_after_s > 0 for error in busy)
+    assert set(found) <= {right}
