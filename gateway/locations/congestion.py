@@ -98,12 +98,15 @@ class Way(Enum):
 
 
 REFUSED_IN_A_ROW = 3
+# The batches of one window are refused together, and the window is halved then: that is given the time to help.
+REFUSED_FOR_S = 0.5
 PROBE_EVERY_S = 1.0
 CLEAN_PROBES = 5
 
 
 class Breaker:
-    """Leaves an index alone after three batches in a row of which half was refused; one probe a second finds out more.
+    """Leaves an index alone after three batches in a row of which half was refused, over half a second at least; one
+    probe a second finds out more.
 
     Five clean probes in a row close it. While it is open, the last batch that was refused tells why.
     """
@@ -111,6 +114,7 @@ class Breaker:
     def __init__(self) -> None:
         self.open = False
         self._in_a_row = 0
+        self._row_began_s = 0.0
         self._clean = 0
         self._probed_s = float("-inf")
 
@@ -123,12 +127,17 @@ class Breaker:
         self._probed_s = now_s
         return Way.PROBE
 
-    def seen(self, way: Way, refused: int, number: int, now_s: float) -> None:
-        """What became of a batch: how many of its documents were refused. One that was under way does not probe."""
+    def seen(self, way: Way, refused: int, number: int, began_s: float, now_s: float) -> None:
+        """What became of a batch that began then: how many of its documents were refused.
+
+        One that was under way does not probe.
+        """
         bad = 2 * refused >= number > 0
         if not self.open:
+            if self._in_a_row == 0:
+                self._row_began_s = began_s
             self._in_a_row = self._in_a_row + 1 if bad else 0
-            if self._in_a_row >= REFUSED_IN_A_ROW:
+            if self._in_a_row >= REFUSED_IN_A_ROW and now_s - self._row_began_s >= REFUSED_FOR_S:
                 self.trip(now_s)
         elif way is Way.PROBE:
             self._clean = 0 if bad else self._clean + 1

@@ -112,7 +112,8 @@ class OpenSearchLocationIndex:
         """See the port; never raises StoreError: what is not stored may go another way."""
         number = count(groups)
         self._latest.note(groups)
-        way = self._breaker.way(self._clock.monotonic_s())
+        began_s = self._clock.monotonic_s()
+        way = self._breaker.way(began_s)
         if way is Way.NOT or not await self._may_write():
             self._metrics.documents["left_alone"] += number
             return dict.fromkeys(range(number), self._why)
@@ -121,7 +122,7 @@ class OpenSearchLocationIndex:
         if refused:
             self._why = refused[0]
         was_open = self._breaker.open
-        self._breaker.seen(way, len(refused), number, self._clock.monotonic_s())
+        self._breaker.seen(way, len(refused), number, began_s, self._clock.monotonic_s())
         if self._breaker.open != was_open:
             self._say_breaker()
         self._note(groups, delivery)

@@ -95,11 +95,31 @@ def test_the_breaker_opens_at_the_third_bad_batch_in_a_row() -> None:
     breaker = Breaker()
     for refused in (5, 10, 4, 5, 5):
         assert breaker.way(0.0) is Way.DIRECT
-        breaker.seen(Way.DIRECT, refused, 10, 0.0)
+        breaker.seen(Way.DIRECT, refused, 10, 0.0, 1.0)
     assert not breaker.open
-    breaker.seen(Way.DIRECT, 10, 10, 0.0)
+    breaker.seen(Way.DIRECT, 10, 10, 0.0, 1.0)
     assert breaker.open
-    assert breaker.way(0.5) is Way.NOT
+    assert breaker.way(1.5) is Way.NOT
+
+
+def test_what_is_refused_in_one_moment_leaves_the_window_time_to_help() -> None:
+    breaker = Breaker()
+    for number in range(16):
+        breaker.seen(Way.DIRECT, 10, 10, number / 100, 0.05 + number / 100)
+    assert not breaker.open
+    breaker.seen(Way.DIRECT, 4, 10, 0.3, 0.6)
+    for now_s in (0.7, 0.8, 0.9, 1.0):
+        breaker.seen(Way.DIRECT, 10, 10, now_s - 0.05, now_s)
+    assert not breaker.open
+    breaker.seen(Way.DIRECT, 10, 10, 1.1, 1.2)
+    assert breaker.open
+
+
+def test_batches_without_an_answer_open_it_at_once() -> None:
+    breaker = Breaker()
+    for _ in range(3):
+        breaker.seen(Way.DIRECT, 10, 10, 0.0, 10.0)
+    assert breaker.open
 
 
 def test_five_clean_probes_a_second_apart_close_it() -> None:
@@ -111,7 +131,7 @@ def test_five_clean_probes_a_second_apart_close_it() -> None:
         assert breaker.way(now_s) is Way.NOT
         now_s += PROBE_EVERY_S
         assert breaker.way(now_s) is Way.PROBE
-        breaker.seen(Way.PROBE, 0, 10, now_s)
+        breaker.seen(Way.PROBE, 0, 10, now_s, now_s)
     assert not breaker.open
     assert breaker.way(now_s) is Way.DIRECT
 
@@ -121,14 +141,14 @@ def test_a_bad_probe_starts_the_count_anew_and_late_answers_do_not_count() -> No
     breaker.trip(0.0)
     for now_s in range(1, CLEAN_PROBES):
         assert breaker.way(now_s) is Way.PROBE
-        breaker.seen(Way.PROBE, 0, 10, now_s)
-        breaker.seen(Way.DIRECT, 10, 10, now_s)
+        breaker.seen(Way.PROBE, 0, 10, now_s, now_s)
+        breaker.seen(Way.DIRECT, 10, 10, now_s, now_s)
     assert breaker.way(10) is Way.PROBE
-    breaker.seen(Way.PROBE, 10, 10, 10)
+    breaker.seen(Way.PROBE, 10, 10, 10, 10)
     for now_s in range(11, 11 + CLEAN_PROBES):
         assert breaker.open
         assert breaker.way(now_s) is Way.PROBE
-        breaker.seen(Way.PROBE, 0, 10, now_s)
+        breaker.seen(Way.PROBE, 0, 10, now_s, now_s)
     assert not breaker.open
 
 
