@@ -10,7 +10,7 @@ import typer
 from gateway import __version__
 from gateway.cli import entry
 from gateway.cli.options import Json, print_json
-from loadtest.cli.run import run
+from loadtest.cli.run import PEAKS, PEAKS_DESCRIPTION, run
 
 app = typer.Typer(
     name="heiwa-loadtest",
@@ -48,7 +48,7 @@ def list_scenarios(as_json: Json = False) -> None:
     from loadtest.scenario import shipped
     from loadtest.scenario.parsing import load
 
-    found = {name: load(name)[1].description for name in shipped.names()}
+    found = {name: load(name)[1].description for name in shipped.names()} | {PEAKS: PEAKS_DESCRIPTION}
     if as_json:
         print_json([{"name": name, "description": text} for name, text in found.items()])
         return

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 THRESHOLDS_MISSED = 99
 PEAKS = "peaks"
+PEAKS_DESCRIPTION = (
+    "A day's two peaks into a real OpenSearch that refuses, by each way in use; a table of what is lost."
+)
 
 
 def run(
