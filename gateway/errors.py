@@ -6,7 +6,9 @@ message and ends with `exit_code`; a message names what was wrong, where it was 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 
 class CallErrorKind(StrEnum):
@@ -47,7 +49,16 @@ class UnreachableError(HeiwaError):
 
 
 class RefusedError(HeiwaError):
-    """A gateway that runs will not do what was asked of it."""
+    """A gateway that runs will not do what was asked of it.
+
+    `status` is that of its HTTP answer, 0 where there was none; `errors` are the fields at fault, as its problem names
+    them (RFC 9457).
+    """
+
+    def __init__(self, problem: str, status: int = 0, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(problem)
+        self.status = status
+        self.errors = errors
 
 
 class SchemaError(HeiwaError):
@@ -66,6 +77,10 @@ class StoreError(HeiwaError):
 
 class DamagedStoreError(StoreError):
     """The content of a file on disk is at fault, not its place."""
+
+
+class AttemptTakenError(StoreError):
+    """An attempt of a workflow that was to begin is there already: somebody else moves the run on, too."""
 
 
 class SpoolFullError(StoreError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api import asyncapi, commands, devices, drain, health, locations, openapi
+from gateway.api import asyncapi, commands, definitions, devices, drain, health, locations, openapi, workflows
 from gateway.api.call import MAX_QUERY_BYTES, Call, authorize
 from gateway.api.context import Api
 from gateway.api.operation import Listener
@@ -38,7 +39,15 @@ def build_operations(api: Api) -> web.Application:
 
 def all_routes() -> tuple[Route, ...]:
     """The tables of all parts, and the documents that are made from them."""
-    parts = (*health.ROUTES, *locations.ROUTES, *devices.ROUTES, *commands.ROUTES, *drain.ROUTES)
+    parts = (
+        *health.ROUTES,
+        *locations.ROUTES,
+        *devices.ROUTES,
+        *commands.ROUTES,
+        *drain.ROUTES,
+        *workflows.ROUTES,
+        *definitions.ROUTES,
+    )
     documents = (openapi.DOCUMENT, asyncapi.DOCUMENT)
     listed = [*(route.operation for route in parts), *documents]
     return (
@@ -54,7 +63,7 @@ def _build(api: Api, listener: Listener, max_body_bytes: int) -> web.Application
         if listener not in route.operation.listener:
             continue
         # An id may hold anything once it is percent-encoded; aiohttp's own pattern refuses braces.
-        path = route.operation.path.replace("{device}", "{device:[^/]+}")
+        path = re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.operation.path)
         handler = _bind(api, route)
         if route.operation.method == "GET":
             application.router.add_get(path, handler, allow_head=True)

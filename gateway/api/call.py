@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from gateway.api.context import Api
+from gateway.api.parameters import IDEMPOTENCY_KEY
 from gateway.api.problem import Problem, bad_field, forbidden, unauthorized
 from gateway.connections.handover import AUTHORIZED
 from gateway.decoding import decoder
@@ -19,6 +22,8 @@ from gateway.identity.token import MAX_TOKEN_BYTES
 
 MAX_QUERY_BYTES = 4096
 BODY_TIMEOUT_S = 30.0
+_MAX_KEY = 255
+_KEY = re.compile(rf"[!-~]{{1,{_MAX_KEY}}}")
 T = TypeVar("T")
 
 
@@ -44,8 +49,11 @@ class Call:
             found[name] = value
         return found
 
-    async def body(self) -> bytes:
-        """The body, at most as large as the application allows. Raises Problem 408 or 415."""
+    async def body(self, types: Sequence[str] = ("application/json",)) -> bytes:
+        """The body, at most as large as the application allows. Raises Problem 408 or 415.
+
+        JSON may also be a type that ends in `+json`.
+        """
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 payload = await self.request.read()
@@ -54,9 +62,19 @@ class Call:
         kind = self.request.content_type
         # Clients name a type of their own choice for no body at all.
         named = bool(payload) and "Content-Type" in self.request.headers
-        if named and kind != "application/json" and not kind.endswith("+json"):
-            raise Problem(415, f"the body must be application/json, not {kind}", headers={"Accept": "application/json"})
+        if named and kind not in types and not kind.endswith("+json"):
+            accepted = " or ".join(types)
+            raise Problem(415, f"the body must be {accepted}, not {kind}", headers={"Accept": ", ".join(types)})
         return payload
+
+
+def idempotency_key(call: Call) -> str | None:
+    """The header of that name; None: it was not sent. Raises Problem for one that cannot be a key."""
+    name = IDEMPOTENCY_KEY.name
+    key = call.request.headers.get(name)
+    if key is not None and (not _KEY.fullmatch(key) or len(call.request.headers.getall(name)) > 1):
+        raise bad_field(name, f"must be given once, with at most {_MAX_KEY} printable characters of ASCII")
+    return key
 
 
 def answer(value: Any, status: int = 200) -> web.Response:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from gateway.api.call import Call, answer, decode
+from gateway.api.call import Call, answer, decode, idempotency_key
 from gateway.api.devices import name_of
 from gateway.api.operation import Listener, Operation
 from gateway.api.parameters import IDEMPOTENCY_KEY
@@ -32,8 +31,6 @@ STATUS: dict[Outcome, int] = {
     Outcome.TIMED_OUT: 504,
 }
 
-_MAX_KEY = 255
-_KEY = re.compile(rf"[!-~]{{1,{_MAX_KEY}}}")
 _LATER = (Outcome.BUSY, Outcome.UNREACHABLE)
 
 
@@ -49,17 +46,15 @@ async def send(call: Call) -> web.StreamResponse:
 
 
 async def _settled(call: Call, command: Command, deadline_ms: int) -> Settled:
-    courier, name = call.api.courier, IDEMPOTENCY_KEY.name
-    key = call.request.headers.get(name)
+    courier = call.api.courier
+    key = idempotency_key(call)
     if key is None:
         what = (command.account, command.device, command.name, command.args)
         return await courier.send(*what, deadline_ms, idempotent=command.idempotent)
-    if not _KEY.fullmatch(key) or len(call.request.headers.getall(name)) > 1:
-        raise bad_field(name, f"must be given once, with at most {_MAX_KEY} printable characters of ASCII")
     try:
         return await courier.send_once(key, call.identity.device, command, deadline_ms)
     except KeyReusedError as error:
-        raise bad_field(name, str(error), status=422) from error
+        raise bad_field(IDEMPOTENCY_KEY.name, str(error), status=422) from error
     except BrokerDownError as error:
         raise unavailable(f"what became of the idempotency key cannot be known now: {error}") from error
 

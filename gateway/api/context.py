@@ -20,6 +20,7 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Outcomes, Submitted
 from gateway.locations.query import Found, Page, Query
 from gateway.locations.times import EventTimes
+from gateway.workflows.service import WorkflowService
 
 
 class Tokens(Protocol):
@@ -90,6 +91,13 @@ class Search(Protocol):
         """The newest event of a device. Raises StoreError."""
 
 
+class Workflows(Protocol):
+    """Workflows of this process, which are opened when they are asked for first."""
+
+    async def service(self) -> WorkflowService:
+        """Raises HeiwaError when the store cannot be opened."""
+
+
 # A name, whether it is well, and why not.
 Readiness = Callable[[], list[tuple[str, bool, str]]]
 
@@ -112,6 +120,7 @@ class Api:
     clock: Clock
     drainer: Drainer
     rates: HttpRates
+    workflows: Workflows
     watch: TargetHealthWatch | None = None
     max_message_bytes: int = 131_072
     open_metrics: bool = True

@@ -87,7 +87,7 @@ def _operation(item: Operation, by_kind: dict[type, dict[str, Any]]) -> dict[str
     if parameters:
         built["parameters"] = parameters
     if item.body is not None:
-        content = {"application/json": {"schema": _schema(item.body, by_kind)}}
+        content = {kind: {"schema": _schema(item.body, by_kind)} for kind in item.body_types}
         built["requestBody"] = {"required": item.body_required, "content": content}
     return built
 

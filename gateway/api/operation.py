@@ -31,9 +31,9 @@ class Operation:
     """One method of one path.
 
     `name` is unique. `path` may hold `{device}`. `scope` None: open to everyone. `body` and `answer` are msgspec types,
-    JSON Schemas, or None; an `answer` that is a string is the media type of a text. `also` are other media types of the
-    answer, for who accepts them, with their schemas. `errors` are the statuses of the
-    problems it may answer with, besides those that follow from the fields here.
+    JSON Schemas, or None; `body_types` are the media types of the body; an `answer` that is a string is the media type
+    of a text. `also` are other media types of the answer, for who accepts them, with their schemas. `errors` are the
+    statuses of the problems it may answer with, besides those that follow from the fields here.
     """
 
     method: str
@@ -47,6 +47,7 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     body: Any = None
     body_required: bool = True
+    body_types: tuple[str, ...] = ("application/json",)
     also: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
 

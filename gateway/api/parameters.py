@@ -52,7 +52,7 @@ PLACE = (
 )
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
-    "The device gets commands with the same key from one sender once; who asks again gets the result of the first.",
+    "What is asked for again under the same key is done once; the answer is that of the first.",
     _text("[!-~]+", 255),
     "header",
 )

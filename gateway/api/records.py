@@ -15,13 +15,14 @@ MAX_REASON_LENGTH = 100
 
 
 class ProblemBody(Struct, frozen=True, rename={"kind": "type"}):
-    """RFC 9457. `errors` names each bad field; `scope` the one that the token lacks."""
+    """RFC 9457. `errors` names each bad field, and where a text was sent its place; `scope` the one that the token
+    lacks."""
 
     kind: str
     title: str
     status: int
     detail: str
-    errors: list[dict[str, str]] | None = None
+    errors: list[dict[str, str | int]] | None = None
     scope: str | None = None
     checks: list[dict[str, Any]] | None = None
 

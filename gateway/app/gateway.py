@@ -39,6 +39,7 @@ from gateway.app.parts import (
 from gateway.app.peering import courier, devices, gateway_name, peering
 from gateway.app.stores import Stores, open_stores
 from gateway.app.tasks import Tasks
+from gateway.app.workflow_parts import WorkflowParts
 from gateway.channels.device_channel import DeviceChannel
 from gateway.channels.fanout import Fanout
 from gateway.channels.local import LocalCourier
@@ -110,7 +111,8 @@ class Gateway:
             search = SearchService(stores.searched)
             self._start_connections(authenticator, search, stack)
             self._start_drain(folder.path, stack)
-            api = self._make_api(stores, search, authenticator)
+            workflows = await self._start_workflows(folder.path, stack)
+            api = self._make_api(stores, search, authenticator, workflows)
             if self.settings.telemetry.emf:
                 reporter = emf_reporter(self.settings.telemetry, api.registry, self._clock)
                 self._tasks.spawn("emf", reporter.run())
@@ -238,7 +240,16 @@ class Gateway:
         self._tasks.spawn("drain", self.drainer.run())
         self._tasks.spawn("drain receipts", self.drainer.keeper.run())
 
-    def _make_api(self, stores: Stores, search: SearchService, authenticator: Authenticator) -> Api:
+    async def _start_workflows(self, folder: Path, stack: AsyncExitStack) -> WorkflowParts:
+        workflows = WorkflowParts(self.settings.workflows, folder, self._clock, self._chance, self._courier)
+        stack.push_async_callback(workflows.close)
+        await workflows.open_if_used()
+        self._tasks.spawn("workflows", workflows.run())
+        return workflows
+
+    def _make_api(
+        self, stores: Stores, search: SearchService, authenticator: Authenticator, workflows: WorkflowParts
+    ) -> Api:
         limits = self.settings.connections
         rates = HttpRates(
             limits.messages_per_s, limits.messages_burst, limits.bytes_per_s, float(limits.max_message_bytes)
@@ -267,6 +278,7 @@ class Gateway:
             drainer=self.drainer,
             rates=rates,
             watch=self._watch,
+            workflows=workflows,
             clock=self._clock,
             max_message_bytes=limits.max_message_bytes,
         )

@@ -13,6 +13,7 @@ from gateway.cli.drain import app as drain
 from gateway.cli.entry import PLAIN, run
 from gateway.cli.init import app as init
 from gateway.cli.options import Config, Json, Set, print_json
+from gateway.cli.workflow import app as workflow
 from gateway.settings.load import Loaded, flatten, load
 from gateway.settings.model import SECRETS
 
@@ -238,6 +239,7 @@ def redrive(
 
 app.add_typer(drain, name="drain")
 app.add_typer(init, name="init")
+app.add_typer(workflow, name="workflow")
 
 
 def _load(config: Path | None, flags: list[str] | None) -> Loaded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -26,12 +26,26 @@ class Remote:
         self._token = token
 
     def call(
-        self, method: str, path: str, body: dict[str, Any] | None = None, timeout_s: float = _TIMEOUT_S
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        timeout_s: float = _TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """The answer of an operation. Raises UnreachableError or RefusedError."""
-        url = self._base + path
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": "application/json"}
+        return self._send(method, path, data, "application/json", timeout_s, headers or {})
+
+    def send_text(self, method: str, path: str, text: bytes, kind: str) -> dict[str, Any]:
+        """The same with a body that is no JSON of ours; `kind` is its media type."""
+        return self._send(method, path, text, kind, _TIMEOUT_S, {})
+
+    def _send(
+        self, method: str, path: str, data: bytes | None, kind: str, timeout_s: float, more: Mapping[str, str]
+    ) -> dict[str, Any]:
+        url = self._base + path
+        headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": kind, **more}
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
         try:
             request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - checked above
@@ -39,7 +53,9 @@ class Remote:
                 found: dict[str, Any] = json.load(answer)
                 return found
         except urllib.error.HTTPError as error:
-            raise RefusedError(f"{url.partition('?')[0]}: {error.code} {_detail(error)}") from error
+            problem = _problem(error)
+            said = f"{url.partition('?')[0]}: {error.code} {problem.get('detail', error.reason)}"
+            raise RefusedError(said, error.code, problem.get("errors") or ()) from error
         except (OSError, ValueError, HTTPException) as error:
             raise UnreachableError(f"{url.partition('?')[0]} cannot be reached: {error}") from error
 
@@ -83,8 +99,9 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _detail(error: urllib.error.HTTPError) -> str:
+def _problem(error: urllib.error.HTTPError) -> dict[str, Any]:
     try:
-        return str(json.load(error)["detail"])
-    except (ValueError, KeyError, TypeError, OSError):
-        return error.reason
+        found = json.load(error)
+    except (ValueError, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -332,6 +332,32 @@ class Channels(Struct, frozen=True):
     ] = 100
 
 
+class Workflows(Struct, frozen=True):
+    runners: Annotated[
+        str,
+        Meta(
+            description="What may do the work of nodes (commas): `device`, a command to a device; `process`, a program "
+            "on this machine: for definitions put with the scope `admin` only."
+        ),
+    ] = "device"
+    store_url: Annotated[
+        str,
+        Meta(
+            description="`sqlite:///PATH` or `postgresql+asyncpg://USER@HOST/DATABASE`, whose password comes from the "
+            "environment (PGPASSWORD) or a password file; empty: `workflows.db` in the data folder."
+        ),
+    ] = ""
+    process_user: Annotated[
+        str, Meta(description="Whom processes run as where this program runs as root; empty: nobody.")
+    ] = ""
+    process_memory_bytes: Annotated[
+        int, Meta(ge=0, description="Address space that a process may have; 0: no limit.")
+    ] = 2 * 2**30
+    cache_bytes: Annotated[
+        int, Meta(ge=1_048_576, description="Memory for runs at work; those that wait take none of it.")
+    ] = 64 * 2**20
+
+
 class Telemetry(Struct, frozen=True):
     emf: Annotated[
         bool,
@@ -361,4 +387,5 @@ class Settings(Struct, frozen=True):
     commands: Commands = field(default_factory=Commands)
     channels: Channels = field(default_factory=Channels)
     log: Log = field(default_factory=Log)
+    workflows: Workflows = field(default_factory=Workflows)
     telemetry: Telemetry = field(default_factory=Telemetry)

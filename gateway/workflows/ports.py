@@ -97,6 +97,8 @@ class NodeRunner(Protocol):
     """
 
     name: str
+    # Whether only tokens with the scope admin may put definitions that use it.
+    for_admins: bool
 
     def problem(self, work: Mapping[str, Any]) -> str:
         """What is wrong with what a node asks for, its expressions not replaced; "" when nothing is."""

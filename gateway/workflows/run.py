@@ -81,6 +81,7 @@ class State(Struct, frozen=True):
     revision: int = 0
     started_ms: int | None = None
     deadline_ms: int | None = None
+    ended_ms: int | None = None
     error: str | None = None
     output: Any = None
     rows: Mapping[Key, Row] = {}

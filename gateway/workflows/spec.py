@@ -38,11 +38,15 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A command to a device of the run's account; what the device answers is its result."""
+    """A command to a device of the run's account; what the device answers is its result.
+
+    `idempotent`: it may be sent again when nobody knows whether it was carried out.
+    """
 
     id: Text
     command: Annotated[str, Meta(min_length=1, max_length=128)]
     args: Any = None
+    idempotent: bool = False
 
 
 class Batch(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -84,6 +84,7 @@ class Turn:
     def become(self, status: RunStatus) -> None:
         """The run's status; the table has to allow it."""
         self._fields["status"] = follow(RUN, self.status, status)
+        self._fields["ended_ms"] = self.now_ms if is_run_over(status) else None
 
     def note(self, **fields: Any) -> None:
         """Fields of the run's state."""

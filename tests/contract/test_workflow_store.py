@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from gateway.adapters.sql.engine import make_engine, parse_url
 from gateway.adapters.sql.schema import differences, migrate
 from gateway.adapters.sql.store import SqlWorkflowStore
-from gateway.errors import SchemaError
+from gateway.errors import AttemptTakenError, SchemaError
 from gateway.workflows.advance import advance, loaded
 from gateway.workflows.definition import Definition, digest, stored
 from gateway.workflows.records import AttemptRecord, Change, Lease, NewRun, Owned, Parent, SignalKind
@@ -227,7 +226,7 @@ async def test_an_attempt_begins_once_whoever_tries(store: SqlWorkflowStore) -> 
     _, state = await play(store, lease, owned, state, Begin())
     again = change(advance(TWO, state, Failed(Attempt("a", 0, 1), "x"), START_MS), owned)
     twice = {one: record._replace(begun=True) for one, record in again.attempts.items()}
-    with pytest.raises(IntegrityError):
+    with pytest.raises(AttemptTakenError):
         await store.commit(lease, [again._replace(attempts=twice)], START_MS)
     unchanged = await store.run(ACCOUNT, "r1")
     assert unchanged is not None

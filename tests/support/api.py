@@ -18,12 +18,13 @@ from gateway.channels.commands import Command, Outcome, Settled
 from gateway.channels.devices import DevicesFound
 from gateway.channels.envelopes import Described
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
-from gateway.errors import TokenError
+from gateway.errors import StoreError, TokenError
 from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Outcomes, Refusal, Submitted
 from gateway.locations.query import Found, Page, Query
 from gateway.locations.times import EventTimes
+from gateway.workflows.service import WorkflowService
 from tests.support.bench import Bench
 
 NOW_MS = 1_800_000_000_000
@@ -146,6 +147,13 @@ class FakeCourier:
         return self.settled
 
 
+class NoWorkflows:
+    """Workflows whose store cannot be opened."""
+
+    async def service(self) -> WorkflowService:
+        raise StoreError("the workflow store is away")
+
+
 class World:
     """The fakes, and a client of each listener."""
 
@@ -170,6 +178,7 @@ class World:
             clock=FakeClock(),
             drainer=Bench().drainer,
             rates=HttpRates(50, 500, 262_144, 131_072),
+            workflows=NoWorkflows(),
             max_message_bytes=4096,
             deadline_s=0.3,
         )

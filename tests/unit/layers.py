@@ -57,14 +57,15 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("drain.", "*", Layer.SERVICES),
     *_in(
         "workflows.",
-        "advance checks definition expression json_source names nodes records retry run schema source spec states step "
-        "turn values",
+        "advance checks definition expression folding hearing json_source names nodes records retry run schema source "
+        "spec states step turn values waiting",
         Layer.CORE,
     ),
     *_in("workflows.", "ports", Layer.PORTS),
+    *_in("workflows.", "*", Layer.SERVICES),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),
-    *_in("api.", "asyncapi geojson http_rates openapi operation parameters records", Layer.CORE),
+    *_in("api.", "asyncapi geojson http_rates openapi operation parameters records workflow_records", Layer.CORE),
     *_in("api.", "*", Layer.SERVICES),
     *_in("device.", "answering gpx gpx_encoding latency messages outbox plan reconnect track walk", Layer.CORE),
     *_in("device.", "*", Layer.SERVICES),

@@ -26,7 +26,7 @@ async def commit(
     connection: AsyncConnection, statements: Statements, lease: Lease, changes: Changes, now_ms: int
 ) -> set[str]:
     """The ids of the runs whose changes are stored: those that are still the manager's."""
-    asked = as_json(run_change_row(change, now_ms) for change in changes)
+    asked = as_json(run_change_row(change) for change in changes)
     parameters = {**asked, "holder": lease.manager, "holder_fence": lease.fence}
     stored = {row.id for row in await connection.execute(statements.change_runs, parameters)}
     kept = [change for change in changes if change.state.id in stored]

@@ -68,7 +68,7 @@ def signal_row(run: str, kind: SignalKind, body: Any, now_ms: int) -> dict[str, 
     return {"run": run, "kind": kind, "body": text_of(body), "created_ms": now_ms}
 
 
-def run_change_row(change: Change, now_ms: int) -> dict[str, Any]:
+def run_change_row(change: Change) -> dict[str, Any]:
     state = change.state
     over = is_run_over(state.status)
     return {
@@ -82,7 +82,7 @@ def run_change_row(change: Change, now_ms: int) -> dict[str, Any]:
         "error": state.error,
         "started_ms": state.started_ms,
         "deadline_ms": state.deadline_ms,
-        "ended_ms": now_ms if over else None,
+        "ended_ms": state.ended_ms,
     }
 
 
@@ -164,6 +164,7 @@ def detail_of(row: Any, nodes: Sequence[Any]) -> RunDetail:
         row.revision,
         row.started_ms,
         row.deadline_ms,
+        row.ended_ms,
         row.error,
         None if row.output is None else msgspec.json.decode(row.output),
         rows,

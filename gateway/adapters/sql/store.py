@@ -26,7 +26,7 @@ from gateway.adapters.sql.mapping import (
 )
 from gateway.adapters.sql.schema import migrate
 from gateway.adapters.sql.statements import Statements
-from gateway.errors import StoreError
+from gateway.errors import AttemptTakenError, StoreError
 from gateway.workflows.records import (
     Changes,
     EventRecord,
@@ -227,5 +227,8 @@ class SqlWorkflowStore:
             return [(Owned(row.run, row.epoch, row.wake_ms), signal_of(row)) for row in rows]
 
     async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
-        async with self._unit("commit") as connection:
-            return await commit(connection, self._statements, lease, changes, now_ms)
+        try:
+            async with self._unit("commit") as connection:
+                return await commit(connection, self._statements, lease, changes, now_ms)
+        except IntegrityError as error:
+            raise AttemptTakenError(f"the workflow store (commit): {error.orig}") from error

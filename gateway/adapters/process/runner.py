@@ -1,0 +1,222 @@
+"""The runner `process`: a program on this machine, in its own process group, that outlives the manager.
+
+A shell stands between: it lets only one of two tries begin an attempt, keeps the end of the output, and writes down how
+the command ended, for whichever manager is there then. A process is known by machine life, pid and start time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.adapters.process.folder import JobFolder, Known, boot_id, describe, start_time
+from gateway.workflows.names import public_id
+from gateway.workflows.ports import Report
+from gateway.workflows.run import Attempt
+from gateway.workflows.step import Failed, Finished, Happening, Submitted
+
+TAIL_BYTES = 65_536
+TERM_S = 10.0
+# How long a process that has begun may take to say who it is.
+KNOWN_S = 5.0
+KNOWN_TRIES = 100
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SHELL = "/bin/sh"
+_SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh", "busybox")
+_NO_USER = "nobody"
+
+
+class _Job:
+    """An attempt that is at work. `child` None: an earlier process has begun it."""
+
+    def __init__(self, folder: JobFolder, known: Known, child: subprocess.Popen[bytes] | None) -> None:
+        self.folder = folder
+        self.known = known
+        self.child = child
+        self.killing: asyncio.TimerHandle | None = None
+
+
+class ProcessRunner:
+    """See `gateway.workflows.ports.NodeRunner`. `folder` holds a folder for each attempt.
+
+    `user` is whom jobs run as where this program is root; "": nobody. `memory_bytes` 0: no limit.
+    """
+
+    name = "process"
+    for_admins = True
+
+    def __init__(self, folder: Path, report: Report, user: str = "", memory_bytes: int = 0) -> None:
+        self._folder = folder
+        self._report = report
+        self._memory_kib = str(memory_bytes // 1024) if memory_bytes else "unlimited"
+        self._script = (Path(__file__).parent / "job.sh").read_text("utf-8")
+        self._owner = _owner(user)
+        self._jobs: dict[tuple[str, Attempt], _Job] = {}
+
+    def problem(self, work: Mapping[str, Any]) -> str:
+        for name in work["environment"]:
+            if name.startswith(("HEIWA_", "LD_")):
+                return f"environment: {name} cannot be set"
+        command = work["command"]
+        shell = Path(command[0]).name in _SHELLS and any(word.startswith("-") and "c" in word for word in command[1:2])
+        if shell and any("${" in word for word in command[1:]):
+            return "command: a path in a shell's script would be run as code; give it by environment, and write $NAME"
+        return ""
+
+    async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
+        key = run, attempt
+        if key in self._jobs:
+            return
+        folder = self._job_folder(run, attempt)
+        child = await asyncio.to_thread(self._begin, folder, run, attempt, work)
+        # It is ours until it is waited for, so that it has a start time even if it has ended.
+        self._watch(key, _Job(folder, Known(child.pid, start_time(child.pid) or 0, boot_id()), child))
+
+    async def adopt(
+        self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
+    ) -> None:
+        key = run, attempt
+        if key in self._jobs:
+            return
+        folder = self._job_folder(run, attempt)
+        known = Known.parse(external) if external is not None else None
+        if known is None:
+            if not folder.has_started:
+                await self.submit(run, account, attempt, work)
+                return
+            known = await self._began(folder)
+        if known is None:
+            self._tell(run, Failed(attempt, "nobody knows what became of its process", lost=True))
+        else:
+            self._watch(key, _Job(folder, known, None))
+
+    async def stop(self, run: str, attempt: Attempt) -> None:
+        job = self._jobs.get((run, attempt))
+        if job is not None and job.killing is None:
+            _signal_group(job.known, signal.SIGTERM)
+            loop = asyncio.get_running_loop()
+            job.killing = loop.call_later(TERM_S, _signal_group, job.known, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """The processes live on, and the next manager adopts them."""
+        for job in self._jobs.values():
+            if job.killing is not None:
+                job.killing.cancel()
+        self._jobs.clear()
+
+    def _job_folder(self, run: str, attempt: Attempt) -> JobFolder:
+        return JobFolder(self._folder / public_id(run, attempt))
+
+    def _begin(self, folder: JobFolder, run: str, attempt: Attempt, work: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        folder.make(self._owner)
+        environment = {
+            "PATH": _PATH,
+            "LANG": "C.UTF-8",
+            **work["environment"],
+            "HEIWA_RUN": run,
+            "HEIWA_NODE": attempt.path,
+            "HEIWA_ITERATION": str(attempt.iteration),
+            "HEIWA_ATTEMPT": public_id(run, attempt),
+        }
+        as_user: dict[str, Any] = {}
+        if self._owner is not None:
+            as_user = {"user": self._owner[0], "group": self._owner[1], "extra_groups": []}
+        return subprocess.Popen(  # noqa: S603 - to run what a definition says is what this is for
+            [_SHELL, "-c", self._script, "job", str(TAIL_BYTES), self._memory_kib, *work["command"]],
+            cwd=folder.path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            umask=0o077,
+            **as_user,
+        )
+
+    async def _began(self, folder: JobFolder) -> Known | None:
+        """Who began the attempt; between beginning and saying who it is there is a moment."""
+        for _ in range(KNOWN_TRIES):
+            if (known := folder.known()) is not None:
+                return known
+            await asyncio.sleep(KNOWN_S / KNOWN_TRIES)
+        return None
+
+    def _watch(self, key: tuple[str, Attempt], job: _Job) -> None:
+        """Tell of it, and of its end."""
+        run, attempt = key
+        self._tell(run, Submitted(attempt, str(job.known)))
+        descriptor = _open(job.known)
+        if descriptor is None:
+            self._tell(run, _outcome(attempt, job.folder))
+            return
+        self._jobs[key] = job
+        asyncio.get_running_loop().add_reader(descriptor, self._ended, key, descriptor)
+
+    def _ended(self, key: tuple[str, Attempt], descriptor: int) -> None:
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)
+        job = self._jobs.pop(key, None)
+        if job is None:
+            return
+        if job.killing is not None:
+            job.killing.cancel()
+        if job.child is not None:
+            # What it left behind in its group; until it is waited for, its number is nobody else's.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(job.known.pid, signal.SIGKILL)
+            job.child.poll()
+            other = job.folder.known()
+            if other is not None and other != job.known:
+                # An earlier try was faster, and ours has left it the attempt.
+                self._watch(key, _Job(job.folder, other, None))
+                return
+        self._tell(key[0], _outcome(key[1], job.folder))
+
+    def _tell(self, run: str, happening: Happening) -> None:
+        self._report(run, happening)
+
+
+def _outcome(attempt: Attempt, folder: JobFolder) -> Happening:
+    code = folder.exit_code()
+    if code is None:
+        return Failed(attempt, "its process was killed, or the machine went down", lost=True)
+    if code == 0:
+        return Finished(attempt, folder.result())
+    said = folder.said()
+    return Failed(attempt, f"{describe(code)}: {said}" if said else describe(code))
+
+
+def _open(known: Known) -> int | None:
+    """A descriptor that can be read once the process has ended; None: it has."""
+    if known.boot != boot_id():
+        return None
+    try:
+        descriptor = os.pidfd_open(known.pid)
+    except ProcessLookupError:
+        return None
+    # The number may have been given to another process in between.
+    if start_time(known.pid) != known.started:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _signal_group(known: Known, number: int) -> None:
+    if known.boot == boot_id() and start_time(known.pid) == known.started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(known.pid, number)
+
+
+def _owner(user: str) -> tuple[int, int] | None:
+    """Whom jobs run as; None: as ourselves, which is not root. Raises KeyError for an unknown user."""
+    if os.geteuid() != 0:
+        return None
+    found = pwd.getpwnam(user or _NO_USER)
+    return found.pw_uid, found.pw_gid

@@ -1,0 +1,136 @@
+"""Workflows of this process. Nothing of them is loaded until somebody asks for them, or a store has runs to move on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from gateway.channels.courier import Courier
+from gateway.clock import Clock
+from gateway.errors import SettingsError
+from gateway.settings.model import Workflows
+from gateway.wire.uuid7 import text_of, uuid7
+from gateway.workflows.ports import NodeRunner, Report
+from gateway.workflows.service import WorkflowService
+
+STORE_NAME = "workflows.db"
+JOBS_FOLDER = "workflow-jobs"
+# Of the store of one process there is one manager.
+_MANAGER = "local"
+_RUNNERS = ("device", "process")
+
+
+def runners_on(settings: Workflows) -> list[str]:
+    """The names in `workflows.runners`. Raises SettingsError for one that is unknown."""
+    names = [name.strip() for name in settings.runners.split(",") if name.strip()]
+    for name in names:
+        if name not in _RUNNERS:
+            raise SettingsError("workflows.runners", f"{name!r} is no runner; known are {', '.join(_RUNNERS)}")
+    return names
+
+
+class WorkflowParts:
+    """`open_if_used` at the start; `service` whenever somebody asks; `run` for as long as the process lives."""
+
+    def __init__(
+        self, settings: Workflows, folder: Path, clock: Clock, chance: random.Random, courier: Courier
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._clock = clock
+        self._chance = chance
+        self._courier = courier
+        self._names = runners_on(settings)
+        self._stack = AsyncExitStack()
+        self._lock = asyncio.Lock()
+        self._opened = asyncio.Event()
+        self._service: WorkflowService | None = None
+        self._moving: asyncio.Task[None] | None = None
+
+    @property
+    def _used(self) -> bool:
+        """Whether settings or the store say that there are workflows."""
+        told = bool(self._settings.store_url) or self._names != ["device"]
+        return told or (self._folder / STORE_NAME).exists()
+
+    async def open_if_used(self) -> None:
+        """Raises HeiwaError when the store cannot be opened."""
+        if self._used:
+            await self.service()
+
+    async def service(self) -> WorkflowService:
+        """Opens the store when it is asked for first. Raises HeiwaError; then the next caller tries again."""
+        async with self._lock:
+            if self._service is None:
+                async with AsyncExitStack() as stack:
+                    self._service = await self._open(stack)
+                    self._stack = stack.pop_all()
+                self._opened.set()
+            return self._service
+
+    async def _open(self, stack: AsyncExitStack) -> WorkflowService:
+        from gateway.adapters.sql.engine import parse_url
+        from gateway.adapters.sql.store import SqlWorkflowStore
+        from gateway.adapters.yaml_source import read_yaml
+        from gateway.workflows.manager import Manager
+
+        url = parse_url(self._settings.store_url or f"sqlite:///{self._folder / STORE_NAME}")
+        store = SqlWorkflowStore(url)
+        stack.push_async_callback(store.close)
+        await store.open()
+        runners: dict[str, NodeRunner] = {}
+        incarnation = text_of(*uuid7(self._clock.time_ms(), self._chance.getrandbits(74)))
+        self._manager = manager = Manager(
+            store,
+            runners,
+            self._clock,
+            _MANAGER,
+            incarnation,
+            cache_bytes=self._settings.cache_bytes,
+            moved=lambda run, account: service.moved(run, account),
+        )
+        service = WorkflowService(
+            store,
+            runners,
+            self._clock,
+            self._chance,
+            read_yaml,
+            lambda cron, zone: "schedules are not begun by this version",
+            manager.name,
+            manager.notice,
+        )
+        for name in self._names:
+            runners[name] = self._runner(name, manager.report)
+            stack.push_async_callback(runners[name].close)
+        await manager.start()
+        return service
+
+    def _runner(self, name: str, report: Report) -> NodeRunner:
+        if name == "device":
+            from gateway.workflows.device_runner import DeviceRunner
+
+            return DeviceRunner(self._courier, report)
+        from gateway.adapters.process.runner import ProcessRunner
+
+        settings = self._settings
+        try:
+            return ProcessRunner(
+                self._folder / JOBS_FOLDER, report, settings.process_user, settings.process_memory_bytes
+            )
+        except KeyError as error:
+            raise SettingsError("workflows.process_user", f"there is no user {settings.process_user!r}") from error
+
+    async def run(self) -> None:
+        """Move runs on, once there are any. Until cancelled."""
+        await self._opened.wait()
+        self._moving = asyncio.create_task(self._manager.run(), name="workflow manager")
+        await self._moving
+
+    async def close(self) -> None:
+        """Processes that are at work live on; the next start adopts them."""
+        if self._moving is not None:
+            self._moving.cancel()
+            await asyncio.gather(self._moving, return_exceptions=True)
+        await self._stack.aclose()

@@ -1,0 +1,93 @@
+"""Runs, events and graphs as lines of text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+_MARKS = {"ok": "✓", "failed": "✗", "skipped": "–", "cancelled": "⊘", "running": "▶", "waiting": "…", "stopping": "■"}
+_WORDS = {
+    "run_started": "the run begins",
+    "run_failing": "the run fails; nothing new begins",
+    "run_cancelling": "the run is cancelled; what is at work is told to stop",
+    "run_resumed": "the run is resumed",
+    "run_ok": "the run is done",
+    "run_failed": "the run has failed",
+    "run_cancelled": "the run has been cancelled",
+    "node_started": "begins",
+    "node_waiting": "waits",
+    "node_stopping": "is told to stop",
+    "node_ok": "done",
+    "node_failed": "failed",
+    "node_skipped": "skipped",
+    "node_cancelled": "cancelled",
+    "attempt_started": "attempt {attempt}",
+    "attempt_submitted": "attempt {attempt} is at work",
+    "progress": "is at work",
+}
+
+
+def graph(nodes: list[dict[str, Any]]) -> str:
+    """One line a node, each behind those that it needs, in columns of how many steps away from the beginning it is."""
+    depths: dict[str, int] = {}
+    lines = []
+    for node in nodes:
+        depths[node["name"]] = depth = max((depths[needed] + 1 for needed in node["needs"]), default=0)
+        behind = f" ◀ {', '.join(node['needs'])}" if node["needs"] else ""
+        lines.append(f"{'    ' * depth}{node['name']} ({node['runner']}){behind}")
+    return "\n".join(lines)
+
+
+def mistake(file: str, error: Mapping[str, Any]) -> str:
+    """A mistake with its place, in the form that editors jump to."""
+    place = f"{error['line']}:{error['column']}: " if "line" in error else ""
+    return f"{file}:{place}{error['field']}: {_plain(error['problem'])}"
+
+
+def one_line(run: dict[str, Any]) -> str:
+    """A run in a list."""
+    begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run["created"] / 1000))
+    error = f"  {_plain(run['error'])}" if run["error"] else ""
+    return f"{run['id']}  {begun}  {run['status']:<10}  {run['definition']} {run['version']}{error}"
+
+
+def describe(found: dict[str, Any]) -> str:
+    """A whole run: a line for itself, and one for each node, item and iteration that has begun."""
+    lines = [one_line(found["run"])]
+    for node in found["nodes"]:
+        name = node["node"] if node.get("iteration") is None else f"  {node['node']}[{node['iteration']}]"
+        parts = [f"  {_MARKS.get(node['status'], ' ')} {name:<28} {node['status']:<9}"]
+        if node.get("total") is not None:
+            parts.append(f"{node['ok']} of {node['total']}" + (f", {node['failed']} failed" if node["failed"] else ""))
+        if node.get("attempt", 0) > 1:
+            parts.append(f"attempt {node['attempt']}")
+        if node.get("error"):
+            parts.append(_plain(node["error"]))
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """What happened, with its time and offset."""
+    at = time.strftime("%H:%M:%S", time.localtime(event["time"] / 1000))
+    said = _WORDS.get(event["kind"], event["kind"]).format(attempt=event.get("attempt"))
+    where = ""
+    if "node" in event:
+        where = event["node"] if "iteration" not in event else f"{event['node']}[{event['iteration']}]"
+    parts = [f"{at} {event['offset']:>5}  {where:<20} {said}"]
+    if "total" in event:
+        parts.append(f"{event['total']} in all")
+    if "percent" in event:
+        parts.append(f"{event['percent']:.0f} %")
+    if "until" in event:
+        parts.append(f"until {time.strftime('%H:%M:%S', time.localtime(event['until'] / 1000))}")
+    parts += [_plain(event[name]) for name in ("message", "error") if event.get(name)]
+    if "run" in event:
+        parts.append(f"run {event['run']}")
+    return ": ".join(parts)
+
+
+def _plain(text: str) -> str:
+    """On one line, and without what would draw on the terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:300]

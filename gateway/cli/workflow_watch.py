@@ -1,0 +1,67 @@
+"""Watching a run: its events as they come, across restarts of the gateway. Blocks."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import typer
+
+from gateway.cli.workflow_text import event_line
+from gateway.errors import RefusedError, UnreachableError
+
+_WAIT_S = 20
+# The gateway answers when the wait is over; the answer needs a moment to get here.
+_TIMEOUT_S = _WAIT_S + 10.0
+_PAUSE_S = 1.0
+_ENDS = {"run_ok": "ok", "run_failed": "failed", "run_cancelled": "cancelled"}
+
+
+def watch_run(remote: Any, path: str, after: int, as_json: bool) -> str:
+    """Print events until the run is over; how it ended. Raises RefusedError where there is no such run."""
+    live = sys.stdout.isatty() and not as_json
+    ended = ""
+    for event in _events(remote, path, after, live):
+        ended = _ENDS.get(event["kind"], "")
+        if as_json:
+            typer.echo(json.dumps(event, ensure_ascii=False))
+            continue
+        typer.echo(f"\r\x1b[K{event_line(event)}" if live else event_line(event))
+    return ended or str(remote.call("GET", path)["run"]["status"])
+
+
+def _events(remote: Any, path: str, after: int, live: bool) -> Iterator[dict[str, Any]]:
+    """From the first one behind `after` to the last, in order, each once."""
+    away = False
+    while True:
+        query = urlencode({"after": after, "limit": 500, "wait_s": _WAIT_S})
+        try:
+            found = remote.call("GET", f"{path}/events?{query}", timeout_s=_TIMEOUT_S)
+        except (UnreachableError, RefusedError) as error:
+            # One that has just started may not have opened its store.
+            if isinstance(error, RefusedError) and error.status != 503:
+                raise
+            if not away:
+                typer.echo(f"the gateway is away, trying again each second: {error}", err=True)
+            away = True
+            time.sleep(_PAUSE_S)
+            continue
+        if away:
+            typer.echo(f"the gateway is back; going on behind {after}", err=True)
+        away = False
+        yield from found["events"]
+        after = found["next"]
+        if found["over"]:
+            return
+        if live:
+            typer.echo(f"\r\x1b[K{_countdown(found['events'])}", nl=False)
+
+
+def _countdown(events: list[dict[str, Any]]) -> str:
+    """When what waits goes on."""
+    until = [event["until"] for event in events if "until" in event]
+    return f"  goes on in {max(0.0, min(until) / 1000 - time.time()):.0f} s" if until else ""

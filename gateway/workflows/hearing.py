@@ -1,0 +1,39 @@
+"""What signals mean for a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.workflows.records import Signal, SignalKind
+from gateway.workflows.run import Attempt
+from gateway.workflows.states import RunStatus
+from gateway.workflows.step import Begin, Cancel, Failed, Finished, Happening, Progress, Resume
+
+
+def happening_of(signal: Signal) -> Happening:
+    """What the run is told."""
+    if signal.kind is SignalKind.BEGIN:
+        return Begin()
+    if signal.kind is SignalKind.CANCEL:
+        return Cancel(signal.body)
+    if signal.kind is SignalKind.RESUME:
+        return Resume()
+    attempt = Attempt(*signal.body["attempt"])
+    if signal.kind is SignalKind.CHILD:
+        return _of_child(attempt, signal.body)
+    return _of_report(attempt, signal.body)
+
+
+def _of_child(attempt: Attempt, body: dict[str, Any]) -> Happening:
+    if body["status"] == RunStatus.OK:
+        return Finished(attempt, body["output"])
+    ended = f"the nested run {body['status']}" if body["status"] else "the nested run did not begin"
+    error = f"{ended}: {body['error']}" if body["error"] else ended
+    # One that was cancelled, or could not begin, would not fare better.
+    return Failed(attempt, error, again=body["status"] == RunStatus.FAILED)
+
+
+def _of_report(attempt: Attempt, body: dict[str, Any]) -> Happening:
+    if "ok" not in body:
+        return Progress(attempt, body.get("percent"), body.get("message"))
+    return Finished(attempt, body.get("value")) if body["ok"] else Failed(attempt, body.get("error") or "failed")

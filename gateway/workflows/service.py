@@ -1,0 +1,233 @@
+"""What others ask of workflows: definitions, runs and their events. The account is always the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+from typing import Any, NamedTuple
+
+from gateway.clock import Clock
+from gateway.errors import HeiwaError
+from gateway.wire.uuid7 import text_of, uuid7
+from gateway.workflows.checks import Rules, check
+from gateway.workflows.definition import Definition, decode, digest, load, stored
+from gateway.workflows.json_source import read_json
+from gateway.workflows.ports import NodeRunner, WorkflowStore
+from gateway.workflows.records import EventRecord, NewRun, RunDetail, RunSummary, SignalKind, StoredDefinition
+from gateway.workflows.source import MAX_SOURCE_BYTES, DefinitionError, Located, Mistake, Place
+from gateway.workflows.states import RunStatus, is_run_over
+
+# Whoever has no hint that something was stored looks this often.
+POLL_S = 1.0
+# How long who tells a run something waits until it was heard.
+HEARD_S = 5.0
+
+
+class RunRefusedError(HeiwaError):
+    """A run cannot be begun, or not be told that. `missing`: there is no such thing in this account."""
+
+    def __init__(self, problem: str, *, missing: bool = False, conflict: bool = False) -> None:
+        super().__init__(problem)
+        self.missing = missing
+        self.conflict = conflict
+
+
+class Put(NamedTuple):
+    """`stored` None: it was only looked at."""
+
+    definition: Definition
+    stored: StoredDefinition | None
+
+
+class Created(NamedTuple):
+    """`new` False: the idempotency key was known."""
+
+    run: str
+    new: bool
+
+
+class WorkflowService:
+    """`read_yaml` and `schedule_problem` are adapters' functions. `manager` is the one of this process, told by
+    `notice` of what it should hear; None: there is none here."""
+
+    def __init__(
+        self,
+        store: WorkflowStore,
+        runners: Mapping[str, NodeRunner],
+        clock: Clock,
+        chance: Random,
+        read_yaml: Callable[[str], Located],
+        schedule_problem: Callable[[str, str], str],
+        manager: str | None,
+        notice: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._runners = runners
+        self._clock = clock
+        self._chance = chance
+        self._read_yaml = read_yaml
+        self._schedule_problem = schedule_problem
+        self._manager = manager
+        self._notice = notice
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+
+    # Definitions
+
+    async def put(self, account: str, text: str, *, yaml: bool, admin: bool, dry_run: bool) -> Put:
+        """Check a definition and store it, or (`dry_run`) only check it. Raises DefinitionError, StoreError."""
+        if len(text.encode()) > MAX_SOURCE_BYTES:
+            raise DefinitionError([Mistake(Place(1, 1), "", f"is larger than {MAX_SOURCE_BYTES:,} bytes")])
+        # Large ones take a tenth of a second.
+        source = await asyncio.to_thread(self._read_yaml if yaml else read_json, text)
+        nested = await self._known(account, source)
+        rules = Rules(lambda runner, work: self._work_problem(runner, work, admin), nested, self._schedule_problem)
+        definition = await asyncio.to_thread(check, source, rules)
+        if dry_run:
+            return Put(definition, None)
+        spec = stored(definition.spec)
+        now_ms = self._clock.time_ms()
+        kept = await self._store.put_definition(account, definition.spec.name, spec, digest(spec), now_ms)
+        return Put(definition, kept)
+
+    async def _known(self, account: str, source: Located) -> Callable[[str], str]:
+        """Says of a name what is wrong with nesting it."""
+        spec = decode(source)
+        names = {node.workflow.name for node in spec.nodes.values() if node.workflow}
+        known = {name for name in names if await self._store.definition(account, name) is not None}
+        return lambda name: "" if name in known else f"there is no definition {name!r}; put that first"
+
+    def _work_problem(self, runner: str, work: Mapping[str, Any], admin: bool) -> str:
+        found = self._runners.get(runner)
+        if found is None:
+            on = ", ".join(sorted(self._runners)) or "none"
+            return f"the runner {runner} is off here; on are {on} (workflows.runners)"
+        if found.for_admins and not admin:
+            return f"the runner {runner} is for tokens with the scope admin: what it does, it does on this machine"
+        return found.problem(work)
+
+    async def definition(self, account: str, name: str, version: int | None) -> tuple[StoredDefinition, Definition]:
+        """One version, or the newest one. Raises RunRefusedError where there is none."""
+        found = await self._store.definition(account, name, version)
+        if found is None:
+            which = f"version {version} of " if version is not None else ""
+            raise RunRefusedError(f"there is no {which}definition {name!r}", missing=True)
+        return found, load(found.spec)
+
+    async def definitions(self, account: str, after: str, limit: int) -> list[StoredDefinition]:
+        """The newest version of each, by name."""
+        return await self._store.definitions(account, after, limit)
+
+    # Runs
+
+    async def create(
+        self, account: str, name: str, version: int | None, given: Mapping[str, Any], key: str | None
+    ) -> Created:
+        """Begin a run. Raises RunRefusedError: no such definition, or the key was used for another run."""
+        now_ms = self._clock.time_ms()
+        run = text_of(*uuid7(now_ms, self._chance.getrandbits(74)))
+        found = await self._store.create(NewRun(run, account, name, version, given, now_ms, key), self._manager)
+        if found is None:
+            await self.definition(account, name, version)
+            raise RunRefusedError(f"there is no definition {name!r}", missing=True)
+        created = Created(*found)
+        if created.new:
+            self._notice()
+            return created
+        before = await self.run(account, created.run)
+        same = before.summary.name == name and before.state.input == given
+        if not same or version not in (None, before.summary.version):
+            raise RunRefusedError("the idempotency key belongs to a run of another definition or with another input")
+        return created
+
+    async def run(self, account: str, run: str) -> RunDetail:
+        """Raises RunRefusedError where there is none."""
+        found = await self._store.run(account, run)
+        if found is None:
+            raise RunRefusedError("there is no such run", missing=True)
+        return found
+
+    async def runs(self, account: str, status: str | None, before: str | None, limit: int) -> list[RunSummary]:
+        """The newest first; nested ones are left out."""
+        return await self._store.runs(account, status, before, limit)
+
+    async def cancel(self, account: str, run: str, why: str) -> RunDetail:
+        """Ask for its end; harmless again. Raises RunRefusedError for one that is over."""
+        found = await self.run(account, run)
+        if found.state.status in (RunStatus.CANCELLING, RunStatus.CANCELLED):
+            return found
+        if is_run_over(found.state.status):
+            raise RunRefusedError(f"the run is {found.state.status} already", conflict=True)
+        return await self._tell(found, SignalKind.CANCEL, why)
+
+    async def resume(self, account: str, run: str) -> RunDetail:
+        """Ask for what failed to be done again. Raises RunRefusedError for a run that did not fail."""
+        found = await self.run(account, run)
+        if found.state.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
+            raise RunRefusedError(
+                f"the run is {found.state.status}: only failed and cancelled ones can be resumed", conflict=True
+            )
+        if found.parent is not None:
+            raise RunRefusedError("it is nested: resume the run that it belongs to", conflict=True)
+        return await self._tell(found, SignalKind.RESUME, None)
+
+    async def _tell(self, found: RunDetail, kind: SignalKind, body: Any) -> RunDetail:
+        """Say it, and wait a moment for the run to hear it: who asks next sees what has come of it."""
+        summary = found.summary
+        end_s = self._clock.monotonic_s() + HEARD_S
+        with self._watching(summary.id) as event:
+            await self._store.signal(summary.id, kind, body, self._clock.time_ms())
+            self._notice()
+            while found.summary.revision == summary.revision and self._clock.monotonic_s() < end_s:
+                await _wait(event, POLL_S)
+                event.clear()
+                found = await self.run(summary.account, summary.id)
+        return found
+
+    # Events
+
+    async def events(
+        self, account: str, run: str, after: int, limit: int, wait_s: float
+    ) -> tuple[list[EventRecord], bool]:
+        """Events behind a revision, and whether the run was over when there were no more.
+
+        Waits for the first one for `wait_s` at most. Raises RunRefusedError. May be cancelled.
+        """
+        end_s = self._clock.monotonic_s() + wait_s
+        with self._watching(run) as event:
+            while True:
+                event.clear()
+                detail = await self.run(account, run)
+                found = await self._store.events(account, run, after, limit) or []
+                over = is_run_over(detail.state.status) and len(found) < limit
+                left_s = end_s - self._clock.monotonic_s()
+                if found or over or left_s <= 0:
+                    return found, over
+                await _wait(event, min(left_s, POLL_S))
+
+    @contextlib.contextmanager
+    def _watching(self, run: str) -> Iterator[asyncio.Event]:
+        """Set whenever something of the run is stored by this process."""
+        event = asyncio.Event()
+        watchers = self._watchers.setdefault(run, set())
+        watchers.add(event)
+        try:
+            yield event
+        finally:
+            watchers.discard(event)
+            if not watchers:
+                self._watchers.pop(run, None)
+
+    def moved(self, run: str, account: str) -> None:
+        """Something was stored of a run: those who wait for its events look at once."""
+        for event in self._watchers.get(run, ()):
+            event.set()
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return
