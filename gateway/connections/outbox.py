@@ -1,7 +1,8 @@
-"""What is due to connections in this turn of the loop: it leaves at its end, for each in one write.
+"""What is due to connections in this turn of the loop: for each it leaves in one write.
 
 An event loop that sends every write at once takes a system call for each; ten small frames cost four times as much as
-one piece of the same bytes. One callback a turn serves all connections.
+one piece of the same bytes. A loop runs callbacks, then reads: so what is due to a connection leaves with the answers
+to what it has just sent, and to the others at the end of the turn, by one callback for all of them.
 """
 
 from __future__ import annotations
@@ -29,32 +30,37 @@ class Writer(Protocol):
 
 
 class Outbox:
-    """`defer` calls back in the next turn, as `loop.call_soon` does."""
+    """`defer` calls back in the next turn, as `loop.call_soon` does. `reader` is whose bytes are being dealt with: it
+    flushes by itself when that is done."""
 
-    __slots__ = ("_defer", "_due")
+    __slots__ = ("_defer", "_due", "_planned", "reader")
 
     def __init__(self, defer: Callable[[Callable[[], None]], object]) -> None:
         self._defer = defer
         self._due: dict[Writer, list[bytes]] = {}
+        self._planned = False
+        self.reader: Writer | None = None
 
     def add(self, writer: Writer, data: bytes) -> None:
         """This is due to it, after what is already."""
-        due = self._due
-        parts = due.get(writer)
+        parts = self._due.get(writer)
         if parts is None:
-            parts = due[writer] = [data]
-            if len(due) == 1:
+            self._due[writer] = [data]
+            if writer is not self.reader and not self._planned:
+                self._planned = True
                 self._defer(self.end_turn)
         else:
             parts.append(data)
-        if len(data) > LARGE_BYTES or len(parts) > MAX_PARTS:
+            if len(parts) > MAX_PARTS:
+                self.flush(writer)
+        if len(data) > LARGE_BYTES:
             self.flush(writer)
 
     def flush(self, writer: Writer) -> None:
-        """It gets now what is due to it."""
+        """It gets now what is due to it. Raises what `write_out` raises."""
         parts = self._due.pop(writer, None)
         if parts is not None:
-            _write(writer, parts)
+            writer.write_out(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def drop(self, writer: Writer) -> None:
         """It is gone."""
@@ -64,7 +70,7 @@ class Outbox:
         """Everyone gets what is due; of very many, the others in the turns to come."""
         due = self._due
         if len(due) <= WRITES_A_TURN:
-            self._due = {}
+            self._due, self._planned = {}, False
             for writer, parts in due.items():
                 _write(writer, parts)
             return

@@ -102,7 +102,7 @@ class Outgoing(asyncio.Protocol):
             self._inflated.send_text(payload)
             self._flush(self._inflated)
         else:
-            self._write(text_frame(payload))
+            self.hub.outbox.add(self, text_frame(payload))
         if self._flags & PAUSED_WRITE:
             self._check_slow()
 

@@ -53,6 +53,8 @@ class Websocket(Outgoing):
             if arrival_s - now_s > hub.limits.bytes_burst_s:
                 self._pause(PAUSED_RATE)
                 hub.wheel.schedule(slot, now_s)
+        outbox = hub.outbox
+        outbox.reader = self
         try:
             # One whole text message a read is the rule.
             frame = read_plain_frame(data, 0, hub.limits.message_bytes) if at_rest else None
@@ -63,6 +65,8 @@ class Websocket(Outgoing):
         except Exception as error:
             # An error of ours ends this connection only.
             self.failed(error)
+        outbox.reader = None
+        outbox.flush(self)
 
     def _receive(self, data: bytes) -> None:
         if self._flags & PHASE in (GREETING, UNANNOUNCED):

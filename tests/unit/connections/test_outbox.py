@@ -97,11 +97,33 @@ def test_echoes_pongs_events_and_the_goaway_leave_together() -> None:
     connection, transport = bench.open()
     before = transport.writes
     assert transport.protocol is connection
+    assert connection.push(text_frame(b"event"))
+    connection.send(b"ack")
     connection.data_received(client_frame(TEXT, b"one") + client_frame(PING, b"p"))
-    connection.data_received(client_frame(TEXT, b"two"))
+    assert transport.writes == before + 1
+    connection.send(b"ack")
     assert connection.push(text_frame(b"event"))
     connection.leave(DRAIN)
-    assert transport.writes == before + 1
+    assert transport.writes == before + 2
     frames = server_frames(transport.take())
-    assert [frame.opcode for frame in frames] == [TEXT, PONG, TEXT, TEXT, TEXT, CLOSE]
-    assert [frame.payload for frame in frames[2:4]] == [b"two", b"event"]
+    assert [frame.opcode for frame in frames] == [TEXT, TEXT, TEXT, PONG, TEXT, TEXT, TEXT, CLOSE]
+    assert [frame.payload for frame in frames[:5]] == [b"event", b"ack", b"one", b"p", b"ack"]
+
+
+def test_a_slow_peer_takes_no_events_and_is_told_of_when_it_reads_again() -> None:
+    bench = Bench()
+    connection, transport = bench.open()
+    transport.stop_taking()
+    event, taken = text_frame(b"x" * 1000), 0
+    while connection.push(event):
+        taken += 1
+        bench.turns.end()
+    assert 65 <= taken <= 67, "64 KiB"
+    assert "writable" not in bench.session.events
+    transport.take_again()
+    assert bench.session.events[-1] == "writable"
+    assert connection.push(event)
+    assert len(server_frames(transport.take())) == taken + 1
+    connection.close(DRAIN, "")
+    assert connection.push(event), "after a close frame it is not slow, and nothing leaves"
+    assert [frame.opcode for frame in server_frames(transport.take())] == [CLOSE]
