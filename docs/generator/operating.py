@@ -34,6 +34,7 @@ from gateway.connections.metrics import ConnectionMetrics
 from gateway.drain.drainer import Drainer
 from gateway.drain.metrics import DrainMetrics
 from gateway.drain.target_health import TargetHealthWatch
+from gateway.history.recorder import Recorder
 from gateway.identity.auth import Authenticator
 from gateway.identity.key_freshness import Freshness
 from gateway.identity.key_refresh import KeyRefresh
@@ -147,6 +148,7 @@ async def families() -> list[Metric]:
         *_courier(hub, clock).collect(),
         *Fanout((), ChannelMessages(), clock).collect(),
         *SQLiteLocationIndex(Path(), clock).collect(),
+        *Recorder(hub.table, empty).collect(),
         *DrainMetrics(drainer, watch).collect(),
         *_peers(hub).collect(),
         *KeyRefresh(_ring(clock), empty, empty, clock, Random(0)).collect(),  # noqa: S311

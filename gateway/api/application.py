@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api import asyncapi, commands, definitions, devices, drain, health, locations, openapi, workflows
+from gateway.api import asyncapi, commands, definitions, devices, drain, health, history, locations, openapi, workflows
 from gateway.api.call import MAX_QUERY_BYTES, Call, authorize
 from gateway.api.context import Api
 from gateway.api.operation import Listener
@@ -43,6 +43,7 @@ def all_routes() -> tuple[Route, ...]:
         *health.ROUTES,
         *locations.ROUTES,
         *devices.ROUTES,
+        *history.ROUTES,
         *commands.ROUTES,
         *drain.ROUTES,
         *workflows.ROUTES,

@@ -12,6 +12,7 @@ from gateway.api.http_rates import HttpRates
 from gateway.channels.commands import Command, Settled
 from gateway.channels.devices import DevicesFound
 from gateway.channels.envelopes import Described
+from gateway.channels.past import Past
 from gateway.clock import Clock
 from gateway.drain.drainer import Drainer
 from gateway.drain.target_health import TargetHealthWatch
@@ -41,6 +42,13 @@ class Devices(Protocol):
 
     async def dismiss(self, account: str, device: str, code: int, reason: str) -> bool:
         """Begin a planned close, announced by `goaway`. False: it is not connected."""
+
+
+class PastConnections(Protocol):
+    """What is remembered of connections, within one account."""
+
+    async def read(self, account: str, device: str) -> Past:
+        """The newest first. Raises StoreError."""
 
 
 class Pipeline(Protocol):
@@ -111,6 +119,7 @@ class Api:
 
     tokens: Tokens
     devices: Devices
+    past: PastConnections
     pipeline: Pipeline
     search: Search
     courier: Commands

@@ -40,7 +40,7 @@ async def page(call: Call) -> web.StreamResponse:
 async def one(call: Call) -> web.StreamResponse:
     """All that is known of a device; 404 when that is nothing."""
     account, device = call.identity.account, name_of(call)
-    known = await _asked(call.api.devices.describe(account, device))
+    known = await reachable(call.api.devices.describe(account, device))
     latest = known.latest
     if latest is None:
         latest = await _stored_latest(call, account, device)
@@ -60,12 +60,13 @@ async def disconnect(call: Call) -> web.StreamResponse:
     payload = await call.body()
     wish = decode(payload, DisconnectBody) if payload.strip() else DisconnectBody()
     asked = call.api.devices.dismiss(call.identity.account, device, wish.code, wish.reason)
-    if not await _asked(asked):
+    if not await reachable(asked):
         raise Problem(404, "no such device is connected")
     return answer(DisconnectAnswer(device, wish.code, wish.reason), 202)
 
 
-async def _asked(asking: Awaitable[T]) -> T:
+async def reachable(asking: Awaitable[T]) -> T:
+    """What is asked of all gateways. Raises Problem 503 when that is not possible."""
     try:
         return await asking
     except BrokerDownError as error:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
+from gateway.history.record import PastConnection
 from gateway.locations.event import LocationEvent
 from gateway.protocol.messages import MAX_EVENTS
 
@@ -76,6 +77,19 @@ class DeviceDetail(Struct, frozen=True):
     connection: ConnectionInfo | None
     last_disconnect: DisconnectInfo | None
     latest: dict[str, Any] | None
+
+
+class ConnectionsAnswer(Struct, frozen=True):
+    """`why` is one paragraph for people: where the device is, and how its last connection ended.
+
+    `connections` are its newest, the newest first; `incomplete` says why some of other gateways are missing; null: none
+    are.
+    """
+
+    device: str
+    why: str
+    connections: list[PastConnection]
+    incomplete: str | None = None
 
 
 class DisconnectBody(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -37,6 +38,7 @@ from gateway.app.parts import (
     target_health,
 )
 from gateway.app.peering import courier, devices, gateway_name, peering
+from gateway.app.remembering import drain_under_way, open_history, past, start_recorder
 from gateway.app.stores import Stores, open_stores
 from gateway.app.tasks import Tasks
 from gateway.app.workflow_parts import WorkflowParts
@@ -87,6 +89,7 @@ class Gateway:
         self.addresses: dict[str, list[str]] = {"public": [], "operations": []}
         self._clock = SystemClock()
         self._chance = random.Random()  # noqa: S311 - jitter, not keys
+        self._name = gateway_name()
         self._tasks = Tasks()
         self._started = AsyncExitStack()
         self._ready = False
@@ -106,6 +109,7 @@ class Gateway:
             self._start_recording(stack)
             stores = await open_stores(self.settings, folder.path, self._clock, self._chance, stack)
             self.pipeline = stores.pipeline
+            self._history = await open_history(self.settings, folder.path, self._name, self._clock, stack)
             stack.push_async_callback(self._tasks.close)
             authenticator = self._start_keys(folder.path)
             search = SearchService(stores.searched)
@@ -193,7 +197,8 @@ class Gateway:
         make_room_for_files(maximum + http + settings.connections.file_reserve)
         counts = admission(settings.connections, maximum, http, self._clock.monotonic_s())
         self.hub = Hub(settings, self._clock, counts, self._chance)
-        self.hub.gateway = gateway_name()
+        self.hub.gateway = self._name
+        self._recorder = start_recorder(self.hub, self._history, self._tasks, stack)
         per_device = settings.commands.in_flight_per_device
         local = LocalCourier(self.hub.registry, self._clock, self._chance, per_device, command_message)
         self._peering = peering(settings.broker, self.hub, local, self._chance)
@@ -230,6 +235,7 @@ class Gateway:
     def _start_drain(self, folder: Path, stack: AsyncExitStack) -> None:
         settings = self.settings.drain
         self.drainer = Drainer(settings, self.door, self._clock, self._chance, ReceiptFiles(folder))
+        self._recorder.drain = partial(drain_under_way, self.drainer)
         asked = target_health(self.settings)
         if asked is None:
             self.drainer.settle()
@@ -258,6 +264,7 @@ class Gateway:
         return Api(
             tokens=authenticator,
             devices=devices(self.hub, self._peering),
+            past=past(self._history, self._peering),
             pipeline=self.pipeline,
             search=search,
             courier=self._courier,
@@ -269,6 +276,7 @@ class Gateway:
                 self.pipeline,
                 self._courier,
                 self.fanout,
+                self._recorder,
                 stores.searched,
                 *([] if stores.stream is None else [stores.stream]),
                 DrainMetrics(self.drainer, self._watch),

@@ -50,7 +50,8 @@ class Peering:
         self.directory = directory
         self.peers = Peers(broker)
         self.announcer = Announcer(hub, self.peers, directory)
-        self.devices = FleetDevices(LocalDevices(hub.registry), Fleet(self.peers, directory))
+        self.fleet = Fleet(self.peers, directory)
+        self.devices = FleetDevices(LocalDevices(hub.registry), self.fleet)
         self.remote = RemoteCourier(local, self.peers, directory, self.announcer)
         self.channels = PeerChannels(self.peers, directory, self.announcer)
         self.channels.offer(DEVICE.name, Shape(DeviceState, merged))

@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from gateway.channels.commands import DeviceError, Outcome, Progress, Settled
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
+from gateway.history.record import PastConnection
 
 VERSION = 1
 # The largest message of a device with room for what is around it. What is larger was not made by a gateway of ours.
@@ -87,6 +88,18 @@ class Dismissed(Content, frozen=True):
     """Whether there was one."""
 
     done: bool
+
+
+class Remember(Content, frozen=True):
+    """Which past connections of a device do you remember? Answered by `Remembered`."""
+
+    device: str
+
+
+class Remembered(Content, frozen=True):
+    """The newest first."""
+
+    connections: list[PastConnection]
 
 
 class Displaced(Content, frozen=True):

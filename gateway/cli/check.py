@@ -20,8 +20,9 @@ from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.machine import memory
 from gateway.adapters.mounts import loss_of
 from gateway.adapters.sqlite import day as sqlite_day
+from gateway.adapters.sqlite import history as sqlite_history
 from gateway.adapters.sqlite import spool as sqlite_spool
-from gateway.adapters.sqlite.layout import INDEX_FOLDER, SPOOL_NAME
+from gateway.adapters.sqlite.layout import HISTORY_NAME, INDEX_FOLDER, SPOOL_NAME
 from gateway.app.listening import Bound, Listening, bind, listenings
 from gateway.app.parts import (
     connections_maximum,
@@ -145,16 +146,18 @@ def _stores(settings: Settings) -> Iterator[Result]:
     """Whether this version can read them. Only their headers are read: a gateway may be using them."""
     folder = Path(settings.data.folder)
     known = dict.fromkeys(sorted((folder / INDEX_FOLDER).glob("*.db")), sqlite_day.SCHEMA_VERSION)
-    if (folder / SPOOL_NAME).exists():
-        known[folder / SPOOL_NAME] = sqlite_spool.SCHEMA_VERSION
+    for name, version in ((SPOOL_NAME, sqlite_spool.SCHEMA_VERSION), (HISTORY_NAME, sqlite_history.SCHEMA_VERSION)):
+        if (folder / name).exists():
+            known[folder / name] = version
     wrong = False
     for path, version in known.items():
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
         found = int.from_bytes(header[_VERSION_AT])
         if header and not header.startswith(_MAGIC):
-            # Of a damaged spool a start takes what it can; a day is opened as it is, or not at all.
-            verdict = WARN if path.name == SPOOL_NAME else BAD
+            # Of a damaged spool a start takes what it can, a damaged history it begins anew; a day is opened as it is, or
+            # not at all.
+            verdict = WARN if path.name in (SPOOL_NAME, HISTORY_NAME) else BAD
             yield Result("stores", verdict, f"{path} is not an SQLite database", "move it out of the folder")
         elif found > version:
             said = f"{path} has schema {found}, this version knows {version}"

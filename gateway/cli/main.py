@@ -207,6 +207,35 @@ def watch(
     run(_load(config, setting).settings, channel, account, url, given_token, count, as_json)
 
 
+@app.command(epilog="Example: heiwa why lamp-1")
+def why(
+    device: Annotated[str, typer.Argument(help="The device.")],
+    account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
+    url: Annotated[str, typer.Option(help="Operations listener, http://…; the one of the settings without it.")] = "",
+    given_token: Annotated[
+        str,
+        typer.Option(
+            "--token",
+            envvar="HEIWA_TOKEN",
+            help="A JWT with scope device:read; without it one is made with the local key.",
+        ),
+    ] = "",
+    config: Config = None,
+    setting: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Say in words where a device is and why its last connection ended; with --json all that is remembered."""
+    from gateway.cli.why import ask
+
+    found = ask(_load(config, setting).settings, device, account, url, given_token)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(found["why"])
+        if found["incomplete"]:
+            typer.echo(f"Incomplete: {found['incomplete']}", err=True)
+
+
 @app.command(epilog="Example: heiwa redrive  or  heiwa redrive AmazonOpenSearchService_failed/2026/11/29/10/*")
 def redrive(
     files: Annotated[

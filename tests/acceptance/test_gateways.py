@@ -219,3 +219,24 @@ def test_a_dog_is_watched_from_the_gateway_that_does_not_hold_it(fleet: Fleet) -
             event(phone, lambda data: data["connected"])
             send(dog, location("e3", lat=37.5))
             event(phone, lambda data: data["connected"] and data["location"]["lat"] == 37.5)
+
+
+def test_the_past_of_a_device_is_that_of_both(fleet: Fleet) -> None:
+    def known() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = fleet.one.get("/api/v1/devices/cat-9/connections")["connections"]
+        return found
+
+    for program in fleet.both:
+        with program.connect("cat-9"):
+            eventually(lambda program=program: program.metrics()["heiwa_directory_due"] == 0)  # type: ignore[misc]
+    eventually(lambda: [one["reason"] for one in known_or_none(known)] == ["closed_by_peer"] * 2)
+    newest, older = known()
+    assert newest["connected_ms"] > older["connected_ms"]
+    assert newest["gateway"] != older["gateway"]
+
+
+def known_or_none(known: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    try:
+        return known()
+    except urllib.error.HTTPError:
+        return []

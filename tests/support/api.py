@@ -17,8 +17,10 @@ from gateway.api.http_rates import HttpRates
 from gateway.channels.commands import Command, Outcome, Settled
 from gateway.channels.devices import DevicesFound
 from gateway.channels.envelopes import Described
+from gateway.channels.past import Past
 from gateway.connections.info import ConnectionInfo, DisconnectInfo
 from gateway.errors import StoreError, TokenError
+from gateway.history.record import PastConnection
 from gateway.identity.identity import Identity
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Outcomes, Refusal, Submitted
@@ -73,6 +75,20 @@ class FakeDevices:
     async def dismiss(self, account: str, device: str, code: int, reason: str) -> bool:
         self.asked.append((account, device, code, reason))
         return (account, device) in self.connected
+
+
+@dataclass
+class FakePast:
+    connections: list[PastConnection] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    incomplete: str = ""
+    failure: Exception | None = None
+
+    async def read(self, account: str, device: str) -> Past:
+        self.asked.append((account, device))
+        if self.failure is not None:
+            raise self.failure
+        return Past(self.connections, self.incomplete)
 
 
 @dataclass
@@ -159,6 +175,7 @@ class World:
 
     def __init__(self) -> None:
         self.devices = FakeDevices()
+        self.past = FakePast()
         self.pipeline = FakePipeline()
         self.search = FakeSearch()
         self.courier = FakeCourier()
@@ -169,6 +186,7 @@ class World:
         self.api = Api(
             tokens=FakeTokens(),
             devices=self.devices,
+            past=self.past,
             pipeline=self.pipeline,
             search=self.search,
             courier=self.courier,

@@ -28,7 +28,9 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 
 TABLE: list[tuple[str, Layer]] = [
     *_in("", "decoding errors rate settings.device_classes settings.model", Layer.CORE),
-    *_in("", "clock channels.ports drain.ports identity.ports locations.ports recording.ports", Layer.PORTS),
+    *_in(
+        "", "clock channels.ports drain.ports history.ports identity.ports locations.ports recording.ports", Layer.PORTS
+    ),
     *_in("channels.", "fanout_ports latest_ports log_ports", Layer.PORTS),
     *_in("telemetry.", "log", Layer.PORTS),
     *_in("telemetry.", "*", Layer.SERVICES),
@@ -63,6 +65,8 @@ TABLE: list[tuple[str, Layer]] = [
     ),
     *_in("workflows.", "ports", Layer.PORTS),
     *_in("workflows.", "*", Layer.SERVICES),
+    *_in("history.", "record why", Layer.CORE),
+    *_in("history.", "*", Layer.SERVICES),
     *_in("recording.", "format", Layer.CORE),
     *_in("recording.", "*", Layer.SERVICES),
     *_in("api.", "asyncapi geojson http_rates openapi operation parameters records workflow_records", Layer.CORE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 INDEX_FOLDER = "locations"
 SPOOL_NAME = "spool.db"
+HISTORY_NAME = "history.db"
 DAY_PREFIX = "locations-"
 MANIFEST_NAME = "manifest.json"
 
