@@ -155,8 +155,8 @@ def _stores(settings: Settings) -> Iterator[Result]:
             header = file.read(_HEADER_BYTES)
         found = int.from_bytes(header[_VERSION_AT])
         if header and not header.startswith(_MAGIC):
-            # Of a damaged spool a start takes what it can, a damaged history it begins anew; a day is opened as it is, or
-            # not at all.
+            # Of a damaged spool a start takes what it can, and a damaged history it begins anew; a day is opened as it
+            # is, or not at all.
             verdict = WARN if path.name in (SPOOL_NAME, HISTORY_NAME) else BAD
             yield Result("stores", verdict, f"{path} is not an SQLite database", "move it out of the folder")
         elif found > version:
