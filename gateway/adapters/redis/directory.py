@@ -158,6 +158,10 @@ class RedisDirectory:
     async def watchers(self, account: str, channel: str) -> list[str]:
         return await self._living(self._watchers(account, channel))
 
+    def keys_of(self, account: str, device: str) -> tuple[str, str]:
+        """What is kept about one device."""
+        return self._entry(account, device), self._watchers(account, f"device:{device}")
+
     async def _living(self, key: str) -> list[str]:
         return [gateway.decode() for gateway in await self._link.call(_LIVING, [key], self._lease)]
 

@@ -67,6 +67,10 @@ class Link:
             raise BrokerDownError(self.problem)
         return bool(await self.ask(*inbox.message(self._channel(gateway), envelope)))
 
+    def lend(self, pipeline: Pipeline, inbox: Inbox) -> None:
+        """Use a connection that somebody else holds open."""
+        self._pipeline, self._inbox, self.problem = pipeline, inbox, ""
+
     async def run(self) -> None:
         """Hold it open until cancelled."""
         while True:
@@ -88,7 +92,7 @@ class Link:
                 await pipeline.ask(*inbox.message(self._channel(self.gateway)))
                 await inbox.heard()
                 tasks.create_task(self._beat(pipeline, inbox), name="broker beat")
-                self._pipeline, self._inbox, self.problem = pipeline, inbox, ""
+                self.lend(pipeline, inbox)
                 _log.info("broker_up", address=str(self.address), sharded=inbox.sharded)
                 self.returned()
         finally:

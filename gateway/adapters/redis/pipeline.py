@@ -6,6 +6,8 @@ No command is ever repeated. A caller that is cancelled leaves the connection al
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
@@ -47,6 +49,16 @@ class Pipeline:
             while self._waiting:
                 batch, self._waiting = self._waiting[:MAX_A_PIPELINE], self._waiting[MAX_A_PIPELINE:]
                 await self._send([one for one in batch if not one[1].done()])
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Have it run while the block lasts."""
+        task = asyncio.create_task(self.run(), name="broker commands")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def abandon(self, problem: str) -> None:
         """What still waits was never sent."""
