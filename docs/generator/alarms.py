@@ -69,6 +69,15 @@ ALARMS = (
     Alarm("MemoryShort", "heiwa_memory_share", "Maximum", 0.8, 5, "At 0.85 of its limit a task takes no new devices."),
     Alarm("LoopLate", "heiwa_event_loop_lag_seconds", "Maximum", 1, 5, "A task has too little CPU for its devices."),
     Alarm(
+        "BrokerAway",
+        "heiwa_broker_up",
+        "Minimum",
+        1,
+        2,
+        "A task cannot reach the others: commands to devices of other tasks are refused.",
+        BELOW,
+    ),
+    Alarm(
         "BalancerUnseen",
         "heiwa_drain_signal_up",
         "Minimum",
@@ -133,6 +142,8 @@ PANELS = (
         ),
     ),
     Panel("Spool", "short", (("heiwa_locations_spool_events", "sum"), ("heiwa_locations_pending_events", "sum"))),
+    Panel("Commands", "ops", (("heiwa_commands_total", "rate"),)),
+    Panel("Broker", "short", (("heiwa_broker_up", "sum"), ("heiwa_directory_due", "sum"))),
     Panel("Memory", "percentunit", (("heiwa_memory_share", "max"),)),
     Panel("Event loop", "s", (("heiwa_event_loop_lag_seconds", "max"),)),
 )

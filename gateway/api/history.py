@@ -18,10 +18,10 @@ async def connections(call: Call) -> web.StreamResponse:
     account, device = call.identity.account, name_of(call)
     past = await call.api.past.read(account, device)
     known = await reachable(call.api.devices.describe(account, device))
-    if not past.connections and known.connection is None:
+    if not past.connections and known.connection is None and known.last_disconnect is None:
         raise Problem(404, "nothing is known of such a device")
     connection = None if known.connection is None else known.connection.connection
-    why = explain(device, past.connections, call.api.clock.time_ms(), connection)
+    why = explain(device, past.connections, call.api.clock.time_ms(), connection, known.last_disconnect)
     return answer(ConnectionsAnswer(device, why, past.connections, past.incomplete or None))
 
 

@@ -87,11 +87,15 @@ class FleetDevices:
         if here.connection is not None:
             return here
         there = await self._fleet.ask_all(account, Describe(device), Described)
+        entry = await self._fleet.find(account, device)
         known = [here, *there.answers]
         connection = max((one.connection for one in known if one.connection is not None), key=_age, default=None)
-        if connection is None:
+        if connection is None and (entry is None or entry.holder is not None):
+            # Only the directory can say that a device is nowhere; whoever was not heard may have it.
             there.complete()
-        lasts = [one.last_disconnect for one in known if one.last_disconnect is not None]
+        # The gateway that it left may be gone.
+        told = [None if entry is None else entry.last, *(one.last_disconnect for one in known)]
+        lasts = [last for last in told if last is not None]
         latest = [one.latest for one in known if one.latest is not None]
         return Described(
             connection,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from gateway.channels.directory import Entry
 from gateway.channels.envelopes import Content
 from gateway.channels.peers import NobodyError, Peers
 from gateway.channels.ports import Directory
@@ -40,6 +41,10 @@ class Fleet:
     def __init__(self, peers: Peers, directory: Directory) -> None:
         self.peers = peers
         self._directory = directory
+
+    async def find(self, account: str, device: str) -> Entry | None:
+        """What the directory knows of a device; None: nothing. Raises BrokerDownError."""
+        return await self._directory.find(account, device)
 
     async def ask_all(self, account: str, question: Content, answer: type[T]) -> Answers[T]:
         """Ask every other living gateway. Raises BrokerDownError when the broker is away."""

@@ -162,7 +162,7 @@ def device(
 
 @app.command(epilog="Example: heiwa command lamp-1 switch '{\"on\": true}'")
 def command(
-    device: Annotated[str, typer.Argument(help="The device; it has to be connected to this gateway.")],
+    device: Annotated[str, typer.Argument(help="The device.")],
     name: Annotated[str, typer.Argument(help="What it is to do.")],
     args: Annotated[str, typer.Argument(help="With what: JSON.")] = "null",
     account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",

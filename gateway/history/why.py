@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from gateway.connections.info import DisconnectInfo
 from gateway.history.record import PastConnection
 from gateway.wire.close_codes import CLOSE_CODES, Fault
 
@@ -46,10 +47,19 @@ _FAULTS: Mapping[Fault, str] = {
 }
 
 
-def explain(device: str, records: Sequence[PastConnection], now_ms: int, connection: str | None) -> str:
-    """One paragraph. `records` are the newest first; `connection` is the one that is open now, None: none is."""
+def explain(
+    device: str,
+    records: Sequence[PastConnection],
+    now_ms: int,
+    connection: str | None,
+    last: DisconnectInfo | None = None,
+) -> str:
+    """One paragraph. `records` are the newest first; `connection` is the one that is open now, None: none is.
+
+    `last` says how it left when no record does: those of a gateway that is gone may be gone with it.
+    """
     if not records:
-        return f"Nothing is remembered of {device}."
+        return _unrecorded(device, connection, last)
     past = [record for record in records if record.connection != connection]
     sentences = [_now(device, records[0], now_ms, connection)]
     if past:
@@ -59,6 +69,17 @@ def explain(device: str, records: Sequence[PastConnection], now_ms: int, connect
             sentences.append(f"It was back after {span(away_ms)}.")
     sentences += _day(past, now_ms)
     return " ".join(sentences)
+
+
+def _unrecorded(device: str, connection: str | None, last: DisconnectInfo | None) -> str:
+    """Nobody who is there remembers its connections."""
+    now = f"{device} is {'not ' if connection is None else ''}connected."
+    if last is None:
+        return f"{now} Nothing else is remembered of it."
+    how = _how(last.reason, last.fault, last.code)
+    return (
+        f"{now} Its last connection ended at {_moment(last.time_ms)} because {how}; nothing else is remembered of it."
+    )
 
 
 def _now(device: str, newest: PastConnection, now_ms: int, connection: str | None) -> str:
@@ -76,12 +97,17 @@ def _end(record: PastConnection, what: str) -> str:
     if record.disconnected_ms is None or record.reason is None:
         return f"{began}; how it ended is not known: its gateway was cut off before it could say so."
     lasted = span(record.disconnected_ms - record.connected_ms)
-    words = REASONS.get(record.reason) or _other(record.reason)
-    if record.drain is not None:
-        words += f" ({_DRAINS.get(record.drain.origin, record.drain.origin)} at {_moment(record.drain.began_ms)})"
-    fault = "" if record.fault is None else f"; that was {_FAULTS[record.fault]}"
-    code = "no close frame was seen" if record.code == 1006 else f"close code {record.code}"
-    return f"{began}, lasted {lasted} and ended at {_moment(record.disconnected_ms)} because {words}{fault} ({code})."
+    drained = record.drain
+    by = f" ({_DRAINS.get(drained.origin, drained.origin)} at {_moment(drained.began_ms)})" if drained else ""
+    how = _how(record.reason, record.fault, record.code, by)
+    return f"{began}, lasted {lasted} and ended at {_moment(record.disconnected_ms)} because {how}."
+
+
+def _how(reason: str, fault: Fault | None, code: int | None, by: str = "") -> str:
+    words = REASONS.get(reason) or _other(reason)
+    whose = "" if fault is None else f"; that was {_FAULTS[fault]}"
+    seen = "no close frame was seen" if code == 1006 else f"close code {code}"
+    return f"{words}{by}{whose} ({seen})"
 
 
 def _other(reason: str) -> str:

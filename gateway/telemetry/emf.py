@@ -78,6 +78,7 @@ CHOSEN = (
     Choice("heiwa_locations_unaccounted_events", COUNT),
     Choice("heiwa_locations_damaged_files", COUNT),
     Choice("heiwa_clock_off", NONE),
+    Choice("heiwa_broker_up", NONE),
     Choice("heiwa_drain_state", COUNT, labels={"state": "serving"}, own_name="heiwa_serving"),
     Choice("heiwa_drain_state", COUNT, labels={"state": "draining"}, own_name="heiwa_draining"),
     Choice("heiwa_drain_connections_remaining", COUNT),

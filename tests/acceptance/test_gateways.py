@@ -129,9 +129,15 @@ def test_a_newer_connection_elsewhere_closes_the_older_one(fleet: Fleet) -> None
 
 def test_a_gateway_that_is_killed_holds_nothing_for_long(tmp_path: Path) -> None:
     with gateways(tmp_path) as fleet:
+        with fleet.two.connect("cat-1"):
+            pass
+        eventually(lambda: fleet.two.metrics()["heiwa_directory_due"] == 0)
         with lamp(fleet.two, "lamp-1"):
             eventually(lambda: answers(fleet.one, "lamp-1"))
             fleet.two.kill()
+            # Its own store is gone, and the directory knows how the device left.
+            known = fleet.one.get("/api/v1/devices/cat-1/connections")
+            assert "Its last connection ended at" in known["why"]
             # It never said good-bye: until its lease is over it is asked, and nobody answers.
             problem = refused(fleet.one, "lamp-1", {"name": "switch", "deadline_ms": 500})
             assert (problem["status"], problem["outcome"]) == (409, "gone_unsent")

@@ -11,7 +11,8 @@ from gateway.cli import check_broker
 from gateway.cli.result import Result
 from gateway.errors import SettingsError
 from tests.support.bench import make_settings
-from tests.support.redis_server import BINARIES, RedisServer
+from tests.support.certificate import make_certificate
+from tests.support.redis_server import BINARIES, RedisServer, free_port, redis_binary
 
 
 @pytest.fixture(scope="module", params=list(BINARIES))
@@ -91,3 +92,19 @@ def test_settings_that_cannot_be(flags: tuple[str, ...], key: str) -> None:
         check(*flags)
     assert caught.value.key == key
     assert ":word" not in str(caught.value)
+
+
+def test_tls_with_a_certificate_of_our_own(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    port = free_port()
+    tls = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    server = RedisServer(redis_binary(), tmp_path, *tls, "--tls-auth-clients", "no")
+    server.start()
+    try:
+        url = f"broker.url=rediss://127.0.0.1:{port}"
+        (found,) = check(url, f"broker.ca_file={certificate}")
+        assert found.verdict == "ok", found
+        (found,) = check(url)
+        assert (found.verdict, "TLS failed: self-signed certificate" in found.found) == ("wrong", True), found
+    finally:
+        server.kill()

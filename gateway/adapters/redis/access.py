@@ -106,6 +106,9 @@ def told(address: Address, error: BaseException) -> str:
     """What went wrong, for people."""
     if isinstance(error, TimeoutError | RedisTimeoutError):
         return f"{address} does not answer"
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLError):
+        return f"{address}: TLS failed: {getattr(cause, 'verify_message', '') or cause.reason or cause}"
     said = str(error).strip().partition("\n")[0]
     if isinstance(error, RedisError) and said.startswith("Error ") and "connecting to" in said:
         return f"{address} cannot be reached"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import json
+from msgspec.structs import astuple
 
 from gateway.adapters.redis.link import Link, Script
 from gateway.channels.directory import (
@@ -19,7 +20,10 @@ from gateway.channels.directory import (
     Standing,
 )
 from gateway.connections.info import DisconnectInfo
+from gateway.wire.close_codes import Fault
 
+# How a connection ended, without names of fields: small hashes are kept in half the memory.
+_Last = tuple[int, int, str, Fault]
 # A script holds up everybody else's commands: this many take the server about a millisecond.
 CHANGES_A_CALL = 200
 
@@ -119,7 +123,7 @@ class RedisDirectory:
                 if isinstance(change, Opened):
                     arguments += ["+", change.connection, change.age_ms, change.order]
                 else:
-                    last = b"" if change.last is None else json.encode(change.last)
+                    last = b"" if change.last is None else json.encode(astuple(change.last))
                     arguments += ["-", change.connection, last, ""]
             answers = await self._link.call(
                 _WRITE, keys, self._lease, self._link.gateway, rule.value, KEPT_S, AT_ONCE_MS, *arguments
@@ -133,7 +137,7 @@ class RedisDirectory:
             return None
         gateway, connection, last, order = found
         holder = Holder(gateway.decode(), connection.decode()) if gateway else None
-        return Entry(holder, json.decode(last, type=DisconnectInfo) if last else None, int(order))
+        return Entry(holder, DisconnectInfo(*json.decode(last, type=_Last)) if last else None, int(order))
 
     async def renew(self) -> None:
         gateway = self._link.gateway

@@ -288,6 +288,60 @@ def all_tasks_share_the_data(stack: Stack) -> None:
     assert named["Overflow"] == "<imported heiwa-data-StreamArn>"
 
 
+@service_rule
+def tasks_reach_each_other_through_the_broker(stack: Stack) -> None:
+    """With a data stack: its address by TLS, its password as a secret, and the way there; without one, nothing."""
+    environment = _environment(stack)
+    secrets = {one["Name"]: one["ValueFrom"] for one in _container(stack)["Secrets"]}
+    if "HEIWA_LOCATIONS__OPENSEARCH_URL" not in environment:
+        assert not any(name.startswith("HEIWA_BROKER__") for name in (*environment, *secrets))
+        return
+    assert environment["HEIWA_BROKER__URL"] == "<imported heiwa-data-BrokerUrl>"
+    assert secrets["HEIWA_BROKER__PASSWORD"] == "<imported heiwa-data-BrokerSecretArn>"
+    way = stack["TasksToBroker"]
+    assert (way["FromPort"], way["ToPort"]) == (6379, 6379)
+    assert way["GroupId"] == "<imported heiwa-data-BrokerSecurityGroupId>"
+    assert way["SourceSecurityGroupId"] == "<TaskSecurityGroup.GroupId>"
+    out = [one for one in stack["TaskSecurityGroup"]["SecurityGroupEgress"] if one["FromPort"] == 6379]
+    assert [one["CidrIp"] for one in out] == [PARAMETERS["VpcCidr"]]
+
+
+@data_rule
+def the_broker_is_closed_and_keeps_what_it_is_told(stack: Stack) -> None:
+    """TLS and a password; nobody is let in here; it drops no key; its address follows the primary to another zone."""
+    broker = stack["Broker"]
+    assert broker["Engine"] == "valkey"
+    assert broker["TransitEncryptionEnabled"] is True
+    assert broker["AtRestEncryptionEnabled"] is True
+    assert broker["AuthToken"] == "{{resolve:secretsmanager:<BrokerSecret>}}"
+    assert broker["SecurityGroupIds"] == ["<BrokerSecurityGroup.GroupId>"]
+    assert "SecurityGroupIngress" not in stack["BrokerSecurityGroup"]
+    assert broker["CacheSubnetGroupName"] == "<BrokerSubnets>"
+    assert stack["BrokerSubnets"]["SubnetIds"] == "<PrivateSubnetIds>"
+    assert broker["CacheParameterGroupName"] == "<BrokerParameters>"
+    parameters = stack["BrokerParameters"]
+    assert parameters["Properties"] == {"maxmemory-policy": "noeviction"}
+    assert parameters["CacheParameterGroupFamily"] == f"valkey{broker['EngineVersion'].partition('.')[0]}"
+    # A gateway speaks to one node; a cluster would want more of it.
+    assert broker["NumNodeGroups"] == 1
+    assert (broker["ReplicasPerNodeGroup"], broker["MultiAZEnabled"], broker["AutomaticFailoverEnabled"]) == (
+        1,
+        True,
+        True,
+    )
+    assert stack.template["Resources"]["Broker"]["DeletionPolicy"] == "Delete"
+    url = stack.template["Outputs"]["BrokerUrl"]["Value"]["Fn::Sub"]
+    assert url == "rediss://${Broker.PrimaryEndPoint.Address}:${Broker.PrimaryEndPoint.Port}"
+
+
+@data_rule
+def the_brokers_password_is_one(stack: Stack) -> None:
+    """16 to 128 characters, none of those that ElastiCache refuses."""
+    secret = stack["BrokerSecret"]["GenerateSecretString"]
+    assert 32 <= secret["PasswordLength"] <= 128
+    assert secret["ExcludePunctuation"] is True
+
+
 @data_rule
 def what_the_service_imports_is_exported(stack: Stack) -> None:
     """By the names that ecs/service.yaml asks for."""
@@ -489,10 +543,11 @@ def roles_are_narrow(stack: Stack) -> None:
     """As said; and ECS may pull, write the log and read the one secret, nothing else."""
     _roles_are_narrow(stack)
     named = {statement["Sid"]: statement for statement in statements(stack["ExecutionRole"])}
-    keys = {"ReadSecret"} if _container(stack)["Secrets"] else set()
-    assert set(named) == {"LogIn", "PullImage", "WriteLog"} | keys
-    if keys:
-        assert named["ReadSecret"]["Resource"] == _container(stack)["Secrets"][0]["ValueFrom"]
+    secrets = {one["Name"]: one["ValueFrom"] for one in _container(stack)["Secrets"]}
+    readers = {"HEIWA_AUTH__SECRET": "ReadSecret", "HEIWA_BROKER__PASSWORD": "ReadBrokerSecret"}
+    assert set(named) == {"LogIn", "PullImage", "WriteLog"} | {readers[name] for name in secrets}
+    for name, source in secrets.items():
+        assert named[readers[name]]["Resource"] == source
     assert stack["TaskDefinition"]["TaskRoleArn"] == "<TaskRole.Arn>"
 
 

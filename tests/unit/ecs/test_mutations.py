@@ -1,6 +1,6 @@
 """Mistakes in the templates, one each, and who notices: a rule of ours, or cfn-lint.
 
-cfn-lint 1.58 alone notices 15 of these 103: its schemas know the shape of values, not what they mean together.
+cfn-lint 1.58 alone notices 15 of these 121: its schemas know the shape of values, not what they mean together.
 """
 
 from __future__ import annotations
@@ -156,6 +156,16 @@ SERVICE_MUTATIONS = [
     Mutation("TaskRole.AssumeRolePolicyDocument.Statement.0.Condition", REMOVED, "roles_are_narrow"),
     Mutation("TaskRole.ManagedPolicyArns", ["arn:aws:iam::aws:policy/AdministratorAccess"], "roles_are_narrow"),
     Mutation("ExecutionRole.Policies.0.PolicyDocument.Statement.3", REMOVED, "roles_are_narrow"),
+    Mutation("ExecutionRole.Policies.0.PolicyDocument.Statement.4", REMOVED, "roles_are_narrow"),
+    # The way from task to task.
+    Mutation(f"{CONTAINER}.Environment.10", REMOVED, "tasks_reach_each_other_through_the_broker"),
+    Mutation(f"{CONTAINER}.Secrets.1", REMOVED, "tasks_reach_each_other_through_the_broker"),
+    Mutation("TasksToBroker.FromPort", 443, "tasks_reach_each_other_through_the_broker"),
+    Mutation("TasksToBroker.GroupId", {"Ref": "TaskSecurityGroup"}, "tasks_reach_each_other_through_the_broker"),
+    Mutation("TaskSecurityGroup.SecurityGroupEgress.1", REMOVED, "tasks_reach_each_other_through_the_broker"),
+    Mutation(
+        "TaskSecurityGroup.SecurityGroupEgress.1.CidrIp", "0.0.0.0/0", "tasks_reach_each_other_through_the_broker"
+    ),
     # Mistakes of form.
     Mutation("Service.TaskDefinition", {"Ref": "TaskDefinitions"}, CFN_LINT),
     Mutation("Service.DeploymentConfigurations", {}, CFN_LINT),
@@ -190,6 +200,29 @@ DATA_MUTATIONS = [
     Mutation(
         "/Outputs/Stream/Export/Name", {"Fn::Sub": "${AWS::StackName}-Streams"}, "what_the_service_imports_is_exported"
     ),
+    Mutation("Broker.TransitEncryptionEnabled", False, "the_broker_is_closed_and_keeps_what_it_is_told"),
+    Mutation("Broker.AuthToken", REMOVED, "the_broker_is_closed_and_keeps_what_it_is_told"),
+    Mutation("Broker.AuthToken", "a-password-in-the-template", "the_broker_is_closed_and_keeps_what_it_is_told"),
+    Mutation("Broker.NumNodeGroups", 2, "the_broker_is_closed_and_keeps_what_it_is_told"),
+    Mutation("Broker.AutomaticFailoverEnabled", False, "the_broker_is_closed_and_keeps_what_it_is_told"),
+    Mutation("Broker.CacheParameterGroupName", REMOVED, "the_broker_is_closed_and_keeps_what_it_is_told"),
+    Mutation("Broker.EngineVersion", "7.2", "the_broker_is_closed_and_keeps_what_it_is_told"),
+    Mutation(
+        "BrokerParameters.Properties",
+        {"maxmemory-policy": "volatile-lru"},
+        "the_broker_is_closed_and_keeps_what_it_is_told",
+    ),
+    Mutation(
+        "BrokerSecurityGroup.SecurityGroupIngress",
+        [{"IpProtocol": "tcp", "FromPort": 6379, "ToPort": 6379, "CidrIp": "0.0.0.0/0"}],
+        "the_broker_is_closed_and_keeps_what_it_is_told",
+    ),
+    Mutation(
+        "/Outputs/BrokerUrl/Value",
+        {"Fn::Sub": "redis://${Broker.PrimaryEndPoint.Address}:${Broker.PrimaryEndPoint.Port}"},
+        "the_broker_is_closed_and_keeps_what_it_is_told",
+    ),
+    Mutation("BrokerSecret.GenerateSecretString.ExcludePunctuation", False, "the_brokers_password_is_one"),
     Mutation("StreamRole.AssumeRolePolicyDocument.Statement.0.Condition", REMOVED, "firehoses_role_is_narrow"),
 ]
 CASES = [*((True, one) for one in SERVICE_MUTATIONS), *((False, one) for one in DATA_MUTATIONS)]

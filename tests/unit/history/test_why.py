@@ -6,6 +6,7 @@ import pytest
 
 from gateway.connections import ending
 from gateway.connections.ending import Cause, failure
+from gateway.connections.info import DisconnectInfo
 from gateway.history.record import Drained, PastConnection, newest
 from gateway.history.why import REASONS, explain, span
 from gateway.wire.close_codes import CLOSE_CODES, Fault
@@ -45,7 +46,11 @@ def test_a_device_that_is_away() -> None:
 
 
 def test_what_is_not_known_is_said() -> None:
-    assert explain("lamp-1", [], NOW_MS, None) == "Nothing is remembered of lamp-1."
+    assert explain("lamp-1", [], NOW_MS, "a") == "lamp-1 is connected. Nothing else is remembered of it."
+    assert explain("lamp-1", [], NOW_MS, None, DisconnectInfo(NOW_MS, 1001, "drain", Fault.PLAN)) == (
+        "lamp-1 is not connected. Its last connection ended at 2025-11-29 00:00:00 UTC because its gateway was drained;"
+        " that was planned (close code 1001); nothing else is remembered of it."
+    )
     told = explain("lamp-1", [connection("a", NOW_MS - HOUR_MS)], NOW_MS, None)
     assert "how it ended is not known: its gateway was cut off before it could say so" in told
     # It came a moment ago, and that is not written down yet.
