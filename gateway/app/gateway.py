@@ -54,6 +54,7 @@ from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
 from gateway.connections.metrics import ConnectionMetrics
 from gateway.connections.securing import accepting
+from gateway.drain.channel import DrainChannel
 from gateway.drain.drainer import Drainer
 from gateway.drain.leaving import Origin
 from gateway.drain.metrics import DrainMetrics
@@ -245,6 +246,8 @@ class Gateway:
             self._tasks.spawn("target health", self._watch.run())
         self._tasks.spawn("drain", self.drainer.run())
         self._tasks.spawn("drain receipts", self.drainer.keeper.run())
+        channel = DrainChannel(self.drainer, self._watch, self.fanout, self.hub.gateway, self._clock)
+        self._tasks.spawn("drain channel", channel.run())
 
     async def _start_workflows(self, folder: Path, stack: AsyncExitStack) -> WorkflowParts:
         workflows = WorkflowParts(self.settings.workflows, folder, self._clock, self._chance, self._courier)

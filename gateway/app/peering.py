@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gateway.adapters.memory.attempts import MemoryAttempts
 from gateway.app.tasks import Tasks
 from gateway.channels.announcing import Announcer
-from gateway.channels.channel import DEVICE
+from gateway.channels.channel import DEVICE, DRAIN
 from gateway.channels.courier import Courier
 from gateway.channels.device_channel import DeviceChannel
 from gateway.channels.device_state import DeviceState, merged
@@ -27,6 +27,7 @@ from gateway.channels.peers import Peers
 from gateway.channels.ports import Attempts, Broker, Directory
 from gateway.channels.remote import RemoteCourier
 from gateway.connections.hub import Hub
+from gateway.drain import figures
 from gateway.errors import SettingsError
 from gateway.settings.model import Broker as BrokerSettings
 
@@ -55,6 +56,7 @@ class Peering:
         self.remote = RemoteCourier(local, self.peers, directory, self.announcer)
         self.channels = PeerChannels(self.peers, directory, self.announcer)
         self.channels.offer(DEVICE.name, Shape(DeviceState, merged))
+        self.channels.offer(DRAIN.name, Shape(figures.Frames, figures.merged))
         self._doubt: Callable[[], None] = lambda: None
         self.metrics = PeerMetrics(self.peers, self.announcer)
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,16 +42,20 @@ _ENDING = ("terminating", "exited")
 def status(
     url: Url = "",
     token: Token = "",
-    watch: Watching = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw the curve of all gateways until none drains.")] = False,
+    gateway: Annotated[
+        str, typer.Option(help="With --watch: any gateway, ws://…/ws; the one of the settings without it.")
+    ] = "",
     config: Config = None,
     setting: Set = None,
     as_json: Json = False,
 ) -> None:
     """Where the gateway stands, and what its last drain did."""
     remote = _remote(url, token, config, setting)
-    _show(remote.status(), as_json)
     if watch:
-        _watch(remote, as_json)
+        _watch(_fleet(remote, gateway, token, config, setting), as_json)
+    else:
+        _show(remote.status(), as_json)
 
 
 @app.command(epilog="Example: heiwa drain plan --tasks 8")
@@ -100,7 +105,11 @@ def cancel(url: Url = "", token: Token = "", config: Config = None, setting: Set
 
 
 def describe(found: dict[str, Any]) -> str:
-    """A status in one line, and one more for a drain that goes on or is over."""
+    """A status in one line, and one more for a drain that goes on or is over; of a fleet, one a gateway."""
+    if "fleet" in found:
+        from gateway.cli.fleet_drain import describe as describe_fleet
+
+        return describe_fleet(found["fleet"])
     peers = ", ".join(f"{count} {state}" for state, count in sorted(found["peers"].items()))
     signal = {None: "no load balancer", True: "load balancer seen", False: "LOAD BALANCER NOT SEEN"}[found["signal_up"]]
     lines = [f"{found['state']}: {found['connections']:,} connections; {signal}{f' ({peers})' if peers else ''}"]
@@ -123,7 +132,7 @@ def _watch(remote: Any, as_json: bool) -> None:
     """Once a second: a line that is drawn over on a terminal, plain lines elsewhere, or the status as JSON."""
     if as_json:
         for found in _statuses(remote):
-            print_json(found)
+            print_json(found.get("fleet", found))
         return
     live, closes, before, found = sys.stdout.isatty(), [], None, {}
     for found in _statuses(remote):
@@ -160,6 +169,16 @@ def _remote(url: str, token: str, config: Path | None, flags: list[str] | None) 
     from gateway.cli.remote import RemoteDrain
 
     return RemoteDrain(remote(load(config, os.environ, flags or ()).settings, url, token, "default", "admin"))
+
+
+def _fleet(remote: Any, gateway: str, token: str, config: Path | None, flags: list[str] | None) -> Any:
+    from gateway.cli.device import local_url
+    from gateway.cli.fleet_drain import FleetDrain
+    from gateway.cli.watch import mint
+
+    settings = load(config, os.environ, flags or ()).settings
+    minted = (lambda: token) if token else mint(settings, "drain", "default")
+    return FleetDrain(gateway or local_url(settings.listen), minted, remote.status, partial(typer.echo, err=True))
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:

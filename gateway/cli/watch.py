@@ -55,8 +55,9 @@ class _Lines:
 
 def run(settings: Settings, channel: str, account: str, url: str, token: str, count: int | None, as_json: bool) -> None:
     """Until Ctrl-C, or `count` events came. Raises SettingsError, RefusedError, UnreachableError."""
-    mint = None if token else _mint(settings, channel, account)
-    watcher = Watcher(url or local_url(settings.listen), channel, token, mint, _Lines(as_json, count), SystemRandom())
+    minted = None if token else mint(settings, channel, account)
+    viewer = _Lines(as_json, count)
+    watcher = Watcher(url or local_url(settings.listen), channel, token, minted, viewer, SystemRandom())
     with contextlib.suppress(_Enough):
         asyncio.run(_until_a_signal(watcher))
 
@@ -70,7 +71,7 @@ async def _until_a_signal(watcher: Watcher) -> None:
         await watching
 
 
-def _mint(settings: Settings, channel: str, account: str) -> Callable[[], str]:
+def mint(settings: Settings, channel: str, account: str) -> Callable[[], str]:
     """Tokens of a name of their own: two who watch do not displace each other."""
     minter, name = Minter(settings), f"watch-{secrets.token_hex(4)}"
     scope = _SCOPES.get(channel.partition(":")[0], _OTHER_SCOPE)

@@ -54,7 +54,9 @@ TABLE: list[tuple[str, Layer]] = [
     ),
     *_in("locations.", "*", Layer.SERVICES),
     *_in(
-        "drain.", "curve health leaving outlook pacer plan polling receipt signals standing states window", Layer.CORE
+        "drain.",
+        "curve figures health leaving outlook pacer plan polling receipt signals standing states window",
+        Layer.CORE,
     ),
     *_in("drain.", "*", Layer.SERVICES),
     *_in(
