@@ -194,6 +194,7 @@ async def test_runs_of_nobody_are_claimed_once(store: SqlWorkflowStore) -> None:
     leases = [await store.register(name, "one") for name in "ab"]
     for number in range(20):
         await store.create(NewRun(f"r{number:02}", ACCOUNT, "test", None, {}, START_MS), None)
+    assert await store.claim(leases[0]._replace(fence=0), 6) == []
     taken = await asyncio.gather(*(store.claim(lease, 6) for lease in leases * 2))
     ids = [one.id for part in taken for one in part]
     assert len(set(ids)) == len(ids)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Delete, Insert, Select, Table, Update, bindparam, delete, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.types import BigInteger, Integer
+from sqlalchemy.types import BigInteger, Integer, Text
 
 from gateway.adapters.sql import tables
 from gateway.adapters.sql.json_rows import SMALL, TEXT, WHOLE, json_rows
@@ -31,6 +32,8 @@ class Statements:
         self.delete_signals = self._delete_signals()
         self.runs_of = self._runs_of()
         self.nodes_of = self._nodes_of()
+        self.claim = self._claim()
+        self.signals = self._signals()
 
     def rows(self, columns: dict[str, Any]) -> Any:
         """The rows that are given."""
@@ -62,9 +65,7 @@ class Statements:
         """Only of runs that are still this manager's, at the revision that it knows, while its fence is up."""
         kinds = {name: _kind(tables.run.c[name].type) for name in _RUN_CHANGE}
         rows = self.rows({"id": TEXT, "epoch": WHOLE, "before": WHOLE, **kinds})
-        fenced = select(tables.manager.c.id).where(
-            tables.manager.c.id == bindparam("holder"), tables.manager.c.fence == bindparam("holder_fence")
-        )
+        fenced = _fenced()
         if self.dialect == "postgresql":
             # A take-over that raises the fence waits for this transaction, or this one for it.
             fenced = fenced.with_for_update(read=True)
@@ -108,9 +109,40 @@ class Statements:
         )
         return select(tables.run).where(*owned)
 
+    def _claim(self) -> Update:
+        """Runs that nobody has, for a manager whose fence is up."""
+        found = tables.run.c
+        free = select(found.id).where(found.manager.is_(None), found.ended_ms.is_(None), _fenced().exists())
+        some = free.order_by(found.id).limit(bindparam("most", type_=Integer())).with_for_update(skip_locked=True)
+        taken = {"manager": bindparam("holder", type_=Text()), "epoch": found.epoch + 1}
+        return (
+            update(tables.run).where(found.id.in_(some)).values(taken).returning(found.id, found.epoch, found.wake_ms)
+        )
+
+    def _signals(self) -> Select[Any]:
+        """What was told to a manager's runs, the oldest first."""
+        found, run = tables.signal.c, tables.run.c
+        mine = select(tables.signal, run.epoch, run.wake_ms).join(tables.run, run.id == found.run)
+        mine = mine.where(run.manager == bindparam("holder", type_=Text()))
+        return mine.order_by(found.id).limit(bindparam("most", type_=Integer()))
+
     def _nodes_of(self) -> Select[Any]:
         rows = self.rows({"id": TEXT})
         return select(tables.node).where(tables.node.c.run.in_(select(rows.c.id)))
+
+
+def _fenced() -> Select[tuple[str]]:
+    """The manager `holder`, if `holder_fence` is its fence."""
+    found = tables.manager.c
+    return select(found.id).where(
+        found.id == bindparam("holder", type_=Text()), found.fence == bindparam("holder_fence", type_=BigInteger())
+    )
+
+
+@lru_cache
+def statements(dialect: str) -> Statements:
+    """Those of a database; they hold nothing of a connection."""
+    return Statements(dialect)
 
 
 def _kind(kind: Any) -> Any:

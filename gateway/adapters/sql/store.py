@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.adapters.sql import tables
 from gateway.adapters.sql.commit import commit
@@ -25,7 +25,7 @@ from gateway.adapters.sql.mapping import (
     summary_of,
 )
 from gateway.adapters.sql.schema import migrate
-from gateway.adapters.sql.statements import Statements
+from gateway.adapters.sql.statements import statements
 from gateway.errors import AttemptTakenError, StoreError
 from gateway.workflows.records import (
     Changes,
@@ -44,11 +44,11 @@ _LIVE = tables.run.c.ended_ms.is_(None)
 
 
 class SqlWorkflowStore:
-    """See `gateway.workflows.ports.WorkflowStore`."""
+    """See `gateway.workflows.ports.WorkflowStore`. `engine` None: one for `url` is made."""
 
-    def __init__(self, url: URL) -> None:
-        self._engine = make_engine(url)
-        self._statements = Statements(url.get_backend_name())
+    def __init__(self, url: URL, engine: AsyncEngine | None = None) -> None:
+        self._engine = engine or make_engine(url)
+        self._statements = statements(url.get_backend_name())
 
     async def open(self) -> None:
         with store_errors("schema"):
@@ -193,16 +193,10 @@ class SqlWorkflowStore:
             return [Owned(row.id, row.epoch, row.wake_ms) for row in await connection.execute(query.order_by(found.id))]
 
     async def claim(self, lease: Lease, limit: int) -> list[Owned]:
-        found = tables.run.c
-        free = select(found.id).where(found.manager.is_(None), _LIVE).order_by(found.id).limit(limit)
-        take = (
-            update(tables.run)
-            .where(found.id.in_(free.with_for_update(skip_locked=True)))
-            .values(manager=lease.manager, epoch=found.epoch + 1)
-            .returning(found.id, found.epoch, found.wake_ms)
-        )
+        asked = {"holder": lease.manager, "holder_fence": lease.fence, "most": limit}
         async with self._unit("claim") as connection:
-            return sorted(Owned(row.id, row.epoch, row.wake_ms) for row in await connection.execute(take))
+            rows = await connection.execute(self._statements.claim, asked)
+            return sorted(Owned(row.id, row.epoch, row.wake_ms) for row in rows)
 
     async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail]]:
         async with self._unit("load") as connection:
@@ -214,16 +208,9 @@ class SqlWorkflowStore:
             return [(Owned(row.id, row.epoch, row.wake_ms), detail_of(row, nodes[row.id])) for row in rows]
 
     async def signals(self, lease: Lease, limit: int) -> list[tuple[Owned, Signal]]:
-        found, run = tables.signal.c, tables.run.c
-        query = (
-            select(tables.signal, run.epoch, run.wake_ms)
-            .join(tables.run, run.id == found.run)
-            .where(run.manager == bindparam("holder"))
-            .order_by(found.id)
-            .limit(limit)
-        )
         async with self._unit("signals") as connection:
-            rows = (await connection.execute(query, {"holder": lease.manager})).all()
+            asked = {"holder": lease.manager, "most": limit}
+            rows = (await connection.execute(self._statements.signals, asked)).all()
             return [(Owned(row.run, row.epoch, row.wake_ms), signal_of(row)) for row in rows]
 
     async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
