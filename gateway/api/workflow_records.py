@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from gateway.workflows.definition import Definition, runner_of
-from gateway.workflows.records import EventRecord, RunDetail, RunSummary, StoredDefinition
-from gateway.workflows.run import WHOLE
+from gateway.workflows.records import EventRecord, StoredDefinition
+from gateway.workflows.shown import EventData, RunInList, event_data
 from gateway.workflows.spec import Name, Spec
 
 MAX_VERSION = 2**31 - 1
@@ -62,20 +62,6 @@ class CancelBody(Struct, frozen=True, forbid_unknown_fields=True):
     why: Annotated[str, Meta(min_length=1, max_length=MAX_WHY_CHARS)] = "cancelled"
 
 
-class RunInList(Struct, frozen=True):
-    """Times in ms since the Unix epoch; null: not yet. `offset` is that of its last event."""
-
-    id: str
-    definition: str
-    version: int
-    status: str
-    offset: int
-    error: str | None
-    created: int
-    started: int | None
-    ended: int | None
-
-
 class RunsPage(Struct, frozen=True):
     """The newest first. `next` continues after them; null: there are no more."""
 
@@ -83,49 +69,12 @@ class RunsPage(Struct, frozen=True):
     next: str | None
 
 
-class NodeInRun(Struct, frozen=True, omit_defaults=True):
-    """A node that has begun, or one item or iteration of it (`iteration`). `until`: when it goes on by itself.
-
-    A whole node with items or iterations has `total`, `ok` and `failed`.
-    """
-
-    node: str
-    status: str
-    iteration: int | None = None
-    attempt: int | None = None
-    until: int | None = None
-    total: int | None = None
-    ok: int | None = None
-    failed: int | None = None
-    error: str | None = None
-    value: Any = None
-
-
-class RunAnswer(Struct, frozen=True):
-    """A whole run. `parent` is the run that it is nested in."""
-
-    run: RunInList
-    parent: str | None
-    input: dict[str, Any]
-    output: Any
-    nodes: list[NodeInRun]
-
-
-class EventInAnswer(Struct, frozen=True, omit_defaults=True):
+class EventInAnswer(Struct, frozen=True):
     """One line of a run's history; `time` in ms since the Unix epoch."""
 
     offset: int
     time: int
-    kind: str
-    node: str | None = None
-    iteration: int | None = None
-    attempt: int | None = None
-    until: int | None = None
-    total: int | None = None
-    percent: float | None = None
-    message: str | None = None
-    error: str | None = None
-    run: str | None = None
+    data: EventData
 
 
 class EventsAnswer(Struct, frozen=True):
@@ -144,57 +93,5 @@ def definition_answer(definition: Definition, stored: StoredDefinition | None) -
     return DefinitionAnswer(definition.spec.name, None if stored is None else stored.version, nodes, definition.spec)
 
 
-def run_in_list(found: RunSummary) -> RunInList:
-    return RunInList(
-        found.id,
-        found.name,
-        found.version,
-        found.status,
-        found.revision,
-        found.error,
-        found.created_ms,
-        found.started_ms,
-        found.ended_ms,
-    )
-
-
-def run_answer(found: RunDetail) -> RunAnswer:
-    state = found.state
-    several = {key.path for key in state.rows if key.iteration == WHOLE}
-    nodes = []
-    for key, row in sorted(state.rows.items()):
-        counts = row.counts
-        nodes.append(
-            NodeInRun(
-                key.path,
-                row.status,
-                key.iteration if key.path in several and key.iteration != WHOLE else None,
-                row.attempt or None,
-                row.due_ms,
-                None if counts is None else counts.total,
-                None if counts is None else counts.ok,
-                None if counts is None else counts.failed,
-                row.error,
-                row.value,
-            )
-        )
-    parent = None if found.parent is None else found.parent.run
-    return RunAnswer(run_in_list(found.summary), parent, dict(state.input), state.output, nodes)
-
-
 def event_answer(record: EventRecord) -> EventInAnswer:
-    event = record.event
-    return EventInAnswer(
-        record.revision,
-        record.time_ms,
-        event.kind,
-        event.node,
-        event.iteration,
-        event.attempt,
-        event.until_ms,
-        event.total,
-        event.percent,
-        event.message,
-        event.error,
-        event.run,
-    )
+    return EventInAnswer(record.revision, record.time_ms, event_data(record.event))

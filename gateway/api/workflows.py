@@ -14,16 +14,14 @@ from gateway.api.route import Route
 from gateway.api.workflow_records import (
     CancelBody,
     EventsAnswer,
-    RunAnswer,
     RunBody,
     RunsPage,
     event_answer,
-    run_answer,
-    run_in_list,
 )
 from gateway.api.workflow_refusals import known, refusals, whole
 from gateway.errors import QueryError
 from gateway.locations.query import DEFAULT_LIMIT, MAX_LIMIT
+from gateway.workflows.shown import RunAnswer, run_answer, run_in_list
 from gateway.workflows.states import RunStatus
 
 MAX_OFFSET = 2**53

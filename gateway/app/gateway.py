@@ -250,7 +250,9 @@ class Gateway:
         self._tasks.spawn("drain channel", channel.run())
 
     async def _start_workflows(self, folder: Path, stack: AsyncExitStack) -> WorkflowParts:
-        workflows = WorkflowParts(self.settings.workflows, folder, self._clock, self._chance, self._courier)
+        workflows = WorkflowParts(
+            self.settings.workflows, folder, self._clock, self._chance, self._courier, self.fanout
+        )
         stack.push_async_callback(workflows.close)
         await workflows.open_if_used()
         self._tasks.spawn("workflows", workflows.run())

@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gateway.channels.courier import Courier
+from gateway.channels.fanout import Fanout
 from gateway.clock import Clock
 from gateway.errors import SettingsError
 from gateway.settings.model import Workflows
 from gateway.wire.uuid7 import text_of, uuid7
 from gateway.workflows.ports import NodeRunner, Report
+from gateway.workflows.run_log import WORKFLOW, RunLog, run_channel
 from gateway.workflows.service import WorkflowService
 
 STORE_NAME = "workflows.db"
@@ -35,13 +37,21 @@ class WorkflowParts:
     """`open_if_used` at the start; `service` whenever somebody asks; `run` for as long as the process lives."""
 
     def __init__(
-        self, settings: Workflows, folder: Path, clock: Clock, chance: random.Random, courier: Courier
+        self,
+        settings: Workflows,
+        folder: Path,
+        clock: Clock,
+        chance: random.Random,
+        courier: Courier,
+        fanout: Fanout,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._clock = clock
         self._chance = chance
         self._courier = courier
+        self._fanout = fanout
+        fanout.offer_log(WORKFLOW, RunLog(self.service))
         self._names = runners_on(settings)
         self._stack = AsyncExitStack()
         self._lock = asyncio.Lock()
@@ -81,6 +91,11 @@ class WorkflowParts:
         stack.push_async_callback(store.close)
         await store.open()
         runners: dict[str, NodeRunner] = {}
+
+        def moved(run: str, account: str) -> None:
+            service.moved(run, account)
+            self._fanout.hint(run_channel(account, run))
+
         incarnation = text_of(*uuid7(self._clock.time_ms(), self._chance.getrandbits(74)))
         self._manager = manager = Manager(
             store,
@@ -89,7 +104,7 @@ class WorkflowParts:
             _MANAGER,
             incarnation,
             cache_bytes=self._settings.cache_bytes,
-            moved=lambda run, account: service.moved(run, account),
+            moved=moved,
         )
         service = WorkflowService(
             store,

@@ -187,7 +187,7 @@ def command(
 
 @app.command(epilog="Example: heiwa watch device:dog-1")
 def watch(
-    channel: Annotated[str, typer.Argument(help="What to watch: device:ID, drain.")],
+    channel: Annotated[str, typer.Argument(help="What to watch: device:ID, workflow:RUN, drain.")],
     account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
     count: Annotated[int | None, typer.Option(min=1, help="Events until it ends.")] = None,
     url: Annotated[str, typer.Option(help="The gateway, ws://…/ws; the one of the settings without it.")] = "",

@@ -68,23 +68,23 @@ def describe(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def event_line(event: dict[str, Any]) -> str:
+def event_line(event: Mapping[str, Any]) -> str:
     """What happened, with its time and offset."""
-    at = time.strftime("%H:%M:%S", time.localtime(event["time"] / 1000))
-    said = _WORDS.get(event["kind"], event["kind"]).format(attempt=event.get("attempt"))
+    at, data = time.strftime("%H:%M:%S", time.localtime(event["time"] / 1000)), event["data"]
+    said = _WORDS.get(data["kind"], data["kind"]).format(attempt=data.get("attempt"))
     where = ""
-    if "node" in event:
-        where = event["node"] if "iteration" not in event else f"{event['node']}[{event['iteration']}]"
+    if "node" in data:
+        where = data["node"] if "iteration" not in data else f"{data['node']}[{data['iteration']}]"
     parts = [f"{at} {event['offset']:>5}  {where:<20} {said}"]
-    if "total" in event:
-        parts.append(f"{event['total']} in all")
-    if "percent" in event:
-        parts.append(f"{event['percent']:.0f} %")
-    if "until" in event:
-        parts.append(f"until {time.strftime('%H:%M:%S', time.localtime(event['until'] / 1000))}")
-    parts += [_plain(event[name]) for name in ("message", "error") if event.get(name)]
-    if "run" in event:
-        parts.append(f"run {event['run']}")
+    if "total" in data:
+        parts.append(f"{data['total']} in all")
+    if "percent" in data:
+        parts.append(f"{data['percent']:.0f} %")
+    if "until" in data:
+        parts.append(f"until {time.strftime('%H:%M:%S', time.localtime(data['until'] / 1000))}")
+    parts += [_plain(data[name]) for name in ("message", "error") if data.get(name)]
+    if "run" in data:
+        parts.append(f"run {data['run']}")
     return ": ".join(parts)
 
 

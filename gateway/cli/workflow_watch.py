@@ -26,7 +26,7 @@ def watch_run(remote: Any, path: str, after: int, as_json: bool) -> str:
     live = sys.stdout.isatty() and not as_json
     ended = ""
     for event in _events(remote, path, after, live):
-        ended = _ENDS.get(event["kind"], "")
+        ended = _ENDS.get(event["data"]["kind"], "")
         if as_json:
             typer.echo(json.dumps(event, ensure_ascii=False))
             continue
@@ -63,5 +63,5 @@ def _events(remote: Any, path: str, after: int, live: bool) -> Iterator[dict[str
 
 def _countdown(events: list[dict[str, Any]]) -> str:
     """When what waits goes on."""
-    until = [event["until"] for event in events if "until" in event]
+    until = [event["data"]["until"] for event in events if "until" in event["data"]]
     return f"  goes on in {max(0.0, min(until) / 1000 - time.time()):.0f} s" if until else ""

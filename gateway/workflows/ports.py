@@ -46,10 +46,10 @@ class WorkflowStore(Protocol):
 
     # Runs
 
-    async def create(self, new: NewRun, manager: str | None) -> tuple[str, bool] | None:
-        """Store a run and the signal that begins it; its id, and whether it is new (else its key was known already).
+    async def create(self, news: Sequence[NewRun], manager: str | None) -> list[tuple[str, bool] | None]:
+        """Store runs, each with the signal that begins it; their ids, and whether each is new (else its key was known).
 
-        None: there is no such definition. `manager` None: whoever claims it.
+        None: there is no such definition. `manager` None: whoever claims them. Harmless again with the same ids.
         """
 
     async def run(self, account: str, run: str) -> RunDetail | None:
@@ -60,6 +60,9 @@ class WorkflowStore(Protocol):
 
     async def events(self, account: str, run: str, after: int, limit: int) -> list[EventRecord] | None:
         """Events behind a revision, in order; None: there is no such run in this account."""
+
+    async def revisions(self, runs: Sequence[tuple[str, str]]) -> list[int]:
+        """The revision of each (account, run); 0 for one that is not there."""
 
     async def signal(self, run: str, kind: SignalKind, body: Any, now_ms: int) -> None:
         """Tell a run's manager something."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from gateway.clock import Clock
 from gateway.errors import HeiwaError
 from gateway.wire.uuid7 import text_of, uuid7
 from gateway.workflows.checks import Rules, check
+from gateway.workflows.creation import Creation
 from gateway.workflows.definition import Definition, decode, digest, load, stored
 from gateway.workflows.json_source import read_json
 from gateway.workflows.ports import NodeRunner, WorkflowStore
@@ -69,7 +70,7 @@ class WorkflowService:
         self._chance = chance
         self._read_yaml = read_yaml
         self._schedule_problem = schedule_problem
-        self._manager = manager
+        self._creation = Creation(store, manager)
         self._notice = notice
         self._watchers: dict[str, set[asyncio.Event]] = {}
 
@@ -127,7 +128,7 @@ class WorkflowService:
         """Begin a run. Raises RunRefusedError: no such definition, or the key was used for another run."""
         now_ms = self._clock.time_ms()
         run = text_of(*uuid7(now_ms, self._chance.getrandbits(74)))
-        found = await self._store.create(NewRun(run, account, name, version, given, now_ms, key), self._manager)
+        found = await self._creation.create(NewRun(run, account, name, version, given, now_ms, key))
         if found is None:
             await self.definition(account, name, version)
             raise RunRefusedError(f"there is no definition {name!r}", missing=True)
@@ -205,6 +206,10 @@ class WorkflowService:
                 if found or over or left_s <= 0:
                     return found, over
                 await _wait(event, min(left_s, POLL_S))
+
+    async def revisions(self, runs: Sequence[tuple[str, str]]) -> list[int]:
+        """The revision of each (account, run); 0 for one that is not there. Raises StoreError."""
+        return await self._store.revisions(runs)
 
     @contextlib.contextmanager
     def _watching(self, run: str) -> Iterator[asyncio.Event]:

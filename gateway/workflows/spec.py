@@ -14,7 +14,9 @@ MAX_ITEMS = 10_000
 MAX_PARALLEL = 1_000
 MAX_DURATION_S = 31 * 86_400.0
 
-Name = Annotated[str, Meta(pattern=f"^{NAME}$", max_length=64)]
+# To Python "$" also stands in front of a last newline; to JSON Schema it does not.
+_END = r"$(?!\n)"
+Name = Annotated[str, Meta(pattern=f"^{NAME}{_END}", max_length=64)]
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
 Expression = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
 Seconds = Annotated[float, Meta(gt=0, le=MAX_DURATION_S)]
@@ -25,7 +27,7 @@ class Process(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A program on the manager's machine. The last line that it writes, if it is a JSON object, is its result."""
 
     command: Annotated[list[Text], Meta(min_length=1, max_length=1_000)]
-    environment: dict[Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], Text] = {}
+    environment: dict[Annotated[str, Meta(pattern=f"^[A-Za-z_][A-Za-z0-9_]*{_END}")], Text] = {}
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,7 +35,7 @@ class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     url: Text
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    headers: dict[Annotated[str, Meta(pattern="^[A-Za-z0-9-]+$")], Text] = {}
+    headers: dict[Annotated[str, Meta(pattern=f"^[A-Za-z0-9-]+{_END}")], Text] = {}
     body: Any = None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.program import Program, eventually, http_problem
+from tests.support.program import Program, eventually, http_problem, receive, send
 
 # As ourselves, so that jobs can reach what these tests are made of; what others may do has a test of its own.
 ON = ("workflows.runners=process,device", f"workflows.process_user={pwd.getpwuid(os.geteuid()).pw_name}")
@@ -89,7 +89,7 @@ def test_a_killed_server_goes_on_where_it_was(tmp_path: Path) -> None:
         assert Caller(second).status(run) == "ok"
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["offset"] for event in events] == list(range(1, len(events) + 1))
-    assert events[-1]["kind"] == "run_ok"
+    assert events[-1]["data"]["kind"] == "run_ok"
     assert "going on behind" in err
     done = Counter(tuple(line.split()[:3]) for line in ledger.read_text().splitlines())
     names = [("first", "0"), *(("each", str(number)) for number in range(7)), ("last", "0")]
@@ -256,3 +256,30 @@ def test_mistakes_are_told_as_editors_read_them(program: Program, tmp_path: Path
     _, err = putting.communicate(timeout=30)
     assert putting.returncode == 1
     assert f"{file}:3:51: nodes.a.needs[0]: there is no node 'b'" in err
+
+
+def test_a_subscriber_goes_on_from_its_offset_over_a_restart(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    ledger.touch()
+    told: list[dict[str, Any]] = []
+    with Program(tmp_path / "data", *ON) as first:
+        Caller(first).call("PUT", "/api/v1/definitions", ledger_definition(ledger, 3))
+        run = Caller(first).run("ledger")
+        with first.connect("watcher", scope="progress:read location:read") as connection:
+            send(connection, {"type": "subscribe", "channel": f"workflow:{run}"})
+            begun = receive(connection, "subscribed")
+            assert begun["snapshot"]["run"]["id"] == run
+            offset = begun["offset"]
+            while not any(event["data"].get("node") == "each" for event in told):
+                told.append(receive(connection, "event"))
+            first.kill()
+    with Program(tmp_path / "data", *ON) as second:
+        with second.connect("watcher", scope="progress:read location:read") as connection:
+            send(connection, {"type": "subscribe", "channel": f"workflow:{run}", "after": told[-1]["offset"]})
+            assert receive(connection, "subscribed")["offset"] == told[-1]["offset"]
+            while told[-1]["data"]["kind"] != "run_ok":
+                told.append(receive(connection, "event", 30))
+        with second.connect("other", scope="progress:read location:read", account="umbrella") as connection:
+            send(connection, {"type": "subscribe", "channel": f"workflow:{run}"})
+            assert receive(connection, "error")["code"] == "not_found"
+    assert [event["offset"] for event in told] == list(range(offset + 1, offset + 1 + len(told)))

@@ -48,7 +48,7 @@ async def put(store: SqlWorkflowStore, made: Definition = TWO, account: str = AC
 
 
 async def begun(store: SqlWorkflowStore, lease: Lease, run: str = "r1", **more: Any) -> tuple[Owned, State]:
-    await store.create(NewRun(run, ACCOUNT, "test", None, {"day": "now"}, START_MS, **more), lease.manager)
+    await store.create([NewRun(run, ACCOUNT, "test", None, {"day": "now"}, START_MS, **more)], lease.manager)
     return await load(store, lease, run)
 
 
@@ -106,11 +106,13 @@ async def test_a_run_is_one_for_its_key(store: SqlWorkflowStore) -> None:
     await put(store)
     await put(store, account="umbrella")
     first = NewRun("r1", ACCOUNT, "test", None, {}, START_MS, key="k")
-    assert await store.create(first, None) == ("r1", True)
-    assert await store.create(first._replace(id="r2"), None) == ("r1", False)
-    assert await store.create(first._replace(id="r3", account="umbrella"), None) == ("r3", True)
-    assert await store.create(first._replace(id="r4", key=None), None) == ("r4", True)
-    assert await store.create(first._replace(id="r5", name="nothing"), None) is None
+    second = first._replace(id="r2")
+    assert await store.create([first, second], None) == [("r1", True), ("r1", False)]
+    assert await store.create([second], None) == [("r1", False)]
+    assert await store.create([first], None) == [("r1", True)]
+    others = [first._replace(id="r3", account="umbrella"), first._replace(id="r4", key=None)]
+    missing = first._replace(id="r5", name="nothing")
+    assert await store.create([missing, *others], None) == [None, ("r3", True), ("r4", True)]
     assert [one.id for one in await store.runs(ACCOUNT, None, None, 9)] == ["r4", "r1"]
     assert [one.id for one in await store.runs(ACCOUNT, "queued", "r4", 9)] == ["r1"]
     assert await store.run("umbrella", "r1") is None
@@ -193,7 +195,7 @@ async def test_runs_of_nobody_are_claimed_once(store: SqlWorkflowStore) -> None:
     await put(store)
     leases = [await store.register(name, "one") for name in "ab"]
     for number in range(20):
-        await store.create(NewRun(f"r{number:02}", ACCOUNT, "test", None, {}, START_MS), None)
+        await store.create([NewRun(f"r{number:02}", ACCOUNT, "test", None, {}, START_MS)], None)
     assert await store.claim(leases[0]._replace(fence=0), 6) == []
     taken = await asyncio.gather(*(store.claim(lease, 6) for lease in leases * 2))
     ids = [one.id for part in taken for one in part]

@@ -99,8 +99,8 @@ async def _clients(world: World, store: Any, names: list[str]) -> list[str]:
         for attempt in range(chance.randint(1, 2)):
             new = NewRun(f"run-{number}-{attempt}", ACCOUNT, chance.choice(names), None, {}, 0, f"key-{number}")
             manager = "local" if chance.random() < 0.7 else None
-            created = await store.create(new, manager)
-            runs[created[0]] = None
+            created = await store.create([new], manager)
+            runs[created[0][0]] = None
         await asyncio.sleep(chance.choice([0, 0.01, 2]))
     for run in runs:
         if chance.random() < 0.3:

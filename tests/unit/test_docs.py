@@ -104,7 +104,11 @@ def test_commands_and_options_exist() -> None:
             if words[0].startswith("-"):
                 continue
             assert words[0] in group.commands, f"{page}: heiwa {words[0]}"
-            known = {name for option in group.commands[words[0]].params for name in option.opts} | {"--help", "-h"}
+            command = group.commands[words[0]]
+            if hasattr(command, "commands"):
+                assert words[1] in command.commands, f"{page}: heiwa {words[0]} {words[1]}"
+                command = command.commands[words[1]]
+            known = {name for option in command.params for name in option.opts} | {"--help", "-h"}
             unknown = [
                 word for word in words[1:] if re.match(r"--?[a-z]", word) and word.partition("=")[0] not in known
             ]

@@ -32,6 +32,7 @@ class Statements:
         self.delete_signals = self._delete_signals()
         self.runs_of = self._runs_of()
         self.nodes_of = self._nodes_of()
+        self.revisions = self._revisions()
         self.claim = self._claim()
         self.signals = self._signals()
 
@@ -108,6 +109,11 @@ class Statements:
             tables.run.c.manager == bindparam("holder"),
         )
         return select(tables.run).where(*owned)
+
+    def _revisions(self) -> Select[Any]:
+        found = tables.run.c
+        rows = self.rows({"id": TEXT})
+        return select(found.account, found.id, found.revision).where(found.id.in_(select(rows.c.id)))
 
     def _claim(self) -> Update:
         """Runs that nobody has, for a manager whose fence is up."""

@@ -119,18 +119,34 @@ class SqlWorkflowStore:
 
     # Runs
 
-    async def create(self, new: NewRun, manager: str | None) -> tuple[str, bool] | None:
+    async def create(self, news: Sequence[NewRun], manager: str | None) -> list[tuple[str, bool] | None]:
         async with self._unit("create") as connection:
-            definition = await self._newest(connection, new.account, new.name, new.version)
-            if definition is None:
-                return None
-            row = new_run_row(new, definition.version, manager)
-            if (await connection.execute(self._statements.insert_runs, as_json([row]))).first() is None:
-                same = select(tables.run.c.id).where(tables.run.c.account == new.account, tables.run.c.key == new.key)
-                return (await connection.execute(same)).scalar_one(), False
-            begin = signal_row(new.id, SignalKind.BEGIN, None, new.created_ms)
-            await connection.execute(self._statements.insert_signals, as_json([begin]))
+            versions: dict[tuple[str, str, int | None], int | None] = {}
+            for asked in {(new.account, new.name, new.version) for new in news}:
+                definition = await self._newest(connection, *asked)
+                versions[asked] = None if definition is None else definition.version
+            rows = {
+                new.id: new_run_row(new, version, manager)
+                for new in news
+                if (version := versions[new.account, new.name, new.version]) is not None
+            }
+            made: set[str] = set()
+            if rows:
+                inserted = await connection.execute(self._statements.insert_runs, as_json(rows.values()))
+                made = {row.id for row in inserted}
+            if made:
+                begin = [signal_row(new.id, SignalKind.BEGIN, None, new.created_ms) for new in news if new.id in made]
+                await connection.execute(self._statements.insert_signals, as_json(begin))
+            return [await self._created(connection, new, made) if new.id in rows else None for new in news]
+
+    async def _created(self, connection: AsyncConnection, new: NewRun, made: set[str]) -> tuple[str, bool]:
+        if new.id in made:
             return new.id, True
+        found = tables.run.c
+        same = select(found.id).where(found.account == new.account, (found.key == new.key) | (found.id == new.id))
+        run = (await connection.execute(same)).scalars().first()
+        # Its own id: the call before this one has stored it, and its answer was lost.
+        return str(run), run == new.id
 
     async def run(self, account: str, run: str) -> RunDetail | None:
         async with self._unit("run") as connection:
@@ -159,6 +175,12 @@ class SqlWorkflowStore:
                 return None
             query = select(tables.event).where(found.run == run, found.revision > after)
             return [event_of(row) for row in await connection.execute(query.order_by(found.revision).limit(limit))]
+
+    async def revisions(self, runs: Sequence[tuple[str, str]]) -> list[int]:
+        async with self._unit("revisions") as connection:
+            rows = await connection.execute(self._statements.revisions, as_json({"id": run} for _, run in runs))
+            found = {(row.account, row.id): row.revision for row in rows}
+            return [found.get(asked, 0) for asked in runs]
 
     async def signal(self, run: str, kind: SignalKind, body: Any, now_ms: int) -> None:
         async with self._unit("signal") as connection:

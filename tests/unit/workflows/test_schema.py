@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.workflows.checks import check
@@ -45,6 +45,7 @@ def test_both_take_the_example() -> None:
     assert decoded(TREE)
 
 
+@example(("nodes", "child", "workflow", "name"), "x\n", False)
 @given(
     st.sampled_from(spots(TREE)[1:]),
     st.sampled_from([None, True, 0, -1, 1, 1.5, 1e9, "", "x", "1x", "x\n", "a" * 5000, [], ["x"], [1], {}, {"x": 1}]),
