@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
-
 from gateway.adapters.hosts import is_local
 from gateway.errors import KeySetError, SettingsError
 from gateway.identity.jwk import MAX_SET_BYTES
@@ -38,6 +36,9 @@ class JwksEndpoint:
 
     async def fetch(self) -> bytes:
         """See the port."""
+        # A server that asks nobody does not load the client.
+        from aiohttp import ClientError, ClientSession, ClientTimeout
+
         try:
             # Unlike the address of a task's metadata, an issuer may be reachable through a proxy only.
             async with (

@@ -6,12 +6,14 @@ Amazon ECS developer guide, "Amazon ECS task metadata endpoint version 4" and it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
 from msgspec import MsgspecError, Struct, field, json
 
 from gateway.errors import CallError, CallErrorKind
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
 
 VARIABLE = "ECS_CONTAINER_METADATA_URI_V4"
 # The endpoint is on the same host; the SDK gives it as long.
@@ -96,6 +98,9 @@ async def read(environment: Mapping[str, str]) -> Identity:
     uri = environment.get(VARIABLE, "")
     if not uri:
         raise CallError(CallErrorKind.OTHER, f"{VARIABLE} is not set: this is not an ECS task")
+    # A server that asks nobody does not load the client.
+    from aiohttp import ClientError, ClientSession, ClientTimeout
+
     try:
         # It is a plain address on the host's own link: a proxy for the internet must not see it.
         async with ClientSession(timeout=ClientTimeout(total=TIMEOUT_S), trust_env=False) as session:

@@ -318,7 +318,7 @@ class DayWriter:
         """Look up the next free tie-breaker of each ms, given by its first key. One statement, one row."""
         found: str | None = self._connection.execute(
             "SELECT group_concat(value || ':' || ifnull("
-            "(SELECT max(key) FROM location WHERE key BETWEEN value AND value | ?1), value - 1)) FROM json_each(?2)",
+            "(SELECT max(key) FROM location WHERE key BETWEEN value AND value | ?), value - 1)) FROM json_each(?)",
             (_SEQUENCE_MASK, json.encode(list(milliseconds)).decode()),
         ).fetchone()[0]
         for pair in (found or "").split(","):

@@ -33,8 +33,8 @@ CREATE TABLE connection (
 ) WITHOUT ROWID;
 """
 _ADD_DEVICE = """
-INSERT INTO device (account, name, connections, newest_ms) VALUES (?1, ?2, 1, ?3)
-ON CONFLICT (account, name) DO UPDATE SET connections = connections + 1, newest_ms = ?3
+INSERT INTO device (account, name, connections, newest_ms) VALUES (?, ?, 1, ?)
+ON CONFLICT (account, name) DO UPDATE SET connections = connections + 1, newest_ms = excluded.newest_ms
 RETURNING number, connections
 """
 _ADD = "INSERT OR REPLACE INTO connection (device, place, id, gateway, address, class) VALUES (?, ?, ?, ?, ?, ?)"
