@@ -13,7 +13,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import HttpVersion10, web
+from aiohttp import web
+from aiohttp.http import HttpVersion10
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 

@@ -5,7 +5,6 @@ Later ones win: defaults, `heiwa.toml`, `HEIWA_SECTION__KEY`, `--set section.key
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -152,6 +151,8 @@ def _in_words(problem: str) -> str:
 
 
 def _unknown(key: str, item: Given) -> SettingsError:
+    import difflib
+
     known = [name for name, _ in flatten(Settings())]
     near = difflib.get_close_matches(key, known, n=1) or [
         name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]
