@@ -154,7 +154,7 @@ def test_check_reads_the_stores_of_a_gateway_that_runs(tmp_path: Path) -> None:
             send(connection, location("x"))
             receive(connection, "ack")
         (told,) = stores_told(folder)
-        assert (told["verdict"], told["found"]) == ("ok", "2 files can be read by this version")
+        assert (told["verdict"], told["found"]) == ("ok", "3 files can be read by this version")
         assert program.terminate() == 0
     (folder / "spool.db").write_bytes(b"x" * 4096)
     (told,) = stores_told(folder)
