@@ -1,9 +1,10 @@
 /*
- * A whole device in one file: stores what it measures, sends it, and comes back as told.
+ * A whole device in one file: stores what it measures, sends it, carries out commands, and comes back as told.
  *
  *     cc -O2 -o device docs/examples/device.c -lwebsockets
- *     HEIWA_TOKEN=… ./device ws://127.0.0.1:8080/ws
+ *     HEIWA_TOKEN=… ./device ws://127.0.0.1:8080/ws [device:dog-1]
  *
+ * With a channel it watches that, too, as an app does: then its token needs `location:read`.
  * Needs libwebsockets 4.1 or newer. A real device writes `stored` to flash, so that it survives a restart.
  */
 
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { CAPACITY = 1000, IN_FLIGHT = 200, MESSAGE_BYTES = 32768, EVENT_BYTES = 128, MAX_BACK_OFF_S = 30 };
+enum { CAPACITY = 1000, IN_FLIGHT = 200, RESULTS = 16, RESULT_BYTES = 256, MESSAGE_BYTES = 32768, EVENT_BYTES = 128, MAX_BACK_OFF_S = 30 };
 
 static const lws_usec_t SILENCE_US = 30 * LWS_US_PER_SEC;       /* an answer that is later than this does not come */
 static const lws_usec_t STEADY_US = 10 * LWS_US_PER_SEC;        /* a connection that lasted so long was a success */
@@ -43,17 +44,23 @@ static lws_usec_t opened_us, told_us;
 static size_t most; /* events in one message */
 static char text[MESSAGE_BYTES];
 static size_t text_bytes;
+static const char *channel; /* NULL: none is watched */
+static int subscribes;
+static char results[RESULTS][RESULT_BYTES]; /* of commands, still to be sent; the server has no more under way */
+static size_t results_count;
 
 /* What a message of the server says, as far as a device cares. */
 static struct {
-    char type[16], reason[24], code[24];
+    char type[16], reason[24], code[24], id[65], name[32];
+    int on;
     unsigned long ids[IN_FLIGHT];
     size_t ids_count;
     long long max_events, reconnect_after_ms, retry_after_ms; /* -1: not said */
 } said;
 
-static const char *const PATHS[] = {"type", "reason", "code", "ids", "max_events", "reconnect_after_ms", "retry_after_ms"};
-enum { TYPE = 1, REASON, CODE, IDS, EVENTS, RECONNECT, RETRY };
+static const char *const PATHS[] = {"type", "reason", "code", "ids", "max_events", "reconnect_after_ms", "retry_after_ms",
+                                    "id", "name", "args.on"};
+enum { TYPE = 1, REASON, CODE, IDS, EVENTS, RECONNECT, RETRY, ID, NAME, ON };
 
 static void connect_to_server(lws_sorted_usec_list_t *sul);
 
@@ -79,11 +86,15 @@ static signed char on_json(struct lejp_ctx *json, char reason) {
         if (json->path_match == EVENTS) said.max_events = value;
         if (json->path_match == RECONNECT) said.reconnect_after_ms = value;
         if (json->path_match == RETRY) said.retry_after_ms = value;
+    } else if (reason == LEJPCB_VAL_TRUE) {
+        if (json->path_match == ON) said.on = 1;
     } else if (reason == LEJPCB_VAL_STR_END) {
         size_t prefix = strlen(run);
         if (json->path_match == TYPE) lws_strncpy(said.type, json->buf, sizeof said.type);
         if (json->path_match == REASON) lws_strncpy(said.reason, json->buf, sizeof said.reason);
         if (json->path_match == CODE) lws_strncpy(said.code, json->buf, sizeof said.code);
+        if (json->path_match == ID) lws_strncpy(said.id, json->buf, sizeof said.id);
+        if (json->path_match == NAME) lws_strncpy(said.name, json->buf, sizeof said.name);
         if (json->path_match == IDS && said.ids_count < IN_FLIGHT && !strncmp(json->buf, run, prefix))
             said.ids[said.ids_count++] = strtoul(json->buf + prefix, NULL, 10);
     }
@@ -132,6 +143,21 @@ static void answered(void) {
     printf("%s %zu %s\n", said.type, said.ids_count, said.code);
 }
 
+/* The one result of a command; carried out twice, `switch` does no harm. */
+static void carry_out(void) {
+    char escaped[2 * sizeof said.id];
+    if (results_count == RESULTS) return;
+    lws_json_purify(escaped, said.id, sizeof escaped, NULL);
+    char *out = results[results_count++];
+    size_t size = (size_t)snprintf(out, RESULT_BYTES, "{\"type\":\"result\",\"command\":\"%s\",", escaped);
+    if (!strcmp(said.name, "switch"))
+        snprintf(out + size, RESULT_BYTES - size, "\"ok\":true,\"value\":{\"on\":%s}}", said.on ? "true" : "false");
+    else
+        snprintf(out + size, RESULT_BYTES - size, "\"ok\":false,\"error\":{\"code\":\"unknown_command\"}}");
+    printf("command %s\n", said.name);
+    lws_callback_on_writable(connection);
+}
+
 static int understood(void) {
     struct lejp_ctx json;
     memset(&said, 0, sizeof said);
@@ -149,9 +175,31 @@ static int understood(void) {
         leaving = 1;
         if (said.reconnect_after_ms >= 0) told_us = said.reconnect_after_ms * LWS_US_PER_MS;
         if (!strcmp(said.reason, "replaced")) finished = 1;
+    } else if (!strcmp(said.type, "command")) {
+        carry_out();
+    } else if (!strcmp(said.type, "subscribed") || !strcmp(said.type, "event")) {
+        printf("%.*s\n", (int)text_bytes, text);
     } else if (!strcmp(said.type, "error")) {
         printf("the server says %s\n", said.code);
     }
+    return 1;
+}
+
+/* One message: what was asked for comes before what is stored. */
+static int send_one(struct lws *wsi) {
+    static unsigned char buffer[LWS_PRE + RESULT_BYTES + 512];
+    char *out = (char *)buffer + LWS_PRE, escaped[512];
+    int size = 0;
+    if (subscribes) { /* a snapshot comes with `subscribed`, and then each newer state as `event` */
+        subscribes = 0;
+        lws_json_purify(escaped, channel, sizeof escaped, NULL);
+        size = snprintf(out, sizeof buffer - LWS_PRE, "{\"type\":\"subscribe\",\"channel\":\"%s\"}", escaped);
+    } else if (results_count) {
+        size = snprintf(out, RESULT_BYTES, "%s", results[--results_count]);
+    }
+    if (!size) return 0;
+    lws_write(wsi, buffer + LWS_PRE, (size_t)size, LWS_WRITE_TEXT);
+    lws_callback_on_writable(wsi);
     return 1;
 }
 
@@ -220,6 +268,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     }
     case LWS_CALLBACK_CLIENT_ESTABLISHED:
         opened_us = lws_now_usecs();
+        subscribes = channel != NULL;
         break;
     case LWS_CALLBACK_CLIENT_RECEIVE: /* a message may come in pieces */
         if (text_bytes + bytes > sizeof text) return -1;
@@ -230,7 +279,8 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         text_bytes = 0;
         break;
     case LWS_CALLBACK_CLIENT_WRITEABLE:
-        return alive && !leaving ? send_events(wsi) : 0;
+        if (!alive || send_one(wsi)) return 0;
+        return leaving ? 0 : send_events(wsi);
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: { /* the first two bytes are the code; after goaway it says nothing new */
         int code = bytes >= 2 ? ((unsigned char *)in)[0] << 8 | ((unsigned char *)in)[1] : 0;
         if (code == 1008 || code == 4409) finished = 1; /* by policy; a newer connection of this device took over */
@@ -259,6 +309,7 @@ static void connect_to_server(lws_sorted_usec_list_t *sul) {
     alive = 1;
     opened_us = told_us = 0;
     leaving = 0;
+    results_count = 0;
     most = 50; /* one may send before `welcome`, which tells how much at once */
     text_bytes = 0;
     if (!lws_client_connect_via_info(&info)) come_back("no connection");
@@ -275,8 +326,9 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     lws_set_log_level(0, NULL);
     lws_strncpy(url, argc > 1 ? argv[1] : "", sizeof url);
+    channel = argc > 2 ? argv[2] : NULL;
     if (lws_parse_uri(url, &scheme, &host, &port, &path)) {
-        fputs("usage: device ws://host:port/ws\n", stderr);
+        fputs("usage: device ws://host:port/ws [channel]\n", stderr);
         return 2;
     }
     snprintf(full_path, sizeof full_path, "/%s", path);

@@ -1,8 +1,9 @@
 // A whole device in one file, for browsers and for Node.js 22 or newer:
-//   HEIWA_TOKEN=… node docs/examples/device.mjs ws://127.0.0.1:8080/ws
+//   HEIWA_TOKEN=… node docs/examples/device.mjs ws://127.0.0.1:8080/ws [device:dog-1]
+// With a channel it watches that, too, as an app does: then its token needs `location:read`.
 // A browser cannot set headers, so the token is offered as a subprotocol; the server never repeats it.
 
-const url = process.argv[2];
+const [url, channel] = process.argv.slice(2);
 const NEVER_AGAIN = [1008, 4409]; // by policy; a newer connection of this device took over
 const OPEN_MS = 15_000; // a handshake that takes longer has failed
 const SILENCE_MS = 60_000; // the server is gone after this much silence
@@ -47,6 +48,13 @@ function answered(message) {
   console.log(message.type, message.ids.length, message.durability ?? message.code);
 }
 
+// The one result of a command; carried out twice, `switch` does no harm.
+function carriedOut({ id, name, args }) {
+  const result = { type: "result", command: id };
+  if (name === "switch" && args) return { ...result, ok: true, value: { on: args.on === true } };
+  return { ...result, ok: false, error: { code: "unknown_command", message: "known is: switch" } };
+}
+
 function connect() {
   const socket = new WebSocket(url, ["heiwa.v1.json", `heiwa.bearer.${token()}`]);
   const began = performance.now();
@@ -64,6 +72,11 @@ function connect() {
     } else if (message.type === "goaway") {
       told = wait(message.reconnect_after_ms); // answers to what is on its way still come; then the server closes
       replaced = message.reason === "replaced";
+    } else if (message.type === "command") {
+      socket.send(JSON.stringify(carriedOut(message)));
+      console.log("command", message.name);
+    } else if (message.type === "subscribed" || message.type === "event") {
+      console.log(message.channel, JSON.stringify(message.data ?? message.snapshot));
     } else if (message.type === "error") {
       console.log("the server says", message.code, message.message);
     }
@@ -107,7 +120,11 @@ function connect() {
     }
   }, 200);
 
-  socket.onopen = () => (opened = heard = performance.now());
+  socket.onopen = () => {
+    opened = heard = performance.now();
+    // A snapshot comes with `subscribed`, and then each newer state as `event`.
+    if (channel) socket.send(JSON.stringify({ type: "subscribe", channel }));
+  };
   socket.onmessage = ({ data }) => {
     try {
       receive(JSON.parse(data));

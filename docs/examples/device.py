@@ -1,6 +1,8 @@
-"""A whole device in one file: stores what it measures, sends it, and comes back as told.
+"""A whole device in one file: stores what it measures, sends it, carries out commands, and comes back as told.
 
-    HEIWA_TOKEN=… python docs/examples/device.py ws://127.0.0.1:8080/ws
+    HEIWA_TOKEN=… python docs/examples/device.py ws://127.0.0.1:8080/ws [device:dog-1]
+
+With a channel it watches that, too, as an app does: then its token needs `location:read`.
 
 Needs the package `websockets`. A real device writes `stored` to flash, so that it survives a restart.
 """
@@ -69,11 +71,21 @@ def answered(message: dict) -> None:
             not_before[name] = time.monotonic() + seconds(message["retry_after_ms"], 0.001)
 
 
-async def converse(socket) -> float:
+def carried_out(command: dict) -> dict:
+    """The one result of a command; carried out twice, `switch` does no harm."""
+    result = {"type": "result", "command": command["id"]}
+    if command["name"] == "switch" and isinstance(command["args"], dict):
+        return {**result, "ok": True, "value": {"on": command["args"].get("on") is True}}
+    return {**result, "ok": False, "error": {"code": "unknown_command", "message": "known is: switch"}}
+
+
+async def converse(socket, channel: str | None) -> float:
     """Until the connection ends; returns the seconds to stay away at least: 0: not told, infinite: never come back."""
     max_events = 50  # one may send before `welcome`, which tells how much at once
     leaving = None
     try:
+        if channel:  # a snapshot comes with `subscribed`, and then each newer state as `event`
+            await socket.send(json.dumps({"type": "subscribe", "channel": channel}))
         while min(in_flight.values(), default=math.inf) > time.monotonic() - SILENCE_S:
             if leaving is None:
                 with contextlib.suppress(ConnectionClosed):  # what came before, a `goaway` for one, is still to be read
@@ -92,6 +104,12 @@ async def converse(socket) -> float:
             elif message["type"] == "goaway":  # answers to what is on its way still come; then the server closes
                 replaced = message["reason"] == "replaced"
                 leaving = math.inf if replaced else seconds(message["reconnect_after_ms"], 0.001)
+            elif message["type"] == "command":
+                with contextlib.suppress(ConnectionClosed):
+                    await socket.send(json.dumps(carried_out(message)))
+                print("command", message["name"])
+            elif message["type"] in ("subscribed", "event"):
+                print(message["channel"], message.get("data", message.get("snapshot")))
             elif message["type"] == "error":
                 print("the server says", message["code"], message["message"])
     except ConnectionClosed:
@@ -108,7 +126,7 @@ class Connect(connect):
         return exc
 
 
-async def main(url: str) -> None:
+async def main(url: str, channel: str | None = None) -> None:
     measuring = asyncio.create_task(measure())
     failures, told = 0, 0.0
     while told < math.inf:
@@ -119,7 +137,7 @@ async def main(url: str) -> None:
                 url, subprotocols=["heiwa.v1.json"], additional_headers=headers, compression=None
             ) as socket:
                 opened = time.monotonic()
-                told = await converse(socket)
+                told = await converse(socket, channel)
         except InvalidStatus as refused:
             print("refused with HTTP", refused.response.status_code)
             told = max(1.0, *map(seconds, refused.response.headers.get_all("Retry-After")), 0.0)
@@ -134,4 +152,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

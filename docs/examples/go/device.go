@@ -1,7 +1,8 @@
-// A whole device in one file: stores what it measures, sends it, and comes back as told.
+// A whole device in one file: stores what it measures, sends it, carries out commands, and comes back as told.
 //
-//	cd docs/examples/go && HEIWA_TOKEN=… go run . ws://127.0.0.1:8080/ws
+//	cd docs/examples/go && HEIWA_TOKEN=… go run . ws://127.0.0.1:8080/ws [device:dog-1]
 //
+// With a channel it watches that, too, as an app does: then its token needs location:read.
 // A real device writes what it stored to flash, so that it survives a restart.
 package main
 
@@ -49,11 +50,19 @@ type message struct {
 	MaxEvents        int      `json:"max_events"`
 	ReconnectAfterMS float64  `json:"reconnect_after_ms"`
 	RetryAfterMS     *float64 `json:"retry_after_ms"`
+
+	ID       string          `json:"id"` // of a command
+	Name     string          `json:"name"`
+	Args     json.RawMessage `json:"args"`
+	Channel  string          `json:"channel"`
+	Data     json.RawMessage `json:"data"`
+	Snapshot json.RawMessage `json:"snapshot"`
 }
 
 // Device is used by one goroutine; the others send to it through channels.
 type Device struct {
 	url      string
+	channel  string // "": none is watched
 	measured <-chan *event
 	stored   []*event // oldest first: everything that is not acknowledged
 }
@@ -148,6 +157,21 @@ func (d *Device) answered(m message) {
 	fmt.Println(m.Type, len(m.IDs), m.Durability+m.Code)
 }
 
+// The one result of a command; carried out twice, switch does no harm.
+func carriedOut(m message) []byte {
+	var args struct {
+		On bool `json:"on"`
+	}
+	result := map[string]any{"type": "result", "command": m.ID, "ok": false}
+	if m.Name == "switch" && json.Unmarshal(m.Args, &args) == nil {
+		result["ok"], result["value"] = true, args
+	} else {
+		result["error"] = map[string]string{"code": "unknown_command", "message": "known is: switch"}
+	}
+	payload, _ := json.Marshal(result)
+	return payload
+}
+
 // Until the connection ends; returns the time to stay away at least.
 func (d *Device) converse(ctx context.Context, conn *websocket.Conn) time.Duration {
 	ctx, cancel := context.WithCancel(ctx)
@@ -178,6 +202,10 @@ func (d *Device) converse(ctx context.Context, conn *websocket.Conn) time.Durati
 			e.sent = time.Time{} // not answered: all of it is sent again
 		}
 	}()
+	if d.channel != "" { // a snapshot comes with `subscribed`, and then each newer state as `event`
+		payload, _ := json.Marshal(map[string]string{"type": "subscribe", "channel": d.channel})
+		_ = conn.Write(ctx, websocket.MessageText, payload)
+	}
 	ticks := time.NewTicker(200 * time.Millisecond)
 	defer ticks.Stop()
 	most := 50 // one may send before `welcome`, which tells how much at once
@@ -207,6 +235,11 @@ func (d *Device) converse(ctx context.Context, conn *websocket.Conn) time.Durati
 				if m.Reason == "replaced" {
 					told = forever
 				}
+			case "command":
+				_ = conn.Write(ctx, websocket.MessageText, carriedOut(m))
+				fmt.Println("command", m.Name)
+			case "subscribed", "event":
+				fmt.Println(m.Channel, string(m.Data)+string(m.Snapshot))
 			case "error":
 				fmt.Println("the server says", m.Code)
 			}
@@ -246,13 +279,16 @@ func (d *Device) connect() (told, lasted time.Duration) {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: device ws://host:port/ws")
+	if len(os.Args) < 2 || len(os.Args) > 3 {
+		fmt.Fprintln(os.Stderr, "usage: device ws://host:port/ws [channel]")
 		os.Exit(2)
 	}
 	measured := make(chan *event, 100)
 	go measure(measured)
 	d := &Device{url: os.Args[1], measured: measured}
+	if len(os.Args) == 3 {
+		d.channel = os.Args[2]
+	}
 	for failures := 0; ; failures++ {
 		told, lasted := d.connect()
 		if told == forever {
