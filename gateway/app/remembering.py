@@ -1,4 +1,4 @@
-"""What remembers the connections of devices: in this process's own store."""
+"""What remembers the connections of devices: a store of this process, or OpenSearch for all of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.adapters.sqlite.history import SQLiteHistory
 from gateway.adapters.sqlite.layout import HISTORY_NAME
+from gateway.app.location_parts import opensearch_access
 from gateway.app.peering import Peering
 from gateway.app.tasks import Tasks
 from gateway.channels.past import FleetPast, LocalPast
@@ -22,7 +23,15 @@ async def open_history(
     settings: Settings, folder: Path, gateway: str, clock: Clock, stack: AsyncExitStack
 ) -> HistoryStore:
     """Open the store; `stack` gets what closes it. Raises StoreError or SchemaError."""
-    store = SQLiteHistory(folder / HISTORY_NAME, gateway, clock, settings.locations.retention_days)
+    locations = settings.locations
+    store: HistoryStore
+    if locations.opensearch_url:
+        from gateway.adapters.opensearch.history import OpenSearchHistory
+
+        access = opensearch_access(locations)
+        store = OpenSearchHistory(access, locations.index_prefix, gateway, clock, locations.retention_days)
+    else:
+        store = SQLiteHistory(folder / HISTORY_NAME, gateway, clock, locations.retention_days)
     stack.push_async_callback(store.close)
     await store.open()
     return store
@@ -44,5 +53,7 @@ def drain_under_way(drainer: Drainer) -> tuple[str, int] | None:
 
 
 def past(store: HistoryStore, peering: Peering | None) -> LocalPast | FleetPast:
-    """What is remembered here and elsewhere."""
-    return LocalPast(store) if peering is None else FleetPast(store, peering.fleet)
+    """What is remembered here and elsewhere; one store that all gateways share has it all."""
+    if peering is None or not isinstance(store, SQLiteHistory):
+        return LocalPast(store)
+    return FleetPast(store, peering.fleet)

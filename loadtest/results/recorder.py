@@ -13,7 +13,17 @@ from typing import Any
 
 from loadtest.fleet.histogram import Latencies
 from loadtest.fleet.sample import ClientModelCounts, FleetCounts, Sample
-from loadtest.results.records import Begin, Happened, Judged, KernelReading, ProcessReading, RunRecord, Told, Waved
+from loadtest.results.records import (
+    Begin,
+    Commanded,
+    Happened,
+    Judged,
+    KernelReading,
+    ProcessReading,
+    RunRecord,
+    Told,
+    Waved,
+)
 from loadtest.results.series import MachineReadings, Second, Usage
 from loadtest.results.waves import merged
 from loadtest.scenario.metrics import Values
@@ -50,6 +60,7 @@ class Recorder:
         self.begins: list[Begin] = []
         self.events: list[Happened] = []
         self.judged: list[Judged] = []
+        self.commands: list[Commanded] = []
         self.waves: list[Waved] = []
         self.bins: dict[int, list[int]] = {}
         self._settled: list[Mapping[str, ClientModelCounts]] = []
@@ -80,6 +91,8 @@ class Recorder:
                 self.machine.several = len(self.begins) > 1
             case Judged():
                 self.judged.append(line)
+            case Commanded():
+                self.commands.append(line)
             case Waved():
                 self.waves.append(line)
 

@@ -96,6 +96,25 @@ class Judged(Struct, frozen=True, tag="judged", tag_field="line", omit_defaults=
     through: list[str] = []
 
 
+class Commanded(Struct, frozen=True, tag="command", tag_field="line"):
+    """A command to a lamp, recorded with its answer. `way`: `local` to the gateway that holds it, or `remote`.
+
+    `outcome` is `done`, or why there is none. `took_ms` counts from when it was due. `doubled`: how many commands were
+    carried out more than once so far.
+    """
+
+    time_ms: int
+    way: str
+    outcome: str
+    took_ms: float
+    doubled: int
+
+    @property
+    def began_ms(self) -> float:
+        """When it was due."""
+        return self.time_ms - self.took_ms
+
+
 class GatewayDrain(Struct, frozen=True):
     """What one gateway of a deploy did: its last known `state` ("": it gave no answer), and one of its drain receipts,
     if it wrote any. The fields have the receipt's names."""
@@ -132,7 +151,7 @@ class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=Tru
     drains: list[GatewayDrain] = []
 
 
-RunRecord = Begin | Told | ProcessReading | KernelReading | Happened | Judged | Waved
+RunRecord = Begin | Told | ProcessReading | KernelReading | Happened | Judged | Commanded | Waved
 
 encode = msgspec.json.Encoder().encode
 _decode: Callable[[Payload], RunRecord] = decoder(RunRecord)  # type: ignore[arg-type]

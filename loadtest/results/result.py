@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from loadtest.fleet.sample import ClientModelCounts
-from loadtest.results import waves
+from loadtest.results import commanded, waves
 from loadtest.results.recorder import Recorder, latency_figures
 from loadtest.results.records import Happened, Judged
 from loadtest.results.series import Second, Usage
@@ -129,6 +129,7 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
         values["doubled"] = _over_stores(recorder.judged, "doubled")
         values["copies"] = _over_stores(recorder.judged, "copies")
     values.update(_over_time(recorder, seconds))
+    values.update(commanded.figures(recorder.commands, recorder.events))
     values["abnormal_close"] = waves.abnormal(recorder.client_models())
     if recorder.waves:
         values.update(waves.figures(_waves(recorder), recorder.waves[0].speed, values))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -23,16 +23,19 @@ from loadtest.cloud.rollout import Rollout, Witness
 from loadtest.fleet.commands import ConnectCommand, CutCommand, PauseCommand, SendCommand, TargetsCommand
 from loadtest.fleet.sample import Sample
 from loadtest.processes import limits, machine, slices
+from loadtest.processes.broker import BrokerProcess
 from loadtest.processes.fleet_options import CommonOptions, fleet_options
 from loadtest.processes.fleets import FleetProcess
 from loadtest.processes.gateways import GatewayProcess, gateway_name, make_secret
 from loadtest.results import stores
+from loadtest.results.commanded import BACK, BROKER_ACTION
 from loadtest.results.records import Begin
 from loadtest.run import folder as run_folder
 from loadtest.run import preflight
 from loadtest.run.fleet_group import FleetGroup
 from loadtest.run.folder import Journal, RunOutcome
 from loadtest.run.gateway_group import GatewayGroup
+from loadtest.run.lamps import Lamps
 from loadtest.run.options import RunOptions, View
 from loadtest.run.run_log import RunLog, now_ms
 from loadtest.run.sampler import Sampler
@@ -60,6 +63,8 @@ class Conductor:
         self._changed = asyncio.Event()
         self._watchers = Watchers()
         self._rollout: Rollout | None = None
+        self._broker: BrokerProcess | None = None
+        self._lamps: Lamps | None = None
 
     async def run(self, stop: asyncio.Event, at_once: asyncio.Event) -> RunOutcome:
         """The whole run; returns what was written to the folder. Raises HeiwaError when it could not begin."""
@@ -103,6 +108,7 @@ class Conductor:
             secret = await self._start_gateways(out)
         self._log.phase("fleet")
         await self._start_fleets(out, secret)
+        await self._start_lamps(secret)
         await self._sampler.read_processes(whole=True)
         self._sampler.start()
 
@@ -112,7 +118,7 @@ class Conductor:
         secret = make_secret(secret_file)
         scenario, share = self._scenario, self._options.share.number
         if scenario.deploy is None:
-            await self._gateways.start(self._count, share, out, secret_file, scenario.gateways.settings)
+            await self._gateways.start(self._count, share, out, secret_file, await self._settings(out))
             return secret
         named = partial(gateway_name, share, out)
         start = Start(out, named, secret_file, secret, scenario.fleet.account, scenario.gateways.settings)
@@ -120,6 +126,21 @@ class Conductor:
         self._rollout = Rollout(scenario.deploy, start, witness)
         await self._rollout.begin()
         return secret
+
+    async def _settings(self, out: Path) -> Mapping[str, object]:
+        """Of the gateways; the broker runs when they have its address."""
+        given = self._scenario.gateways.settings
+        if not self._scenario.gateways.broker:
+            return given
+        self._broker = BrokerProcess(out)
+        await self._broker.start()
+        return {**given, "broker.url": self._broker.url}
+
+    async def _start_lamps(self, secret: str) -> None:
+        section, account = self._scenario.lamps, self._scenario.fleet.account
+        if section.each and self._gateways.processes:
+            self._lamps = Lamps(section, secret, account, self._options.seed, self._log.record)
+            await self._lamps.start(self._gateways.processes)
 
     async def _start_fleets(self, out: Path, secret: str) -> None:
         options = self._options
@@ -163,6 +184,8 @@ class Conductor:
         await self._connect()
         self._log.phase("measure")
         await self._measure()
+        if self._lamps is not None:
+            await self._lamps.stop()
         await self._sampler.read_processes(whole=True)
         self._log.phase("settle")
         await self._fleets.tell(PauseCommand())
@@ -202,11 +225,25 @@ class Conductor:
         if action.do == "cut":
             self._log.happen("action", f"cut {action.fraction:.1%} of all connections ({action.how})")
             await self._fleets.tell(CutCommand(action.fraction, action.how, action.for_s))
+        elif action.do.endswith("_broker"):
+            await self._act_on_broker(action.do.partition("_")[0])
         elif action.gateway <= len(self._gateways.processes):
             gateway = self._gateways.processes[action.gateway - 1]
             self._log.happen("action", f"killed {gateway.name}")
             await gateway.kill()
             await self._retarget()
+
+    async def _act_on_broker(self, do: str) -> None:
+        broker = self._broker
+        if broker is None:
+            return
+        if do == BACK:
+            await broker.start()
+        elif do == "kill":
+            await broker.kill()
+        else:
+            broker.freeze()
+        self._log.happen("action", f"{do} the broker", name=BROKER_ACTION, do=do)
 
     async def _deploy(self, rollout: Rollout) -> None:
         playing = asyncio.create_task(rollout.play(), name="deploy")
@@ -227,9 +264,13 @@ class Conductor:
         elif self._fleets.is_dead:
             self._log.happen("phase", "no fleet process is left", name="stopped")
         self._log.phase("stop")
+        if self._lamps is not None:
+            await self._lamps.stop()
         await self._fleets.stop()
         await self._sampler.stop()
         await self._gateways.stop()
+        if self._broker is not None:
+            await self._broker.kill()
         if self._rollout is not None:
             await self._rollout.close()
         await self._watchers.cancel()
@@ -259,6 +300,8 @@ class Conductor:
         """The second Ctrl-C."""
         await self._fleets.kill()
         await self._gateways.kill()
+        if self._broker is not None:
+            await self._broker.kill()
 
     # What processes say and how they end
 

@@ -39,9 +39,9 @@ class RunLog:
         assert self._journal is not None
         self._journal.flush()
 
-    def happen(self, what: Any, text: str, *, name: str = "") -> None:
+    def happen(self, what: Any, text: str, *, name: str = "", **fields: Any) -> None:
         """Record an event of the kind `what` (see `Happened`)."""
-        self.record(Happened(now_ms(), what, text, name))
+        self.record(Happened(now_ms(), what, text, name, fields))
         if what in SHOWN:
             self.view.note(text)
 

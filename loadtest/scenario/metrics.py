@@ -81,6 +81,20 @@ FIGURES: dict[str, Figure] = {
     "kernel_bytes_per_connection": Figure(
         "B", "Growth of Linux's slab and TCP buffers per connection; of both ends when both are on this machine."
     ),
+    "commands": Figure("", "Commands to lamps, each with its answer."),
+    "commands_doubled": Figure("", "Commands that a lamp was sent more than once."),
+    "commands_local_failed": Figure("", "Commands without a result, sent to the gateway that holds the lamp."),
+    "commands_remote_failed": Figure(
+        "", "Commands without a result, sent to another gateway while the broker was there, or 3 s after its return."
+    ),
+    "commands_refused_p99_ms": Figure(
+        "ms", "99th percentile of the time to a refusal when the broker has been away for 3 s."
+    ),
+    "command_local_p50_ms": Figure("ms", "Median time from a command to its result, at the gateway of the lamp."),
+    "command_local_p99_ms": Figure("ms", "99th percentile of it."),
+    "command_remote_p50_ms": Figure("ms", "Median time from a command to its result, through another gateway."),
+    "command_remote_p99_ms": Figure("ms", "99th percentile of it."),
+    "broker_back_s": Figure("s", "From the return of the broker to the last command that failed; the longest."),
     "late_max_ms": Figure(
         "ms", "Longest delay of a fleet process's own tick: what it saw then, it saw that much too late."
     ),

@@ -20,6 +20,7 @@ from loadtest.scenario.scenario import (
     EventsSection,
     FleetSection,
     GatewaysSection,
+    LampsSection,
     ReplaySection,
     RunSection,
     Scenario,
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "run": RunSection,
     "replay": ReplaySection,
     "gateways": GatewaysSection,
+    "lamps": LampsSection,
     "deploy": DeploySection,
 }
 # Keys below these are names of the user's choice.

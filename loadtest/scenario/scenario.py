@@ -90,16 +90,32 @@ class GatewaysSection(Struct, frozen=True, forbid_unknown_fields=True):
     connections_each: Annotated[
         int, Meta(ge=1, le=MAX_DEVICES, description="Devices of a gateway, when the number of gateways is not given.")
     ] = 18_000
+    broker: Annotated[
+        bool, Meta(description="Start a Redis or Valkey of this machine, through which they reach each other.")
+    ] = False
     settings: Annotated[
         dict[str, str | int | float | bool], Meta(description='Settings of all gateways: "section.key" = value.')
     ] = field(default_factory=dict)
 
 
+class LampsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """Devices beside the fleet that carry out commands, sent through the HTTP API of the run's own gateways."""
+
+    each: Annotated[int, Meta(ge=0, le=1000, description="Lamps of each gateway; 0: none.")] = 0
+    rate_per_s: Annotated[
+        float, Meta(gt=0, le=10_000, description="Commands a second, half of them through another gateway.")
+    ] = 20
+    deadline_s: Annotated[float, Meta(gt=0, le=60, description="How long each waits for its result.")] = 5
+
+
 class TimedAction(Struct, frozen=True, forbid_unknown_fields=True):
     at_s: Annotated[float, Meta(ge=0, le=MAX_S, description="Seconds from when all devices were connected.")]
     do: Annotated[
-        Literal["cut", "kill_gateway"],
-        Meta(description="cut: break the path of some connections at once; kill_gateway: SIGKILL one gateway."),
+        Literal["cut", "kill_gateway", "kill_broker", "freeze_broker", "start_broker"],
+        Meta(
+            description="cut: break the path of some connections at once; kill_gateway: SIGKILL one gateway; "
+            "kill_broker and freeze_broker: SIGKILL or SIGSTOP it; start_broker: start it empty, or let it go on."
+        ),
     ]
     fraction: Annotated[Fraction, Meta(description="With cut: the fraction of all connections.")] = 1 / 3
     how: Annotated[
@@ -130,6 +146,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     run: RunSection = field(default_factory=RunSection)
     replay: ReplaySection = field(default_factory=ReplaySection)
     gateways: GatewaysSection = field(default_factory=GatewaysSection)
+    lamps: LampsSection = field(default_factory=LampsSection)
     deploy: Annotated[
         DeploySection | None, Meta(description="A rolling deploy; it sets how long the measured time is.")
     ] = None

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from gateway.adapters.clock import SystemClock
+from gateway.adapters.opensearch.connection import Access
+from gateway.adapters.opensearch.history import OpenSearchHistory
 from gateway.adapters.sqlite.history import SQLiteHistory
 from gateway.history.ports import HistoryStore
-from gateway.history.record import MAX_KEPT, Began, Drained, Ended, PastConnection
+from gateway.history.record import MAX_KEPT, Began, Drained, Ended, Happening, PastConnection
 from gateway.wire.close_codes import Fault
 from gateway.wire.uuid7 import text_of
+from tests.support.opensearch import delete, initialise, new_prefix
 
 START_MS = 1_764_374_400_000
 MAPPED = 0xFFFF << 32
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[HistoryStore]:
-    store = SQLiteHistory(tmp_path / "history.db", "gw-1", SystemClock(), 30)
+class Refreshed(OpenSearchHistory):
+    """Shows what was written at once."""
+
+    async def write(self, happenings: Sequence[Happening]) -> None:
+        await super().write(happenings)
+        await self._connection.request("POST", f"/{self._index}/_refresh")
+
+
+@pytest.fixture(params=["sqlite", "opensearch"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HistoryStore]:
+    store: HistoryStore
+    prefix, node = "", None
+    if request.param == "sqlite":
+        store = SQLiteHistory(tmp_path / "history.db", "gw-1", SystemClock(), 30)
+    else:
+        node, prefix = request.getfixturevalue("opensearch"), new_prefix()
+        await initialise(node.url, prefix)
+        store = Refreshed(Access(node.url), prefix, "gw-1", SystemClock(), 30)
     await store.open()
     yield store
     await store.close()
+    if node is not None:
+        delete(node.url, prefix)
 
 
 def began(number: int, device: str = "lamp-1", account: str = "acme", address: str = "10.0.0.1") -> Began:

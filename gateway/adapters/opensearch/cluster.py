@@ -68,7 +68,7 @@ class Cluster:
         found = [Finding("version", f"OpenSearch {await self.version()}")]
         found.append(await self._look(f"/_index_template/{names.prefix}", "index template", _version_of_template))
         found.append(await self._look(f"/_ingest/pipeline/{names.overflow}", "ingest pipeline", _version_of_pipeline))
-        for index in (names.overflow, names.latest):
+        for index in (names.overflow, names.latest, names.connections):
             found.append(await self._look(f"/{index}/_settings", f"index {index}", lambda _: VERSION))
         found += [await self._final_pipeline(), await self._policy()]
         return found
@@ -115,6 +115,7 @@ class Cluster:
             await self._put(f"/_index_template/{names.prefix}", "index template", template, _version_of_template),
             await self._make_index(names.overflow, definitions.overflow_index(names)),
             await self._make_index(names.latest, definitions.latest_index()),
+            await self._make_index(names.connections, definitions.connections_index()),
             await self._put_policy(),
         ]
 

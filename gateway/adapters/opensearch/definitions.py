@@ -57,6 +57,11 @@ class Names(NamedTuple):
         """The index of latest positions, one document a device."""
         return f"{self.prefix}-latest"
 
+    @property
+    def connections(self) -> str:
+        """The index of past connections of devices, one document each."""
+        return f"{self.prefix}-connections"
+
 
 def pipeline(names: Names) -> dict[str, Any]:
     """The ingest pipeline of the overflow index."""
@@ -98,6 +103,22 @@ def latest_index() -> dict[str, Any]:
         "refresh_interval": f"{REFRESH_INTERVAL_S}s",
     }
     return {"settings": {"index": settings}, "mappings": _MAPPINGS}
+
+
+def connections_index() -> dict[str, Any]:
+    """One document a connection: whose it is and when it began, and later how it ended."""
+    words = ("account", "device", "connection", "gateway")
+    kept = ("address", "class", "reason", "fault", "drain")
+    properties: dict[str, Any] = {name: {"type": "keyword"} for name in words}
+    properties |= {name: {"type": "keyword", "index": False} for name in kept}
+    properties |= {name: {"type": "date", "format": "epoch_millis"} for name in ("connected", "ended", "drain_began")}
+    properties["code"] = {"type": "integer", "index": False}
+    settings = {
+        "number_of_shards": "1",
+        "auto_expand_replicas": "0-1",
+        "refresh_interval": f"{REFRESH_INTERVAL_S}s",
+    }
+    return {"settings": {"index": settings}, "mappings": {"dynamic": "strict", "properties": properties}}
 
 
 def retention_policy(names: Names, days: int) -> dict[str, Any]:

@@ -24,7 +24,18 @@ DEPLOYS = [name for name in shipped.names() if name.startswith("deploy-")]
 
 
 def test_all_that_are_promised_ship() -> None:
-    promised = {"steady", "storm", "walk", "churn", "slow-readers", "half-open", "node-loss", "outage", "firmware"}
+    promised = {
+        "steady",
+        "storm",
+        "walk",
+        "churn",
+        "slow-readers",
+        "half-open",
+        "node-loss",
+        "outage",
+        "firmware",
+        "broker-loss",
+    }
     assert set(shipped.names()) - set(DEPLOYS) == promised | {"replay", "deploy"}
 
 
