@@ -58,7 +58,10 @@ class RemoteCourier:
                 if error.sent
                 else Settled(Outcome.UNREACHABLE, detail=str(error))
             )
-        return settled_of(answer)
+        try:
+            return settled_of(answer)
+        except ValueError:
+            return Settled(Outcome.GONE, detail=f"{holder.gateway} answered what this version does not understand")
 
     async def _carry_out(self, account: str, order: Order) -> Carried:
         command = Command(account, order.device, order.name, order.args)

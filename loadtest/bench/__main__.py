@@ -72,6 +72,26 @@ def bulk() -> list[str]:
     ]
 
 
+def gateways() -> list[str]:
+    """Lines about commands over two gateways and a broker; what is missing for it is said, and nothing is measured."""
+    command = [sys.executable, "-m", "loadtest.bench.gateways"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        return [f"Commands over two gateways: not measured ({done.stderr.strip().splitlines()[-1]})."]
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return [
+        f"| commands over HTTP, {row['per_s']:,.0f} a second, two gateways and a broker | p50, ms | p99, ms |",
+        "| --- | ---: | ---: |",
+        f"| to the gateway that holds the device | {row['command_local_p50_ms']:.1f} "
+        f"| {row['command_local_p99_ms']:.1f} |",
+        f"| to the other one | {row['command_remote_p50_ms']:.1f} | {row['command_remote_p99_ms']:.1f} |",
+        "",
+        f"CPU a command, half of them each way: {row['gateways_cpu_us']:.0f} µs of both gateways together, "
+        f"{row['broker_cpu_us']:.0f} µs of the broker.",
+    ]
+
+
 def table(medians: dict[str, dict[str, float]]) -> list[str]:
     """Markdown, one line a server: its numbers, and each divided by ours."""
     ours = medians[OURS]
@@ -135,7 +155,7 @@ def main() -> None:
         *ingest_table({"`locations` of 20, 400 devices": lots, "single `location`, 400 devices": single}),
         "",
     ]
-    lines += [*bulk(), ""]
+    lines += [*bulk(), "", *gateways(), ""]
     text = "\n".join(lines)
     print(text)
     if arguments.write:

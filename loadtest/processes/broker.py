@@ -39,6 +39,11 @@ class BrokerProcess:
         """The setting `broker.url`."""
         return f"redis://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs; 0: none does."""
+        return 0 if self._process is None else self._process.pid
+
     async def start(self) -> None:
         """Start it, or let it go on where it was frozen. Raises HeiwaError."""
         if self._process is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import json
+from msgspec import DecodeError, json
 from msgspec.structs import astuple
 
 from gateway.adapters.redis.link import Link, Script
@@ -137,7 +137,7 @@ class RedisDirectory:
             return None
         gateway, connection, last, order = found
         holder = Holder(gateway.decode(), connection.decode()) if gateway else None
-        return Entry(holder, DisconnectInfo(*json.decode(last, type=_Last)) if last else None, int(order))
+        return Entry(holder, _read_last(last), int(order))
 
     async def renew(self) -> None:
         gateway = self._link.gateway
@@ -175,6 +175,14 @@ class RedisDirectory:
 
     def _watchers(self, account: str, channel: str) -> str:
         return self._key("watchers", str(len(account)), account, channel)
+
+
+def _read_last(data: bytes) -> DisconnectInfo | None:
+    """None: it is not known, or a newer version wrote it in another way."""
+    try:
+        return DisconnectInfo(*json.decode(data, type=_Last)) if data else None
+    except DecodeError:
+        return None
 
 
 def _standing(answer: list[object] | int) -> Standing:

@@ -76,8 +76,12 @@ class Link:
         while True:
             try:
                 await self._hold()
-            except* (*LOST, RedisError) as errors:
-                self._lost(told(self.address, _first(errors)))
+            except* Exception as errors:
+                error = _first(errors)
+                if not isinstance(error, (*LOST, RedisError)):
+                    # A defect, of ours or of the library: a new connection begins without what led to it.
+                    _log.error("broker_failed", exc_info=error)
+                self._lost(told(self.address, error))
             await asyncio.sleep(self._chance.uniform(*RETRY_S))
 
     async def _hold(self) -> None:
