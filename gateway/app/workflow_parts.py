@@ -81,10 +81,12 @@ class WorkflowParts:
             return self._service
 
     async def _open(self, stack: AsyncExitStack) -> WorkflowService:
+        from gateway.adapters import cron
         from gateway.adapters.sql.engine import parse_url
         from gateway.adapters.sql.store import SqlWorkflowStore
         from gateway.adapters.yaml_source import read_yaml
         from gateway.workflows.manager import Manager
+        from gateway.workflows.scheduler import Scheduler
 
         url = parse_url(self._settings.store_url or f"sqlite:///{self._folder / STORE_NAME}")
         store = SqlWorkflowStore(url)
@@ -112,7 +114,7 @@ class WorkflowParts:
             self._clock,
             self._chance,
             read_yaml,
-            lambda cron, zone: "schedules are not begun by this version",
+            cron,
             manager.name,
             manager.notice,
         )
@@ -120,6 +122,7 @@ class WorkflowParts:
             runners[name] = self._runner(name, manager.report)
             stack.push_async_callback(runners[name].close)
         await manager.start()
+        self._scheduler = Scheduler(store, service, self._clock, cron)
         return service
 
     def _runner(self, name: str, report: Report) -> NodeRunner:
@@ -140,8 +143,13 @@ class WorkflowParts:
     async def run(self) -> None:
         """Move runs on, once there are any. Until cancelled."""
         await self._opened.wait()
-        self._moving = asyncio.create_task(self._manager.run(), name="workflow manager")
+        self._moving = asyncio.create_task(self._move(), name="workflow manager")
         await self._moving
+
+    async def _move(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._manager.run(), name="workflow turns")
+            group.create_task(self._scheduler.run(), name="workflow schedules")
 
     async def close(self) -> None:
         """Processes that are at work live on; the next start adopts them."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from gateway.workflows.records import (
     Changes,
+    DueSchedule,
     EventRecord,
     Lease,
     NewRun,
@@ -35,14 +36,23 @@ class WorkflowStore(Protocol):
 
     # Definitions
 
-    async def put_definition(self, account: str, name: str, spec: bytes, sha256: str, now_ms: int) -> StoredDefinition:
-        """Store a new version; the newest one as it is, when it is the same."""
+    async def put_definition(
+        self, account: str, name: str, spec: bytes, sha256: str, now_ms: int, next_ms: int | None = None
+    ) -> StoredDefinition:
+        """Store a new version, whose schedule is due at `next_ms` (None: it has none); the newest one as it is, when it
+        is the same."""
 
     async def definition(self, account: str, name: str, version: int | None = None) -> StoredDefinition | None:
         """One version, or the newest one."""
 
     async def definitions(self, account: str, after: str, limit: int) -> list[StoredDefinition]:
         """The newest version of each name behind `after`, by name."""
+
+    async def due_schedules(self, now_ms: int, limit: int) -> list[DueSchedule]:
+        """Those whose time has come, the earliest first."""
+
+    async def move_schedule(self, due: DueSchedule, done_ms: int, next_ms: int | None) -> None:
+        """It is due again at `next_ms`; None: never. Unless it was put anew, or somebody else has moved it."""
 
     # Runs
 

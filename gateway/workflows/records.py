@@ -23,6 +23,14 @@ class StoredDefinition(NamedTuple):
     created_ms: int
 
 
+class DueSchedule(NamedTuple):
+    """A schedule whose time has come; times up to `done_ms` were seen to."""
+
+    account: str
+    name: str
+    done_ms: int
+
+
 class Parent(NamedTuple):
     """The attempt of another run that a nested run is."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from gateway.clock import Clock
 from gateway.errors import HeiwaError
@@ -17,6 +18,7 @@ from gateway.workflows.definition import Definition, decode, digest, load, store
 from gateway.workflows.json_source import read_json
 from gateway.workflows.ports import NodeRunner, WorkflowStore
 from gateway.workflows.records import EventRecord, NewRun, RunDetail, RunSummary, SignalKind, StoredDefinition
+from gateway.workflows.schedule import ms_of
 from gateway.workflows.source import MAX_SOURCE_BYTES, DefinitionError, Located, Mistake, Place
 from gateway.workflows.states import RunStatus, is_run_over
 
@@ -35,6 +37,16 @@ class RunRefusedError(HeiwaError):
         self.conflict = conflict
 
 
+class Schedules(Protocol):
+    """What an adapter knows of cron expressions and time zones."""
+
+    def problem(self, cron: str, time_zone: str) -> str:
+        """What is wrong with them; "" when nothing is."""
+
+    def times(self, cron: str, time_zone: str, after_ms: int, until_ms: int, limit: int) -> list[datetime]:
+        """The times behind `after_ms`, up to `until_ms` and the first one behind it; `limit` at most."""
+
+
 class Put(NamedTuple):
     """`stored` None: it was only looked at."""
 
@@ -50,7 +62,7 @@ class Created(NamedTuple):
 
 
 class WorkflowService:
-    """`read_yaml` and `schedule_problem` are adapters' functions. `manager` is the one of this process, told by
+    """`read_yaml` and `schedules` are adapters'. `manager` is the one of this process, told by
     `notice` of what it should hear; None: there is none here."""
 
     def __init__(
@@ -60,7 +72,7 @@ class WorkflowService:
         clock: Clock,
         chance: Random,
         read_yaml: Callable[[str], Located],
-        schedule_problem: Callable[[str, str], str],
+        schedules: Schedules,
         manager: str | None,
         notice: Callable[[], None],
     ) -> None:
@@ -69,7 +81,7 @@ class WorkflowService:
         self._clock = clock
         self._chance = chance
         self._read_yaml = read_yaml
-        self._schedule_problem = schedule_problem
+        self._schedules = schedules
         self._creation = Creation(store, manager)
         self._notice = notice
         self._watchers: dict[str, set[asyncio.Event]] = {}
@@ -83,13 +95,18 @@ class WorkflowService:
         # Large ones take a tenth of a second.
         source = await asyncio.to_thread(self._read_yaml if yaml else read_json, text)
         nested = await self._known(account, source)
-        rules = Rules(lambda runner, work: self._work_problem(runner, work, admin), nested, self._schedule_problem)
+        rules = Rules(lambda runner, work: self._work_problem(runner, work, admin), nested, self._schedules.problem)
         definition = await asyncio.to_thread(check, source, rules)
         if dry_run:
             return Put(definition, None)
         spec = stored(definition.spec)
         now_ms = self._clock.time_ms()
-        kept = await self._store.put_definition(account, definition.spec.name, spec, digest(spec), now_ms)
+        name, schedule = definition.spec.name, definition.spec.schedule
+        next_ms = None
+        if schedule is not None:
+            following = self._schedules.times(schedule.cron, schedule.time_zone, now_ms, now_ms, 1)
+            next_ms = ms_of(following[0]) if following else None
+        kept = await self._store.put_definition(account, name, spec, digest(spec), now_ms, next_ms)
         return Put(definition, kept)
 
     async def _known(self, account: str, source: Located) -> Callable[[str], str]:
@@ -177,7 +194,7 @@ class WorkflowService:
         """Say it, and wait a moment for the run to hear it: who asks next sees what has come of it."""
         summary = found.summary
         end_s = self._clock.monotonic_s() + HEARD_S
-        with self._watching(summary.id) as event:
+        with self.watching(summary.id) as event:
             await self._store.signal(summary.id, kind, body, self._clock.time_ms())
             self._notice()
             while found.summary.revision == summary.revision and self._clock.monotonic_s() < end_s:
@@ -196,7 +213,7 @@ class WorkflowService:
         Waits for the first one for `wait_s` at most. Raises RunRefusedError. May be cancelled.
         """
         end_s = self._clock.monotonic_s() + wait_s
-        with self._watching(run) as event:
+        with self.watching(run) as event:
             while True:
                 event.clear()
                 detail = await self.run(account, run)
@@ -212,7 +229,7 @@ class WorkflowService:
         return await self._store.revisions(runs)
 
     @contextlib.contextmanager
-    def _watching(self, run: str) -> Iterator[asyncio.Event]:
+    def watching(self, run: str) -> Iterator[asyncio.Event]:
         """Set whenever something of the run is stored by this process."""
         event = asyncio.Event()
         watchers = self._watchers.setdefault(run, set())

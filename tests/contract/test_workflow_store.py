@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from gateway.adapters.sql.engine import make_engine, parse_url
+from gateway.adapters.sql.mapping import new_run_row
 from gateway.adapters.sql.schema import differences, migrate
 from gateway.adapters.sql.store import SqlWorkflowStore
+from gateway.adapters.sql.tables import metadata
 from gateway.errors import AttemptTakenError, SchemaError
 from gateway.workflows.advance import advance, loaded
 from gateway.workflows.definition import Definition, digest, stored
@@ -84,6 +86,27 @@ async def test_the_migrated_schema_is_the_declared_one(url: str) -> None:
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(SchemaError, match="schema 9999"):
         await migrate(engine)
+    await engine.dispose()
+
+
+async def test_what_the_first_schema_held_is_there_in_the_newest(url: str) -> None:
+    engine = make_engine(parse_url(url))
+    assert await migrate(engine, "0001")
+    rows = {
+        "definition": {"account": "a", "name": "n", "version": 1, "spec": "{}", "sha256": "x", "created_ms": 2**40},
+        "run": {**new_run_row(NewRun("r", "a", "n", 1, {"x": "ü"}, 7, "k"), 1, "m")},
+        "node": {"run": "r", "path": "p", "iteration": -1, "status": "ok", "body": "{}"},
+        "event": {"run": "r", "revision": 1, "time_ms": 3, "kind": "run_started", "body": "{}"},
+    }
+    async with engine.begin() as connection:
+        for name, row in rows.items():
+            await connection.execute(metadata.tables[name].insert().values(**row))
+    assert await migrate(engine)
+    async with engine.begin() as connection:
+        assert await connection.run_sync(differences) == []
+        for name, row in rows.items():
+            found = (await connection.execute(metadata.tables[name].select())).mappings().one()
+            assert {key: found[key] for key in row} == row
     await engine.dispose()
 
 

@@ -10,18 +10,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import SchemaError
 
-HEAD = "0001"
+HEAD = "0002"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Of all programs that migrate one database, one does. The number is any that nobody else uses.
 _LOCK = 0x4845_4957_41
 
 
-async def migrate(engine: AsyncEngine) -> bool:
+async def migrate(engine: AsyncEngine, to: str = HEAD) -> bool:
     """Whether something was migrated. Raises SchemaError for a schema that this program does not know."""
     async with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-        return await connection.run_sync(_migrate)
+        return await connection.run_sync(_migrate, to)
 
 
 def found(connection: Connection) -> str | None:
@@ -32,9 +32,9 @@ def found(connection: Connection) -> str | None:
     return revision
 
 
-def _migrate(connection: Connection) -> bool:
+def _migrate(connection: Connection, to: str) -> bool:
     revision = found(connection)
-    if revision == HEAD:
+    if revision == to:
         return False
     if revision is not None and revision > HEAD:
         raise SchemaError(f"the workflow store has schema {revision}, this version knows {HEAD}; use a newer version")
@@ -44,7 +44,7 @@ def _migrate(connection: Connection) -> bool:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, HEAD)
+    command.upgrade(config, to)
     return True
 
 

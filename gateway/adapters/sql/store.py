@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.adapters.sql import tables
+from gateway.adapters.sql import schedules, tables
 from gateway.adapters.sql.commit import commit
 from gateway.adapters.sql.engine import make_engine, store_errors
 from gateway.adapters.sql.mapping import (
@@ -29,6 +29,7 @@ from gateway.adapters.sql.statements import statements
 from gateway.errors import AttemptTakenError, StoreError
 from gateway.workflows.records import (
     Changes,
+    DueSchedule,
     EventRecord,
     Lease,
     NewRun,
@@ -65,7 +66,9 @@ class SqlWorkflowStore:
 
     # Definitions
 
-    async def put_definition(self, account: str, name: str, spec: bytes, sha256: str, now_ms: int) -> StoredDefinition:
+    async def put_definition(
+        self, account: str, name: str, spec: bytes, sha256: str, now_ms: int, next_ms: int | None = None
+    ) -> StoredDefinition:
         async with self._unit("definition") as connection:
             newest = await self._newest(connection, account, name)
             if newest is not None and newest.sha256 == sha256:
@@ -82,7 +85,16 @@ class SqlWorkflowStore:
                 await connection.execute(insert(tables.definition).values(**values, created_ms=now_ms))
             except IntegrityError as error:
                 raise StoreError(f"another version of {name} was stored at the same time; put it again") from error
+            await schedules.put_schedule(connection, account, name, now_ms, next_ms)
             return made
+
+    async def due_schedules(self, now_ms: int, limit: int) -> list[DueSchedule]:
+        async with self._unit("schedules") as connection:
+            return await schedules.due_schedules(connection, now_ms, limit)
+
+    async def move_schedule(self, due: DueSchedule, done_ms: int, next_ms: int | None) -> None:
+        async with self._unit("schedules") as connection:
+            await schedules.move_schedule(connection, due, done_ms, next_ms)
 
     async def definition(self, account: str, name: str, version: int | None = None) -> StoredDefinition | None:
         async with self._unit("definition") as connection:

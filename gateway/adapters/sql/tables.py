@@ -39,6 +39,17 @@ definition = Table(
     PrimaryKeyConstraint("account", "name", "version"),
 )
 
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("account", String(128), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("done_ms", BigInteger, nullable=False),
+    Column("next_ms", BigInteger),
+    PrimaryKeyConstraint("account", "name"),
+    Index("ix_schedule_next_ms", "next_ms"),
+)
+
 run = Table(
     "run",
     metadata,

@@ -1,0 +1,242 @@
+"""What other workflow engines got wrong, tried on ours: the real manager and store, with jobs that tests end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters import cron
+from gateway.adapters.sql.engine import parse_url
+from gateway.adapters.sql.store import SqlWorkflowStore
+from gateway.adapters.yaml_source import read_yaml
+from gateway.workflows.manager import Manager
+from gateway.workflows.records import RunDetail, SignalKind
+from gateway.workflows.run import Attempt, Key
+from gateway.workflows.schedule import ms_of
+from gateway.workflows.scheduler import Scheduler
+from gateway.workflows.service import RunRefusedError, WorkflowService
+from gateway.workflows.step import Failed, Finished, Happening
+from tests.support.fake_clock import FakeClock
+
+WITHIN_S = 10.0
+PLAIN = """\
+name: {name}
+nodes:
+  a: {{run: {{process: {{command: [x]}}}}{more}}}
+  b: {{needs: [a], run: {{process: {{command: [x]}}}}}}
+"""
+
+
+class Jobs:
+    """A runner whose jobs tests end. `asked` is every attempt that was ever begun, over all lives of the manager."""
+
+    name = "process"
+    for_admins = False
+
+    def __init__(self, asked: list[Attempt]) -> None:
+        self.asked = asked
+        self.stopped: list[Attempt] = []
+        self.adopted: list[Attempt] = []
+        self.manager: Manager | None = None
+        self.more = asyncio.Condition()
+
+    def problem(self, work: Mapping[str, Any]) -> str:
+        return ""
+
+    async def _note(self, notes: list[Attempt], attempt: Attempt) -> None:
+        async with self.more:
+            notes.append(attempt)
+            self.more.notify_all()
+
+    async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
+        await self._note(self.asked, attempt)
+
+    async def adopt(
+        self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
+    ) -> None:
+        await self._note(self.adopted, attempt)
+
+    async def stop(self, run: str, attempt: Attempt) -> None:
+        await self._note(self.stopped, attempt)
+
+    async def close(self) -> None:
+        """Nothing to let go."""
+
+    def report(self, run: str, happening: Happening) -> None:
+        assert self.manager is not None
+        self.manager.report(run, happening)
+
+    async def until(self, notes: list[Attempt], *attempts: Attempt) -> None:
+        async with asyncio.timeout(WITHIN_S), self.more:
+            await self.more.wait_for(lambda: set(attempts) <= set(notes))
+
+
+class Engine:
+    """A store with a manager that can be killed and begun again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = FakeClock()
+        self.asked: list[Attempt] = []
+
+    async def begin(self) -> Engine:
+        self.store = SqlWorkflowStore(parse_url(f"sqlite:///{self.path}/w.db"))
+        await self.store.open()
+        self.jobs = Jobs(self.asked)
+        runners: Any = {"process": self.jobs}
+        self.manager = Manager(
+            self.store, runners, self.clock, "local", "i", moved=lambda run, _: self.service.moved(run, _)
+        )
+        self.jobs.manager = self.manager
+        chance = random.Random(1)
+        self.service = WorkflowService(
+            self.store, runners, self.clock, chance, read_yaml, cron, "local", self.manager.notice
+        )
+        await self.manager.start()
+        self._task = asyncio.create_task(self.manager.run())
+        return self
+
+    async def kill(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self.store.close()
+
+    async def put(self, text: str) -> None:
+        await self.service.put("acme", text, yaml=True, admin=True, dry_run=False)
+
+    async def run(self, name: str, key: str | None = None) -> str:
+        return (await self.service.create("acme", name, None, {}, key)).run
+
+    async def until(self, run: str, holds: Callable[[RunDetail], bool]) -> None:
+        """Wait until something holds of the run."""
+        async with asyncio.timeout(WITHIN_S):
+            with self.service.watching(run) as event:
+                while not holds(await self.service.run("acme", run)):
+                    await event.wait()
+                    event.clear()
+
+    async def until_is(self, run: str, status: str) -> None:
+        await self.until(run, lambda found: found.state.status == status)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+    made = await Engine(tmp_path).begin()
+    yield made
+    await made.kill()
+
+
+def first(path: str, iteration: int = 0, number: int = 1) -> Attempt:
+    return Attempt(path, iteration, number)
+
+
+async def test_a_run_that_was_cancelled_in_its_backoff_begins_nothing(engine: Engine) -> None:
+    # hatchet 4900, temporal sdk-php 625: cancelled while it waited, also while no manager was there.
+    await engine.put(PLAIN.format(name="x", more=", retry: {max_attempts: 5, wait_s: 60}"))
+    run = await engine.run("x")
+    await engine.jobs.until(engine.asked, first("a"))
+    engine.jobs.report(run, Failed(first("a"), "no"))
+    await engine.until(run, lambda found: found.state.rows[Key("a")].status == "waiting")
+    await engine.kill()
+    engine.clock.advance(3600)
+    store = SqlWorkflowStore(parse_url(f"sqlite:///{engine.path}/w.db"))
+    await store.signal(run, SignalKind.CANCEL, "enough", 0)
+    await store.close()
+    await engine.begin()
+    await engine.until_is(run, "cancelled")
+    assert engine.asked == [first("a")]
+    rows = (await engine.service.run("acme", run)).state.rows
+    assert {key.path: row.status.value for key, row in rows.items()} == {"a": "cancelled"}
+
+
+async def test_a_restart_adopts_what_is_at_work_instead_of_doing_it_again(engine: Engine) -> None:
+    # airflow 23520 and 25021: a second instance of a running task after the scheduler was restarted.
+    await engine.put(PLAIN.format(name="x", more=""))
+    run = await engine.run("x")
+    await engine.jobs.until(engine.asked, first("a"))
+    await engine.kill()
+    await engine.begin()
+    await engine.jobs.until(engine.jobs.adopted, first("a"))
+    engine.jobs.report(run, Finished(first("a")))
+    await engine.jobs.until(engine.asked, first("b"))
+    assert engine.asked == [first("a"), first("b")]
+
+
+async def test_what_was_told_to_stop_when_everything_died_is_told_again(engine: Engine) -> None:
+    # airflow 33661: told to stop, then the scheduler and the task died, and it stood there for ever.
+    await engine.put(PLAIN.format(name="x", more=""))
+    run = await engine.run("x")
+    await engine.jobs.until(engine.asked, first("a"))
+    cancelling = asyncio.create_task(engine.service.cancel("acme", run, "enough"))
+    await engine.jobs.until(engine.jobs.stopped, first("a"))
+    await cancelling
+    await engine.kill()
+    await engine.begin()
+    await engine.jobs.until(engine.jobs.stopped, first("a"))
+    engine.jobs.report(run, Failed(first("a"), "gone", lost=True))
+    await engine.until_is(run, "cancelled")
+
+
+async def test_the_same_key_at_the_same_time_is_one_run(engine: Engine) -> None:
+    # dbos-transact-py 544: calls under one id at once all did the work.
+    await engine.put(PLAIN.format(name="x", more=""))
+    runs = await asyncio.gather(*(engine.run("x", "same") for _ in range(50)))
+    assert len(set(runs)) == 1
+    await engine.jobs.until(engine.asked, first("a"))
+    assert engine.asked == [first("a")]
+
+
+async def test_a_key_that_was_used_for_another_definition_harms_nobody(engine: Engine) -> None:
+    # dbos-transact-ts 725: starting another workflow under the id of one that runs broke its recovery.
+    await engine.put(PLAIN.format(name="x", more=""))
+    await engine.put(PLAIN.format(name="other", more=""))
+    run = await engine.run("x", "k")
+    with pytest.raises(RunRefusedError, match="another definition"):
+        await engine.run("other", "k")
+    await engine.jobs.until(engine.asked, first("a"))
+    await engine.kill()
+    await engine.begin()
+    await engine.jobs.until(engine.jobs.adopted, first("a"))
+    assert (await engine.service.run("acme", run)).summary.name == "x"
+
+
+async def test_a_loop_that_failed_in_the_middle_goes_on_in_the_middle(engine: Engine) -> None:
+    # twenty 21458, argo-workflows 12009: nothing to run after a retry, or all of it again.
+    await engine.put(PLAIN.format(name="x", more=", for_each: {items: [1, 2, 3], max_parallel: 1}"))
+    run = await engine.run("x")
+    await engine.jobs.until(engine.asked, first("a"))
+    engine.jobs.report(run, Finished(first("a")))
+    await engine.jobs.until(engine.asked, first("a", 1))
+    engine.jobs.report(run, Failed(first("a", 1), "no"))
+    await engine.until_is(run, "failed")
+    await engine.service.resume("acme", run)
+    await engine.jobs.until(engine.asked, first("a", 1, 2))
+    engine.jobs.report(run, Finished(first("a", 1, 2)))
+    await engine.jobs.until(engine.asked, first("a", 2))
+    engine.jobs.report(run, Finished(first("a", 2)))
+    await engine.jobs.until(engine.asked, first("b"))
+    assert engine.asked.count(first("a")) == 1
+
+
+async def test_a_schedule_begins_one_run_when_the_clocks_go_back(engine: Engine) -> None:
+    # prefect 7381 and 7461, dagster 17499: daily flows ran twice on the night in October.
+    night = [datetime.fromisoformat(f"2026-10-25T0{hour}:00Z") for hour in range(4)]
+    engine.clock = FakeClock(time_ms=ms_of(datetime.fromisoformat("2026-10-24T12:00Z")))
+    await engine.kill()
+    await engine.begin()
+    text = PLAIN.format(name="daily", more="")
+    await engine.put(f'{text}schedule: {{cron: "30 2 * * *", time_zone: Europe/Berlin, missed: all}}\n')
+    schedulers = [Scheduler(engine.store, engine.service, engine.clock, cron) for _ in range(2)]
+    for moment in night:
+        engine.clock.advance((ms_of(moment) - engine.clock.time_ms()) / 1000)
+        await asyncio.gather(*(one.turn() for one in schedulers))
+    assert len(await engine.service.runs("acme", None, None, 10)) == 1
+    engine.clock.advance(86_400)
+    await schedulers[0].turn()
+    assert len(await engine.service.runs("acme", None, None, 10)) == 2
