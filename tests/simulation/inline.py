@@ -23,8 +23,8 @@ class InlineConnection:
     async def execute(self, statement: Any, parameters: Any = None) -> Any:
         return self._connection.execute(statement, parameters)
 
-    async def run_sync(self, work: Callable[[Connection], Any]) -> Any:
-        return work(self._connection)
+    async def run_sync(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return work(self._connection, *arguments)
 
 
 class InlineEngine:
