@@ -85,9 +85,9 @@ class Link:
             await asyncio.sleep(self._chance.uniform(*RETRY_S))
 
     async def _hold(self) -> None:
-        client = Redis(connection_pool=pool_of(self.access), single_connection_client=False)
-        inbox = Inbox(client, self._channel(self.gateway), self.receive)
-        pipeline = Pipeline(client, self.address)
+        pool = pool_of(self.access)
+        inbox = Inbox(Redis(connection_pool=pool), self._channel(self.gateway), self.receive)
+        pipeline = Pipeline(pool, self.address)
         try:
             await inbox.open()
             async with asyncio.TaskGroup() as tasks:
@@ -105,7 +105,7 @@ class Link:
             with contextlib.suppress(*LOST, RedisError):
                 await inbox.close()
             with contextlib.suppress(*LOST, RedisError):
-                await client.connection_pool.disconnect()
+                await pool.disconnect()
 
     async def _beat(self, pipeline: Pipeline, inbox: Inbox) -> None:
         while True:

@@ -64,7 +64,7 @@ async def _tried(client: Redis, access: Access, inbox: Inbox) -> str:
     """Each of what a gateway asks for, once."""
     link = Link(access, NAME, Random(0))  # noqa: S311 - it never waits
     directory, attempts = RedisDirectory(link, lease_s=1), RedisAttempts(link)
-    pipeline = Pipeline(client, link.address)
+    pipeline = Pipeline(client.connection_pool, link.address)
     link.lend(pipeline, inbox)
     opened, closed = Opened("", NAME, NAME, 0), Closed("", NAME, NAME, None)
     steps = (
