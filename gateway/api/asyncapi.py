@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.api.openapi import in_json_words
 from gateway.api.operation import Listener, Operation
+from gateway.json_schema import in_json_words
 from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability
 from gateway.protocol import messages

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from gateway.api.operation import Listener, Operation
 from gateway.api.records import ProblemBody
+from gateway.json_schema import in_json_words
+from gateway.wire.status import phrase
 
 PATH = "/api/v1/openapi.json"
 DOCUMENT = Operation(
@@ -48,18 +49,6 @@ def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
-
-
-def in_json_words(node: Any) -> Any:
-    """A schema in which descriptions say null where docstrings say None."""
-    if isinstance(node, dict):
-        return {
-            key: re.sub(r"\bNone\b", "null", value)
-            if key == "description" and isinstance(value, str)
-            else in_json_words(value)
-            for key, value in node.items()
-        }
-    return [in_json_words(item) for item in node] if isinstance(node, list | tuple) else node
 
 
 def _servers(listener: Listener) -> list[dict[str, Any]]:
@@ -110,13 +99,13 @@ def _parameters(item: Operation) -> list[dict[str, Any]]:
 
 
 def _response(item: Operation, status: int, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:
-    phrase = HTTPStatus(status).phrase
+    description = phrase(status)
     if status != item.status:
-        return {"description": phrase, "content": {_PROBLEM: {"schema": by_kind[ProblemBody]}}}
+        return {"description": description, "content": {_PROBLEM: {"schema": by_kind[ProblemBody]}}}
     media_type = item.answer if isinstance(item.answer, str) else "application/json"
     schema = {"type": "string"} if isinstance(item.answer, str) else _schema(item.answer, by_kind)
     also = {name: {"schema": dict(other)} for name, other in item.also.items()}
-    return {"description": phrase, "content": {media_type: {"schema": schema}, **also}}
+    return {"description": description, "content": {media_type: {"schema": schema}, **also}}
 
 
 def _schema(kind: Any, by_kind: dict[type, dict[str, Any]]) -> dict[str, Any]:

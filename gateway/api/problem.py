@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from gateway.errors import (
     TokenError,
 )
 from gateway.telemetry.log import Log
+from gateway.wire.status import phrase
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -48,7 +48,7 @@ class Problem(HeiwaError):
 
     def response(self) -> web.Response:
         """The answer with its body."""
-        title = HTTPStatus(self.status).phrase
+        title = phrase(self.status)
         body = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.extra}
         return web.Response(
             status=self.status, body=msgspec.json.encode(body), content_type=MEDIA_TYPE, headers=self.headers

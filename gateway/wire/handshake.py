@@ -22,6 +22,7 @@ from gateway.wire.inflated import release
 from gateway.wire.origin import normal
 from gateway.wire.plain_request import read_plain_request
 from gateway.wire.refusal import Refusal
+from gateway.wire.status import phrase
 
 MAX_REQUEST_BYTES = 16_384
 PATH = b"/ws"
@@ -49,7 +50,7 @@ class Rejected(Exception):
 
     def response(self) -> bytes:
         """The whole HTTP answer with a JSON problem (RFC 9457); the connection ends after it."""
-        title = http.HTTPStatus(self.status).phrase
+        title = phrase(self.status)
         body = msgspec.json.encode(
             {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.extra}
         )

@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 
+from gateway.json_schema import in_json_words
 from gateway.workflows.definition import RUNNERS
 from gateway.workflows.spec import Spec
 
 
 def schema() -> dict[str, Any]:
     """JSON Schema 2020-12. What it cannot say is checked when a definition is put: names, circles, expressions."""
-    found = msgspec.json.schema(Spec)
+    found = in_json_words(msgspec.json.schema(Spec))
     parts = found["$defs"]
     _exactly_one_of(parts["Node"], ("run", "workflow"))
     _exactly_one_of(parts["Run"], RUNNERS)

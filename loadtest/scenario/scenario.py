@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from gateway.json_schema import in_json_words
 from loadtest.scenario.arrivals import Arrival
 from loadtest.scenario.behaviour import MAX_S, DeviceBehaviour, SamplePeriod
 from loadtest.scenario.client_models import Fraction
@@ -163,4 +164,5 @@ def arrival(law: ConnectSection | EventsSection, fraction: float) -> Arrival:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a scenario file."""
-    return msgspec.json.schema(Scenario)
+    schema: dict[str, Any] = in_json_words(msgspec.json.schema(Scenario))
+    return schema

@@ -27,7 +27,7 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 
 
 TABLE: list[tuple[str, Layer]] = [
-    *_in("", "decoding errors rate settings.device_classes settings.model", Layer.CORE),
+    *_in("", "decoding errors json_schema rate settings.device_classes settings.model", Layer.CORE),
     *_in(
         "", "clock channels.ports drain.ports history.ports identity.ports locations.ports recording.ports", Layer.PORTS
     ),

@@ -37,8 +37,8 @@ def test_another_shape_is_told_apart() -> None:
         b'{"x":"\xff","name":1',
         b'{"name":"\\ud800"}',
         b"[" * 100_000,
-        b'{"x":' + b"[" * 1500 + b"]" * 1500 + b"}",
-        b'{"x":' * 1500 + b"1" + b"}" * 1500,
+        b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+        b'{"x":' * 200_000 + b"1" + b"}" * 200_000,
     ],
 )
 def test_what_cannot_be_read(payload: bytes) -> None:

@@ -102,7 +102,7 @@ def test_every_parameter_is_bounded() -> None:
         for item in operation.get("parameters", []):
             if (path, item["name"]) != ("/readyz", "verbose"):
                 for schema in item["schema"].get("anyOf", [item["schema"]]):
-                    assert bounds[schema["type"]] <= set(schema), (path, item)
+                    assert "enum" in schema or bounds[schema["type"]] <= set(schema), (path, item)
 
 
 def test_no_word_of_python_is_told() -> None:
