@@ -56,6 +56,7 @@ class Announcer:
         self._again: Iterator[int] = iter(())
         self._round_s = 0.0
         self._renewed_s = float("-inf")
+        self._leaving = False
         self.settled: Callable[[Opened, Standing, int], None] = lambda *_: None
         peers.serve(Displaced, self._displaced)
 
@@ -117,7 +118,7 @@ class Announcer:
                     await self._due.wait()
             await asyncio.sleep(TICK_S)
             self._due.clear()
-            if self._peers.problem:
+            if self._peers.problem or self._leaving:
                 continue
             try:
                 await self._renew()
@@ -133,6 +134,7 @@ class Announcer:
 
     async def leave(self) -> None:
         """This gateway ends: write what is due, and from here on what names it counts for nothing."""
+        self._leaving = True
         with contextlib.suppress(BrokerDownError, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
                 while await self._write():

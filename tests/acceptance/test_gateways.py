@@ -246,3 +246,16 @@ def known_or_none(known: Callable[[], list[dict[str, Any]]]) -> list[dict[str, A
         return known()
     except urllib.error.HTTPError:
         return []
+
+
+def test_an_app_switches_a_lamp_of_the_other_gateway_over_its_websocket(fleet: Fleet) -> None:
+    with (
+        fleet.one.connect("phone-2", scope="command:send") as phone,
+        fleet.two.connect("lamp-8", scope="command:receive") as connection,
+    ):
+        eventually(lambda: fleet.two.metrics()["heiwa_directory_due"] == 0)
+        send(phone, {"type": "command", "id": "1", "device": "lamp-8", "name": "on", "args": None, "deadline_ms": 5000})
+        command = receive(connection, "command")
+        assert command["id"] != "1"
+        send(connection, {"type": "result", "command": command["id"], "ok": True, "value": 7})
+        assert receive(phone, "result") == {"type": "result", "id": "1", "ok": True, "value": 7}

@@ -243,3 +243,16 @@ async def test_nobody_is_there_at_first(tmp_path: Path) -> None:
         await asyncio.gather(joining, return_exceptions=True)
         await world.close()
         server.kill()
+
+
+async def test_a_socket_of_this_machine_will_do(tmp_path: Path) -> None:
+    server = RedisServer(redis_binary(), tmp_path, "--unixsocket", str(tmp_path / "s"))
+    server.start()
+    world = on_server(server, url=f"unix://{tmp_path / 's'}")
+    try:
+        one, two = await world.join("one"), await world.join("two")
+        assert await one.broker.post("two", b"hello")
+        assert await two.received() == b"hello"
+    finally:
+        await world.close()
+        server.kill()

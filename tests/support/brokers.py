@@ -69,9 +69,9 @@ class World:
             await peer.stop()
 
 
-def on_server(server: RedisServer, lease_s: float = 15.0) -> World:
-    """Gateways on a real server, under a prefix that no other test has."""
-    access = Access(server.url, prefix=f"t{next(_numbers)}")
+def on_server(server: RedisServer, lease_s: float = 15.0, url: str = "") -> World:
+    """Gateways on a real server, under a prefix that no other test has; `url` "": its port of TCP."""
+    access = Access(url or server.url, prefix=f"t{next(_numbers)}")
 
     def make(name: str) -> Peer:
         link = Link(access, name, Random(1))
