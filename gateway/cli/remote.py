@@ -57,7 +57,7 @@ class Remote:
             said = f"{url.partition('?')[0]}: {error.code} {problem.get('detail', error.reason)}"
             raise RefusedError(said, error.code, problem.get("errors") or ()) from error
         except (OSError, ValueError, HTTPException) as error:
-            raise UnreachableError(f"{url.partition('?')[0]} cannot be reached: {error}") from error
+            raise UnreachableError(f"{self._base} cannot be reached: {_why(error)}") from error
 
 
 class RemoteDrain:
@@ -90,6 +90,14 @@ def _is_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
     except ValueError:
         return False
+
+
+def _why(error: Exception) -> str:
+    """What the system said, as a person says it."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror[:1].lower() + reason.strerror[1:]
+    return str(reason)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
