@@ -85,6 +85,7 @@ class DeviceFleet:
             window=options.max_in_flight,
             wall_s=self._wall_s,
             random=Random(f"{options.seed} {options.process} events"),
+            acked=population.watching.acked,
             report=lambda slot, numbers: self._lost(slot, numbers, "the store of the device is full"),
         )
 
@@ -118,9 +119,11 @@ class DeviceFleet:
             self._replayer.begin(at_s)
         else:
             self.sender.begin(at_s, time.monotonic())
+            self.population.commander.begin(at_s)
 
     def _pause(self) -> None:
         self.sender.pause()
+        self.population.commander.pause()
         if self._replayer is not None:
             self._replayer.pause(time.monotonic())
 
@@ -165,7 +168,8 @@ class DeviceFleet:
             self.output.tell("failed", error=f"{type(error).__name__}: {error}")
             self.ended.set()
             raise
-        tick_s = TICK_S if self.population.busy or self.sender.sending else IDLE_TICK_S
+        busy = self.population.busy or self.sender.sending or self.population.commander.sending
+        tick_s = TICK_S if busy else IDLE_TICK_S
         self._due_s = (math.floor(time.monotonic() / tick_s) + 1) * tick_s
         self._loop.call_later(max(0.0, self._due_s - time.monotonic()), self._tick)
 
@@ -175,8 +179,11 @@ class DeviceFleet:
             if population.counts[GIVEN_UP] != self._given_up_seen:
                 self._given_up_seen = population.counts[GIVEN_UP]
                 self._lose_open(GIVEN_UP, "the device stopped for good")
-            if (ledger.in_flight or ledger.waiting) and now_s < self._deadline_s:
+            unanswered = ledger.in_flight or ledger.waiting or population.commander.pending
+            if (unanswered or population.watching.stale()) and now_s < self._deadline_s:
                 return False
+            self._tally.commands["watch_stale"] = population.watching.stale()
+            population.commander.end()
             if not self._cut_short:
                 self._lose_open(UP, "it was not acknowledged")
                 self._lose_open(None, "the device did not come back in time")

@@ -8,7 +8,18 @@ from typing import Protocol
 import msgspec
 
 from gateway.decoding import Payload, decoder
-from gateway.protocol.messages import Ack, Error, Goaway, Nack, Welcome
+from gateway.protocol.messages import (
+    Ack,
+    Command,
+    CommandResult,
+    Error,
+    Event,
+    Goaway,
+    Nack,
+    Subscribed,
+    Welcome,
+)
+from loadtest.fleet.commander import Commander
 from loadtest.fleet.device import OPEN, OPENING, DeviceConnection
 from loadtest.fleet.faults import Faults
 from loadtest.fleet.guide import Guide
@@ -16,9 +27,10 @@ from loadtest.fleet.options import FleetOptions
 from loadtest.fleet.output import FirstEvents
 from loadtest.fleet.sender import EventSender
 from loadtest.fleet.tally import FleetTally
+from loadtest.fleet.watching import Watching
 from loadtest.scenario.client_models import ClientModel
 
-ServerMessage = Welcome | Ack | Nack | Goaway | Error
+ServerMessage = Welcome | Ack | Nack | Goaway | Error | Command | CommandResult | Subscribed | Event
 _decode: Callable[[Payload], ServerMessage] = decoder(ServerMessage)  # type: ignore[arg-type]
 
 
@@ -30,6 +42,8 @@ class InboxOwner(Protocol):
     sender: EventSender
     faults: Faults
     guide: Guide
+    commander: Commander
+    watching: Watching
     heartbeat_s: float
     closing: bool
 
@@ -70,6 +84,17 @@ class Inbox:
                     self._welcomed(device, message, now_s)
             case Goaway():
                 self._asked_to_leave(device, message)
+            case Command():
+                population.commander.carry_out(slot, message)
+            case CommandResult():
+                population.commander.answered(message, now_s)
+            case Subscribed():
+                population.watching.subscribed(slot, message)
+            case Event():
+                population.watching.event(slot, message, now_s)
+            case Error(id=str(name)):
+                self._tell(f"command: {message.code}", slot, message.message)
+                population.commander.refused(name, message.code, now_s)
             case Error():
                 self._tell(f"error: {message.code}", slot, message.message)
 
@@ -81,6 +106,8 @@ class Inbox:
             population.dismiss(device)
             return
         population.sender.welcomed(slot, welcome)
+        population.watching.welcomed(slot, device)
+        population.commander.moved(slot, now_s)
         population.plan_look(slot, now_s)
         if population.faults.is_slow(slot) and device.transport is not None:
             device.stop_reading()

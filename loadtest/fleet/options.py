@@ -17,7 +17,7 @@ from loadtest.scenario.deploy import RoutingAlgorithm
 
 # What is wrong with a device.
 SLOW, HALF_OPEN = 1, 2
-_CLIENT_MODEL_SALT, _TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT = range(11, 16)
+_CLIENT_MODEL_SALT, _TRAIT_SALT, _FAULT_SALT, _CHURN_SALT, _MUTE_SALT, _WATCH_SALT = range(11, 17)
 
 
 class FleetOptions(DeviceBehaviour, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,6 +68,8 @@ class FleetOptions(DeviceBehaviour, frozen=True, forbid_unknown_fields=True, kw_
     probe: bool = True
     routing: RoutingAlgorithm = "fixed"
     speed: Annotated[float, Meta(gt=0, le=1000)] = 1.0
+    commands_per_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    command_deadline_s: Annotated[float, Meta(ge=0.1, le=60)] = 10.0
     replay: str = ""
 
     @property
@@ -102,6 +104,10 @@ class FleetOptions(DeviceBehaviour, frozen=True, forbid_unknown_fields=True, kw_
         if drawn < self.slow_readers:
             return SLOW
         return HALF_OPEN if drawn < self.slow_readers + self.half_open else 0
+
+    def watches(self, slot: int) -> bool:
+        """Whether this device watches another one."""
+        return fraction(self.seed, self.first + slot, _WATCH_SALT) < self.watchers
 
     def half_open_after_s(self, slot: int) -> float:
         """The time from the welcome of a half-open device to its silence."""

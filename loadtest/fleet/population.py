@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 
 from gateway.connections.timing_wheel import TimingWheel
+from loadtest.fleet.commander import Commander
 from loadtest.fleet.connector import Connector
 from loadtest.fleet.device import LEAVING, OPEN, OPENING, REFUSED, DeviceConnection
 from loadtest.fleet.faults import SILENT, STALLED, Faults
@@ -26,6 +27,7 @@ from loadtest.fleet.phases import DONE, GIVEN_UP, NEW, TRYING, UP, WAITING, Phas
 from loadtest.fleet.reconnects import Reconnects
 from loadtest.fleet.sender import TICK_S, EventSender
 from loadtest.fleet.tally import FleetTally
+from loadtest.fleet.watching import Watching
 from loadtest.scenario.arrivals import moments
 from loadtest.scenario.client_models import ClientModel, Ended
 
@@ -75,6 +77,9 @@ class Population:
         self._make_columns(options.devices)
         states = self.states = Phases(self._reconnects.names, self._reconnects.model_of)
         self.phases, self.counts, self._enter = states.of, states.counts, states.enter
+        self.watching = Watching(options, self.devices, tally, self.faults.faulty.__getitem__, self._wall_s)
+        random = Random(f"{options.seed} {options.process} commands")
+        self.commander = Commander(options, self.devices, tally, random)
         self.sender = sender(self)
 
     def _make_columns(self, count: int) -> None:
@@ -178,6 +183,7 @@ class Population:
             self._look(slot, now_s)
         self.guide.turn(now_s)
         self.sender.turn(now_s)
+        self.commander.turn(now_s)
         free = self.options.connects_at_a_time - self.counts[TRYING]
         while self._waiting and free > 0:
             self._try(self._waiting.popleft())
@@ -298,6 +304,7 @@ class Population:
         if device.abnormal:
             self.tally.abnormal[self._reconnects.model_of[slot]] += 1
         self.sender.disconnected(slot)
+        self.commander.moved(slot, now_s)
         uptime_s = now_s - self._since_s[slot]
         self._lost_s[slot] = now_s
         self.tally.bins.lost(now_s + self._wall_s)

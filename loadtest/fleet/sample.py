@@ -26,7 +26,8 @@ class FleetCounts(msgspec.Struct, frozen=True, omit_defaults=True):
     frame was seen); `unexpected` those of them that neither the device nor a goaway began. `refused` counts refused
     handshakes by HTTP status (0: no answer was seen).
 
-    Events: sent = acked + nacked + in_flight + waiting (on the device: offline, or for a retry) + lost.
+    Events: sent = acked + nacked + in_flight + waiting (on the device: offline, or for a retry) + lost. Commands:
+    command_sent = command_results + _refused + _timed_out + _cut + _unanswered + those under way.
     """
 
     connected: int = 0
@@ -43,6 +44,17 @@ class FleetCounts(msgspec.Struct, frozen=True, omit_defaults=True):
     in_flight: int = 0
     waiting: int = 0
     lost: int = 0
+    command_sent: int = 0
+    command_results: int = 0
+    command_refused: int = 0
+    command_timed_out: int = 0
+    command_cut: int = 0
+    command_unanswered: int = 0
+    command_far: int = 0
+    carried_twice: int = 0
+    watch_snapshots: int = 0
+    watch_events: int = 0
+    watch_stale: int = 0
 
 
 class Sample(FleetCounts, frozen=True, omit_defaults=True, kw_only=True):
@@ -51,7 +63,8 @@ class Sample(FleetCounts, frozen=True, omit_defaults=True, kw_only=True):
     Histograms are HdrHistogram's compressed base64 form, in µs: `ack` from the *intended* time of an event to its ack
     (of slow readers and half-open devices: `faulty_ack`), `connect` from the *intended* time of a connect to the end of
     its handshake (of a device that was refused: of the attempt that succeeded), `gap` from a lost connection to the
-    next one. `bins` are those of this second, which may reach into the ones before and after it. `late_ms` is the
+    next one, `command` from the intended moment of a command to its result, `watch` from that of a location to its
+    watcher. `bins` are those of this second, which may reach into the ones before and after it. `late_ms` is the
     longest delay of the process's own tick: whatever it saw then, it saw that much too late.
     """
 
@@ -63,6 +76,8 @@ class Sample(FleetCounts, frozen=True, omit_defaults=True, kw_only=True):
     faulty_ack: str = ""
     connect: str = ""
     gap: str = ""
+    command: str = ""
+    watch: str = ""
     bins: list[Bin] = []
     client_models: dict[str, ClientModelCounts] = {}
     cpu_s: float = 0.0

@@ -50,6 +50,7 @@ class EventSender:
         wall_s: float,
         random: Random,
         report: ReportLost,
+        acked: Callable[[int, int], None],
     ) -> None:
         self.ledger = ledger
         self.sending = False
@@ -65,6 +66,7 @@ class EventSender:
         self._wall_s = wall_s
         self._random = random
         self._report = report
+        self._acked = acked
         self._max_message_bytes = 0  # the server's limit
         self._sizes: dict[int, int] = {}  # sizes of padded open events, by slot << 32 | number
         self._moments: Iterator[float] | None = None
@@ -146,6 +148,7 @@ class EventSender:
             intended_s = ledger.ack(slot, number)
             if intended_s is not None:
                 record(now_s - intended_s)
+                self._acked(slot, self._time_ms(intended_s))
                 if self._sizes:
                     self._sizes.pop(slot << 32 | number, None)
         if ledger.stored[slot] and not self._retry_s[slot]:

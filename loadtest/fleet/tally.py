@@ -69,7 +69,7 @@ class FleetTally:
     """Counters since the start; the latencies and the longest tick delay of the current second, as in `Sample`.
 
     `abnormal` counts by client model (its index in the fleet's list) the connections that ended without a close frame
-    and that the device did not break itself.
+    and that the device did not break itself. `commands` counts what `FleetCounts` has of commands and watchers.
     """
 
     def __init__(self, speed: float = 1.0) -> None:
@@ -85,6 +85,9 @@ class FleetTally:
         self.faulty_ack = LatencyRecorder()
         self.connect = LatencyRecorder()
         self.gap = LatencyRecorder()
+        self.commands: Counter[str] = Counter()
+        self.command = LatencyRecorder()
+        self.watch = LatencyRecorder()
 
     def take(self) -> dict[str, Any]:
         """Return the fields of `Sample` that are counted here; the latencies, the bins and the delay begin anew."""
@@ -99,6 +102,9 @@ class FleetTally:
             "faulty_ack": self.faulty_ack.take(),
             "connect": self.connect.take(),
             "gap": self.gap.take(),
+            "command": self.command.take(),
+            "watch": self.watch.take(),
+            **self.commands,
             "bins": self.bins.take(),
             "late_ms": round(late_s * 1000),
         }

@@ -45,8 +45,19 @@ def fleet_options(scenario: Scenario, part: FleetSlice, common: CommonOptions, a
         events=arrival(scenario.events, fraction),
         sample_period_s=scenario.run.sample_period_s,
         acked_file=acked_file,
+        scope=" ".join(_scopes(scenario)),
+        commands_per_s=scenario.commands.rate_per_s * fraction,
+        command_deadline_s=scenario.commands.deadline_s,
         **_of_replay_or_deploy(scenario),
     )
+
+
+def _scopes(scenario: Scenario) -> list[str]:
+    """What the devices do needs these."""
+    scopes = ["location:write"]
+    if scenario.commands.rate_per_s:
+        scopes += ["command:send", "command:receive"]
+    return [*scopes, "location:read"] if scenario.fleet.watchers else scopes
 
 
 def _of_replay_or_deploy(scenario: Scenario) -> dict[str, Any]:

@@ -37,6 +37,8 @@ FIELDS = {
     "healthy_ack": ("ack",),
     "connect": ("connect",),
     "gap": ("gap",),
+    "command": ("command",),
+    "watch": ("watch",),
 }
 # The devices of a process that told nothing for this long do not count as connected any more.
 SILENT_S = 15

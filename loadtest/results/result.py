@@ -17,6 +17,18 @@ from loadtest.scenario import thresholds
 from loadtest.scenario.metrics import FIGURES, Values
 from loadtest.scenario.thresholds import ThresholdVerdict
 
+COMMANDS = (
+    "command_sent",
+    "command_results",
+    "command_refused",
+    "command_timed_out",
+    "command_cut",
+    "command_unanswered",
+    "command_far",
+    "carried_twice",
+)
+WATCHING = ("watch_snapshots", "watch_events", "watch_stale")
+
 
 class RunResult(Struct, frozen=True):
     """`stopped_by` "": the scenario was played to its end. `shares` are the merged ones, as `i/n`."""
@@ -122,7 +134,9 @@ def figures(recorder: Recorder, seconds: list[Second]) -> Values:
         processes_died=sum(event.what == "died" for event in recorder.events),
     )
     plain = ("connects", "given_up", "goaways", "sent", "acked", "nacked", "in_flight", "resent")
-    values.update({name: totals[name] for name in plain})
+    values.update({name: totals[name] for name in (*plain, *COMMANDS, *WATCHING)})
+    failed = totals["command_refused"] + totals["command_timed_out"]
+    values["command_failed_ratio"] = failed / totals["command_sent"] if totals["command_sent"] else None
     values.update(latency_figures(recorder))
     if recorder.judged:
         values["lost"] = totals["lost"] + sum(judged.lost for judged in recorder.judged)

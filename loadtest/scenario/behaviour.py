@@ -54,6 +54,10 @@ class DeviceBehaviour(Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=0, le=MAX_S, description="Period in which each device leaves and reconnects once; 0: it stays.")
     ] = 0
 
+    watchers: Annotated[
+        Fraction, Meta(description="Fraction of the devices that watch another one, as an owner's app does.")
+    ] = 0
+
     def problem(self) -> tuple[str, str] | None:
         """The first field that does not fit the others, and what is wrong with it; None: all fit."""
         if wrong := fractions_problem(self.client_models):

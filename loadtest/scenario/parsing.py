@@ -16,6 +16,7 @@ from gateway.errors import SettingsError
 from loadtest.scenario import shipped, thresholds
 from loadtest.scenario.deploy import DeploySection
 from loadtest.scenario.scenario import (
+    CommandsSection,
     ConnectSection,
     EventsSection,
     FleetSection,
@@ -32,6 +33,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "fleet": FleetSection,
     "connect": ConnectSection,
     "events": EventsSection,
+    "commands": CommandsSection,
     "run": RunSection,
     "replay": ReplaySection,
     "gateways": GatewaysSection,

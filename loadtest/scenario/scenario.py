@@ -66,6 +66,13 @@ class EventsSection(Arrival, frozen=True, forbid_unknown_fields=True):
         return self.of_events(1) is None
 
 
+class CommandsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """Commands from devices to devices, over their websockets. Open loop, Poisson."""
+
+    rate_per_s: Annotated[float, Meta(ge=0, le=1e6, description="Commands a second of the whole fleet; 0: none.")] = 0
+    deadline_s: Annotated[float, Meta(ge=0.1, le=60, description="How long a sender waits for the result.")] = 10
+
+
 class RunSection(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Annotated[
         float, Meta(gt=0, le=MAX_S, description="Time from when all devices are connected to the last new event.")
@@ -144,6 +151,7 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
     fleet: FleetSection = field(default_factory=FleetSection)
     connect: ConnectSection = field(default_factory=ConnectSection)
     events: EventsSection = field(default_factory=EventsSection)
+    commands: CommandsSection = field(default_factory=CommandsSection)
     run: RunSection = field(default_factory=RunSection)
     replay: ReplaySection = field(default_factory=ReplaySection)
     gateways: GatewaysSection = field(default_factory=GatewaysSection)

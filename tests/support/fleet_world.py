@@ -202,6 +202,7 @@ class World:
                 window=self.options.max_in_flight,
                 wall_s=1e9,
                 random=chance,
+                acked=lambda _, __: None,
                 report=lambda slot, numbers: None,
             )
 

@@ -35,6 +35,9 @@ def test_all_that_are_promised_ship() -> None:
         "outage",
         "firmware",
         "broker-loss",
+        "watch",
+        "commands",
+        "commands-deploy",
     }
     assert set(shipped.names()) - set(DEPLOYS) == promised | {"replay", "deploy"}
 
