@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from gateway.channels.directory import KEPT_S, LEASE_S, Change, Closed, Duplicates, Opened, Standing
+from gateway.channels.directory import KEPT_S, LEASE_S, Closed, Duplicates, Opened, Standing
 from gateway.channels.envelopes import Displaced
 from gateway.channels.peers import Peers
 from gateway.channels.ports import Directory
@@ -48,7 +48,8 @@ class Announcer:
         self._peers = peers
         self._directory = directory
         self._rule = Duplicates(hub.settings.duplicates)
-        self._pending: OrderedDict[tuple[str, str], Change] = OrderedDict()
+        # What is to be written of a device: that a connection is open, or that one ended.
+        self._pending: OrderedDict[tuple[str, str], Member | Closed] = OrderedDict()
         # By slot: when it was opened (monotonic), and its number in the directory; 0: none yet.
         self._opened_s = array("d")
         self._orders = array("q")
@@ -67,19 +68,21 @@ class Announcer:
         while member.slot >= len(self._orders):
             self._opened_s.append(0.0)
             self._orders.append(0)
-        self._opened_s[member.slot] = self._hub.now_s
+        # A tick of the hub is too coarse: it decides which of two connections is the newer.
+        self._opened_s[member.slot] = self._hub.clock.monotonic_s()
         self._orders[member.slot] = 0
         self.changed(member)
 
     def changed(self, member: Member) -> None:
         """It may do other things than before."""
         if member.profile.exclusive:
-            self._put(self._announced(member))
+            self._put(member.profile.account.name, member.device, member)
 
     def left(self, member: Member, ended: DisconnectInfo) -> None:
         """It ended."""
-        if member.profile.exclusive:
-            self._put(Closed(member.profile.account.name, member.device, self._name(member), ended))
+        account, device = member.profile.account.name, member.device
+        if member.profile.exclusive or self._pending.get((account, device)) is member:
+            self._put(account, device, Closed(account, device, self._name(member), ended))
 
     def returned(self) -> None:
         """The broker is there, at first or again, and may have lost everything."""
@@ -98,12 +101,12 @@ class Announcer:
     def missed(self, account: str, device: str, connection: str) -> None:
         """The directory names a connection of ours; forget it there, if we do not have it any more."""
         if (account, device) not in self._pending and self._held(account, device, connection) is None:
-            self._put(Closed(account, device, connection, None))
+            self._put(account, device, Closed(account, device, connection, None))
 
-    def _put(self, change: Change) -> None:
-        key = change[:2]
+    def _put(self, account: str, device: str, what: Member | Closed) -> None:
+        key = (account, device)
         self._pending.pop(key, None)
-        self._pending[key] = change
+        self._pending[key] = what
         if len(self._pending) > MAX_KEPT:
             self._pending.popitem(last=False)
         self._due.set()
@@ -152,33 +155,35 @@ class Announcer:
 
     async def _write(self) -> bool:
         """Write what is due, at most a batch; whether there was something."""
-        changes = [self._pending.popitem(last=False)[1] for _ in range(min(BATCH, len(self._pending)))]
-        changes += self._some_again(BATCH - len(changes))
-        if not changes:
+        due = [self._pending.popitem(last=False) for _ in range(min(BATCH, len(self._pending)))]
+        due += self._some_again(BATCH - len(due))
+        if not due:
             return False
+        # How old a connection is counts when it is written, however long that had to wait.
+        changes = [what if isinstance(what, Closed) else self._announced(what) for _, what in due]
         try:
             standings = await self._directory.write(changes, self._rule)
         except BaseException:
-            self._put_back(changes)
+            self._put_back(due)
             raise
         for change, standing in zip(changes, standings, strict=True):
             if isinstance(change, Opened):
                 await self._settle(change, standing)
         return True
 
-    def _put_back(self, changes: list[Change]) -> None:
-        for change in reversed(changes):
-            # What came meanwhile is newer.
-            if change[:2] not in self._pending:
-                self._pending[change[:2]] = change
-                self._pending.move_to_end(change[:2], last=False)
+    def _put_back(self, due: list[tuple[tuple[str, str], Member | Closed]]) -> None:
+        for key, what in reversed(due):
+            # What came meanwhile is newer; and who has left meanwhile has said so.
+            if key not in self._pending and (isinstance(what, Closed) or what in self._hub.registry.members(*key)):
+                self._pending[key] = what
+                self._pending.move_to_end(key, last=False)
 
-    def _some_again(self, count: int) -> list[Change]:
+    def _some_again(self, count: int) -> list[tuple[tuple[str, str], Member | Closed]]:
         """The next connections of a round over all of them."""
         holders = self._hub.holders
         held = (holders[slot] for slot in self._again if slot < len(holders))
         found = (
-            self._announced(holder)
+            ((holder.profile.account.name, holder.device), holder)
             for holder in held
             if isinstance(holder, Connection) and holder.profile.exclusive and holder.stays
         )
@@ -224,5 +229,5 @@ class Announcer:
 
     def _announced(self, member: Member) -> Opened:
         slot = member.slot
-        age_ms = int((self._hub.now_s - self._opened_s[slot]) * 1000)
+        age_ms = int((self._hub.clock.monotonic_s() - self._opened_s[slot]) * 1000)
         return Opened(member.profile.account.name, member.device, self._name(member), age_ms, self._orders[slot])

@@ -18,8 +18,9 @@ from gateway.connections.info import DisconnectInfo
 LEASE_S = 15.0
 # How long an entry of a device that left, or of a connection that nobody announces again, is kept.
 KEPT_S = 86_400
-# A connection that is announced so soon after it was opened takes the next number, else one from the past.
-AT_ONCE_MS = 1000
+# A connection that is announced so soon after it was opened takes the next number, else one from the past. A device
+# that came to another gateway meanwhile would take longer.
+AT_ONCE_MS = 250
 
 
 class Duplicates(StrEnum):

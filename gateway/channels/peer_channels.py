@@ -87,8 +87,8 @@ class PeerChannels:
 
     def publish(self, channel: Channel, change: Any) -> None:
         if self.wants(channel):
-            known = self._states.get(channel)
-            self._states[channel] = change if known is None else self._shapes[channel.family].merge(known, change)
+            known, shape = self._states.get(channel), self._shapes.get(channel.family)
+            self._states[channel] = change if known is None or shape is None else shape.merge(known, change)
             self._due.set()
 
     def hint(self, channel: Channel) -> None:
