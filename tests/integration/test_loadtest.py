@@ -26,6 +26,7 @@ from loadtest.scenario.parsing import parse
 from tests.support import fake_fleet
 from tests.support.loadtests import ROOT, TIMEOUT_S, result_of, run
 from tests.support.program import Program, eventually
+from tests.support.redis_server import redis_binary
 
 QUICK = (
     "--devices",
@@ -104,6 +105,27 @@ def test_node_loss_loses_nothing(tmp_path: Path) -> None:
     assert [event.text for event in result.events if event.what == "action"] == [
         "cut 50.0% of all connections (reset)",
         "killed gateway-1.1",
+    ]
+
+
+def test_a_broker_that_goes_takes_nothing_with_it(tmp_path: Path) -> None:
+    redis_binary()
+    actions = "actions=[{at_s=1,do='kill_broker'},{at_s=3,do='start_broker'},{at_s=6,do='freeze_broker'},"
+    actions += "{at_s=9.5,do='start_broker'}]"
+    # A loaded machine is no defect: what counts here is that nothing is lost, and that all of it is told.
+    few = ("--set", "lamps.each=2", "--set", "thresholds=['commands_doubled == 0', 'lost == 0']")
+    given = (*QUICK, "--for", "12s", "--gateways", "2", "--set", actions, *few)
+    done = run("run", "broker-loss", *given, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = result_of(tmp_path / "out")
+    figures = result.figures
+    assert (figures["commands"] or 0) > 100
+    assert figures["connected_min"] == 30
+    assert figures["unexpected_close"] == 0
+    assert figures["broker_back_s"] is not None
+    assert figures["command_remote_p50_ms"] is not None
+    assert [event.text for event in result.events if event.what == "action"] == [
+        f"{what} the broker" for what in ("kill", "start", "freeze", "start")
     ]
 
 
