@@ -116,8 +116,13 @@ def opensearch_index(settings: Settings, clock: Clock, random: Random) -> Index:
     """The index on OpenSearch, not open yet. Raises SettingsError."""
     from gateway.adapters.opensearch.index import OpenSearchLocationIndex
 
+    locations = settings.locations
     return OpenSearchLocationIndex(
-        opensearch_access(settings.locations), settings.locations.index_prefix, clock, random
+        opensearch_access(locations),
+        locations.index_prefix,
+        clock,
+        random,
+        another_way=bool(locations.firehose_stream),
     )
 
 

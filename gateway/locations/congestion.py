@@ -24,12 +24,13 @@ class Window:
     """Batches in flight, and documents in each.
 
     One batch more after a clean round trip of a full window, half of them after a refusal; at most once a round trip,
-    for the refusals of one window are one message. A round trip that is slow by its own measure takes a tenth. One that
-    is longer than a device should wait makes batches smaller, too, until the index answers in time again: what it does
-    not keep up with had better go another way than stand in its queue.
+    for the refusals of one window are one message. A round trip that is slow by its own measure takes a tenth. Where
+    there is `another_way`, one that is longer than a device should wait makes batches smaller, too, until the index
+    answers in time again: what it does not keep up with had better go there than stand in its queue.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, another_way: bool = False) -> None:
+        self._another_way = another_way
         self._size = float(FIRST_BATCHES)
         self._documents = float(MAX_DOCUMENTS)
         self._mean_s = 0.0
@@ -60,7 +61,7 @@ class Window:
     def taken(self, now_s: float, round_trip_s: float, documents: int, *, full: bool) -> None:
         """A batch of so many documents was taken; `full`: as many were in flight as may be."""
         slow = bool(self._mean_s) and round_trip_s > self._mean_s + _SLOW_DEVIATIONS * self._deviation_s
-        late = round_trip_s > ROUND_TRIP_S
+        late = self._another_way and round_trip_s > ROUND_TRIP_S
         if late and now_s - self._shrunk_s >= round_trip_s:
             # All that were in flight meanwhile say the same.
             self._shrunk_s = now_s

@@ -205,7 +205,7 @@ async def ours(url: str, prefix: str, stream: str, folder: Path, seconds: float,
     from gateway.settings.model import Locations
 
     clock, random = SystemClock(), Random(1)
-    index = OpenSearchLocationIndex(Access(url), prefix, clock, random)
+    index = OpenSearchLocationIndex(Access(url), prefix, clock, random, another_way=True)
     spool = SQLiteSpool(folder / "spool.db", 1 << 30)
     overflow = FirehoseStream(stream, clock, random)
     await index.open()

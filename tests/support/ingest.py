@@ -76,7 +76,7 @@ class Ingest:
         await initialise(self.node_url, self.prefix)
         clock, random = SystemClock(), Random(1)
         self.index = OpenSearchLocationIndex(
-            Access(url or self.proxy.url, timeout_s=timeout_s), self.prefix, clock, random
+            Access(url or self.proxy.url, timeout_s=timeout_s), self.prefix, clock, random, another_way=firehose
         )
         stream = FirehoseStream(STREAM, clock, random, 0, self.firehose.environment) if firehose else None
         for name, value in self.firehose.environment.items():

@@ -53,13 +53,16 @@ _log = Log("opensearch")
 
 
 class OpenSearchLocationIndex:
-    """See the module. Made and used on one running event loop; owns no task."""
+    """See the module. Made and used on one running event loop; owns no task.
 
-    def __init__(self, access: Access, prefix: str, clock: Clock, random: Random) -> None:
+    `another_way`: what it does not take in time can go to a stream.
+    """
+
+    def __init__(self, access: Access, prefix: str, clock: Clock, random: Random, *, another_way: bool = False) -> None:
         self._names = Names(prefix)
         self._connection = Connection(access)
         self._clock = clock
-        self._window = Window()
+        self._window = Window(another_way=another_way)
         self._breaker = Breaker()
         self._why = Rejection("OpenSearch was not asked yet", overflow=True)
         self._bulk = Bulk(self._connection, clock, random, self._window)

@@ -54,7 +54,7 @@ def test_a_slow_round_trip_takes_a_tenth() -> None:
 
 @pytest.mark.parametrize("documents_per_s", [100, 500, 2000])
 def test_batches_become_as_small_as_an_index_answers_in_time(documents_per_s: int) -> None:
-    window = Window()
+    window = Window(another_way=True)
     now_s = 0.0
     for _ in range(200):
         # One that works through what it is sent, batch after batch.
@@ -70,10 +70,17 @@ def test_batches_become_as_small_as_an_index_answers_in_time(documents_per_s: in
 
 
 def test_late_answers_of_one_moment_make_batches_smaller_once() -> None:
-    window = Window()
+    window = Window(another_way=True)
     for now_s in (10.0, 10.01, 10.02):
         window.taken(now_s, 1.0, MAX_DOCUMENTS, full=True)
     assert window.documents == 700
+
+
+def test_where_there_is_no_other_way_batches_stay_large_and_many() -> None:
+    window = Window()
+    for number in range(1000):
+        window.taken(float(number), 2.0, window.documents, full=True)
+    assert (window.batches, window.documents) == (MAX_BATCHES, MAX_DOCUMENTS)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 100), st.booleans())))
