@@ -117,11 +117,12 @@ class Conductor:
         secret_file = out / "secret"
         secret = make_secret(secret_file)
         scenario, share = self._scenario, self._options.share.number
+        settings = await self._settings(out)
         if scenario.deploy is None:
-            await self._gateways.start(self._count, share, out, secret_file, await self._settings(out))
+            await self._gateways.start(self._count, share, out, secret_file, settings)
             return secret
         named = partial(gateway_name, share, out)
-        start = Start(out, named, secret_file, secret, scenario.fleet.account, scenario.gateways.settings)
+        start = Start(out, named, secret_file, secret, scenario.fleet.account, settings)
         witness = Witness(self._fleets.tell, self._log.happen, self._log.record, self._gateways.add)
         self._rollout = Rollout(scenario.deploy, start, witness)
         await self._rollout.begin()
