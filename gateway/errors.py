@@ -83,6 +83,10 @@ class AttemptTakenError(StoreError):
     """An attempt of a workflow that was to begin is there already: somebody else moves the run on, too."""
 
 
+class ManagerReplacedError(HeiwaError):
+    """Another process manages workflows under our name: this one must not go on."""
+
+
 class SpoolFullError(StoreError):
     """The spool has reached `locations.spool_max_bytes`."""
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from gateway.channels.courier import Courier
 from gateway.channels.fanout import Fanout
 from gateway.clock import Clock
-from gateway.errors import SettingsError
+from gateway.errors import SettingsError, StoreError
 from gateway.settings.model import Workflows
+from gateway.telemetry.log import Log
 from gateway.wire.uuid7 import text_of, uuid7
+from gateway.workflows.manager import Manager
 from gateway.workflows.ports import NodeRunner, Report
 from gateway.workflows.run_log import WORKFLOW, RunLog, run_channel
 from gateway.workflows.service import WorkflowService
 
 STORE_NAME = "workflows.db"
 JOBS_FOLDER = "workflow-jobs"
-# Of the store of one process there is one manager.
-_MANAGER = "local"
+# The store of one process has one manager, which finds its runs again by its name; of a shared one each has its own.
+_LOCAL = "local"
 _RUNNERS = ("device", "process")
+_log = Log("workflows")
 
 
 def runners_on(settings: Workflows) -> list[str]:
@@ -85,7 +89,6 @@ class WorkflowParts:
         from gateway.adapters.sql.engine import parse_url
         from gateway.adapters.sql.store import SqlWorkflowStore
         from gateway.adapters.yaml_source import read_yaml
-        from gateway.workflows.manager import Manager
         from gateway.workflows.scheduler import Scheduler
 
         url = parse_url(self._settings.store_url or f"sqlite:///{self._folder / STORE_NAME}")
@@ -103,9 +106,10 @@ class WorkflowParts:
             store,
             runners,
             self._clock,
-            _MANAGER,
+            _LOCAL if url.get_backend_name() == "sqlite" else f"{socket.gethostname()[:40]}-{incarnation[-12:]}",
             incarnation,
             cache_bytes=self._settings.cache_bytes,
+            lease_s=self._settings.lease_s,
             moved=moved,
         )
         service = WorkflowService(
@@ -118,6 +122,8 @@ class WorkflowParts:
             manager.name,
             manager.notice,
         )
+        if manager.name != _LOCAL:
+            stack.push_async_callback(_retire, manager)
         for name in self._names:
             runners[name] = self._runner(name, manager.report)
             stack.push_async_callback(runners[name].close)
@@ -157,3 +163,11 @@ class WorkflowParts:
             self._moving.cancel()
             await asyncio.gather(self._moving, return_exceptions=True)
         await self._stack.aclose()
+
+
+async def _retire(manager: Manager) -> None:
+    try:
+        await manager.retire()
+    except StoreError as error:
+        # Others take over when the lease has run out.
+        _log.warning("workflow_store_away", message=str(error))

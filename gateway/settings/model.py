@@ -353,6 +353,15 @@ class Workflows(Struct, frozen=True):
     process_memory_bytes: Annotated[
         int, Meta(ge=0, description="Address space that a process may have; 0: no limit.")
     ] = 2 * 2**30
+    lease_s: Annotated[
+        float,
+        Meta(
+            ge=0.5,
+            le=600,
+            description="With PostgreSQL: how long after its last sign of life another manager takes over for one. It "
+            "gives that sign six times as often.",
+        ),
+    ] = 30
     cache_bytes: Annotated[
         int, Meta(ge=1_048_576, description="Memory for runs at work; those that wait take none of it.")
     ] = 64 * 2**20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from gateway.clock import Clock
 from gateway.errors import StoreError
@@ -14,21 +14,11 @@ from gateway.workflows.definition import WORKFLOW
 from gateway.workflows.names import child_run
 from gateway.workflows.ports import NodeRunner, Report, WorkflowStore
 from gateway.workflows.records import SignalKind
-from gateway.workflows.run import Attempt
-from gateway.workflows.step import Command, Failed, StartChild, Stop, Submit
+from gateway.workflows.step import Adopt, Command, Failed, StartChild, Stop, Submit
 
 WORKERS = 16
 _PAUSE_S = 1.0
 _log = Log("workflows")
-
-
-class Adopt(NamedTuple):
-    """Go on with an attempt that an earlier process was asked for, or was about to ask for."""
-
-    attempt: Attempt
-    runner: str
-    external: str | None
-    work: Any
 
 
 class _Effect(NamedTuple):
@@ -38,13 +28,24 @@ class _Effect(NamedTuple):
 
 
 class Effects:
-    """Some at a time; those of one run begin in their order. `report` is told of an attempt that could not begin."""
+    """Some at a time; those of one run begin in their order. `report` is told of an attempt that could not begin.
 
-    def __init__(self, runners: Mapping[str, NodeRunner], store: WorkflowStore, clock: Clock, report: Report) -> None:
+    Nothing is done while `may_act` says no: near its end a lease may be somebody else's by the time a runner is asked.
+    """
+
+    def __init__(
+        self,
+        runners: Mapping[str, NodeRunner],
+        store: WorkflowStore,
+        clock: Clock,
+        report: Report,
+        may_act: Callable[[], bool],
+    ) -> None:
         self._runners = runners
         self._store = store
         self._clock = clock
         self._report = report
+        self._may_act = may_act
         self._waiting: deque[_Effect] = deque()
         self._more = asyncio.Event()
 
@@ -53,6 +54,10 @@ class Effects:
         self._waiting.extend(_Effect(run, account, command) for command in commands)
         if self._waiting:
             self._more.set()
+
+    def clear(self) -> None:
+        """What was not begun is somebody else's to begin."""
+        self._waiting.clear()
 
     async def run(self) -> None:
         """Until cancelled; what is under way then may or may not have begun, as after a crash."""
@@ -65,6 +70,9 @@ class Effects:
             while not self._waiting:
                 self._more.clear()
                 await self._more.wait()
+            if not self._may_act():
+                await asyncio.sleep(_PAUSE_S)
+                continue
             effect = self._waiting.popleft()
             try:
                 await self._carry_out(*effect)

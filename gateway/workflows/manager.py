@@ -15,23 +15,24 @@ from typing import NamedTuple
 from gateway.clock import Clock
 from gateway.errors import AttemptTakenError, IllegalTransitionError, StoreError
 from gateway.telemetry.log import Log
-from gateway.workflows.advance import advance, loaded
-from gateway.workflows.definition import WORKFLOW, Definition, load, runner_of, work_of
-from gateway.workflows.effects import Adopt, Effects
-from gateway.workflows.expression import ExpressionError, render
-from gateway.workflows.folding import Folding, weight
+from gateway.workflows.adopting import adoptions
+from gateway.workflows.advance import advance
+from gateway.workflows.definition import Definition, load
+from gateway.workflows.effects import Effects
+from gateway.workflows.folding import Folding
 from gateway.workflows.hearing import happening_of
+from gateway.workflows.holding import Holding, Periods
+from gateway.workflows.live import Live, LiveRuns
 from gateway.workflows.ports import NodeRunner, WorkflowStore
-from gateway.workflows.records import Change, Lease, Owned, Parent, RunDetail, Signal
-from gateway.workflows.run import Attempt, State
+from gateway.workflows.records import Change, Owned, RunDetail, Signal
 from gateway.workflows.states import NodeStatus, is_run_over
-from gateway.workflows.step import Happening, Progress, Stop, Tick
-from gateway.workflows.values import scope_of
+from gateway.workflows.step import Happening, Progress, Tick
 from gateway.workflows.waiting import Waiting
 
 BATCH_RUNS = 256
 POLL_S = 1.0
 MAX_HEARD = 1_000
+MAX_CLAIMED = 1_000
 # Of one run in one turn: the others have theirs, too.
 MAX_HAPPENINGS = 64
 DEFINITIONS = 256
@@ -53,21 +54,6 @@ class _Move(NamedTuple):
     taken: list[Told]
 
 
-class Live:
-    """A run in memory."""
-
-    __slots__ = ("account", "bytes", "definition", "depth", "epoch", "parent", "state")
-
-    def __init__(self, owned: Owned, detail: RunDetail, definition: Definition) -> None:
-        self.epoch = owned.epoch
-        self.account = detail.summary.account
-        self.depth = detail.summary.depth
-        self.parent: Parent | None = detail.parent
-        self.definition = definition
-        self.state = loaded(definition, detail.state)
-        self.bytes = weight(self.state)
-
-
 class Manager:
     """`start`, then `run`. `moved` is told the run and account of each commit: its events can be read."""
 
@@ -80,19 +66,19 @@ class Manager:
         incarnation: str,
         *,
         cache_bytes: int = 64 * 2**20,
+        lease_s: float = 30.0,
         moved: Callable[[str, str], None] = lambda run, account: None,
     ) -> None:
         self.name = name
         self._store = store
         self._clock = clock
         self._incarnation = incarnation
-        self._cache_bytes = cache_bytes
         self._moved = moved
-        self._effects = Effects(runners, store, clock, self.report)
-        self._lease: Lease | None = None
+        self._turns_done = 0
+        self._holding = Holding(store, clock, Periods.of(lease_s), lambda: self._turns_done)
+        self._effects = Effects(runners, store, clock, self.report, self._holding.may_act)
         self._owned: dict[str, int] = {}
-        self._live: OrderedDict[str, Live] = OrderedDict()
-        self._live_bytes = 0
+        self._live = LiveRuns(cache_bytes)
         self._told: dict[str, deque[Told]] = {}
         self._waiting = Waiting()
         # Runs whose attempts have to be asked for again: after a start, and after a failure of the store.
@@ -125,23 +111,46 @@ class Manager:
 
     # Its life
 
-    async def start(self) -> None:
-        """Take over what an earlier life of this name has left. Raises StoreError."""
-        self._lease = await self._store.register(self.name, self._incarnation)
-        for owned in await self._store.owned(self._lease):
+    async def start(self, *, again: bool = False) -> None:
+        """Take over what an earlier life of this name has left. Raises StoreError.
+
+        `again`: after a lease was lost. Raises ManagerReplacedError where another process has the name.
+        """
+        lease = await self._holding.begin(self.name, self._incarnation, again=again)
+        for owned in await self._store.owned(lease):
             self._own(owned)
             self._unsure.add(owned.id)
-        _log.info("workflow_manager_started", manager=self.name, fence=self._lease.fence, runs=len(self._owned))
+        _log.info("workflow_manager_started", manager=self.name, fence=lease.fence, runs=len(self._owned))
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. A lease that is lost is followed by a new life, which begins without any run."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._effects.run(), name="workflow effects")
             group.create_task(self._turns(), name="workflow turns")
+            group.create_task(self._hold(), name="workflow lease")
+
+    async def _hold(self) -> None:
+        while True:
+            await self._holding.keep()
+            await asyncio.sleep(POLL_S)
+
+    async def _begin_again(self) -> None:
+        """The lease was lost: nothing that is known here counts any more."""
+        self._effects.clear()
+        for run in [*self._owned, *self._told]:
+            self._forget(run)
+        await self.start(again=True)
+
+    async def retire(self) -> None:
+        """Let others have the runs at once; not after `run` was cancelled by a crash. Raises StoreError."""
+        await self._holding.end()
 
     async def _turns(self) -> None:
         while True:
+            self._turns_done += 1
             try:
+                if self._holding.lease is None:
+                    await self._begin_again()
                 await self._hear()
                 busy = await self._turn()
             except StoreError as error:
@@ -167,13 +176,14 @@ class Manager:
 
     async def _hear(self) -> None:
         """Signals that were stored since, and runs that nobody has."""
-        if self._clock.monotonic_s() < self._poll_at_s or self._lease is None:
+        lease = self._holding.lease
+        if self._clock.monotonic_s() < self._poll_at_s or lease is None:
             return
         self._poll_at_s = self._clock.monotonic_s() + POLL_S
-        for owned in await self._store.claim(self._lease, BATCH_RUNS):
+        for owned in await self._store.claim(lease, MAX_CLAIMED):
             self._own(owned)
             self._unsure.add(owned.id)
-        heard = await self._store.signals(self._lease, MAX_HEARD)
+        heard = await self._store.signals(lease, MAX_HEARD)
         for owned, signal in heard:
             if signal.id not in self._heard and owned.id not in self._stuck:
                 self._hear_one(owned, signal)
@@ -201,7 +211,7 @@ class Manager:
                 if len(chosen) >= BATCH_RUNS:
                     break
                 chosen[run] = None
-        if not chosen or self._lease is None:
+        if not chosen:
             return False
         try:
             await self._bring(chosen)
@@ -209,15 +219,18 @@ class Manager:
             self._again(chosen)
             raise
         await self._commit({run: move for run in chosen if (move := self._advance(run, now_ms)) is not None}, now_ms)
-        self._evict()
+        self._live.evict(self._told)
         return True
 
     async def _bring(self, chosen: Iterable[str]) -> None:
         """Into memory those that are not there; what is not ours any more is forgotten."""
-        missing = [Owned(run, self._owned[run], None) for run in chosen if run in self._owned and run not in self._live]
-        if not missing or self._lease is None:
+        lease = self._holding.lease
+        missing = [
+            Owned(run, self._owned[run], None) for run in chosen if run in self._owned and self._live.find(run) is None
+        ]
+        if not missing or lease is None:
             return
-        found = {owned.id: (owned, detail) for owned, detail in await self._store.load(self._lease, missing)}
+        found = {owned.id: (owned, detail) for owned, detail in await self._store.load(lease, missing)}
         for one in missing:
             if one.id not in found:
                 self._forget(one.id)
@@ -225,8 +238,7 @@ class Manager:
             owned, detail = found[one.id]
             definition = await self._definition(detail)
             live = Live(owned, detail, definition)
-            self._live[one.id] = live
-            self._live_bytes += live.bytes
+            self._live.add(one.id, live)
             if one.id in self._unsure:
                 self._effects.add(one.id, live.account, adoptions(definition, live.state))
             self._unsure.discard(one.id)
@@ -246,7 +258,7 @@ class Manager:
 
     def _advance(self, run: str, now_ms: int) -> _Move | None:
         """All that was told to a run, or that its time has come; None: it cannot be moved."""
-        live = self._live.get(run)
+        live = self._live.find(run)
         if live is None:
             return None
         told = self._told.pop(run, deque())
@@ -280,7 +292,7 @@ class Manager:
     async def _commit(self, moves: dict[str, _Move], now_ms: int) -> None:
         changes: list[Change] = []
         for run, move in moves.items():
-            live = self._live[run]
+            live = self._live.get(run)
             if move.folding.is_empty:
                 self._settle(run, live, move.folding)
             else:
@@ -289,9 +301,10 @@ class Manager:
             await self._store_all(changes, moves, now_ms)
 
     async def _store_all(self, changes: list[Change], moves: dict[str, _Move], now_ms: int) -> None:
-        assert self._lease is not None  # noqa: S101 - set by start
+        lease = self._holding.lease
         try:
-            stored = await self._store.commit(self._lease, changes, now_ms)
+            # Whose lease was lost in between has nothing to store.
+            stored = await self._store.commit(lease, changes, now_ms) if lease is not None else set()
         except AttemptTakenError as error:
             await self._one_by_one(changes, moves, now_ms, error)
             return
@@ -306,7 +319,7 @@ class Manager:
                 _log.info("workflow_run_lost", run=run)
                 self._forget(run)
                 continue
-            live = self._live[run]
+            live = self._live.get(run)
             self._settle(run, live, moves[run].folding)
             self._moved(run, live.account)
 
@@ -326,8 +339,7 @@ class Manager:
     def _settle(self, run: str, live: Live, folding: Folding) -> None:
         """It is stored: now it may have effects."""
         state = folding.state
-        self._live_bytes += folding.grown_bytes
-        live.bytes += folding.grown_bytes
+        self._live.grow(run, live, folding.grown_bytes)
         live.state = state
         self._effects.add(run, live.account, folding.commands)
         if is_run_over(state.status):
@@ -335,14 +347,13 @@ class Manager:
                 self._forget(run)
             return
         self._waiting.set(run, state.wake_ms)
-        self._live.move_to_end(run)
         if run not in self._told and not any(state.rows[key].status in _AT_WORK for key in state.active):
-            self._drop(run)
+            self._live.drop(run)
 
     def _take_back(self, run: str, move: _Move) -> None:
         """The store failed: nobody knows what it has. What was told is told again; a second time it changes nothing."""
         self._told.setdefault(run, deque()).extendleft(reversed(move.taken))
-        self._drop(run)
+        self._live.drop(run)
         self._unsure.add(run)
 
     def _again(self, runs: Iterable[str]) -> None:
@@ -352,44 +363,10 @@ class Manager:
 
     def _forget(self, run: str) -> None:
         """It is over, or somebody else's."""
-        self._drop(run)
+        self._live.drop(run)
         self._owned.pop(run, None)
         for one in self._told.pop(run, ()):
             if one.signal is not None:
                 self._heard.discard(one.signal)
         self._waiting.set(run, None)
         self._unsure.discard(run)
-
-    def _drop(self, run: str) -> None:
-        """Out of memory; the store has it."""
-        live = self._live.pop(run, None)
-        if live is not None:
-            self._live_bytes -= live.bytes
-
-    def _evict(self) -> None:
-        """By bytes: one large run weighs as much as thousands of small ones."""
-        for run in list(self._live) if self._live_bytes > self._cache_bytes else ():
-            if self._live_bytes <= self._cache_bytes:
-                return
-            if run not in self._told:
-                self._drop(run)
-
-
-def adoptions(definition: Definition, state: State) -> Iterable[Adopt | Stop]:
-    """What has to be asked for again of a run that was read from the store."""
-    for key in sorted(state.active):
-        row = state.rows[key]
-        if row.status not in _AT_WORK:
-            continue
-        attempt = Attempt(key.path, key.iteration, row.attempt)
-        node = definition.nodes[key.path]
-        runner = runner_of(node)
-        if runner != WORKFLOW:
-            try:
-                work = render(work_of(node), scope_of(definition, state, key))
-            except ExpressionError:
-                # It had a value when it was asked for.
-                work = None
-            yield Adopt(attempt, runner, row.external, work)
-        if row.status is NodeStatus.STOPPING:
-            yield Stop(attempt, runner, row.external, row.reason or "")

@@ -79,8 +79,23 @@ class WorkflowStore(Protocol):
 
     # For managers
 
-    async def register(self, manager: str, incarnation: str) -> Lease:
-        """Begin a life under this name: whoever had it before can write no more, and its runs are this one's."""
+    async def register(self, manager: str, incarnation: str, lease_s: float, *, again: bool = False) -> Lease:
+        """Begin a life under this name: whoever had it before can write no more, and its runs are this one's.
+
+        `again`: after a lease was lost. Raises ManagerReplacedError where somebody else has had the name since.
+        """
+
+    async def heartbeat(self, lease: Lease, lease_s: float, progress: int) -> bool:
+        """Prolong a lease; `progress` is a number that grows while its holder does something. False: it is lost."""
+
+    async def release_dead(self, lease: Lease) -> list[str]:
+        """Take over for managers whose leases have run out: they can write no more, and their runs are nobody's.
+
+        Their names.
+        """
+
+    async def retire(self, lease: Lease) -> None:
+        """End a life: its runs are nobody's, for others to claim at once."""
 
     async def owned(self, lease: Lease) -> list[Owned]:
         """All runs of this manager that are not over."""

@@ -132,6 +132,15 @@ class Stop(NamedTuple):
     reason: str
 
 
+class Adopt(NamedTuple):
+    """Go on with an attempt that an earlier process was asked for, or was about to ask for."""
+
+    attempt: Attempt
+    runner: str
+    external: str | None
+    work: Any
+
+
 Command = Submit | StartChild | Stop
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.postgres import Postgres
 from tests.support.program import Program, eventually, http_problem, receive, send
 
 # As ourselves, so that jobs can reach what these tests are made of; what others may do has a test of its own.
@@ -283,3 +286,44 @@ def test_a_subscriber_goes_on_from_its_offset_over_a_restart(tmp_path: Path) -> 
             send(connection, {"type": "subscribe", "channel": f"workflow:{run}"})
             assert receive(connection, "error")["code"] == "not_found"
     assert [event["offset"] for event in told] == list(range(offset + 1, offset + 1 + len(told)))
+
+
+def test_a_manager_that_was_killed_is_taken_over_for(tmp_path: Path, postgres: Postgres) -> None:
+    ledger = tmp_path / "ledger"
+    ledger.touch()
+    shared = (*ON, f"workflows.store_url={postgres.url()}", "workflows.lease_s=3")
+    with Program(tmp_path / "a", *shared) as first, Program(tmp_path / "b", *shared) as second:
+        Caller(first).call("PUT", "/api/v1/definitions", ledger_definition(ledger, 8))
+        run = Caller(first).run("ledger")
+        eventually(lambda: ledger.read_text().count("each") >= 3, what="no item has begun")
+        first.kill()
+        killed_s = time.monotonic()
+        lines = ledger.read_text().count("end")
+        eventually(lambda: ledger.read_text().count("end") > lines + 3, what="nobody has taken over")
+        assert time.monotonic() - killed_s < 10
+        eventually(lambda: Caller(second).status(run) == "ok", what="it did not end")
+        events = Caller(second).call("GET", f"/api/v1/workflows/{run}/events?limit=1000")["events"]
+    assert [event["offset"] for event in events] == list(range(1, len(events) + 1))
+    done = Counter(tuple(line.split()[:3]) for line in ledger.read_text().splitlines())
+    assert set(done.values()) == {1}
+    assert len(done) == 20
+
+
+def test_a_manager_that_wakes_up_finds_its_runs_with_another(tmp_path: Path, postgres: Postgres) -> None:
+    ledger = tmp_path / "ledger"
+    ledger.touch()
+    shared = (*ON, f"workflows.store_url={postgres.url()}", "workflows.lease_s=2")
+    with Program(tmp_path / "a", *shared) as first, Program(tmp_path / "b", *shared) as second:
+        Caller(first).call("PUT", "/api/v1/definitions", ledger_definition(ledger, 6))
+        run = Caller(first).run("ledger")
+        eventually(lambda: ledger.read_text().count("each") >= 2, what="no item has begun")
+        first.process.send_signal(signal.SIGSTOP)
+        eventually(lambda: Caller(second).status(run) == "ok", what="nobody has taken over")
+        first.process.send_signal(signal.SIGCONT)
+        again = Caller(first).run("ledger")
+        eventually(lambda: Caller(second).status(again) == "ok", what="it manages nothing any more")
+        assert first.terminate() == 0
+    assert any(event["event"] == "workflow_lease_lost" for event in first.events())
+    done = Counter(line for line in ledger.read_text().splitlines())
+    assert set(done.values()) == {1}
+    assert len(done) == 32

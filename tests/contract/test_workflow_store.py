@@ -144,7 +144,7 @@ async def test_a_run_is_one_for_its_key(store: SqlWorkflowStore) -> None:
 
 async def test_what_was_committed_is_loaded_again(store: SqlWorkflowStore) -> None:
     await put(store)
-    lease = await store.register("m", "one")
+    lease = await store.register("m", "one", 30)
     owned, state = await begun(store, lease)
     assert state.input == {"day": "now"}
     for happening in (Begin(), Failed(Attempt("a", 0, 1), "böse\n"), Cancel("why"), None):
@@ -166,7 +166,7 @@ async def test_what_was_committed_is_loaded_again(store: SqlWorkflowStore) -> No
 
 async def test_values_come_back_as_they_were(store: SqlWorkflowStore) -> None:
     await put(store)
-    lease = await store.register("m", "one")
+    lease = await store.register("m", "one", 30)
     owned, state = await begun(store, lease)
     _, state = await play(store, lease, owned, state, Begin())
     value = {"text": "π \u0000 \\u0000 \"'", "large": 2**80, "small": 1e-300, "list": [None, True, {}], "": {"a": []}}
@@ -179,7 +179,7 @@ async def test_values_come_back_as_they_were(store: SqlWorkflowStore) -> None:
 @pytest.mark.parametrize("what", ["epoch", "revision", "fence", "manager"])
 async def test_who_does_not_own_a_run_writes_nothing_of_it(store: SqlWorkflowStore, what: str) -> None:
     await put(store)
-    lease = await store.register("m", "one")
+    lease = await store.register("m", "one", 30)
     owned, state = await begun(store, lease)
     other, second = await begun(store, lease, "r2")
     stale = {
@@ -203,9 +203,9 @@ async def test_who_does_not_own_a_run_writes_nothing_of_it(store: SqlWorkflowSto
 
 async def test_a_new_life_takes_the_runs_of_the_old_one(store: SqlWorkflowStore) -> None:
     await put(store)
-    old = await store.register("m", "one")
+    old = await store.register("m", "one", 30)
     owned, state = await begun(store, old)
-    new = await store.register("m", "two")
+    new = await store.register("m", "two", 30)
     assert new.fence == old.fence + 1
     assert (await play(store, old, owned, state, Begin()))[0] == set()
     assert await store.load(new, [owned]) == []
@@ -216,7 +216,7 @@ async def test_a_new_life_takes_the_runs_of_the_old_one(store: SqlWorkflowStore)
 
 async def test_runs_of_nobody_are_claimed_once(store: SqlWorkflowStore) -> None:
     await put(store)
-    leases = [await store.register(name, "one") for name in "ab"]
+    leases = [await store.register(name, "one", 30) for name in "ab"]
     for number in range(20):
         await store.create([NewRun(f"r{number:02}", ACCOUNT, "test", None, {}, START_MS)], None)
     assert await store.claim(leases[0]._replace(fence=0), 6) == []
@@ -230,7 +230,7 @@ async def test_runs_of_nobody_are_claimed_once(store: SqlWorkflowStore) -> None:
 
 async def test_signals_are_heard_once_and_only_by_the_manager(store: SqlWorkflowStore) -> None:
     await put(store)
-    lease = await store.register("m", "one")
+    lease = await store.register("m", "one", 30)
     owned, state = await begun(store, lease)
     await store.signal("r1", SignalKind.CANCEL, "enough", START_MS)
     heard = await store.signals(lease, 9)
@@ -247,7 +247,7 @@ async def test_signals_are_heard_once_and_only_by_the_manager(store: SqlWorkflow
 
 async def test_an_attempt_begins_once_whoever_tries(store: SqlWorkflowStore) -> None:
     await put(store)
-    lease = await store.register("m", "one")
+    lease = await store.register("m", "one", 30)
     owned, state = await begun(store, lease)
     _, state = await play(store, lease, owned, state, Begin())
     again = change(advance(TWO, state, Failed(Attempt("a", 0, 1), "x"), START_MS), owned)
@@ -262,7 +262,7 @@ async def test_an_attempt_begins_once_whoever_tries(store: SqlWorkflowStore) -> 
 @pytest.mark.parametrize("name", ["test", "nothing"])
 async def test_a_nested_run_begins_and_ends_with_its_parent_told(store: SqlWorkflowStore, name: str) -> None:
     await put(store)
-    lease = await store.register("m", "one")
+    lease = await store.register("m", "one", 30)
     owned, state = await begun(store, lease)
     attempt = Attempt("a", 0, 1)
     begin = StartChild(attempt, "child", name, {"x": 1})
@@ -284,3 +284,34 @@ async def test_a_nested_run_begins_and_ends_with_its_parent_told(store: SqlWorkf
     await play(store, lease, known, inner, Cancel("no"), parent=detail.parent)
     told = [signal for _, signal in await store.signals(lease, 9) if signal.run == "r1" and signal.kind == "child"]
     assert [(one.body["status"], one.body["attempt"]) for one in told] == [("cancelled", ["a", 0, 1])]
+
+
+async def test_a_lease_is_prolonged_until_somebody_takes_over(store: SqlWorkflowStore) -> None:
+    await put(store)
+    slow, quick = await store.register("slow", "one", 0.05), await store.register("quick", "one", 30)
+    owned, state = await begun(store, slow)
+    assert await store.heartbeat(quick, 30, 1)
+    await asyncio.sleep(0.06)  # the database's clock is the one that counts
+    assert await store.release_dead(quick) == ["slow"]
+    assert await store.release_dead(quick) == []
+    assert not await store.heartbeat(slow, 30, 2)
+    assert (await play(store, slow, owned, state, Begin()))[0] == set()
+    (claimed,) = await store.claim(quick, 9)
+    assert (claimed.id, claimed.epoch) == ("r1", owned.epoch + 2)
+    ((again, detail),) = await store.load(quick, [claimed])
+    assert (await play(store, quick, again, loaded(TWO, detail.state), Begin()))[0] == {"r1"}
+    back = await store.register("slow", "two", 30)
+    assert back.fence > slow.fence
+    assert await store.owned(back) == []
+
+
+async def test_a_manager_that_retires_leaves_its_runs_at_once(store: SqlWorkflowStore) -> None:
+    await put(store)
+    lease, other = await store.register("m", "one", 30), await store.register("other", "one", 30)
+    await begun(store, lease)
+    await store.retire(lease)
+    assert not await store.heartbeat(lease, 30, 1)
+    assert [one.id for one in await store.claim(other, 9)] == ["r1"]
+    # A second time it takes nothing away from who has them.
+    await store.retire(lease)
+    assert [one.id for one in await store.owned(other)] == ["r1"]

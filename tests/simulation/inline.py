@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -31,11 +32,14 @@ class InlineEngine:
     """What the store uses of an AsyncEngine. Units never overlap: nothing in them waits."""
 
     def __init__(self) -> None:
+        self.time_s: Callable[[], float] = time.time
         self._engine = create_engine("sqlite://", poolclass=StaticPool)
 
         @event.listens_for(self._engine, "connect")
         def connected(connection: Any, _: Any) -> None:
             connection.isolation_level = None
+            # The database's clock, by which leases run out.
+            connection.create_function("julianday", 1, lambda _: 2_440_587.5 + self.time_s() / 86_400)
 
         @event.listens_for(self._engine, "begin")
         def begun(connection: Any) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.errors import StoreError
+from gateway.errors import ManagerReplacedError, StoreError
 from gateway.workflows.manager import Manager
 from gateway.workflows.run import Attempt
 from gateway.workflows.step import Happening, Submitted
@@ -45,7 +45,10 @@ class Life:
             self.world.note(f"life {self.number} does not begin: {error}")
             self._fate.set()
             return
-        await self.manager.run()
+        try:
+            await self.manager.run()
+        except* ManagerReplacedError:
+            self.world.note(f"life {self.number} sees that it was replaced")
 
     async def step(self, what: str) -> None:
         """Between any two things that this life does: time passes, and it may be its last."""
@@ -137,12 +140,12 @@ class _Faulty:
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._store, name)
 
-        async def faulty(*arguments: Any) -> Any:
+        async def faulty(*arguments: Any, **named: Any) -> Any:
             await self._life.step(f"before {name}")
             chance = self._life.world.chance.random()
             if chance < 0.01:
                 raise StoreError(f"{name}: the connection was lost before")
-            found = await call(*arguments)
+            found = await call(*arguments, **named)
             if chance < 0.02:
                 raise StoreError(f"{name}: the connection was lost behind")
             await self._life.step(f"behind {name}")

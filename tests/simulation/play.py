@@ -23,7 +23,7 @@ from tests.support.workflows import definition, node
 
 ACCOUNT = "acme"
 TRACE_LINES = 20
-MAX_LIVES = 60
+MAX_LIVES = 20
 # Long after the last retry of the slowest run.
 PATIENCE_S = 100_000.0
 
@@ -48,14 +48,16 @@ def play(seed: int) -> World:
 
 async def _play(world: World) -> None:
     ENGINE.make_tables()
+    ENGINE.time_s = world.now_s
     store = SqlWorkflowStore(parse_url("sqlite://"), cast(AsyncEngine, ENGINE))
     await store.open()
     made = {name: definition(nodes, name=name) for name, nodes in _definitions(world.chance).items()}
     for one in made.values():
         spec = stored(one.spec)
         await store.put_definition(ACCOUNT, one.spec.name, spec, digest(spec), 0)
-    lives = asyncio.create_task(_lives(world, store), name="lives")
-    clients = asyncio.create_task(_clients(world, store, sorted(made)), name="clients")
+    shared = world.chance.random() < 0.5
+    lives = asyncio.create_task(_lives(world, store, shared), name="lives")
+    clients = asyncio.create_task(_clients(world, store, sorted(made), "m-0" if shared else "local"), name="clients")
     done, _ = await asyncio.wait([lives, clients], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
     try:
         if lives in done:
@@ -69,36 +71,42 @@ async def _play(world: World) -> None:
         await store.close()
 
 
-async def _lives(world: World, store: Any) -> None:
-    """One life after the other; some of the stopped ones wake up beside a later one."""
+async def _lives(world: World, store: Any, shared: bool) -> None:
+    """One life after the other; some of the stopped ones wake up beside later ones.
+
+    `shared`: each has a name of its own, and two of them are there at a time; else each takes the name of the last.
+    """
     past: list[Life] = []
     try:
         for number in range(MAX_LIVES):
-            life = Life(world, store, "local", number)
+            life = Life(world, store, f"m-{number}" if shared else "local", number)
             # The last one is immortal, so that there is an end.
             life.mortal = number < MAX_LIVES - 1
             past.append(life)
             life.begin()
-            await life.over()
-            if world.chance.random() < 0.5:
+            if shared and number == 0:
+                continue
+            await (past[-2] if shared and world.chance.random() < 0.5 else life).over()
+            if world.chance.random() < 0.5 and len(past) > 3:
                 await past.pop(0).end()
             for other in past:
                 if world.chance.random() < 0.3:
-                    asyncio.get_running_loop().call_later(world.chance.choice([0.1, 1, 5]), other.wake)
+                    asyncio.get_running_loop().call_later(world.chance.choice([0.1, 1, 5, 40]), other.wake)
             await asyncio.sleep(world.chance.choice([0, 0.5, 10]))
+        await past[-1].over()
     finally:
         for life in past:
             await life.end()
 
 
-async def _clients(world: World, store: Any, names: list[str]) -> list[str]:
+async def _clients(world: World, store: Any, names: list[str], first: str) -> list[str]:
     """Begin runs, each key several times, cancel and resume some; the ids of all, once they are over."""
     chance = world.chance
     runs: dict[str, None] = {}
     for number in range(chance.randint(1, 5)):
         for attempt in range(chance.randint(1, 2)):
             new = NewRun(f"run-{number}-{attempt}", ACCOUNT, chance.choice(names), None, {}, 0, f"key-{number}")
-            manager = "local" if chance.random() < 0.7 else None
+            manager = first if chance.random() < 0.7 else None
             created = await store.create([new], manager)
             runs[created[0][0]] = None
         await asyncio.sleep(chance.choice([0, 0.01, 2]))

@@ -61,8 +61,8 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("drain.", "*", Layer.SERVICES),
     *_in(
         "workflows.",
-        "advance checks definition expression folding hearing json_source names nodes records retry run schedule "
-        "schema shown source spec states step turn values waiting",
+        "adopting advance checks definition expression folding hearing json_source live names nodes records retry run "
+        "schedule schema shown source spec states step turn values waiting",
         Layer.CORE,
     ),
     *_in("workflows.", "ports", Layer.PORTS),

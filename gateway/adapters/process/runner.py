@@ -53,7 +53,7 @@ class ProcessRunner:
     for_admins = True
 
     def __init__(self, folder: Path, report: Report, user: str = "", memory_bytes: int = 0) -> None:
-        self._folder = folder
+        self._folder = folder.absolute()
         self._report = report
         self._memory_kib = str(memory_bytes // 1024) if memory_bytes else "unlimited"
         self._script = (Path(__file__).parent / "job.sh").read_text("utf-8")
@@ -77,7 +77,7 @@ class ProcessRunner:
         folder = self._job_folder(run, attempt)
         child = await asyncio.to_thread(self._begin, folder, run, attempt, work)
         # It is ours until it is waited for, so that it has a start time even if it has ended.
-        self._watch(key, _Job(folder, Known(child.pid, start_time(child.pid) or 0, boot_id()), child))
+        self._watch(key, _Job(folder, Known(child.pid, start_time(child.pid) or 0, boot_id(), str(folder.path)), child))
 
     async def adopt(
         self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
@@ -87,7 +87,9 @@ class ProcessRunner:
             return
         folder = self._job_folder(run, attempt)
         known = Known.parse(external) if external is not None else None
-        if known is None:
+        if known is not None:
+            folder = JobFolder(Path(known.folder))
+        else:
             if not folder.has_started:
                 await self.submit(run, account, attempt, work)
                 return

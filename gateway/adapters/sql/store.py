@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.adapters.sql import schedules, tables
+from gateway.adapters.sql import managers, schedules, tables
 from gateway.adapters.sql.commit import commit
 from gateway.adapters.sql.engine import make_engine, store_errors
 from gateway.adapters.sql.mapping import (
@@ -26,7 +26,7 @@ from gateway.adapters.sql.mapping import (
 )
 from gateway.adapters.sql.schema import migrate
 from gateway.adapters.sql.statements import statements
-from gateway.errors import AttemptTakenError, StoreError
+from gateway.errors import AttemptTakenError, ManagerReplacedError, StoreError
 from gateway.workflows.records import (
     Changes,
     DueSchedule,
@@ -200,25 +200,24 @@ class SqlWorkflowStore:
 
     # For managers
 
-    async def register(self, manager: str, incarnation: str) -> Lease:
-        found = tables.manager
+    async def register(self, manager: str, incarnation: str, lease_s: float, *, again: bool = False) -> Lease:
         async with self._unit("register") as connection:
-            again = (
-                update(found)
-                .where(found.c.id == manager)
-                .values(incarnation=incarnation, fence=found.c.fence + 1, state="active")
-                .returning(found.c.fence)
-            )
-            fence = (await connection.execute(again)).scalar()
-            if fence is None:
-                fence = 1
-                fields = {"lease_until_ms": 0, "progress": 0, "since_ms": 0, "state": "active"}
-                await connection.execute(
-                    insert(found).values(id=manager, incarnation=incarnation, fence=fence, **fields)
-                )
-            mine = update(tables.run).where(tables.run.c.manager == manager, _LIVE)
-            await connection.execute(mine.values(epoch=tables.run.c.epoch + 1))
-            return Lease(manager, incarnation, fence)
+            lease = await managers.register(connection, manager, incarnation, lease_s, again=again)
+        if lease is None:
+            raise ManagerReplacedError(f"another process manages workflows as {manager}")
+        return lease
+
+    async def heartbeat(self, lease: Lease, lease_s: float, progress: int) -> bool:
+        async with self._unit("heartbeat") as connection:
+            return await managers.heartbeat(connection, lease, lease_s, progress)
+
+    async def release_dead(self, lease: Lease) -> list[str]:
+        async with self._unit("take over") as connection:
+            return await managers.release_dead(connection, lease)
+
+    async def retire(self, lease: Lease) -> None:
+        async with self._unit("retire") as connection:
+            await managers.retire(connection, lease)
 
     async def owned(self, lease: Lease) -> list[Owned]:
         found = tables.run.c
