@@ -24,7 +24,7 @@ STORE_NAME = "workflows.db"
 JOBS_FOLDER = "workflow-jobs"
 # The store of one process has one manager, which finds its runs again by its name; of a shared one each has its own.
 _LOCAL = "local"
-_RUNNERS = ("device", "process")
+_RUNNERS = ("device", "process", "http")
 _log = Log("workflows")
 
 
@@ -136,6 +136,14 @@ class WorkflowParts:
             from gateway.workflows.device_runner import DeviceRunner
 
             return DeviceRunner(self._courier, report)
+        if name == "http":
+            from gateway.adapters.http.guard import parse_networks
+            from gateway.adapters.http.runner import HttpRunner
+
+            try:
+                return HttpRunner(report, parse_networks(self._settings.http_networks))
+            except ValueError as error:
+                raise SettingsError("workflows.http_networks", str(error)) from error
         from gateway.adapters.process.runner import ProcessRunner
 
         settings = self._settings

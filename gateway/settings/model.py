@@ -337,7 +337,7 @@ class Workflows(Struct, frozen=True):
         str,
         Meta(
             description="What may do the work of nodes (commas): `device`, a command to a device; `process`, a program "
-            "on this machine: for definitions put with the scope `admin` only."
+            "on this machine: for definitions put with the scope `admin` only; `http`, a request to a public address."
         ),
     ] = "device"
     store_url: Annotated[
@@ -346,6 +346,9 @@ class Workflows(Struct, frozen=True):
             description="`sqlite:///PATH` or `postgresql+asyncpg://USER@HOST/DATABASE`, whose password comes from the "
             "environment (PGPASSWORD) or a password file; empty: `workflows.db` in the data folder."
         ),
+    ] = ""
+    http_networks: Annotated[
+        str, Meta(description="Networks (CIDR, commas) that requests may go to although they are not public.")
     ] = ""
     process_user: Annotated[
         str, Meta(description="Whom processes run as where this program runs as root; empty: nobody.")

@@ -2,7 +2,8 @@
 
 Rule 1. A node is looked at once all that it needs is over. Its `when` decides whether it runs; then its items, its
 first iteration, or its one attempt begin.
-Rule 2. An attempt is INTENT when it is decided, and nothing else may be done before that is stored.
+Rule 2. An attempt is INTENT when it is decided, and nothing else may be done before that is stored. Its runner says
+where it will be found, and begins it only once that is stored, too: so one without such a name was never begun.
 Rule 3. What is reported of an attempt counts only while it is the last one of its row and the row is at work. All else
 is late, doubled or foreign, and changes nothing.
 Rule 4. A failed attempt is followed by the next one after its wait, decided in the same step: late perhaps, never
@@ -36,6 +37,7 @@ from gateway.workflows.step import (
     Finished,
     Happening,
     Kind,
+    Proceed,
     Progress,
     Resume,
     Step,
@@ -168,6 +170,7 @@ def _submitted(turn: Turn, happening: Submitted) -> None:
     if row is not None and row.phase is AttemptStatus.INTENT:
         turn.phase(happening.attempt, AttemptStatus.SUBMITTED, happening.external)
         turn.tell(Kind.ATTEMPT_SUBMITTED, happening.attempt, external=happening.external)
+        turn.commands.append(Proceed(happening.attempt, runner_of(turn.definition.nodes[happening.attempt.path])))
 
 
 def _progress(turn: Turn, happening: Progress) -> None:

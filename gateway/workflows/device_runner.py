@@ -51,6 +51,9 @@ class DeviceRunner:
             self._sent[key] = task
             task.add_done_callback(lambda _: self._sent.pop(key, None))
 
+    async def proceed(self, run: str, attempt: Attempt) -> None:
+        """It has begun."""
+
     async def adopt(
         self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
     ) -> None:

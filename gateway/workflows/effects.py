@@ -14,7 +14,7 @@ from gateway.workflows.definition import WORKFLOW
 from gateway.workflows.names import child_run
 from gateway.workflows.ports import NodeRunner, Report, WorkflowStore
 from gateway.workflows.records import SignalKind
-from gateway.workflows.step import Adopt, Command, Failed, StartChild, Stop, Submit
+from gateway.workflows.step import Adopt, Command, Failed, Proceed, StartChild, Stop, Submit
 
 WORKERS = 16
 _PAUSE_S = 1.0
@@ -96,6 +96,8 @@ class Effects:
             self._report(run, Failed(attempt, f"the runner {command.runner} is off here", again=False, lost=True))
         elif isinstance(command, Submit):
             await runner.submit(run, account, attempt, command.work)
+        elif isinstance(command, Proceed):
+            await runner.proceed(run, attempt)
         elif isinstance(command, Adopt):
             await runner.adopt(run, account, attempt, command.external, command.work)
         else:

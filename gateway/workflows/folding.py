@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.workflows.records import AttemptRecord, Change, NewRun, Parent
 from gateway.workflows.run import Attempt, Key, Row, State
-from gateway.workflows.step import Command, Event, StartChild, Step, Stop
+from gateway.workflows.step import Command, Event, StartChild, Step, Submit
 
 MAX_DEPTH = 8
 _ROW_BYTES = 500
@@ -36,7 +36,7 @@ class Folding:
 
     def add(self, step: Step) -> None:
         """The next step; its revision follows that of the last one."""
-        begun = {command.attempt for command in step.commands if not isinstance(command, Stop)}
+        begun = {command.attempt for command in step.commands if isinstance(command, Submit | StartChild)}
         for attempt, change in step.attempts.items():
             before = self._attempts.get(attempt)
             new = attempt in begun or (before is not None and before.begun)

@@ -121,7 +121,9 @@ Report = Callable[[str, Happening], None]
 class NodeRunner(Protocol):
     """Does the work of attempts. What becomes of them it tells by `Report`, from the loop's thread.
 
-    Every attempt that was submitted or adopted is reported as Finished or Failed once, unless the runner is closed.
+    `submit` says by Submitted where the attempt will be found; `proceed` comes when that is stored. A runner whose work
+    must not be done twice begins it only then. Every attempt is reported as Finished or Failed once, unless the runner
+    is closed; to report it again is harmless.
     """
 
     name: str
@@ -132,12 +134,16 @@ class NodeRunner(Protocol):
         """What is wrong with what a node asks for, its expressions not replaced; "" when nothing is."""
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
-        """Begin an attempt whose INTENT is stored. Not to be called twice for one attempt by one process."""
+        """An attempt whose INTENT is stored."""
+
+    async def proceed(self, run: str, attempt: Attempt) -> None:
+        """Where it will be found is stored."""
 
     async def adopt(
         self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
     ) -> None:
-        """Go on with an attempt that an earlier process was asked for, or was about to ask for (`external` None)."""
+        """Go on with an attempt that an earlier process, or another manager, was asked for. `external` is where it is
+        to be found; None: that was never stored."""
 
     async def stop(self, run: str, attempt: Attempt) -> None:
         """It is not wanted any more. Its end is reported all the same."""

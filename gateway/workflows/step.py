@@ -32,7 +32,7 @@ class Resume(NamedTuple):
 
 
 class Submitted(NamedTuple):
-    """A runner has taken an attempt; `external` is what it calls it."""
+    """A runner is about to begin an attempt; `external` is where it will be found."""
 
     attempt: Attempt
     external: str
@@ -114,6 +114,13 @@ class Submit(NamedTuple):
     work: Any
 
 
+class Proceed(NamedTuple):
+    """What a runner calls an attempt is stored: it may begin, for whoever comes later knows where to look for it."""
+
+    attempt: Attempt
+    runner: str
+
+
 class StartChild(NamedTuple):
     """Insert a run of the newest definition of this name, in the transaction of the step."""
 
@@ -141,7 +148,7 @@ class Adopt(NamedTuple):
     work: Any
 
 
-Command = Submit | StartChild | Stop
+Command = Submit | Proceed | StartChild | Stop
 
 
 class AttemptChange(NamedTuple):

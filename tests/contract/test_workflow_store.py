@@ -19,7 +19,7 @@ from gateway.workflows.advance import advance, loaded
 from gateway.workflows.definition import Definition, digest, stored
 from gateway.workflows.records import AttemptRecord, Change, Lease, NewRun, Owned, Parent, SignalKind
 from gateway.workflows.run import Attempt, Key, State
-from gateway.workflows.step import Begin, Cancel, Failed, Finished, Happening, StartChild, Step
+from gateway.workflows.step import Begin, Cancel, Failed, Finished, Happening, StartChild, Step, Submit
 from tests.support.postgres import Postgres
 from tests.support.workflows import START_MS, definition, node
 
@@ -61,7 +61,7 @@ async def load(store: SqlWorkflowStore, lease: Lease, run: str) -> tuple[Owned, 
 
 
 def change(step: Step, owned: Owned, **more: Any) -> Change:
-    begins = {one.attempt for one in step.commands if not hasattr(one, "reason")}
+    begins = {one.attempt for one in step.commands if isinstance(one, Submit | StartChild)}
     attempts = {
         attempt: AttemptRecord(attempt, one.status, one.external, one.error, attempt in begins)
         for attempt, one in step.attempts.items()
@@ -312,6 +312,9 @@ async def test_a_manager_that_retires_leaves_its_runs_at_once(store: SqlWorkflow
     await store.retire(lease)
     assert not await store.heartbeat(lease, 30, 1)
     assert [one.id for one in await store.claim(other, 9)] == ["r1"]
+    await store.create([NewRun("r2", ACCOUNT, "test", None, {}, START_MS)], "m")
+    await store.release_dead(other)
+    assert [one.id for one in await store.claim(other, 9)] == ["r2"]
     # A second time it takes nothing away from who has them.
     await store.retire(lease)
-    assert [one.id for one in await store.owned(other)] == ["r1"]
+    assert [one.id for one in await store.owned(other)] == ["r1", "r2"]

@@ -57,6 +57,9 @@ class Jobs:
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
         await self._note(self.asked, attempt)
 
+    async def proceed(self, run: str, attempt: Attempt) -> None:
+        """It has begun."""
+
     async def adopt(
         self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
     ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.errors import ManagerReplacedError, StoreError
 from gateway.workflows.manager import Manager
 from gateway.workflows.run import Attempt
-from gateway.workflows.step import Happening, Submitted
+from gateway.workflows.step import Failed, Happening, Submitted
 from tests.simulation.world import Job, World
 from tests.support.virtual_time import LoopClock
 
@@ -92,32 +92,45 @@ class SimulatedRunner:
     def __init__(self, life: Life) -> None:
         self._life = life
         self.report: Any = None
+        self._prepared: set[tuple[str, Attempt]] = set()
 
     def problem(self, work: Mapping[str, Any]) -> str:
         return ""
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
-        await self._life.step("submit")
-        self._follow(run, self._life.world.begin(run, attempt))
-        await self._life.step("behind submit")
+        await self._life.step("before submit")
+        self._prepared.add((run, attempt))
+        self._tell(run, Submitted(attempt, "job"))
+
+    async def proceed(self, run: str, attempt: Attempt) -> None:
+        await self._life.step("before proceed")
+        if (run, attempt) in self._prepared:
+            self._prepared.discard((run, attempt))
+            self._follow(run, self._life.world.begin(run, attempt))
+        await self._life.step("behind proceed")
 
     async def adopt(
         self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
     ) -> None:
         await self._life.step("before adopt")
-        self._follow(run, self._life.world.begin(run, attempt))
+        if external is None:
+            await self.submit(run, account, attempt, work)
+        else:
+            self._prepared.discard((run, attempt))
+            self._follow(run, self._life.world.begin(run, attempt))
 
     async def stop(self, run: str, attempt: Attempt) -> None:
         await self._life.step("before stop")
-        job = self._life.world.find(run, attempt)
-        if job is not None:
+        if (run, attempt) in self._prepared:
+            self._prepared.discard((run, attempt))
+            self._tell(run, Failed(attempt, "not begun"))
+        elif (job := self._life.world.find(run, attempt)) is not None:
             self._life.world.stop(job)
 
     async def close(self) -> None:
         """Jobs live on."""
 
     def _follow(self, run: str, job: Job) -> None:
-        self._tell(run, Submitted(job.attempt, "job"))
         if job.ended_s is None:
             job.listeners.append(lambda ended: self._tell(run, ended.outcome))
         else:

@@ -25,7 +25,7 @@ ACCOUNT = "acme"
 TRACE_LINES = 20
 MAX_LIVES = 20
 # Long after the last retry of the slowest run.
-PATIENCE_S = 100_000.0
+PATIENCE_S = 10_000.0
 
 
 class Failure(AssertionError):

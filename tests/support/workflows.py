@@ -13,7 +13,7 @@ from gateway.workflows.checks import Rules, check
 from gateway.workflows.definition import Definition, compile_spec
 from gateway.workflows.run import Attempt, Key, State
 from gateway.workflows.spec import Spec
-from gateway.workflows.step import Begin, Command, Failed, Finished, Happening, Kind, Stop, Submit, Tick
+from gateway.workflows.step import Begin, Command, Failed, Finished, Happening, Kind, Proceed, Stop, Submit, Tick
 
 START_MS = 1_800_000_000_000
 ALLOWED = Rules(lambda runner, work: "", lambda name: "", lambda cron, zone: "")
@@ -60,7 +60,7 @@ class Player:
             self.events += step.events
             self.commands += step.commands
             for command in step.commands:
-                if isinstance(command, Stop):
+                if isinstance(command, Stop | Proceed):
                     continue
                 assert command.attempt.key not in self.open, "a second attempt while the first is open"
                 self.open[command.attempt.key] = command.attempt

@@ -16,26 +16,26 @@ MAX_SAID_CHARS = 1_000
 
 
 class Known(NamedTuple):
-    """A process that no other can be taken for: pids are used again, and after a boot so are start times.
-
-    `folder` is where it leaves what it has to say, for managers whose data is elsewhere on its machine.
-    """
+    """A process that no other can be taken for: pids are used again."""
 
     pid: int
     started: int
+
+
+class Home(NamedTuple):
+    """Where an attempt is to be found: its folder, in one life of one machine."""
+
     boot: str
     folder: str
 
     def __str__(self) -> str:
-        return f"{self.pid}@{self.started}@{self.boot}@{self.folder}"
+        return f"{self.boot}@{self.folder}"
 
     @classmethod
-    def parse(cls, text: str) -> Known | None:
-        """None: it is not what `str` made."""
-        parts = text.split("@", 3)
-        if len(parts) != 4 or not (parts[0].isdigit() and parts[1].isdigit()):
-            return None
-        return cls(int(parts[0]), int(parts[1]), parts[2], parts[3])
+    def parse(cls, text: str) -> Home:
+        """What `str` made."""
+        boot, _, folder = text.partition("@")
+        return cls(boot, folder)
 
 
 def boot_id() -> str:
@@ -75,7 +75,7 @@ class JobFolder:
         fields = text.split()
         if len(fields) <= _START_FIELD + 1 or not fields[0].isdigit():
             return None
-        return Known(int(fields[0]), int(fields[_START_FIELD + 1]), boot_id(), str(self.path))
+        return Known(int(fields[0]), int(fields[_START_FIELD + 1]))
 
     def exit_code(self) -> int | None:
         """How the command ended; None: it was not written down."""

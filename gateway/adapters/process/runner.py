@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.adapters.process.folder import JobFolder, Known, boot_id, describe, start_time
+from gateway.adapters.process.folder import Home, JobFolder, Known, boot_id, describe, start_time
 from gateway.workflows.names import public_id
 from gateway.workflows.ports import Report
 from gateway.workflows.run import Attempt
@@ -59,6 +59,9 @@ class ProcessRunner:
         self._script = (Path(__file__).parent / "job.sh").read_text("utf-8")
         self._owner = _owner(user)
         self._jobs: dict[tuple[str, Attempt], _Job] = {}
+        # Not begun: where they will be found is not stored yet.
+        self._prepared: dict[tuple[str, Attempt], Mapping[str, Any]] = {}
+        self._unwanted: set[tuple[str, Attempt]] = set()
 
     def problem(self, work: Mapping[str, Any]) -> str:
         for name in work["environment"]:
@@ -71,13 +74,14 @@ class ProcessRunner:
         return ""
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
-        key = run, attempt
-        if key in self._jobs:
-            return
-        folder = self._job_folder(run, attempt)
-        child = await asyncio.to_thread(self._begin, folder, run, attempt, work)
-        # It is ours until it is waited for, so that it has a start time even if it has ended.
-        self._watch(key, _Job(folder, Known(child.pid, start_time(child.pid) or 0, boot_id(), str(folder.path)), child))
+        if (run, attempt) not in self._jobs:
+            self._prepared[run, attempt] = work
+            self._report(run, Submitted(attempt, str(Home(boot_id(), str(self._path(run, attempt))))))
+
+    async def proceed(self, run: str, attempt: Attempt) -> None:
+        work = self._prepared.pop((run, attempt), None)
+        if work is not None:
+            await self._start((run, attempt), JobFolder(self._path(run, attempt)), work)
 
     async def adopt(
         self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
@@ -85,26 +89,38 @@ class ProcessRunner:
         key = run, attempt
         if key in self._jobs:
             return
-        folder = self._job_folder(run, attempt)
-        known = Known.parse(external) if external is not None else None
-        if known is not None:
-            folder = JobFolder(Path(known.folder))
-        else:
-            if not folder.has_started:
-                await self.submit(run, account, attempt, work)
-                return
-            known = await self._began(folder)
-        if known is None:
-            self._tell(run, Failed(attempt, "nobody knows what became of its process", lost=True))
-        else:
+        if external is None:
+            await self.submit(run, account, attempt, work)
+            return
+        self._prepared.pop(key, None)
+        home = Home.parse(external)
+        folder = JobFolder(Path(home.folder))
+        if home.boot != boot_id() or folder.exit_code() is not None:
+            self._report(run, _outcome(attempt, folder))
+        elif not folder.has_started:
+            await self._start(key, folder, work)
+        elif (known := await self._began(folder)) is not None:
             self._watch(key, _Job(folder, known, None))
+        else:
+            self._report(run, Failed(attempt, "nobody knows what became of its process", lost=True))
+
+    async def _start(self, key: tuple[str, Attempt], folder: JobFolder, work: Mapping[str, Any]) -> None:
+        """Begin it, unless somebody else is faster; then that is watched."""
+        child = await asyncio.to_thread(self._begin, folder, *key, work)
+        # It is ours until it is waited for, so that it has a start time even if it has ended.
+        self._watch(key, _Job(folder, Known(child.pid, start_time(child.pid) or 0), child))
 
     async def stop(self, run: str, attempt: Attempt) -> None:
-        job = self._jobs.get((run, attempt))
-        if job is not None and job.killing is None:
-            _signal_group(job.known, signal.SIGTERM)
-            loop = asyncio.get_running_loop()
-            job.killing = loop.call_later(TERM_S, _signal_group, job.known, signal.SIGKILL)
+        key = run, attempt
+        if self._prepared.pop(key, None) is not None:
+            self._report(run, Failed(attempt, "it was not wanted any more before it began"))
+            return
+        job = self._jobs.get(key)
+        if job is None:
+            # It is just being begun.
+            self._unwanted.add(key)
+        elif job.killing is None:
+            self._kill(job)
 
     async def close(self) -> None:
         """The processes live on, and the next manager adopts them."""
@@ -113,8 +129,8 @@ class ProcessRunner:
                 job.killing.cancel()
         self._jobs.clear()
 
-    def _job_folder(self, run: str, attempt: Attempt) -> JobFolder:
-        return JobFolder(self._folder / public_id(run, attempt))
+    def _path(self, run: str, attempt: Attempt) -> Path:
+        return self._folder / public_id(run, attempt)
 
     def _begin(self, folder: JobFolder, run: str, attempt: Attempt, work: Mapping[str, Any]) -> subprocess.Popen[bytes]:
         folder.make(self._owner)
@@ -151,15 +167,22 @@ class ProcessRunner:
         return None
 
     def _watch(self, key: tuple[str, Attempt], job: _Job) -> None:
-        """Tell of it, and of its end."""
+        """Tell of its end."""
         run, attempt = key
-        self._tell(run, Submitted(attempt, str(job.known)))
+        unwanted = key in self._unwanted
+        self._unwanted.discard(key)
         descriptor = _open(job.known)
         if descriptor is None:
-            self._tell(run, _outcome(attempt, job.folder))
+            self._report(run, _outcome(attempt, job.folder))
             return
         self._jobs[key] = job
         asyncio.get_running_loop().add_reader(descriptor, self._ended, key, descriptor)
+        if unwanted:
+            self._kill(job)
+
+    def _kill(self, job: _Job) -> None:
+        _signal_group(job.known, signal.SIGTERM)
+        job.killing = asyncio.get_running_loop().call_later(TERM_S, _signal_group, job.known, signal.SIGKILL)
 
     def _ended(self, key: tuple[str, Attempt], descriptor: int) -> None:
         asyncio.get_running_loop().remove_reader(descriptor)
@@ -179,10 +202,7 @@ class ProcessRunner:
                 # An earlier try was faster, and ours has left it the attempt.
                 self._watch(key, _Job(job.folder, other, None))
                 return
-        self._tell(key[0], _outcome(key[1], job.folder))
-
-    def _tell(self, run: str, happening: Happening) -> None:
-        self._report(run, happening)
+        self._report(key[0], _outcome(key[1], job.folder))
 
 
 def _outcome(attempt: Attempt, folder: JobFolder) -> Happening:
@@ -197,8 +217,6 @@ def _outcome(attempt: Attempt, folder: JobFolder) -> Happening:
 
 def _open(known: Known) -> int | None:
     """A descriptor that can be read once the process has ended; None: it has."""
-    if known.boot != boot_id():
-        return None
     try:
         descriptor = os.pidfd_open(known.pid)
     except ProcessLookupError:
@@ -211,7 +229,7 @@ def _open(known: Known) -> int | None:
 
 
 def _signal_group(known: Known, number: int) -> None:
-    if known.boot == boot_id() and start_time(known.pid) == known.started:
+    if start_time(known.pid) == known.started:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(known.pid, number)
 

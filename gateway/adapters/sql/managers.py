@@ -67,6 +67,7 @@ async def release_dead(connection: AsyncConnection, lease: Lease) -> list[str]:
     dead = list((await connection.execute(query.with_for_update(skip_locked=True))).scalars())
     for name in dead:
         await _release(connection, name, DEAD)
+    await connection.execute(_left_behind().values(manager=None, epoch=tables.run.c.epoch + 1))
     return dead
 
 
@@ -81,6 +82,13 @@ async def _release(connection: AsyncConnection, name: str, state: str) -> None:
     fenced = update(_MANAGER).where(_MANAGER.c.id == name).values(fence=_MANAGER.c.fence + 1, state=state)
     await connection.execute(fenced)
     await connection.execute(_live_runs_of(name).values(manager=None, epoch=tables.run.c.epoch + 1))
+
+
+def _left_behind() -> Any:
+    """Runs that were given to a manager when it was dead already: who gave them did not know."""
+    active = select(_MANAGER.c.id).where(_MANAGER.c.state == ACTIVE)
+    found = tables.run.c
+    return update(tables.run).where(found.ended_ms.is_(None), found.manager.is_not(None), found.manager.not_in(active))
 
 
 def _held(lease: Lease) -> tuple[ColumnElement[bool], ...]:

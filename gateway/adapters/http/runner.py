@@ -1,0 +1,163 @@
+"""The runner `http`: a request to a service elsewhere; what it answers is the result.
+
+Each attempt has its own idempotency key, and the request is repeated under it after a crash: a service that keeps keys
+does the work once. 202 with a Location is asked again until the answer is another one. No redirect is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from gateway.adapters.http.guard import GuardedResolver, Networks, check_literal
+from gateway.workflows.names import public_id
+from gateway.workflows.ports import Report
+from gateway.workflows.run import Attempt
+from gateway.workflows.step import Failed, Finished, Happening, Submitted
+
+CONNECT_S = 10.0
+READ_S = 300.0
+MAX_BODY_BYTES = 1_048_576
+MAX_SAID_CHARS = 500
+POLL_S = 5.0
+MIN_POLL_S = 0.2
+MAX_POLL_S = 300.0
+_PER_HOST = 16
+_IN_ALL = 64
+# The connection's and ours; whoever sets them could speak in another's name.
+_RESERVED = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "idempotency-key", "te"})
+# These statuses say that the same request may succeed later (RFC 9110, 15.5 and 15.6; RFC 8470, RFC 6585).
+_LATER = frozenset({408, 425, 429})
+
+
+class HttpRunner:
+    """See `gateway.workflows.ports.NodeRunner`. `allowed` are networks besides the public ones."""
+
+    name = "http"
+    for_admins = False
+
+    def __init__(self, report: Report, allowed: Networks) -> None:
+        self._report = report
+        self._allowed = allowed
+        self._requests: dict[tuple[str, Attempt], asyncio.Task[None]] = {}
+        connector = aiohttp.TCPConnector(
+            resolver=GuardedResolver(allowed), use_dns_cache=False, limit=_IN_ALL, limit_per_host=_PER_HOST
+        )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+    def problem(self, work: Mapping[str, Any]) -> str:
+        if not work["url"].startswith(("http://", "https://", "${")):
+            return "url: it has to begin with http:// or https://"
+        reserved = [name for name in work["headers"] if name.lower() in _RESERVED]
+        return f"headers: {reserved[0]} cannot be set" if reserved else ""
+
+    async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
+        self._begin(run, attempt, work, None)
+
+    async def proceed(self, run: str, attempt: Attempt) -> None:
+        """It has begun."""
+
+    async def adopt(
+        self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
+    ) -> None:
+        self._begin(run, attempt, work, external)
+
+    def _begin(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> None:
+        key = run, attempt
+        if key not in self._requests:
+            task = asyncio.create_task(self._carry_out(run, attempt, work, external), name=f"workflow request {run}")
+            self._requests[key] = task
+            task.add_done_callback(lambda _: self._requests.pop(key, None))
+
+    async def stop(self, run: str, attempt: Attempt) -> None:
+        task = self._requests.pop((run, attempt), None)
+        if task is not None:
+            task.cancel()
+            self._report(run, Failed(attempt, "nobody waits for its answer any more", lost=True))
+
+    async def close(self) -> None:
+        tasks = list(self._requests.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._session.close()
+
+    async def _carry_out(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> None:
+        try:
+            self._report(run, await self._ask(run, attempt, work, external))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            said = str(error) or type(error).__name__
+            self._report(run, Failed(attempt, f"the request failed: {said[:MAX_SAID_CHARS]}"))
+
+    async def _ask(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> Happening:
+        """The request, or where an earlier one said to ask again; then as long as it says so."""
+        headers = {**work["headers"], "Idempotency-Key": public_id(run, attempt)}
+        method, url, body = work["method"], URL(work["url"]), work["body"]
+        if external is not None:
+            method, url, body = "GET", URL(external), None
+        while True:
+            status, answered, payload = await self._send(method, url, headers, body)
+            if status != 202:
+                return _outcome(attempt, status, payload)
+            location = answered.get("Location")
+            if location is None:
+                return Finished(attempt, _result(payload))
+            following = url.join(URL(location))
+            if following.origin() != url.origin():
+                # Its headers may hold a secret for this service only.
+                return Failed(attempt, f"202 with a Location elsewhere: {following.origin()}", again=False)
+            method, url, body = "GET", following, None
+            self._report(run, Submitted(attempt, str(url)))
+            await asyncio.sleep(_pause_s(answered.get("Retry-After")))
+
+    async def _send(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> tuple[int, Any, bytes]:
+        if url.scheme not in ("http", "https") or url.user is not None:
+            raise ValueError("the address has to be http:// or https://, without a user")
+        check_literal(url.host, self._allowed)
+        data = None if body is None else json.dumps(body).encode()
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        async with self._session.request(
+            method, url, headers={**kind, **headers}, allow_redirects=False, data=data
+        ) as answer:
+            payload = await answer.content.read(MAX_BODY_BYTES + 1)
+            while len(payload) <= MAX_BODY_BYTES and (more := await answer.content.read(MAX_BODY_BYTES)):
+                payload += more
+            if len(payload) > MAX_BODY_BYTES:
+                raise ValueError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+            return answer.status, answer.headers, payload
+
+
+def _outcome(attempt: Attempt, status: int, payload: bytes) -> Happening:
+    if 200 <= status < 300:
+        return Finished(attempt, _result(payload))
+    said = payload[:MAX_SAID_CHARS].decode(errors="replace")
+    told = f"status {status}{f': {said}' if said else ''}"
+    if 300 <= status < 400:
+        return Failed(attempt, f"{told}; redirects are not followed", again=False)
+    return Failed(attempt, told, again=status >= 500 or status in _LATER)
+
+
+def _result(payload: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _pause_s(retry_after: str | None) -> float:
+    try:
+        asked_s = float(retry_after) if retry_after is not None else POLL_S
+    except ValueError:
+        # A date; clocks differ.
+        return POLL_S
+    return POLL_S if math.isnan(asked_s) else min(MAX_POLL_S, max(MIN_POLL_S, asked_s))
