@@ -129,6 +129,9 @@ class Announcer:
                     pass
             except BrokerDownError as error:
                 _log.debug("not_announced", problem=str(error))
+            except Exception as error:
+                # One device that cannot be announced must not end what serves all others.
+                _log.error("announcing_failed", exc_info=error)
 
     @property
     def due(self) -> int:

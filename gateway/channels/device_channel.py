@@ -9,6 +9,7 @@ from gateway.channels.channel import DEVICE, device_channel
 from gateway.channels.device_state import DeviceState, Position, merged, position_of, shown
 from gateway.channels.fanout import Fanout
 from gateway.connections.registry import Registry
+from gateway.errors import BrokerDownError, StoreError
 from gateway.identity.identity import name_problem
 from gateway.locations.event import LocationEvent
 from gateway.locations.query import Found
@@ -25,7 +26,7 @@ class Elsewhere(Protocol):
     """What other gateways know of devices."""
 
     async def state(self, account: str, device: str) -> DeviceState | None:
-        """None: nothing, or they cannot be asked."""
+        """None: nothing. Raises BrokerDownError."""
 
     def number(self, slot: int) -> int:
         """The number of a connection of ours among all of its device; 0: it has none yet."""
@@ -88,8 +89,19 @@ class DeviceChannel:
         position = _stored(found) if held is None else position_of(held)
         left = self._registry.last_disconnect(account, device) is not None
         here = DeviceState(connected, position) if connected or left or position is not None else None
-        there = None if self._elsewhere is None or connected else await self._elsewhere.state(account, device)
+        there = None if connected else await self._there(account, device, alone=here is None)
         return here if there is None else merged(here, there)
+
+    async def _there(self, account: str, device: str, *, alone: bool) -> DeviceState | None:
+        """What others know; `alone`: nothing is known here. Then nobody can say whether there is such a device."""
+        if self._elsewhere is None:
+            return None
+        try:
+            return await self._elsewhere.state(account, device)
+        except BrokerDownError as error:
+            if alone:
+                raise StoreError(f"other gateways cannot be asked: {error}") from error
+            return None
 
     def merge(self, known: DeviceState | None, other: DeviceState) -> DeviceState:
         """See `device_state.merged`."""

@@ -10,6 +10,7 @@ What is lost while the broker is away is read again on its return (`Fanout.doubt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from gateway.telemetry.log import Log
 # What comes within this time goes together; of a state only the newest.
 TICK_S = 0.02
 _READ_S = 1.0
+# Interest that could not be noted is tried again so often.
+_AGAIN_S = 1.0
 # Posts under way at once.
 _TOGETHER = 200
 
@@ -106,21 +109,20 @@ class PeerChannels:
         return self._announcer.number(slot)
 
     async def state(self, account: str, device: str) -> DeviceState | None:
-        """What others know of a device; None: nothing, or they cannot be asked."""
+        """What others know of a device; None: nothing. Raises BrokerDownError."""
         channel = device_channel(account, device)
-        try:
-            if self._interest.pop(channel, False):
-                # Whoever is asked below tells from here on what happens after its answer.
-                await self._tell_interest(channel, wanted=True)
-            entry = await self._directory.find(account, device)
-            if entry is None:
-                return None
-            if entry.holder is None or entry.holder.gateway == self._peers.gateway:
-                return DeviceState(connected=entry.holder is not None, order=entry.order)
-            found = await self._peers.ask(entry.holder.gateway, account, Describe(device), Described, _READ_S)
-        except (BrokerDownError, NobodyError, TimeoutError) as error:
-            _log.debug("state_unknown", problem=str(error))
+        if self._interest.pop(channel, False):
+            # Whoever is asked below tells from here on what happens after its answer.
+            await self._tell_interest(channel, wanted=True)
+        entry = await self._directory.find(account, device)
+        if entry is None:
             return None
+        if entry.holder is None or entry.holder.gateway == self._peers.gateway:
+            return DeviceState(connected=entry.holder is not None, order=entry.order)
+        try:
+            found = await self._peers.ask(entry.holder.gateway, account, Describe(device), Described, _READ_S)
+        except (NobodyError, TimeoutError) as error:
+            raise BrokerDownError(f"no answer from {entry.holder.gateway}") from error
         position = None if found.latest is None else position_of(found.latest)
         return DeviceState(found.connection is not None, position, entry.order)
 
@@ -162,7 +164,9 @@ class PeerChannels:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self._due.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_S if self._interest else None):
+                    await self._due.wait()
             await asyncio.sleep(TICK_S)
             self._due.clear()
             await self._tell()
@@ -184,10 +188,18 @@ class PeerChannels:
             for error in await asyncio.gather(*waiting[first : first + _TOGETHER], return_exceptions=True):
                 if isinstance(error, BrokerDownError):
                     _log.debug("not_told", problem=str(error))
-                elif isinstance(error, BaseException):
-                    raise error
+                elif isinstance(error, Exception):
+                    # One channel that cannot be told must not end what tells all others.
+                    _log.error("telling_failed", exc_info=error)
 
     async def _tell_interest(self, channel: Channel, *, wanted: bool) -> None:
+        try:
+            await self._note_interest(channel, wanted=wanted)
+        except BrokerDownError:
+            self._interest.setdefault(channel, wanted)
+            raise
+
+    async def _note_interest(self, channel: Channel, *, wanted: bool) -> None:
         account, name = channel
         await (self._directory.watch if wanted else self._directory.unwatch)(account, name)
         if channel.family != DEVICE.name:

@@ -102,6 +102,10 @@ class Recorder:
                         _log.error("history_not_written", message=str(error))
                     self._failing = True
                     return
+                except Exception as error:
+                    # It would fail again and again, and everything behind it with it.
+                    _log.error("history_dropped", exc_info=error, count=len(batch))
+                    self.lost += len(batch)
                 self._failing = False
                 del self._due[: len(batch)]
 

@@ -151,3 +151,18 @@ async def test_a_hung_directory_does_not_hold_up_the_end(monkeypatch: pytest.Mon
     monkeypatch.setattr(desk.directory, "write", hang)
     await asyncio.wait_for(desk.announcer.leave(), 10)
     assert desk.announcer.due == 1
+
+
+async def test_one_that_cannot_be_announced_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+
+    def fail(*_: object) -> None:
+        raise ValueError("a defect")
+
+    desk.announcer.settled = fail
+    async with desk:
+        desk.bench.open(device("a"))
+        await until(lambda: "announcing_failed" in caplog.text)
+        desk.announcer.settled = lambda *_: None
+        desk.bench.open(device("b"))
+        await until(lambda: desk.rows() == 2)

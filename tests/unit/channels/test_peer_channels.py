@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gateway.adapters.clock import SystemClock
+from gateway.channels import peer_channels as module
 from gateway.channels.channel import device_channel
 from gateway.channels.device_state import DeviceState, Position
 from gateway.channels.envelopes import Changed, Watched
+from gateway.errors import BrokerDownError
 from tests.support.gateways import FakeFleet, FakeGateway, Member, until
 
 LAMP = device_channel("acme", "lamp")
@@ -174,4 +178,53 @@ async def test_what_is_known_of_a_device_elsewhere() -> None:
         await until(lambda: world.held_by() is None)
         assert await channels.state("acme", "lamp") == DeviceState(connected=False, order=found.order)
         world.exchange.problem = "the exchange burns"
-        assert await channels.state("acme", "lamp") is None
+        with pytest.raises(BrokerDownError, match="burns"):
+            await channels.state("acme", "lamp")
+
+
+async def test_whether_there_is_such_a_device_cannot_be_known_without_the_broker() -> None:
+    world = fleet()
+    async with world as (one, two):
+        one.join("near")
+        two.join()
+        await until(lambda: world.held_by() == "two")
+        world.exchange.problem = "the exchange burns"
+        phone = one.join("phone", "", "location:read")
+        one.watch(phone)
+        one.watch(phone, "near")
+        told: list[Any] = []
+
+        def both() -> bool:
+            told.extend(message for message in phone.heard() if isinstance(message, dict))
+            return len(told) == 2
+
+        await until(both)
+        by_channel = {message["channel"]: message for message in told}
+        assert by_channel["device:near"]["snapshot"]["connected"]
+        refused = by_channel["device:lamp"]
+        assert (refused["code"], "burns" in refused["message"]) == ("unavailable", True)
+
+
+async def test_interest_that_could_not_be_noted_is_noted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AGAIN_S", 0.02)
+    world = fleet()
+    async with world as (one, two):
+        lamp = one.join()
+        await until(lambda: world.held_by() == "one")
+        directory = one.peering.directory
+        watch, refusals = directory.watch, ["full", "full"]
+
+        async def refuse(account: str, channel: str) -> None:
+            if refusals:
+                raise BrokerDownError(refusals.pop())
+            await watch(account, channel)
+
+        monkeypatch.setattr(directory, "watch", refuse)
+        phone = await watching(one)
+        await until(lambda: world.exchange.interest.get(("acme", "device:lamp")) == {"one"})
+        assert refusals == []
+        lamp.transport.finish()
+        two.join()
+        await until(lambda: two.peering.channels.wants(LAMP))
+        two.moved(5)
+        await phone.told(at(5))

@@ -21,6 +21,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[Happening]] = []
         self.problem = ""
+        self.defect: Exception | None = None
 
     async def open(self) -> None: ...
 
@@ -29,6 +30,8 @@ class Store:
     async def write(self, happenings: Sequence[Happening]) -> None:
         if self.problem:
             raise StoreError(self.problem)
+        if self.defect is not None:
+            raise self.defect
         self.batches.append(list(happenings))
 
     async def read(self, account: str, device: str) -> list[object]:
@@ -81,3 +84,15 @@ async def test_what_the_store_does_not_take_waits_and_is_bounded(monkeypatch: py
     await desk.recorder.flush()
     assert [[one.device for one in batch] for batch in desk.store.batches] == [["a", "b"], ["c"]]
     assert desk.recorder.lost == 2
+
+
+async def test_what_no_store_can_take_holds_up_nothing() -> None:
+    desk = Desk()
+    desk.bench.open(device("a"))
+    desk.store.defect = ValueError("a surrogate")
+    await desk.recorder.flush()
+    desk.store.defect = None
+    desk.bench.open(device("b"))
+    await desk.recorder.flush()
+    assert [[one.device for one in batch] for batch in desk.store.batches] == [["b"]]
+    assert desk.recorder.lost == 1
