@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class Slots:
-    """Adding and removing moves memory and makes no objects: among 10,000 it takes 2 µs."""
+    """Adding and removing moves memory and makes no objects."""
 
     __slots__ = ("_slots",)
 

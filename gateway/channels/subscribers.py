@@ -6,11 +6,15 @@ latest channel it was too slow and is owed the newest state, of a log it is owed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gateway.channels.channel import Channel
 from gateway.channels.slots import Slots
+
+# Most channels have one subscriber, which is live: what is empty there is this, and takes no memory.
+_NOBODY: Mapping[int, Any] = MappingProxyType({})
 
 
 class Subscribers:
@@ -20,15 +24,19 @@ class Subscribers:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.opening: dict[int, int | None] = {}
+        self.opening: Mapping[int, int | None] = _NOBODY
         self.live = Slots()
 
     def __len__(self) -> int:
         return len(self.opening) + len(self.live)
 
+    def begin(self, slot: int, after: int | None) -> None:
+        """It is opening."""
+        self.opening = _with(self.opening, slot, after)
+
     def forget(self, slot: int) -> None:
         """It is subscribed no more."""
-        self.opening.pop(slot, None)
+        self.opening = _without(self.opening, slot)
         self.live.discard(slot)
 
 
@@ -43,19 +51,19 @@ class LatestSubscribers(Subscribers):
         self.state: Any = None
         self.event: bytes | None = None
         self.read = False
-        self.behind: set[int] = set()
+        self.behind: Mapping[int, None] = _NOBODY
 
     def __len__(self) -> int:
         return super().__len__() + len(self.behind)
 
     def forget(self, slot: int) -> None:
         super().forget(slot)
-        self.behind.discard(slot)
+        self.behind = _without(self.behind, slot)
 
     def opened(self) -> list[int]:
         """All that are opening get a snapshot, and are live."""
         slots = list(self.opening)
-        self.opening.clear()
+        self.opening = _NOBODY
         for slot in slots:
             self.live.add(slot)
         return slots
@@ -63,13 +71,13 @@ class LatestSubscribers(Subscribers):
     def lag(self, slot: int) -> None:
         """It did not take the newest event."""
         self.live.discard(slot)
-        self.behind.add(slot)
+        self.behind = _with(self.behind, slot, None)
 
     def catch_up(self, slot: int) -> bool:
         """It takes events again; whether it is owed the newest."""
         if slot not in self.behind:
             return False
-        self.behind.discard(slot)
+        self.behind = _without(self.behind, slot)
         self.live.add(slot)
         return True
 
@@ -94,8 +102,8 @@ class LogSubscribers(Subscribers):
     def __init__(self, channel: Channel) -> None:
         super().__init__(channel)
         self.head = 0
-        self.behind: dict[int, int] = {}
-        self.stalled: set[int] = set()
+        self.behind: Mapping[int, int] = _NOBODY
+        self.stalled: Mapping[int, None] = _NOBODY
         self.due = False
 
     def __len__(self) -> int:
@@ -103,14 +111,14 @@ class LogSubscribers(Subscribers):
 
     def forget(self, slot: int) -> None:
         super().forget(slot)
-        self.behind.pop(slot, None)
-        self.stalled.discard(slot)
+        self.behind = _without(self.behind, slot)
+        self.stalled = _without(self.stalled, slot)
 
     def place(self, slot: int, offset: int) -> None:
         """It was told that it goes on after `offset`."""
-        self.opening.pop(slot, None)
+        self.opening = _without(self.opening, slot)
         self.live.discard(slot)
-        self.behind[slot] = offset
+        self.behind = _with(self.behind, slot, offset)
         self.due = True
 
     def offsets(self) -> list[int]:
@@ -142,7 +150,7 @@ class LogSubscribers(Subscribers):
             first = next(number for number, offset in enumerate(offsets) if offset > own)
             deliveries.append(Delivery(slots, first, own))
             for slot in slots:
-                self.behind[slot] = last
+                self.behind = _with(self.behind, slot, last)
         self._join(last)
         return deliveries
 
@@ -151,20 +159,20 @@ class LogSubscribers(Subscribers):
         if not self.live:
             self.head = last
         for slot in [slot for slot, own in self.behind.items() if own == self.head and slot not in self.stalled]:
-            del self.behind[slot]
+            self.behind = _without(self.behind, slot)
             self.live.add(slot)
 
     def lag(self, slot: int, offset: int) -> None:
         """It takes nothing for now, and has got everything up to `offset`."""
         self.live.discard(slot)
-        self.behind[slot] = offset
-        self.stalled.add(slot)
+        self.behind = _with(self.behind, slot, offset)
+        self.stalled = _with(self.stalled, slot, None)
 
     def catch_up(self, slot: int) -> bool:
         """It takes events again; whether it was one of those who did not."""
         if slot not in self.stalled:
             return False
-        self.stalled.discard(slot)
+        self.stalled = _without(self.stalled, slot)
         self.due = True
         return True
 
@@ -211,7 +219,7 @@ class Subscriptions:
             subscribers.forget(slot)
         else:
             self._slots[slot] = (*own, subscribers)
-        subscribers.opening[slot] = after
+        subscribers.begin(slot, after)
         return subscribers
 
     def close(self, slot: int, subscribers: Subscribers) -> bool:
@@ -226,3 +234,18 @@ class Subscriptions:
         if last:
             self._channels.pop(subscribers.channel, None)
         return last
+
+
+def _with(some: Mapping[int, Any], slot: int, value: Any) -> Mapping[int, Any]:
+    """The same with one more; in place, where there are some."""
+    if not isinstance(some, dict):
+        return {slot: value}
+    some[slot] = value
+    return some
+
+
+def _without(some: Mapping[int, Any], slot: int) -> Mapping[int, Any]:
+    """The same without that one; in place."""
+    if isinstance(some, dict):
+        some.pop(slot, None)
+    return some or _NOBODY

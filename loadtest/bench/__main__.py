@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from loadtest.bench.fanout import TOGETHER
 from loadtest.bench.hold import OURS, measure
 from loadtest.bench.peers import build
 
@@ -92,6 +93,27 @@ def gateways() -> list[str]:
     ]
 
 
+def fanned() -> list[str]:
+    """Lines about one event to many subscribers; a peer whose tool is missing is left out."""
+    done = subprocess.run([sys.executable, "-m", "loadtest.bench.fanout"], check=True, capture_output=True, text=True)
+    rows: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    print(done.stdout, done.stderr, file=sys.stderr, flush=True)
+    titles = {
+        OURS: "**heiwa, subscribers of one channel**",
+        "websockets": "websockets `broadcast`",
+        "gorilla": "Go gorilla, prepared message",
+    }
+    return [
+        "| 200 bytes to 10,000 subscribers | deliveries a CPU second, one event | five events in one turn |",
+        "| --- | ---: | ---: |",
+        *(
+            f"| {titles[row['peer']]} | {row['deliveries_of_1_per_cpu_s']:,.0f} | "
+            f"{row[f'deliveries_of_{TOGETHER}_per_cpu_s']:,.0f} |"
+            for row in rows
+        ),
+    ]
+
+
 def table(medians: dict[str, dict[str, float]]) -> list[str]:
     """Markdown, one line a server: its numbers, and each divided by ours."""
     ours = medians[OURS]
@@ -155,7 +177,7 @@ def main() -> None:
         *ingest_table({"`locations` of 20, 400 devices": lots, "single `location`, 400 devices": single}),
         "",
     ]
-    lines += [*bulk(), "", *gateways(), ""]
+    lines += [*fanned(), "", *bulk(), "", *gateways(), ""]
     text = "\n".join(lines)
     print(text)
     if arguments.write:

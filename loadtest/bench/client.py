@@ -213,6 +213,18 @@ class Load:
         self._done = None
         return {"messages": self.received - start, "seconds": time.perf_counter() - began}
 
+    async def broadcast(self, rounds: int, events: int) -> dict[str, object]:
+        """One device has the server send `events` messages to all, and the next round begins when all are here."""
+        frame = masked_frame(f"publish {events}".encode())
+        began = time.perf_counter()
+        for _ in range(rounds):
+            self._done = asyncio.get_running_loop().create_future()
+            self._wanted = self.received + events * len(self.devices)
+            next(iter(self.devices.values())).transport.write(frame)
+            await asyncio.wait_for(self._done, 60)
+        self._done = None
+        return {"deliveries": rounds * events * len(self.devices), "seconds": time.perf_counter() - began}
+
     def _round_robin(self) -> Iterator[LoadDevice]:
         while True:
             yield from list(self.devices.values())

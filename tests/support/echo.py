@@ -20,7 +20,7 @@ from gateway.adapters.clock import SystemClock
 from gateway.adapters.machine import raise_file_limit
 from gateway.connections.accepting import Accepting
 from gateway.connections.admission import admission
-from gateway.connections.connection import Connection
+from gateway.connections.connection import Connection, Session
 from gateway.connections.door import Door
 from gateway.connections.housekeeping import Housekeeping
 from gateway.connections.hub import Hub
@@ -54,16 +54,20 @@ class Echo:
     def writable(self, connection: Connection) -> None: ...
 
 
-def make_door(settings: Settings, folder: Path, maximum: int = 19_000) -> Door:
+def make_door(settings: Settings, folder: Path, maximum: int = 19_000, session: Session | None = None) -> Door:
     clock = SystemClock()
     counts = admission(settings.connections, maximum, 0, clock.monotonic_s())
     hub = Hub(settings, clock, counts, random.Random())
-    return Door(hub, settings, Authenticator(settings.auth, folder, clock), {ECHO: Echo()})
+    return Door(hub, settings, Authenticator(settings.auth, folder, clock), {ECHO: session or Echo()})
 
 
 async def serve(settings: Settings, folder: Path, port: int) -> None:
-    limit = raise_file_limit()
-    door = make_door(settings, folder, limit - settings.connections.file_reserve)
+    maximum = raise_file_limit() - settings.connections.file_reserve
+    await run(settings, make_door(settings, folder, maximum), port)
+
+
+async def run(settings: Settings, door: Door, port: int) -> None:
+    """Until SIGTERM; prints `ready PORT`."""
     hub = door.hub
     options = SocketOptions(
         settings.listen.backlog, send_buffer_bytes=settings.connections.send_buffer_bytes, user_timeout_ms=90_000

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -251,3 +253,24 @@ async def test_a_gateway_short_of_memory_takes_no_more_subscriptions() -> None:
     meadow.connect()
     meadow.short = True
     assert _data((await meadow.watch()).hear()) == ["overloaded"]
+
+
+@pytest.mark.parametrize(("channels", "least", "most"), [(1, 40, 300), (1000, 300, 850)])
+async def test_a_subscription_takes_little(
+    channels: int, least: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes, of 1,000 subscribers: to one channel, and to a channel of its own each, with its name and its state."""
+    monkeypatch.setattr(FakeSubscriber, "send", lambda *_: None)
+    hall = Hall(slots=1000)
+    places = Places()
+    places.found = {("acme", f"dog-{number}"): Found("dog", "e", 5, 1.0, 2.0) for number in range(channels)}
+    DeviceChannel(Bench().hub.registry, places, hall.fanout)
+    subscribers = [hall.join(slot) for slot in range(1000)]
+    tracemalloc.start()
+    for subscriber in subscribers:
+        hall.subscribing.subscribe(subscriber, f"device:dog-{subscriber.slot % channels}", None)
+    await hall.settle()
+    gc.collect()
+    taken = tracemalloc.get_traced_memory()[0] / 1000
+    tracemalloc.stop()
+    assert least < taken < most

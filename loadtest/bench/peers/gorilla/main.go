@@ -1,10 +1,16 @@
 // Peer: gorilla/websocket, a goroutine a connection, a ping each 25 s. Prints `ready PORT`.
+//
+// With `fanout` a message `publish N` goes out N times, with 200 bytes, to all connections as a prepared message; else
+// messages come back.
 package main
 
 import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -14,7 +20,7 @@ const period = 25 * time.Second
 
 var upgrader = websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 1024}
 
-func echo(w http.ResponseWriter, r *http.Request) {
+var echo = func(w http.ResponseWriter, r *http.Request) {
 	connection, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
 		return
@@ -42,7 +48,46 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+var (
+	all  = map[*websocket.Conn]bool{}
+	lock sync.Mutex
+)
+
+func publish(w http.ResponseWriter, r *http.Request) {
+	connection, err := upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	lock.Lock()
+	all[connection] = true
+	lock.Unlock()
+	for {
+		_, message, err := connection.ReadMessage()
+		if err != nil {
+			break
+		}
+		var events int
+		fmt.Sscanf(string(message), "publish %d", &events)
+		// The lock keeps writers of one connection apart, as gorilla asks for.
+		lock.Lock()
+		for range events {
+			prepared, _ := websocket.NewPreparedMessage(websocket.TextMessage, []byte(strings.Repeat("x", 200)))
+			for each := range all {
+				each.WritePreparedMessage(prepared)
+			}
+		}
+		lock.Unlock()
+	}
+	lock.Lock()
+	delete(all, connection)
+	lock.Unlock()
+	connection.Close()
+}
+
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "fanout" {
+		echo = publish
+	}
 	http.HandleFunc("/ws", echo)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
