@@ -89,6 +89,7 @@ class WorkflowParts:
         from gateway.adapters.sql.engine import parse_url
         from gateway.adapters.sql.store import SqlWorkflowStore
         from gateway.adapters.yaml_source import read_yaml
+        from gateway.workflows.retention import Retention
         from gateway.workflows.scheduler import Scheduler
 
         url = parse_url(self._settings.store_url or f"sqlite:///{self._folder / STORE_NAME}")
@@ -129,6 +130,7 @@ class WorkflowParts:
             stack.push_async_callback(runners[name].close)
         await manager.start()
         self._scheduler = Scheduler(store, service, self._clock, cron)
+        self._retention = Retention(store, runners, self._clock, self._settings.retention_days)
         return service
 
     def _runner(self, name: str, report: Report) -> NodeRunner:
@@ -164,6 +166,7 @@ class WorkflowParts:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._manager.run(), name="workflow turns")
             group.create_task(self._scheduler.run(), name="workflow schedules")
+            group.create_task(self._retention.run(), name="workflow retention")
 
     async def close(self) -> None:
         """Processes that are at work live on; the next start adopts them."""

@@ -356,6 +356,9 @@ class Workflows(Struct, frozen=True):
     process_memory_bytes: Annotated[
         int, Meta(ge=0, description="Address space that a process may have; 0: no limit.")
     ] = 2 * 2**30
+    retention_days: Annotated[
+        int, Meta(ge=1, le=3650, description="Days for which runs and their events are kept behind their end.")
+    ] = 30
     lease_s: Annotated[
         float,
         Meta(

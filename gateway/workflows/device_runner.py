@@ -8,7 +8,7 @@ carried out; it is sent again only if the node says that it is idempotent, else 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.channels.commands import Outcome, Settled
@@ -70,6 +70,9 @@ class DeviceRunner:
         if task is not None:
             task.cancel()
             self._report(run, Failed(attempt, "nobody waits for its result any more", lost=True))
+
+    async def forget(self, attempts: Sequence[str]) -> None:
+        """Nothing is kept."""
 
     async def close(self) -> None:
         tasks = list(self._sent.values())

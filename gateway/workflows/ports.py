@@ -77,6 +77,12 @@ class WorkflowStore(Protocol):
     async def signal(self, run: str, kind: SignalKind, body: Any, now_ms: int) -> None:
         """Tell a run's manager something."""
 
+    async def delete_ended(self, before_ms: int, limit: int) -> list[str] | None:
+        """Delete some runs that ended before a time, with all that belongs to them; the public ids of their attempts.
+
+        None: there are no more.
+        """
+
     # For managers
 
     async def register(self, manager: str, incarnation: str, lease_s: float, *, again: bool = False) -> Lease:
@@ -147,6 +153,9 @@ class NodeRunner(Protocol):
 
     async def stop(self, run: str, attempt: Attempt) -> None:
         """It is not wanted any more. Its end is reported all the same."""
+
+    async def forget(self, attempts: Sequence[str]) -> None:
+        """Runs are deleted: what was kept of their attempts (public ids) is of no use any more."""
 
     async def close(self) -> None:
         """Let go of everything. What can live on without this process does."""

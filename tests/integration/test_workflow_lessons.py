@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from gateway.adapters.sql.engine import parse_url
 from gateway.adapters.sql.store import SqlWorkflowStore
 from gateway.adapters.yaml_source import read_yaml
 from gateway.workflows.manager import Manager
+from gateway.workflows.names import public_id
 from gateway.workflows.records import RunDetail, SignalKind
+from gateway.workflows.retention import Retention
 from gateway.workflows.run import Attempt, Key
 from gateway.workflows.schedule import ms_of
 from gateway.workflows.scheduler import Scheduler
@@ -43,6 +45,7 @@ class Jobs:
         self.asked = asked
         self.stopped: list[Attempt] = []
         self.adopted: list[Attempt] = []
+        self.forgotten: list[str] = []
         self.manager: Manager | None = None
         self.more = asyncio.Condition()
 
@@ -67,6 +70,9 @@ class Jobs:
 
     async def stop(self, run: str, attempt: Attempt) -> None:
         await self._note(self.stopped, attempt)
+
+    async def forget(self, attempts: Sequence[str]) -> None:
+        self.forgotten += attempts
 
     async def close(self) -> None:
         """Nothing to let go."""
@@ -243,3 +249,17 @@ async def test_a_schedule_begins_one_run_when_the_clocks_go_back(engine: Engine)
     engine.clock.advance(86_400)
     await schedulers[0].turn()
     assert len(await engine.service.runs("acme", None, None, 10)) == 2
+
+
+async def test_what_is_over_for_long_is_deleted_with_all_that_belongs_to_it(engine: Engine) -> None:
+    await engine.put(PLAIN.format(name="x", more=""))
+    old = await engine.run("x")
+    await engine.jobs.until(engine.asked, first("a"))
+    engine.jobs.report(old, Failed(first("a"), "no"))
+    await engine.until_is(old, "failed")
+    engine.clock.advance(31 * 86_400)
+    young = await engine.run("x")
+    await Retention(engine.store, {"process": engine.jobs}, engine.clock, 30).turn()
+    assert [one.id for one in await engine.service.runs("acme", None, None, 10)] == [young]
+    assert await engine.store.events("acme", old, 0, 10) is None
+    assert engine.jobs.forgotten == [public_id(old, first("a"))]

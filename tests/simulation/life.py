@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.errors import ManagerReplacedError, StoreError
@@ -126,6 +126,9 @@ class SimulatedRunner:
             self._tell(run, Failed(attempt, "not begun"))
         elif (job := self._life.world.find(run, attempt)) is not None:
             self._life.world.stop(job)
+
+    async def forget(self, attempts: Sequence[str]) -> None:
+        """Nothing is deleted."""
 
     async def close(self) -> None:
         """Jobs live on."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -83,6 +83,9 @@ class HttpRunner:
         if task is not None:
             task.cancel()
             self._report(run, Failed(attempt, "nobody waits for its answer any more", lost=True))
+
+    async def forget(self, attempts: Sequence[str]) -> None:
+        """Nothing is kept."""
 
     async def close(self) -> None:
         tasks = list(self._requests.values())

@@ -12,7 +12,7 @@ import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,13 @@ class ProcessRunner:
             self._unwanted.add(key)
         elif job.killing is None:
             self._kill(job)
+
+    async def forget(self, attempts: Sequence[str]) -> None:
+        await asyncio.to_thread(self._remove, attempts)
+
+    def _remove(self, attempts: Sequence[str]) -> None:
+        for name in attempts:
+            JobFolder(self._folder / name).remove()
 
     async def close(self) -> None:
         """The processes live on, and the next manager adopts them."""

@@ -24,6 +24,7 @@ from gateway.adapters.sql.mapping import (
     signal_row,
     summary_of,
 )
+from gateway.adapters.sql.retention import delete_ended
 from gateway.adapters.sql.schema import migrate
 from gateway.adapters.sql.statements import statements
 from gateway.errors import AttemptTakenError, ManagerReplacedError, StoreError
@@ -197,6 +198,10 @@ class SqlWorkflowStore:
     async def signal(self, run: str, kind: SignalKind, body: Any, now_ms: int) -> None:
         async with self._unit("signal") as connection:
             await connection.execute(self._statements.insert_signals, as_json([signal_row(run, kind, body, now_ms)]))
+
+    async def delete_ended(self, before_ms: int, limit: int) -> list[str] | None:
+        async with self._unit("retention") as connection:
+            return await delete_ended(connection, before_ms, limit)
 
     # For managers
 

@@ -83,6 +83,8 @@ run = Table(
 )
 LIVE = text("ended_ms IS NULL")
 Index("ix_run_manager_live", run.c.manager, sqlite_where=LIVE, postgresql_where=LIVE)
+OVER = text("ended_ms IS NOT NULL")
+Index("ix_run_ended", run.c.ended_ms, sqlite_where=OVER, postgresql_where=OVER)
 Index("ix_run_account_id", run.c.account, run.c.id)
 
 node = Table(

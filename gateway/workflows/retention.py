@@ -1,0 +1,43 @@
+"""Deletes runs that have been over for longer than they are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from gateway.clock import Clock
+from gateway.errors import StoreError
+from gateway.telemetry.log import Log
+from gateway.workflows.ports import NodeRunner, WorkflowStore
+
+EVERY_S = 3600.0
+# Of one transaction, so that others have theirs in between.
+BATCH_RUNS = 200
+_DAY_MS = 86_400_000
+_log = Log("workflows")
+
+
+class Retention:
+    """Runs and their events are kept for `days` behind their end."""
+
+    def __init__(self, store: WorkflowStore, runners: Mapping[str, NodeRunner], clock: Clock, days: int) -> None:
+        self._store = store
+        self._runners = runners
+        self._clock = clock
+        self._days = days
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self.turn()
+            except StoreError as error:
+                _log.warning("workflow_store_away", message=str(error))
+            await asyncio.sleep(EVERY_S)
+
+    async def turn(self) -> None:
+        """Delete all that is too old. Raises StoreError."""
+        before_ms = self._clock.time_ms() - self._days * _DAY_MS
+        while (attempts := await self._store.delete_ended(before_ms, BATCH_RUNS)) is not None:
+            for runner in self._runners.values():
+                await runner.forget(attempts)
