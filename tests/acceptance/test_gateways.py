@@ -138,6 +138,10 @@ def test_a_gateway_that_is_killed_holds_nothing_for_long(tmp_path: Path) -> None
             # Its own store is gone, and the directory knows how the device left.
             known = fleet.one.get("/api/v1/devices/cat-1/connections")
             assert "Its last connection ended at" in known["why"]
+            with fleet.one.connect("dog-1"):
+                page = fleet.one.get("/api/v1/devices")
+                assert [one["device"] for one in page["devices"]] == ["dog-1"]
+                assert page["incomplete"].startswith("no answer from ")
             # It never said good-bye: until its lease is over it is asked, and nobody answers.
             problem = refused(fleet.one, "lamp-1", {"name": "switch", "deadline_ms": 500})
             assert (problem["status"], problem["outcome"]) == (409, "gone_unsent")
