@@ -117,9 +117,11 @@ class Manager:
         `again`: after a lease was lost. Raises ManagerReplacedError where another process has the name.
         """
         lease = await self._holding.begin(self.name, self._incarnation, again=again)
+        at_work = await self._store.at_work(lease)
         for owned in await self._store.owned(lease):
             self._own(owned)
-            self._unsure.add(owned.id)
+            if owned.id in at_work or owned.wake_ms is None:
+                self._unsure.add(owned.id)
         _log.info("workflow_manager_started", manager=self.name, fence=lease.fence, runs=len(self._owned))
 
     async def run(self) -> None:

@@ -106,6 +106,9 @@ class WorkflowStore(Protocol):
     async def owned(self, lease: Lease) -> list[Owned]:
         """All runs of this manager that are not over."""
 
+    async def at_work(self, lease: Lease) -> set[str]:
+        """Those of them that have attempts at work."""
+
     async def claim(self, lease: Lease, limit: int) -> list[Owned]:
         """Take runs that no manager has."""
 

@@ -90,7 +90,9 @@ class State(Struct, frozen=True):
 
     @property
     def wake_ms(self) -> int | None:
-        """When something happens by itself; None: only when somebody reports something."""
+        """When something happens by itself; None: only when somebody reports something. 0: there is more to do now."""
+        if self.pending:
+            return 0
         times = [row.due_ms for key in self.active if (row := self.rows[key]).due_ms is not None]
         if self.deadline_ms is not None and self.status is RunStatus.RUNNING:
             times.append(self.deadline_ms)

@@ -164,6 +164,19 @@ async def test_what_was_committed_is_loaded_again(store: SqlWorkflowStore) -> No
     assert await store.owned(lease) == []
 
 
+async def test_those_at_work_are_told_from_those_that_wait(store: SqlWorkflowStore) -> None:
+    await put(store)
+    lease = await store.register("m", "one", 30)
+    for run in ("r1", "r2", "r3"):
+        owned, state = await begun(store, lease, run)
+        if run != "r1":
+            _, state = await play(store, lease, owned, state, Begin())
+        if run == "r3":
+            await play(store, lease, owned, state, Failed(Attempt("a", 0, 1), "x"))
+    assert await store.at_work(lease) == {"r2"}
+    assert [one.wake_ms is not None for one in await store.owned(lease)] == [False, False, True]
+
+
 async def test_values_come_back_as_they_were(store: SqlWorkflowStore) -> None:
     await put(store)
     lease = await store.register("m", "one", 30)

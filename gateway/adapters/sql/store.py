@@ -41,6 +41,8 @@ from gateway.workflows.records import (
     SignalKind,
     StoredDefinition,
 )
+from gateway.workflows.run import WHOLE
+from gateway.workflows.states import NodeStatus
 
 _LIVE = tables.run.c.ended_ms.is_(None)
 
@@ -229,6 +231,18 @@ class SqlWorkflowStore:
         query = select(found.id, found.epoch, found.wake_ms).where(found.manager == lease.manager, _LIVE)
         async with self._unit("owned") as connection:
             return [Owned(row.id, row.epoch, row.wake_ms) for row in await connection.execute(query.order_by(found.id))]
+
+    async def at_work(self, lease: Lease) -> set[str]:
+        node = tables.node.c
+        mine = select(node.run).distinct().join(tables.run, tables.run.c.id == node.run)
+        query = mine.where(
+            tables.run.c.manager == lease.manager,
+            _LIVE,
+            node.iteration != WHOLE,
+            node.status.in_([NodeStatus.RUNNING, NodeStatus.STOPPING]),
+        )
+        async with self._unit("at work") as connection:
+            return set((await connection.execute(query)).scalars())
 
     async def claim(self, lease: Lease, limit: int) -> list[Owned]:
         asked = {"holder": lease.manager, "holder_fence": lease.fence, "most": limit}
