@@ -31,6 +31,9 @@ def parse_url(text: str) -> URL:
     if driver is None:
         known = "sqlite:///PATH or postgresql+asyncpg://USER@HOST/DATABASE"
         raise SettingsError("workflows.store_url", f"{url.drivername}:// is not known; write {known}")
+    if url.password is not None:
+        problem = "holds a password, which settings show; give it by PGPASSWORD or a password file (PGPASSFILE)"
+        raise SettingsError("workflows.store_url", problem)
     return url.set(drivername=driver)
 
 
@@ -91,8 +94,3 @@ def store_errors(what: str) -> Iterator[None]:
         ) from error
     except SQLAlchemyError as error:
         raise StoreError(f"the workflow store ({what}): {error}") from error
-
-
-def shown(url: URL) -> str:
-    """The address without its password."""
-    return url.render_as_string(hide_password=True)
