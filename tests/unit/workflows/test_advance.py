@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import IllegalTransitionError
-from gateway.workflows.advance import STOP_PATIENCE_S
-from gateway.workflows.run import Attempt
+from gateway.workflows.advance import STOP_PATIENCE_S, loaded
+from gateway.workflows.run import Attempt, Key
 from gateway.workflows.step import Cancel, Failed, Finished, Progress, Resume, StartChild, Stop, Submitted
 from tests.support.workflows import Player, definition, node
 
@@ -69,11 +69,18 @@ def test_a_failed_attempt_is_followed_by_the_next_one_after_its_wait(reloading: 
     run = play({"a": node(retry=retry)}, reloading)
     for pause_s in (10, 30, 60):
         run.fail("a")
-        assert run.state.wake_ms == run.now_ms + pause_s * 1000
+        assert run.state.rows[Key("a")].due_ms == run.now_ms + pause_s * 1000
         assert run.wait(pause_s - 0.001).asked == []
         assert run.wait(0.001).asked == ["a"]
     assert run.fail("a", error="again").state.status == "failed"
     assert run.state.error == "a: again"
+
+
+def test_a_run_wakes_at_its_earliest_time_and_at_once_when_there_is_more_to_do() -> None:
+    waiting = {"max_attempts": 2, "wait_s": 60}
+    run = play({"a": node(retry=waiting), "b": node(timeout_s=90)}).fail("a")
+    assert run.state.wake_ms == run.now_ms + 60_000
+    assert loaded(run.definition, run.state).wake_ms == 0
 
 
 def test_what_cannot_succeed_is_not_tried_again() -> None:
