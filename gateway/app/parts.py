@@ -13,7 +13,7 @@ from gateway.adapters.aws.elbv2 import ElbTargetHealth, to_be_watched
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.key_set_file import KeySetFile
 from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS, MIN_READERS
-from gateway.app import location_parts
+from gateway.app import location_parts, workflow_parts
 from gateway.clock import Clock
 from gateway.drain.ports import TargetHealth
 from gateway.errors import CallError, SettingsError
@@ -31,6 +31,7 @@ _TARGET = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\s\[\]]+)):(?P<
 def consistent(settings: Settings) -> None:
     """Raises SettingsError for settings that are fine one by one, and not together."""
     location_parts.consistent(settings.locations)
+    workflow_parts.consistent(settings.workflows)
     listen = settings.listen
     if listen.proxy_protocol and not parse_networks("listen.trusted_proxies", listen.trusted_proxies):
         raise SettingsError(

@@ -7,6 +7,7 @@ import random
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from gateway.channels.courier import Courier
 from gateway.channels.fanout import Fanout
@@ -35,6 +36,27 @@ def runners_on(settings: Workflows) -> list[str]:
         if name not in _RUNNERS:
             raise SettingsError("workflows.runners", f"{name!r} is no runner; known are {', '.join(_RUNNERS)}")
     return names
+
+
+def consistent(settings: Workflows) -> None:
+    """Raises SettingsError for what cannot be; nothing is loaded for what is not set."""
+    runners_on(settings)
+    if settings.store_url:
+        from gateway.adapters.sql.engine import parse_url
+
+        parse_url(settings.store_url)
+    if settings.http_networks:
+        http_networks(settings)
+
+
+def http_networks(settings: Workflows) -> list[Any]:
+    """Networks that requests may go to although they are not public. Raises SettingsError."""
+    from gateway.adapters.http.guard import parse_networks
+
+    try:
+        return parse_networks(settings.http_networks)
+    except ValueError as error:
+        raise SettingsError("workflows.http_networks", str(error)) from error
 
 
 class WorkflowParts:
@@ -139,13 +161,9 @@ class WorkflowParts:
 
             return DeviceRunner(self._courier, report)
         if name == "http":
-            from gateway.adapters.http.guard import parse_networks
             from gateway.adapters.http.runner import HttpRunner
 
-            try:
-                return HttpRunner(report, parse_networks(self._settings.http_networks))
-            except ValueError as error:
-                raise SettingsError("workflows.http_networks", str(error)) from error
+            return HttpRunner(report, http_networks(self._settings))
         from gateway.adapters.process.runner import ProcessRunner
 
         settings = self._settings
