@@ -20,6 +20,8 @@ ROOT = Path("root")
 SHARE = ROOT / "usr/share/heiwa"
 # Parts of the standard library that no server needs, and what is not of it.
 LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data", "site-packages"}
+# Of the SDK's 400 services: what is called, and what credentials may come from.
+SERVICES = {"batch", "ecs", "elbv2", "firehose", "sso", "sso-oidc", "sts"}
 # Layers change the times of files: bytecode is believed without a look at them.
 BELIEVED = PycInvalidationMode.UNCHECKED_HASH
 
@@ -28,6 +30,9 @@ def main() -> None:
     """Lay out the files."""
     # It stands in the lock for installations of the checkout only.
     _run("-m", "pip", "--python", str(HOME / "bin/python3"), "uninstall", "--quiet", "--yes", "setuptools")
+    for folder in HOME.glob("lib/python3*/site-packages/botocore/data/*/"):
+        if folder.is_dir() and folder.name not in SERVICES:
+            shutil.rmtree(folder)
     if not compileall.compile_dir(HOME, quiet=1, invalidation_mode=BELIEVED):
         sys.exit(f"{HOME} holds files that cannot be compiled")
     shutil.copytree(HOME, ROOT / HOME.relative_to("/"), symlinks=True)
