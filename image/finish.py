@@ -22,6 +22,8 @@ SHARE = ROOT / "usr/share/heiwa"
 LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data", "site-packages"}
 # Of the SDK's 400 services: what is called, and what credentials may come from.
 SERVICES = {"batch", "ecs", "elbv2", "firehose", "sso", "sso-oidc", "sts"}
+# Those that SQLAlchemy speaks to, and we do not.
+DATABASES = ("mssql", "mysql", "oracle")
 # Layers change the times of files: bytecode is believed without a look at them.
 BELIEVED = PycInvalidationMode.UNCHECKED_HASH
 
@@ -30,9 +32,7 @@ def main() -> None:
     """Lay out the files."""
     # It stands in the lock for installations of the checkout only.
     _run("-m", "pip", "--python", str(HOME / "bin/python3"), "uninstall", "--quiet", "--yes", "setuptools")
-    for folder in HOME.glob("lib/python3*/site-packages/botocore/data/*/"):
-        if folder.is_dir() and folder.name not in SERVICES:
-            shutil.rmtree(folder)
+    _leave_out()
     if not compileall.compile_dir(HOME, quiet=1, invalidation_mode=BELIEVED):
         sys.exit(f"{HOME} holds files that cannot be compiled")
     shutil.copytree(HOME, ROOT / HOME.relative_to("/"), symlinks=True)
@@ -41,6 +41,17 @@ def main() -> None:
     shutil.copy("image/healthcheck.py", SHARE)
     _write_bill_of_materials()
     Path("volumes/data").mkdir(mode=0o700, parents=True)
+
+
+def _leave_out() -> None:
+    """What comes with the libraries, and that no gateway ever reads."""
+    (packages,) = HOME.glob("lib/python3*/site-packages")
+    unused = [folder for folder in packages.glob("botocore/data/*/") if folder.name not in SERVICES]
+    unused += [packages / "sqlalchemy/dialects" / name for name in DATABASES]
+    unused += packages.glob("*/tests/")
+    for folder in unused:
+        if folder.is_dir():
+            shutil.rmtree(folder)
 
 
 def _compile_library(library: Path) -> None:
