@@ -137,6 +137,8 @@ signal = Table(
     Column("body", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Index("ix_signal_run", "run"),
+    # A number is never given twice: who deletes a signal that it has heard must not hit a later one.
+    sqlite_autoincrement=True,
 )
 
 manager = Table(

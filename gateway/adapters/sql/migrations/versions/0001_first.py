@@ -114,6 +114,7 @@ def upgrade() -> None:
         _text("kind", 16),
         _long("body"),
         _whole("created_ms"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_signal_run", "signal", ["run"])
     op.create_table(
