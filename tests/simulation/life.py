@@ -99,7 +99,8 @@ class SimulatedRunner:
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
         await self._life.step("before submit")
-        self._prepared.add((run, attempt))
+        if self._life.world.find(run, attempt) is None:
+            self._prepared.add((run, attempt))
         self._tell(run, Submitted(attempt, "job"))
 
     async def proceed(self, run: str, attempt: Attempt) -> None:

@@ -61,6 +61,7 @@ class ProcessRunner:
         self._jobs: dict[tuple[str, Attempt], _Job] = {}
         # Not begun: where they will be found is not stored yet.
         self._prepared: dict[tuple[str, Attempt], Mapping[str, Any]] = {}
+        self._starting: set[tuple[str, Attempt]] = set()
         self._unwanted: set[tuple[str, Attempt]] = set()
 
     def problem(self, work: Mapping[str, Any]) -> str:
@@ -74,7 +75,7 @@ class ProcessRunner:
         return ""
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
-        if (run, attempt) not in self._jobs:
+        if (run, attempt) not in self._jobs and (run, attempt) not in self._starting:
             self._prepared[run, attempt] = work
             self._report(run, Submitted(attempt, str(Home(boot_id(), str(self._path(run, attempt))))))
 
@@ -106,7 +107,11 @@ class ProcessRunner:
 
     async def _start(self, key: tuple[str, Attempt], folder: JobFolder, work: Mapping[str, Any]) -> None:
         """Begin it, unless somebody else is faster; then that is watched."""
-        child = await asyncio.to_thread(self._begin, folder, *key, work)
+        self._starting.add(key)
+        try:
+            child = await asyncio.to_thread(self._begin, folder, *key, work)
+        finally:
+            self._starting.discard(key)
         # It is ours until it is waited for, so that it has a start time even if it has ended.
         self._watch(key, _Job(folder, Known(child.pid, start_time(child.pid) or 0), child))
 
