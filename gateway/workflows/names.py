@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from uuid import UUID
 
 from gateway.workflows.run import Attempt
@@ -14,11 +13,6 @@ def public_id(run: str, attempt: Attempt) -> str:
     return _digest("attempt", run, attempt).hex()[:32]
 
 
-def secret(key: bytes, run: str, attempt: Attempt) -> str:
-    """What a job shows to speak for its attempt. Never part of a name, a path or a log."""
-    return hmac.new(key, _told("secret", run, attempt), hashlib.sha256).hexdigest()
-
-
 def child_run(run: str, attempt: Attempt) -> str:
     """The id of the nested run that an attempt is (a UUID of version 8; RFC 9562, 5.8)."""
     number = int.from_bytes(_digest("child", run, attempt)[:16], "big")
@@ -27,8 +21,5 @@ def child_run(run: str, attempt: Attempt) -> str:
 
 
 def _digest(kind: str, run: str, attempt: Attempt) -> bytes:
-    return hashlib.sha256(_told(kind, run, attempt)).digest()
-
-
-def _told(kind: str, run: str, attempt: Attempt) -> bytes:
-    return "\0".join((kind, run, attempt.path, str(attempt.iteration), str(attempt.number))).encode()
+    told = "\0".join((kind, run, attempt.path, str(attempt.iteration), str(attempt.number)))
+    return hashlib.sha256(told.encode()).digest()

@@ -43,7 +43,6 @@ def new_run_row(new: NewRun, version: int, manager: str | None) -> dict[str, Any
     return {
         "id": new.id,
         "account": new.account,
-        "plan": "",
         "definition": new.name,
         "version": version,
         "engine": ENGINE,
@@ -52,7 +51,6 @@ def new_run_row(new: NewRun, version: int, manager: str | None) -> dict[str, Any
         "manager": manager,
         "epoch": 1,
         "wake_ms": None,
-        "priority": 0,
         "key": new.key,
         "parent_run": None if parent is None else parent.run,
         "parent_path": None if parent is None else parent.attempt.path,

@@ -55,7 +55,6 @@ run = Table(
     metadata,
     Column("id", String(36), nullable=False),
     Column("account", String(128), nullable=False),
-    Column("plan", String(64), nullable=False),
     Column("definition", String(64), nullable=False),
     Column("version", Integer, nullable=False),
     Column("engine", String(16), nullable=False),
@@ -64,7 +63,6 @@ run = Table(
     Column("manager", String(64)),
     Column("epoch", BigInteger, nullable=False),
     Column("wake_ms", BigInteger),
-    Column("priority", Integer, nullable=False),
     Column("key", String(255)),
     Column("parent_run", String(36)),
     Column("parent_path", String(64)),
@@ -150,17 +148,6 @@ manager = Table(
     Column("state", String(16), nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),
     Column("progress", BigInteger, nullable=False),
-    Column("current_run", String(36)),
     Column("since_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("id"),
-)
-
-lease = Table(
-    "lease",
-    metadata,
-    Column("name", String(64), nullable=False),
-    Column("holder", String(64), nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("until_ms", BigInteger, nullable=False),
-    PrimaryKeyConstraint("name"),
 )

@@ -45,7 +45,6 @@ def upgrade() -> None:
         "run",
         _text("id", 36),
         _text("account", 128),
-        _text("plan", 64),
         _text("definition", 64),
         _small("version"),
         _text("engine", 16),
@@ -54,7 +53,6 @@ def upgrade() -> None:
         _text("manager", 64, nullable=True),
         _whole("epoch"),
         _whole("wake_ms", nullable=True),
-        _small("priority"),
         _text("key", 255, nullable=True),
         _text("parent_run", 36, nullable=True),
         _text("parent_path", 64, nullable=True),
@@ -125,15 +123,6 @@ def upgrade() -> None:
         _text("state", 16),
         _whole("lease_until_ms"),
         _whole("progress"),
-        _text("current_run", 36, nullable=True),
         _whole("since_ms"),
         sa.PrimaryKeyConstraint("id", name="pk_manager"),
-    )
-    op.create_table(
-        "lease",
-        _text("name", 64),
-        _text("holder", 64),
-        _whole("epoch"),
-        _whole("until_ms"),
-        sa.PrimaryKeyConstraint("name", name="pk_lease"),
     )
