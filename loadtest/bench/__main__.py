@@ -114,6 +114,22 @@ def fanned() -> list[str]:
     ]
 
 
+def paced() -> list[str]:
+    """A line about acks and searches at a fixed rate into a real OpenSearch, below what the node takes."""
+    command = [sys.executable, "-m", "loadtest.bench.opensearch_paced", "--rate-per-s", "2000", "--lot-s", "30"]
+    done = subprocess.run([*command, "--seconds", "120"], check=True, capture_output=True, text=True)
+    if not done.stdout.strip():
+        return []
+    *_, row, last = map(json.loads, done.stdout.splitlines())
+    print(json.dumps([row, last]), file=sys.stderr, flush=True)
+    return [
+        "",
+        f"2,000 single events a second into it, through websockets: ack p50 {row['p50_ms']:.0f} ms, p99 "
+        f"{row['p99_ms']:.0f} ms; a search on the node finds an event within {last['searchable_p99_s']:.2f} s of its "
+        f"ack (p99); {last['acked']:,} acknowledged, {last['stored']:,} stored.",
+    ]
+
+
 def table(medians: dict[str, dict[str, float]]) -> list[str]:
     """Markdown, one line a server: its numbers, and each divided by ours."""
     ours = medians[OURS]
@@ -177,7 +193,7 @@ def main() -> None:
         *ingest_table({"`locations` of 20, 400 devices": lots, "single `location`, 400 devices": single}),
         "",
     ]
-    lines += [*fanned(), "", *bulk(), "", *gateways(), ""]
+    lines += [*fanned(), "", *bulk(), *paced(), "", *gateways(), ""]
     text = "\n".join(lines)
     print(text)
     if arguments.write:
