@@ -60,6 +60,11 @@ class Postgres:
         self.stop("immediate")
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """Of its main process."""
+        return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+
     def url(self) -> str:
         """A new database."""
         name = f"test_{uuid.uuid4().hex[:12]}"

@@ -7,17 +7,20 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.adapters.sql import tables
+from gateway.adapters.sql import lines, tables
+from gateway.adapters.sql.changing import ChangeRows
+from gateway.adapters.sql.given_rows import ForRows
 from gateway.adapters.sql.mapping import (
-    as_json,
-    attempt_rows,
+    attempt_change_rows,
     event_rows,
+    new_attempt_rows,
     new_run_row,
     node_rows,
     parent_signal,
     run_change_row,
     signal_row,
 )
+from gateway.adapters.sql.notices import notify
 from gateway.adapters.sql.statements import Statements
 from gateway.workflows.records import Change, Changes, Lease, NewRun, SignalKind
 
@@ -26,31 +29,35 @@ async def commit(
     connection: AsyncConnection, statements: Statements, lease: Lease, changes: Changes, now_ms: int
 ) -> set[str]:
     """The ids of the runs whose changes are stored: those that are still the manager's."""
-    asked = as_json(run_change_row(change) for change in changes)
-    parameters = {**asked, "holder": lease.manager, "holder_fence": lease.fence}
-    stored = {row.id for row in await connection.execute(statements.change_runs, parameters)}
+    rows = ChangeRows(
+        [run_change_row(change) for change in changes],
+        [row for change in changes for row in event_rows(change, now_ms)],
+        [row for change in changes for row in node_rows(change)],
+        [row for change in changes for row in new_attempt_rows(change, now_ms)],
+        [row for change in changes for row in attempt_change_rows(change, now_ms)],
+    )
+    stored = await statements.change(connection, lease, rows)
     kept = [change for change in changes if change.state.id in stored]
-    await _write(connection, statements.insert_events, [row for change in kept for row in event_rows(change, now_ms)])
-    await _write(connection, statements.put_nodes, [row for change in kept for row in node_rows(change)])
-    for begun, statement in ((True, statements.insert_attempts), (False, statements.change_attempts)):
-        rows = [row for change in kept for row in attempt_rows(change, now_ms, begun=begun)]
-        await _write(connection, statement, rows)
     signals = [row for change in kept if (row := parent_signal(change, now_ms)) is not None]
+    if signals:
+        # Another manager may have the parent.
+        await notify(connection)
     signals += await _children(connection, statements, lease, kept, now_ms)
     await _write(connection, statements.insert_signals, signals)
-    await _write(connection, statements.delete_signals, [{"id": number} for change in kept for number in change.heard])
+    await _write(connection, statements.delete_signals, [(number,) for change in kept for number in change.heard])
+    await lines.write(connection, statements, kept, now_ms)
     return stored
 
 
-async def _write(connection: AsyncConnection, statement: Any, rows: list[dict[str, Any]]) -> None:
+async def _write(connection: AsyncConnection, statement: ForRows, rows: list[tuple[Any, ...]]) -> None:
     if rows:
-        await connection.execute(statement, as_json(rows))
+        await statement(connection, rows)
 
 
 async def _children(
     connection: AsyncConnection, statements: Statements, lease: Lease, kept: list[Change], now_ms: int
-) -> list[dict[str, Any]]:
-    """Insert nested runs; the signals that begin them, or tell their parents that there is no such definition."""
+) -> list[tuple[Any, ...]]:
+    """Insert nested runs; the signals that tell their parents that there is no such definition."""
     children = [child for change in kept for child in change.children]
     if not children:
         return []
@@ -58,7 +65,7 @@ async def _children(
     known = [child for child in children if (child.account, child.name) in versions]
     rows = [new_run_row(child, versions[child.account, child.name], lease.manager) for child in known]
     await _write(connection, statements.insert_runs, rows)
-    signals = [signal_row(child.id, SignalKind.BEGIN, None, now_ms) for child in known]
+    signals: list[tuple[Any, ...]] = []
     for child in children:
         if (child.account, child.name) not in versions and child.parent is not None:
             error = f"there is no definition {child.name}"

@@ -18,6 +18,7 @@ from gateway.errors import SettingsError, StoreError
 
 CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 20.0
+IDLE_S = 30.0
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql+asyncpg": "postgresql+asyncpg"}
 
 
@@ -37,21 +38,34 @@ def parse_url(text: str) -> URL:
     return url.set(drivername=driver)
 
 
-def make_engine(url: URL) -> AsyncEngine:
-    """Connects when it is first used."""
-    if url.get_backend_name() == "sqlite":
-        return _sqlite(url)
+def make_engine(url: URL, idle_s: float = IDLE_S) -> AsyncEngine:
+    """Connects when it is first used. PostgreSQL ends a transaction in which nothing happens for `idle_s`: a process
+    that was stopped in one must not hold up others for longer than its lease."""
+    return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url, idle_s)
+
+
+def _postgresql(url: URL, idle_s: float) -> AsyncEngine:
     timeouts = {
         "statement_timeout": str(round(STATEMENT_TIMEOUT_S * 1000)),
-        "idle_in_transaction_session_timeout": "30000",
+        "idle_in_transaction_session_timeout": str(round(idle_s * 1000)),
     }
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=4,
         max_overflow=0,
         pool_pre_ping=True,
         connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": {"application_name": "heiwa", **timeouts}},
     )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _: Any) -> None:
+        # A plan that was made while the tables were small is kept for ever, and reads them whole.
+        cursor = connection.cursor()
+        cursor.execute("SET plan_cache_mode = force_custom_plan")
+        cursor.close()
+        connection.commit()
+
+    return engine
 
 
 def _sqlite(url: URL) -> AsyncEngine:

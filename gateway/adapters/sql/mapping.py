@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from gateway.errors import StoreError
 from gateway.workflows.names import public_id
 from gateway.workflows.records import (
     ENGINE,
@@ -24,108 +26,115 @@ from gateway.workflows.run import Attempt, Key, Row, State
 from gateway.workflows.states import RunStatus, is_run_over
 from gateway.workflows.step import Event
 
+# What the rows hold that are written, in this order.
+ATTEMPT_KEY = ("run", "path", "iteration", "attempt")
+ATTEMPT_CHANGE = ("status", "external", "error", "changed_ms")
+NEW_ATTEMPT = (*ATTEMPT_KEY, "token", "status", "external", "error", "epoch", "created_ms", "changed_ms")
+NEW_EVENT = ("run", "revision", "time_ms", "kind", "body")
+NEW_LINE = ("account", "number", "time_ms", "body")
+NEW_NODE = ("run", "path", "iteration", "status", "body")
+NEW_RUN = (
+    "id",
+    "account",
+    "definition",
+    "version",
+    "engine",
+    "status",
+    "revision",
+    "manager",
+    "epoch",
+    "key",
+    "parent_run",
+    "parent_path",
+    "parent_iteration",
+    "parent_attempt",
+    "depth",
+    "input",
+    "created_ms",
+)
+NEW_SIGNAL = ("run", "kind", "body", "created_ms")
+RUN_CHANGE = ("status", "revision", "wake_ms", "output", "error", "started_ms", "deadline_ms", "ended_ms")
+Values = tuple[Any, ...]
+_encode = msgspec.json.Encoder().encode
 _row = msgspec.json.Decoder(Row).decode
 _event = msgspec.json.Decoder(Event).decode
 
 
-def as_json(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The parameter of a statement that takes rows."""
-    return {"rows": msgspec.json.encode(list(rows)).decode()}
-
-
 def text_of(value: Any) -> str:
     """A value as JSON text."""
-    return msgspec.json.encode(value).decode()
+    return _encode(value).decode()
 
 
-def new_run_row(new: NewRun, version: int, manager: str | None) -> dict[str, Any]:
+def new_run_row(new: NewRun, version: int | None, manager: str | None) -> Values:
     parent = new.parent
-    return {
-        "id": new.id,
-        "account": new.account,
-        "definition": new.name,
-        "version": version,
-        "engine": ENGINE,
-        "status": RunStatus.QUEUED,
-        "revision": 0,
-        "manager": manager,
-        "epoch": 1,
-        "wake_ms": None,
-        "key": new.key,
-        "parent_run": None if parent is None else parent.run,
-        "parent_path": None if parent is None else parent.attempt.path,
-        "parent_iteration": None if parent is None else parent.attempt.iteration,
-        "parent_attempt": None if parent is None else parent.attempt.number,
-        "depth": new.depth,
-        "input": text_of(new.input),
-        "created_ms": new.created_ms,
-    }
+    return (
+        new.id,
+        new.account,
+        new.name,
+        version,
+        ENGINE,
+        RunStatus.QUEUED,
+        0,
+        manager,
+        1,
+        new.key,
+        None if parent is None else parent.run,
+        *((None, None, None) if parent is None else parent.attempt),
+        new.depth,
+        text_of(new.input),
+        new.created_ms,
+    )
 
 
-def signal_row(run: str, kind: SignalKind, body: Any, now_ms: int) -> dict[str, Any]:
-    return {"run": run, "kind": kind, "body": text_of(body), "created_ms": now_ms}
+def signal_row(run: str, kind: SignalKind, body: Any, now_ms: int) -> Values:
+    return run, kind, text_of(body), now_ms
 
 
-def run_change_row(change: Change) -> dict[str, Any]:
+def run_change_row(change: Change) -> Values:
     state = change.state
-    over = is_run_over(state.status)
-    return {
-        "id": state.id,
-        "epoch": change.epoch,
-        "before": change.before,
-        "status": state.status,
-        "revision": state.revision,
-        "wake_ms": None if over else state.wake_ms,
-        "output": None if state.output is None else text_of(state.output),
-        "error": state.error,
-        "started_ms": state.started_ms,
-        "deadline_ms": state.deadline_ms,
-        "ended_ms": state.ended_ms,
-    }
+    return (
+        state.id,
+        change.epoch,
+        change.before,
+        state.status,
+        state.revision,
+        None if is_run_over(state.status) else state.wake_ms,
+        None if state.output is None else text_of(state.output),
+        state.error,
+        state.started_ms,
+        state.deadline_ms,
+        state.ended_ms,
+    )
 
 
-def node_rows(change: Change) -> list[dict[str, Any]]:
-    return [
-        {
-            "run": change.state.id,
-            "path": key.path,
-            "iteration": key.iteration,
-            "status": row.status,
-            "body": text_of(row),
-        }
-        for key, row in change.rows.items()
-    ]
-
-
-def attempt_rows(change: Change, now_ms: int, *, begun: bool) -> list[dict[str, Any]]:
+def node_rows(change: Change) -> Iterator[Values]:
     run = change.state.id
-    return [
-        {
-            "run": run,
-            "path": record.attempt.path,
-            "iteration": record.attempt.iteration,
-            "attempt": record.attempt.number,
-            "token": public_id(run, record.attempt),
-            "status": record.status,
-            "external": record.external,
-            "error": record.error,
-            "epoch": change.epoch,
-            "created_ms": now_ms,
-            "changed_ms": now_ms,
-        }
-        for record in change.attempts.values()
-        if record.begun is begun
-    ]
+    for key, row in change.rows.items():
+        yield run, key.path, key.iteration, row.status, text_of(row)
 
 
-def event_rows(change: Change, now_ms: int) -> list[dict[str, Any]]:
-    return [
-        {"run": change.state.id, "revision": revision, "time_ms": now_ms, "kind": event.kind, "body": text_of(event)}
-        for revision, event in enumerate(change.events, change.before + 1)
-    ]
+def new_attempt_rows(change: Change, now_ms: int) -> Iterator[Values]:
+    run, epoch = change.state.id, change.epoch
+    for attempt, record in change.attempts.items():
+        if record.begun:
+            token = public_id(run, attempt)
+            yield run, *attempt, token, record.status, record.external, record.error, epoch, now_ms, now_ms
 
 
-def parent_signal(change: Change, now_ms: int) -> dict[str, Any] | None:
+def attempt_change_rows(change: Change, now_ms: int) -> Iterator[Values]:
+    run = change.state.id
+    for attempt, record in change.attempts.items():
+        if not record.begun:
+            yield run, *attempt, record.status, record.external, record.error, now_ms
+
+
+def event_rows(change: Change, now_ms: int) -> Iterator[Values]:
+    run = change.state.id
+    for revision, event in enumerate(change.events, change.before + 1):
+        yield run, revision, now_ms, event.kind, text_of(event)
+
+
+def parent_signal(change: Change, now_ms: int) -> Values | None:
     """What the run that this one is nested in is told at its end."""
     state = change.state
     if change.parent is None or not is_run_over(state.status):
@@ -149,6 +158,15 @@ def summary_of(row: Any) -> RunSummary:
         row.parent_run,
         row.depth,
     )
+
+
+@contextlib.contextmanager
+def readable(run: str) -> Iterator[None]:
+    """Turn what a row makes decoding raise into StoreError: it is of a later version, or damaged."""
+    try:
+        yield
+    except (msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
+        raise StoreError(f"the run {run} cannot be read: {error}") from error
 
 
 def detail_of(row: Any, nodes: Sequence[Any]) -> RunDetail:

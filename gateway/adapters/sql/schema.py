@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import SchemaError
 
-HEAD = "0003"
+HEAD = "0007"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Of all programs that migrate one database, one does. The number is any that nobody else uses.
 _LOCK = 0x4845_4957_41

@@ -2,128 +2,141 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Delete, Insert, Select, Table, Update, bindparam, delete, literal, select, update
+from sqlalchemy import (
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.types import BigInteger, Integer, Text
+from sqlalchemy.types import Integer, Text
 
 from gateway.adapters.sql import tables
-from gateway.adapters.sql.json_rows import SMALL, TEXT, WHOLE, json_rows
-
-_KINDS = {BigInteger: WHOLE, Integer: SMALL}
-ATTEMPT_KEY = ("run", "path", "iteration", "attempt")
-_RUN_CHANGE = ("status", "revision", "wake_ms", "output", "error", "started_ms", "deadline_ms", "ended_ms")
+from gateway.adapters.sql.changing import Changing
+from gateway.adapters.sql.given_rows import ForRows, GivenRows, rows_of
+from gateway.adapters.sql.managers import ACTIVE, fenced, now_ms
+from gateway.adapters.sql.mapping import (
+    NEW_LINE,
+    NEW_RUN,
+    NEW_SIGNAL,
+)
 
 
 class Statements:
-    """`dialect` is sqlite or postgresql; each statement takes its rows as the parameter `rows`."""
+    """`dialect` is sqlite or postgresql."""
 
     def __init__(self, dialect: str) -> None:
         self.dialect = dialect
-        self.insert_runs = self._insert(tables.run).returning(tables.run.c.id)
-        self.insert_signals = self._insert(tables.signal, leave=("id",))
-        self.insert_events = self._insert(tables.event, ignore=False)
-        self.insert_attempts = self._insert(tables.attempt, ignore=False)
-        self.put_nodes = self._put_nodes()
-        self.change_runs = self._change_runs()
-        self.change_attempts = self._change_attempts()
+        self.insert_runs = self._insert_runs()
+        self.insert_signals = self._insert(tables.signal, NEW_SIGNAL)
+        self.insert_lines = self._insert(tables.line, NEW_LINE)
+        self.number_lines = self._number_lines()
+        self.change = Changing(dialect)
         self.delete_signals = self._delete_signals()
         self.runs_of = self._runs_of()
         self.nodes_of = self._nodes_of()
         self.revisions = self._revisions()
-        self.claim = self._claim()
+        self.claim_offered = self._claim(offered=True)
+        self.claim_share = self._claim(offered=False)
+        self.offers = self._offers()
+        self.let_go = self._let_go()
         self.signals = self._signals()
 
-    def rows(self, columns: dict[str, Any]) -> Any:
-        """The rows that are given."""
-        return json_rows(self.dialect, "rows", columns)
+    def insert_ignored(self, table: Table) -> Any:
+        """An insert that leaves a row alone that is there already; its values are still to be given."""
+        return self._dialect_insert(table).on_conflict_do_nothing()
 
-    def _insert(self, table: Table, *, leave: tuple[str, ...] = (), ignore: bool = True) -> Any:
-        columns = {column.name: _kind(column.type) for column in table.c if column.name not in leave}
-        rows = self.rows(columns)
-        made = self._dialect_insert(table).from_select(
-            list(columns), select(*(rows.c[name] for name in columns)).where(literal(value=True))
-        )
-        return made.on_conflict_do_nothing() if ignore else made
+    def _insert(self, table: Table, names: Sequence[str]) -> ForRows:
+        return ForRows(*self._inserted(table, names))
+
+    def _inserted(self, table: Table, names: Sequence[str]) -> tuple[GivenRows, Any]:
+        rows = rows_of(self.dialect, table, names)
+        # SQLite takes ON CONFLICT behind a SELECT without WHERE for a join.
+        chosen = select(*(rows.c[name] for name in names)).where(literal(value=True))
+        return rows, self._dialect_insert(table).from_select(list(names), chosen)
+
+    def _insert_runs(self) -> ForRows:
+        """The ids of those that are new."""
+        rows, made = self._inserted(tables.run, NEW_RUN)
+        return ForRows(rows, made.on_conflict_do_nothing().returning(tables.run.c.id))
 
     def _dialect_insert(self, table: Table) -> Any:
         return postgresql.insert(table) if self.dialect == "postgresql" else sqlite.insert(table)
 
-    def _put_nodes(self) -> Insert:
-        columns = {column.name: _kind(column.type) for column in tables.node.c}
-        rows = self.rows(columns)
-        chosen = select(*(rows.c[name] for name in columns)).where(literal(value=True))
-        made = self._dialect_insert(tables.node).from_select(list(columns), chosen)
-        put: Insert = made.on_conflict_do_update(
-            index_elements=["run", "path", "iteration"],
-            set_={"status": made.excluded.status, "body": made.excluded.body},
-        )
-        return put
+    def _number_lines(self) -> ForRows:
+        """Give out so many numbers an account; the last one of each."""
+        rows, made = self._inserted(tables.account_log, ("account", "newest"))
+        more = tables.account_log.c.newest + made.excluded.newest
+        counted = made.on_conflict_do_update(index_elements=["account"], set_={"newest": more})
+        return ForRows(rows, counted.returning(tables.account_log.c.account, tables.account_log.c.newest))
 
-    def _change_runs(self) -> Update:
-        """Only of runs that are still this manager's, at the revision that it knows, while its fence is up."""
-        kinds = {name: _kind(tables.run.c[name].type) for name in _RUN_CHANGE}
-        rows = self.rows({"id": TEXT, "epoch": WHOLE, "before": WHOLE, **kinds})
-        fenced = _fenced()
-        if self.dialect == "postgresql":
-            # A take-over that raises the fence waits for this transaction, or this one for it.
-            fenced = fenced.with_for_update(read=True)
-        return (
-            update(tables.run)
-            .values({name: rows.c[name] for name in _RUN_CHANGE})
-            .where(
-                tables.run.c.id == rows.c.id,
-                tables.run.c.epoch == rows.c.epoch,
-                tables.run.c.revision == rows.c.before,
-                tables.run.c.manager == fenced.scalar_subquery(),
-            )
-            .returning(tables.run.c.id)
-        )
+    def _delete_signals(self) -> ForRows:
+        rows = rows_of(self.dialect, tables.signal, ("id",))
+        return ForRows(rows, delete(tables.signal).where(tables.signal.c.id.in_(select(rows.c.id))))
 
-    def _change_attempts(self) -> Update:
-        found = tables.attempt.c
-        rows = self.rows(
-            {
-                **{name: _kind(found[name].type) for name in ATTEMPT_KEY},
-                "status": TEXT,
-                "external": TEXT,
-                "error": TEXT,
-                "changed_ms": WHOLE,
-            }
-        )
-        same: list[ColumnElement[bool]] = [found[name] == rows.c[name] for name in ATTEMPT_KEY]
-        changed = {name: rows.c[name] for name in ("status", "external", "error", "changed_ms")}
-        return update(tables.attempt).values(changed).where(*same)
-
-    def _delete_signals(self) -> Delete:
-        rows = self.rows({"id": WHOLE})
-        return delete(tables.signal).where(tables.signal.c.id.in_(select(rows.c.id)))
-
-    def _runs_of(self) -> Select[Any]:
-        rows = self.rows({"id": TEXT, "epoch": WHOLE})
+    def _runs_of(self) -> ForRows:
+        rows = rows_of(self.dialect, tables.run, ("id", "epoch"))
         owned = (
             tables.run.c.id == rows.c.id,
             tables.run.c.epoch == rows.c.epoch,
             tables.run.c.manager == bindparam("holder"),
         )
-        return select(tables.run).where(*owned)
+        return ForRows(rows, select(tables.run).where(*owned))
 
-    def _revisions(self) -> Select[Any]:
+    def _revisions(self) -> ForRows:
         found = tables.run.c
-        rows = self.rows({"id": TEXT})
-        return select(found.account, found.id, found.revision).where(found.id.in_(select(rows.c.id)))
+        rows = rows_of(self.dialect, tables.run, ("id",))
+        asked = select(found.account, found.id, found.revision).where(found.id.in_(select(rows.c.id)))
+        return ForRows(rows, asked)
 
-    def _claim(self) -> Update:
-        """Runs that nobody has, for a manager whose fence is up."""
+    def _claim(self, *, offered: bool) -> Update:
+        """Runs that nobody has, for a manager whose fence is up: those offered to it, or its share of the others."""
         found = tables.run.c
-        free = select(found.id).where(found.manager.is_(None), found.ended_ms.is_(None), _fenced().exists())
-        some = free.order_by(found.id).limit(bindparam("most", type_=Integer())).with_for_update(skip_locked=True)
-        taken = {"manager": bindparam("holder", type_=Text()), "epoch": found.epoch + 1}
+        holder = bindparam("holder", type_=Text())
+        mine = found.offered == holder if offered else and_(found.offered.is_(None), ~_reserved(self.dialect))
+        free = [found.manager.is_(None), found.ended_ms.is_(None), mine]
+        some = select(found.id).where(*free, fenced().exists()).order_by(found.id)
+        most: Any = bindparam("most", type_=Integer())
+        if not offered:
+            share = select((func.count() + _managers() - 1) // _managers()).where(*free).scalar_subquery()
+            most = case((share < most, share), else_=most)
+        taken = {"manager": holder, "epoch": found.epoch + 1, "offered": None}
         return (
-            update(tables.run).where(found.id.in_(some)).values(taken).returning(found.id, found.epoch, found.wake_ms)
+            update(tables.run)
+            .where(found.id.in_(some.limit(most).with_for_update(skip_locked=True)))
+            .values(taken)
+            .returning(
+                found.id, found.epoch, found.wake_ms, (found.hold_until_ms - now_ms(self.dialect)).label("hold_ms")
+            )
         )
+
+    def _offers(self) -> Select[Any]:
+        """Runs that a manager is to let go."""
+        found = tables.run.c
+        mine = found.manager == bindparam("holder", type_=Text())
+        query = select(found.id).where(mine, found.offered.is_not(None), found.ended_ms.is_(None))
+        return query.order_by(found.offered_ms, found.id).limit(bindparam("most", type_=Integer()))
+
+    def _let_go(self) -> ForRows:
+        """Offered runs that are still this manager's."""
+        found = tables.run.c
+        rows = rows_of(self.dialect, tables.run, ("id", "epoch"))
+        owned = (found.id == rows.c.id, found.epoch == rows.c.epoch, found.manager == fenced().scalar_subquery())
+        free = {"manager": None, "epoch": found.epoch + 1}
+        gone = update(tables.run).where(*owned, found.offered.is_not(None)).values(free).returning(found.id)
+        return ForRows(rows, gone)
 
     def _signals(self) -> Select[Any]:
         """What was told to a manager's runs, the oldest first."""
@@ -132,16 +145,27 @@ class Statements:
         mine = mine.where(run.manager == bindparam("holder", type_=Text()))
         return mine.order_by(found.id).limit(bindparam("most", type_=Integer()))
 
-    def _nodes_of(self) -> Select[Any]:
-        rows = self.rows({"id": TEXT})
-        return select(tables.node).where(tables.node.c.run.in_(select(rows.c.id)))
+    def _nodes_of(self) -> ForRows:
+        rows = rows_of(self.dialect, tables.run, ("id",))
+        return ForRows(rows, select(tables.node).where(tables.node.c.run.in_(select(rows.c.id))))
 
 
-def _fenced() -> Select[tuple[str]]:
-    """The manager `holder`, if `holder_fence` is its fence."""
+def _managers() -> Any:
+    """How many there are, at least one."""
     found = tables.manager.c
-    return select(found.id).where(
-        found.id == bindparam("holder", type_=Text()), found.fence == bindparam("holder_fence", type_=BigInteger())
+    count = select(func.count()).where(found.state == ACTIVE).scalar_subquery()
+    return case((count > 0, count), else_=1)
+
+
+def _reserved(dialect: str) -> Any:
+    """Whether the manager `holder` has a run for itself."""
+    found, own = tables.manager.c, tables.run.alias("own")
+    lasting = or_(found.reserved_until_ms.is_(None), found.reserved_until_ms > now_ms(dialect))
+    return (
+        select(found.id)
+        .join(own, and_(own.c.id == found.reserved_run, own.c.manager == found.id, own.c.ended_ms.is_(None)))
+        .where(found.id == bindparam("holder", type_=Text()), lasting)
+        .exists()
     )
 
 
@@ -149,7 +173,3 @@ def _fenced() -> Select[tuple[str]]:
 def statements(dialect: str) -> Statements:
     """Those of a database; they hold nothing of a connection."""
     return Statements(dialect)
-
-
-def _kind(kind: Any) -> Any:
-    return next((found for known, found in _KINDS.items() if isinstance(kind, known)), TEXT)

@@ -76,11 +76,21 @@ run = Table(
     Column("started_ms", BigInteger),
     Column("deadline_ms", BigInteger),
     Column("ended_ms", BigInteger),
+    # For whom it is to be let go, since when; and, by the store's clock, until when another may still begin its jobs.
+    Column("offered", String(64)),
+    Column("offered_ms", BigInteger),
+    Column("hold_until_ms", BigInteger),
+    # How often it took too much of its manager's time.
+    Column("hogs", BigInteger),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("account", "key"),
 )
 LIVE = text("ended_ms IS NULL")
+OFFERED = text("offered IS NOT NULL AND ended_ms IS NULL")
+Index("ix_run_offered", run.c.offered, sqlite_where=OFFERED, postgresql_where=OFFERED)
 Index("ix_run_manager_live", run.c.manager, sqlite_where=LIVE, postgresql_where=LIVE)
+QUEUED = text("status = 'queued'")
+Index("ix_run_queued", run.c.manager, sqlite_where=QUEUED, postgresql_where=QUEUED)
 OVER = text("ended_ms IS NOT NULL")
 Index("ix_run_ended", run.c.ended_ms, sqlite_where=OVER, postgresql_where=OVER)
 Index("ix_run_account_id", run.c.account, run.c.id)
@@ -110,6 +120,9 @@ attempt = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("changed_ms", BigInteger, nullable=False),
+    # What jobs say by themselves: which of them began it, and when one said how it ended.
+    Column("starter", String(256)),
+    Column("told_ms", BigInteger),
     PrimaryKeyConstraint("run", "path", "iteration", "attempt"),
     UniqueConstraint("token"),
 )
@@ -149,5 +162,53 @@ manager = Table(
     Column("lease_until_ms", BigInteger, nullable=False),
     Column("progress", BigInteger, nullable=False),
     Column("since_ms", BigInteger, nullable=False),
+    Column("heard_ms", BigInteger),
+    # The session lock that its process holds; NULL: none, so that nothing follows from its absence.
+    Column("lock_key", BigInteger),
+    # The run that took too much of its time of late.
+    Column("hog_run", String(36)),
+    # The run that it is to have for itself, until when; NULL: as long as it has it.
+    Column("reserved_run", String(36)),
+    Column("reserved_until_ms", BigInteger),
     PrimaryKeyConstraint("id"),
+)
+
+secret = Table(
+    "secret",
+    metadata,
+    Column("name", String(32), nullable=False),
+    Column("value", String(64), nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("holder", String(64), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("lock_key", BigInteger),
+    PrimaryKeyConstraint("name"),
+)
+
+# The list of an account's runs: a number is given out under the lock of the account's row, so that whoever reads up to
+# a number has seen all below it.
+account_log = Table(
+    "account_log",
+    metadata,
+    Column("account", String(128), nullable=False),
+    Column("newest", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account"),
+)
+
+line = Table(
+    "line",
+    metadata,
+    Column("account", String(128), nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    PrimaryKeyConstraint("account", "number"),
+    Index("ix_line_time_ms", "time_ms"),
 )
