@@ -18,14 +18,17 @@ class Limits(Struct, frozen=True):
     all accounts together) events are refused.
 
     A batch of 4,000 events costs the embedded index a third less per event than one of 1,000. Batches begin at least
-    `gather_s` apart unless they are full: each commit costs about 1 ms of processor time, whatever it holds, and writes
-    every page it touches. At 250 events a second a gateway needs a third less with 50 ms than with 20, for 16 ms more
-    until the acknowledgement. The first one after a rest is never kept.
+    `gather_s` apart unless they hold `gather_messages` or are full: each costs the index and the loop about 0.5 ms of
+    processor time, whatever it holds. With 100 messages acks at 5,000 events a second take 20 ms at the median, with
+    200 twice that, for a tenth of the processor time less. At 250 events a second a gateway needs a third less with
+    50 ms than with 20, for 16 ms more until the acknowledgement. The first batch after
+    a rest is never kept.
     """
 
     batch_events: int = 4000
     batch_bytes: int = 8 << 20
     gather_s: float = 0.05
+    gather_messages: int = 100
     pause_events: int = 10_000
     pause_bytes: int = 24 << 20
     refuse_events: int = 50_000
@@ -79,6 +82,8 @@ class Buffer:
         self._accounts: dict[str, _Held] = {}
         self._turns: deque[_Held] = deque()
         self._waiting_events = 0
+        self._waiting_messages = 0
+        self._all_events = (limits.pause_events + limits.refuse_events) // 2
         self.events = 0
         self.size_bytes = 0
 
@@ -87,9 +92,10 @@ class Buffer:
         return bool(self._turns)
 
     @property
-    def full(self) -> bool:
-        """Whether a whole batch waits."""
-        return self._waiting_events >= self._limits.batch_events
+    def enough(self) -> bool:
+        """Whether what waits is worth a batch at once."""
+        limits = self._limits
+        return self._waiting_messages >= limits.gather_messages or self._waiting_events >= limits.batch_events
 
     def fits(self, account: str, events: int, size_bytes: int) -> bool:
         """Whether that much more of an account stays below the second mark."""
@@ -112,13 +118,16 @@ class Buffer:
     def add(self, submission: Submission) -> None:
         """Append one."""
         number = len(submission.group.events)
-        held = self._accounts.setdefault(submission.group.account, _Held())
+        held = self._accounts.get(submission.group.account)
+        if held is None:
+            held = self._accounts[submission.group.account] = _Held()
         if not held.waiting:
             self._turns.append(held)
         held.waiting.append(submission)
         held.events += number
         held.size_bytes += submission.size_bytes
         self._waiting_events += number
+        self._waiting_messages += 1
         self.events += number
         self.size_bytes += submission.size_bytes
 
@@ -135,15 +144,20 @@ class Buffer:
         events = size_bytes = 0
         while turns:
             waiting = turns[0].waiting
-            events += len(waiting[0].group.events)
-            size_bytes += waiting[0].size_bytes
-            if taken and (events > max_events or size_bytes > limits.batch_bytes):
+            submission = waiting[0]
+            more = len(submission.group.events)
+            if taken and (events + more > max_events or size_bytes + submission.size_bytes > limits.batch_bytes):
                 break
-            taken.append(waiting.popleft())
-            self._waiting_events -= len(taken[-1].group.events)
-            held = turns.popleft()
-            if held.waiting:
-                turns.append(held)
+            events += more
+            size_bytes += submission.size_bytes
+            taken.append(submission)
+            waiting.popleft()
+            if not waiting:
+                turns.popleft()
+            elif len(turns) > 1:
+                turns.rotate(-1)
+        self._waiting_events -= events
+        self._waiting_messages -= len(taken)
         return taken
 
     def take_all(self) -> list[Submission]:
@@ -153,7 +167,7 @@ class Buffer:
             taken += held.waiting
             held.waiting.clear()
         self._turns.clear()
-        self._waiting_events = 0
+        self._waiting_events = self._waiting_messages = 0
         return taken
 
     def settled(self, submissions: list[Submission]) -> None:
@@ -174,7 +188,3 @@ class Buffer:
         own = self._limits.pause_events // 2 - (held.events if held is not None else 0)
         room = min(own, self._all_events // 2 - self.events) // max(1, typical_events)
         return max(room, 0 if self.events else 1)
-
-    @property
-    def _all_events(self) -> int:
-        return (self._limits.pause_events + self._limits.refuse_events) // 2

@@ -10,6 +10,7 @@ from gateway.locations.polygons import Ring
 # The bounding box of a slanting road is many times the road; cut into this number of bands it is hardly more.
 BANDS = 32
 MAX_BOXES = 256
+WORLD_DEG = 360.0
 
 
 def cover(shape: Shape) -> tuple[Box, ...]:
@@ -18,6 +19,9 @@ def cover(shape: Shape) -> tuple[Box, ...]:
         return shape.boxes()
     # The meridian ±180 and the poles belong to whatever touches them.
     touching = [box for box in shape.boxes() if box.west == box.east or box.south == box.north]
+    # Of a box that is as wide as the world both sides are that meridian; a band may reach only one of them.
+    whole = [box for box in shape.boxes() if box.east - box.west == WORLD_DEG]
+    touching += [Box(side, box.south, side, box.north) for box in whole for side in (box.west, box.east)]
     bands = max(1, min(BANDS, MAX_BOXES // len(shape.polygons)))
     found = [box for rings in shape.polygons for box in _banded(rings[0], bands)]
     return enclose([*found, *touching], MAX_BOXES)

@@ -184,7 +184,7 @@ class LocationPipeline:
         caller.submissions += 1
         self._buffer.add(Submission(caller, DeviceEvents(account, device, events), size))
         self._wake.set()
-        if self._buffer.full:
+        if self._buffer.enough:
             self._enough.set()
         if self._buffer.presses(account):
             self._pause(caller)
@@ -277,9 +277,9 @@ class LocationPipeline:
             self._idle_rounds += 1
 
     async def _gather(self) -> None:
-        """Under load, let a batch grow until `gather_s` after the one before began, or until it is full."""
+        """Under load, let a batch grow until `gather_s` after the one before began, or until it is enough."""
         delay_s = self._flush_began_s + self._limits.gather_s - self._clock.monotonic_s()
-        if delay_s <= 0 or not self._running or self._buffer.full:
+        if delay_s <= 0 or not self._running or self._buffer.enough:
             return
         self._enough.clear()
         try:

@@ -35,11 +35,16 @@ class Verdict(NamedTuple):
 
 def merge(parts: list[Part]) -> Iterator[tuple[Caller, Sequence[LocationEvent]]]:
     """The events of each caller, all of them together."""
-    merged: dict[int, tuple[Caller, list[Sequence[LocationEvent]]]] = {}
+    merged: dict[Caller, Sequence[LocationEvent]] = {}
+    longer: dict[Caller, list[LocationEvent]] = {}
     for caller, group in parts:
-        merged.setdefault(id(caller), (caller, []))[1].append(group.events)
-    for caller, lists in merged.values():
-        yield caller, lists[0] if len(lists) == 1 else [event for events in lists for event in events]
+        if caller not in merged:
+            merged[caller] = group.events
+        elif caller in longer:
+            longer[caller] += group.events
+        else:
+            merged[caller] = longer[caller] = [*merged[caller], *group.events]
+    yield from merged.items()
 
 
 class Sorted(NamedTuple):

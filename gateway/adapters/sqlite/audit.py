@@ -13,16 +13,19 @@ from gateway.adapters.sqlite.spool import decode
 
 # A device's account is the number of its account less one (day.py).
 _INDEXED = """
-SELECT device.name, location.id FROM location JOIN device ON device.number = location.device
+SELECT device.name, row.id FROM {rows} AS row JOIN device ON device.number = row.device
 WHERE device.account = (SELECT number - 1 FROM account WHERE name = ?)
 """
+# A kill leaves rows that are not in the indices yet. Files that were not opened since these exist have no such table.
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('location', 'fresh')"
 
 
 def indexed(folder: Path, account: str) -> Iterator[tuple[str, str]]:
     """Device and id of each row in the index of an account; `folder` is the data folder. Raises StoreError."""
     for path in sorted((folder / INDEX_FOLDER).glob(day_file_name("????-??-??"))):
         with _opened(path) as database:
-            yield from database.execute(_INDEXED, (account,))
+            for (rows,) in database.execute(_TABLES).fetchall():
+                yield from database.execute(_INDEXED.format(rows=rows), (account,))
 
 
 def spooled(folder: Path, account: str) -> Iterator[tuple[str, str]]:

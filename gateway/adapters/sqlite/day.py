@@ -4,13 +4,15 @@ Measured with 15,000 devices and 20 events a message, batches of 2,000, each syn
 37,000 rows a second up to 1 million rows, 25,600 at 5 million. What makes it so: one statement a batch, because SQLite
 lets go of the interpreter's lock once a statement (`executemany` once a row: 246 rows a second); the table's own key is
 the time, so that rows are appended; identity, track and cell of one device's events are neighbours in their indices.
+Rows that have no such neighbours in their batch are gathered first (fresh.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +20,16 @@ from zlib import crc32
 
 from msgspec import json
 
+from gateway.adapters.sqlite import fresh
 from gateway.adapters.sqlite.file import checkpoint, damaged, open_store, store_errors
 from gateway.adapters.sqlite.rows import MARK, pack_head, seed
+from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.cells import CELL_BITS, cell
 from gateway.locations.event import DAY_MS
 from gateway.locations.outcome import Rejection
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # The key of a row is account, time and a tie-breaker in one integer of 63 bits: account number (16), ms of the day
 # (27), sequence (20). The key of a cell is the account number (16) and the cell (46). When a ms of an account is full a
@@ -38,7 +42,7 @@ _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 _NEXT_MS = 1 << SEQUENCE_BITS
 MAX_DISPLACED_MS = (1 << TIME_BITS) - 1
 
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE account (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, displaced_ms INTEGER NOT NULL DEFAULT 0,
     bytes INTEGER NOT NULL DEFAULT 0
@@ -53,10 +57,11 @@ CREATE TABLE location (
 CREATE UNIQUE INDEX location_identity ON location (device, id);
 CREATE INDEX location_track ON location (device);
 CREATE INDEX location_cell ON location (cell);
-"""
+{fresh.SCHEMA}"""
 MIGRATIONS = {
     1: "ALTER TABLE account ADD COLUMN displaced_ms INTEGER NOT NULL DEFAULT 0;"
-    "ALTER TABLE account ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE account ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;",
+    2: fresh.SCHEMA,
 }
 # What a row takes besides its document: keys, and its entries in three indices.
 ROW_BYTES = 150
@@ -67,7 +72,7 @@ CHECKPOINT_BYTES = 32 * 1024 * 1024
 CACHE_BYTES = 64 * 1024 * 1024
 # Statements of a few sizes are prepared once and kept; a batch is padded with NULLs to the next one. The largest stays
 # below the 32,766 parameters that SQLite allows by default.
-_SIZES = (1, 4, 16, 64, 256, 512, 1024, 2048, 4096)
+_SIZES = (1, 4, 16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048, 4096)
 _COLUMNS = 7
 MAX_CACHED_DEVICES = 200_000
 _MAX_CACHED_MS = 10_000
@@ -90,6 +95,7 @@ def find_account(connection: sqlite3.Connection, name: str) -> tuple[int, int] |
 
 @cache
 def _insert(rows: int) -> str:
+    """The statement that adds rows to the indices."""
     values = ",".join(["(?,?,?,?,?,?,?)"] * rows)
     # Only the identity may conflict silently: a key that is taken must be an error, or an event would be lost.
     return (
@@ -159,10 +165,26 @@ class DayWriter:
         self._connection = open_store(
             path, SCHEMA, SCHEMA_VERSION, MIGRATIONS, checkpoint_bytes=CHECKPOINT_BYTES, cache_bytes=CACHE_BYTES
         )
+        self._fresh = fresh.Fresh(path, self._connection)
 
     def close(self) -> None:
         """Close the file, which moves its log into it."""
-        self._connection.close()
+        try:
+            # If it fails they stay where they are.
+            with contextlib.suppress(StoreError):
+                self.settle()
+        finally:
+            self._connection.close()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for `settle`."""
+        return self._fresh.is_due
+
+    def settle(self) -> None:
+        """Move what is fresh into the indices; searches find the same as before. Raises StoreError."""
+        with store_errors(self._path):
+            self._fresh.settle()
 
     def added(self) -> Mapping[str, int]:
         """How many bytes the last `write` added, by account."""
@@ -226,15 +248,14 @@ class DayWriter:
             rows = self._rows(groups, refused)
             if len(rows) <= _SIZES[-1] * _COLUMNS:
                 # Outside of a transaction one statement is one, and one handover of the interpreter's lock.
-                self._insert(rows)
+                self._store(rows, len(groups))
                 return refused
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             self._learn(missing)
             if in_free_keys:
                 self._find_free(self._milliseconds(groups))
-            self._insert(self._rows(groups, refused))
-            self._connection.execute("COMMIT")
+            self._store(self._rows(groups, refused), len(groups), "COMMIT")
         except BaseException:
             self._forget_numbers()
             if self._connection.in_transaction:
@@ -274,8 +295,9 @@ class DayWriter:
                 self._devices[account, device] = _Device(self._accounts[account], int(number), checksum)
 
     def _rows(self, groups: Sequence[DeviceEvents], refused: dict[int, Rejection]) -> list[object]:
-        """The values of all rows, one after the other."""
+        """The values of all rows, one after the other, without those that are fresh."""
         values: list[object] = []
+        known, coming = self._fresh.begin()
         self._built = {}
         midnight_ms, sequence, free = self._midnight_ms, self._sequence, self._free
         first = last = 0
@@ -290,6 +312,10 @@ class DayWriter:
             account_key = account << ACCOUNT_SHIFT
             size = 0
             for event in group.events:
+                identity = device, event.id
+                if identity in known or identity in coming:
+                    continue
+                coming.add(identity)
                 lat, lon = event.lat, event.lon
                 key = account_key | (event.time - midnight_ms) << SEQUENCE_BITS
                 if free and key in free:
@@ -318,8 +344,10 @@ class DayWriter:
         """Look up the next free tie-breaker of each ms, given by its first key. One statement, one row."""
         found: str | None = self._connection.execute(
             "SELECT group_concat(value || ':' || ifnull("
-            "(SELECT max(key) FROM location WHERE key BETWEEN value AND value | ?), value - 1)) FROM json_each(?)",
-            (_SEQUENCE_MASK, json.encode(list(milliseconds)).decode()),
+            "(SELECT max(key) FROM (SELECT max(key) AS key FROM location WHERE key BETWEEN value AND value | ? "
+            "UNION ALL SELECT max(key) FROM fresh WHERE key BETWEEN value AND value | ?)), value - 1)) "
+            "FROM json_each(?)",
+            (_SEQUENCE_MASK, _SEQUENCE_MASK, json.encode(list(milliseconds)).decode()),
         ).fetchone()[0]
         for pair in (found or "").split(","):
             first, _, last = pair.partition(":")
@@ -341,16 +369,22 @@ class DayWriter:
             )
         return at | free
 
-    def _insert(self, values: list[object]) -> None:
+    def _store(self, values: list[object], groups: int, commit: str = "") -> None:
+        """Insert the rows, of so many groups, and commit unless one statement is all."""
         rows, before = len(values) // _COLUMNS, self._connection.total_changes
-        self._insert_all(values)
+        is_fresh = self._fresh.should_take(rows, groups)
+        self._insert_all(values, fresh.insert if is_fresh else _insert)
+        if commit:
+            self._connection.execute(commit)
+        if is_fresh:
+            self._fresh.committed()
         inserted = self._connection.total_changes - before
         # Duplicates take no room; whose they were is not known.
         share = inserted / rows if rows else 0.0
         self._added = self._built if inserted == rows else {name: int(n * share) for name, n in self._built.items()}
 
-    def _insert_all(self, values: list[object]) -> None:
+    def _insert_all(self, values: list[object], statement: Callable[[int], str]) -> None:
         maximum = _SIZES[-1] * _COLUMNS
         for start in range(0, len(values), maximum):
             part = values[start : start + maximum] if len(values) > maximum else values
-            self._connection.execute(_insert(_pad(part, _COLUMNS)), part)
+            self._connection.execute(statement(_pad(part, _COLUMNS)), part)

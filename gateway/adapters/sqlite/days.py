@@ -133,6 +133,20 @@ class Days:
         self._account_bytes.update(writer.added())
         return rejections
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for `settle`."""
+        return any(writer.is_due for writer in self._writers.values())
+
+    def settle(self) -> None:
+        """Move into the indices what is fresh in the files where that is much. What fails is tried again later."""
+        for day, writer in self._writers.items():
+            if writer.is_due:
+                try:
+                    writer.settle()
+                except Exception as error:
+                    _log.error("day_not_settled", day=_name(day), problem=str(error))
+
     def refusal(self, account: str) -> Rejection | None:
         """Why nothing more of an account is taken; None: it is."""
         taken_bytes = self._account_bytes.get(account, 0)

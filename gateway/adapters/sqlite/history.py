@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import TypeVar
 
-from gateway.adapters.sqlite.file import make_folder, open_store, remove_store, store_errors
+from gateway.adapters.sqlite.file import make_folder, remove_store, store_errors
+from gateway.adapters.sqlite.threaded_file import ThreadedFile
 from gateway.clock import Clock
-from gateway.errors import DamagedStoreError, StoreError
+from gateway.errors import DamagedStoreError
 from gateway.history.record import MAX_KEPT, Began, Drained, Ended, Happening, PastConnection
 from gateway.telemetry.log import Log
 from gateway.wire.close_codes import Fault
 from gateway.wire.uuid7 import text_of, time_ms_of
 
+CHECKPOINT_BYTES = 4 * 1024 * 1024
 SCHEMA_VERSION = 1
 # `connections` counts all that a device ever had: its remainder is the place of the newest in the ring.
 SCHEMA = """
@@ -52,12 +50,9 @@ FROM connection JOIN device ON device.number = connection.device WHERE account =
 ORDER BY id DESC
 """
 _OLD = "SELECT number FROM device WHERE newest_ms < ? LIMIT 1000"
-CHECKPOINT_BYTES = 4 * 1024 * 1024
-CACHE_BYTES = 4 * 1024 * 1024
 _HOUR_S = 3600.0
 _DAY_MS = 86_400_000
 
-T = TypeVar("T")
 _log = Log("history")
 
 
@@ -69,69 +64,42 @@ class SQLiteHistory:
         self._gateway = gateway
         self._clock = clock
         self._keep_days = keep_days
-        self._thread = ThreadPoolExecutor(1, "history")
-        self._connection: sqlite3.Connection | None = None
+        self._file = ThreadedFile(path, "history", SCHEMA, SCHEMA_VERSION, CHECKPOINT_BYTES)
         self._cleaned_s = clock.monotonic_s()
-        self._closed = False
 
     async def open(self) -> None:
         """See the port. A damaged file is moved away, and a new one begun: this is nothing that was acknowledged."""
-        await self._in_thread(self._open)
+        await self._file.run(self._open)
 
     async def close(self) -> None:
         """See the port."""
-        if not self._closed:
-            self._closed = True
-            await self._in_thread(self._close)
-            self._thread.shutdown(wait=False)
+        await self._file.close(self._file.disconnect)
 
     async def write(self, happenings: Sequence[Happening]) -> None:
         """See the port."""
-        await self._in_thread(lambda: self._write(happenings))
+        await self._file.run(lambda: self._write(happenings))
 
     async def read(self, account: str, device: str) -> list[PastConnection]:
         """See the port."""
-        return await self._in_thread(lambda: self._read(account, device))
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        except RuntimeError as error:
-            raise StoreError(f"{self._path} is closed") from error
+        return await self._file.run(lambda: self._read(account, device))
 
     # What follows runs in the thread.
-
-    @property
-    def _db(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise StoreError(f"{self._path} is closed")
-        return self._connection
 
     def _open(self) -> None:
         make_folder(self._path.parent)
         try:
-            self._connection = self._connect()
+            self._file.connect()
         except DamagedStoreError as error:
             self._begin_anew(error)
-
-    def _connect(self) -> sqlite3.Connection:
-        return open_store(
-            self._path, SCHEMA, SCHEMA_VERSION, checkpoint_bytes=CHECKPOINT_BYTES, cache_bytes=CACHE_BYTES
-        )
 
     def _begin_anew(self, error: DamagedStoreError) -> None:
         kept = self._path.with_name(f"{self._path.name}.damaged")
         _log.error("history_damaged", message=str(error), kept=str(kept))
-        self._close()
+        self._file.disconnect()
         with store_errors(self._path):
             self._path.replace(kept)
             remove_store(self._path)
-        self._connection = self._connect()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._file.connect()
 
     def _write(self, happenings: Sequence[Happening]) -> None:
         try:
@@ -145,45 +113,45 @@ class SQLiteHistory:
 
     def _store(self, happenings: Sequence[Happening]) -> None:
         with store_errors(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
+            self._file.db.execute("BEGIN IMMEDIATE")
             try:
                 for happening in happenings:
                     if isinstance(happening, Began):
                         self._begin(happening)
                     else:
                         self._end(happening)
-                self._db.execute("COMMIT")
+                self._file.db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                self._file.db.execute("ROLLBACK")
                 raise
 
     def _begin(self, began: Began) -> None:
         name = _name(began)
-        if self._db.execute(_KNOWN, (began.account, began.device, name)).fetchone() is not None:
+        if self._file.db.execute(_KNOWN, (began.account, began.device, name)).fetchone() is not None:
             return
         who = (began.account, began.device, time_ms_of(began.id_high))
-        number, connections = self._db.execute(_ADD_DEVICE, who).fetchone()
+        number, connections = self._file.db.execute(_ADD_DEVICE, who).fetchone()
         address = began.address_high.to_bytes(8) + began.address_low.to_bytes(8)
-        self._db.execute(_ADD, (number, connections % MAX_KEPT, name, self._gateway, address, began.device_class))
+        self._file.db.execute(_ADD, (number, connections % MAX_KEPT, name, self._gateway, address, began.device_class))
 
     def _end(self, ended: Ended) -> None:
         drain, drain_ms = ended.drain or (None, None)
         how = (ended.time_ms, ended.code, ended.reason, str(ended.fault), drain, drain_ms)
-        self._db.execute(_END, (*how, ended.account, ended.device, _name(ended)))
+        self._file.db.execute(_END, (*how, ended.account, ended.device, _name(ended)))
 
     def _read(self, account: str, device: str) -> list[PastConnection]:
         with store_errors(self._path):
-            return [_record(*row) for row in self._db.execute(_READ, (account, device))]
+            return [_record(*row) for row in self._file.db.execute(_READ, (account, device))]
 
     def _forget(self) -> None:
         """Some of those that have not been here for long; the rest an hour later."""
         with store_errors(self._path):
             before_ms = self._clock.time_ms() - self._keep_days * _DAY_MS
-            old = self._db.execute(_OLD, (before_ms,)).fetchall()
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("DELETE FROM connection WHERE device = ?", old)
-            self._db.executemany("DELETE FROM device WHERE number = ?", old)
-            self._db.execute("COMMIT")
+            old = self._file.db.execute(_OLD, (before_ms,)).fetchall()
+            self._file.db.execute("BEGIN IMMEDIATE")
+            self._file.db.executemany("DELETE FROM connection WHERE device = ?", old)
+            self._file.db.executemany("DELETE FROM device WHERE number = ?", old)
+            self._file.db.execute("COMMIT")
 
 
 def _name(happening: Happening) -> bytes:

@@ -8,6 +8,7 @@ would cost more than storing it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -196,6 +197,10 @@ class SQLiteLocationIndex:
             if refused:
                 positions = [first + offset for part, first in parts for offset in range(len(part.events))]
                 rejections.update((positions[member], rejection) for member, rejection in refused.items())
+        if self._days.is_due:
+            # Not before this batch is acknowledged. A closed index settles by itself.
+            with contextlib.suppress(RuntimeError):
+                self._write_thread.submit(self._days.settle)
         return rejections
 
     def _write_day(self, day: int, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
@@ -253,9 +258,11 @@ def _by_day(
             rejections |= dict.fromkeys(range(position, position + len(group.events)), refusal)
             position += len(group.events)
             continue
-        found = {event.time // DAY_MS for event in group.events}
+        events = group.events
+        found = (events[0].time // DAY_MS,) if len(events) == 1 else {event.time // DAY_MS for event in events}
         if len(found) == 1:
-            days.setdefault(found.pop(), []).append((group, position))
+            (day,) = found
+            days.setdefault(day, []).append((group, position))
         else:
             for offset, event in enumerate(group.events):
                 part = DeviceEvents(group.account, group.device, (event,))

@@ -177,37 +177,49 @@ class DayReader:
 
     def _chunk(self, scan: _Scan, size: int) -> Chunk:
         order = "ASC" if scan.ascending else "DESC"
-        values: list[object] = []
-        if scan.by_cell:
-            # The keys come from the index of cells alone; SQLite keeps the best `size` of them while it reads.
-            parts = " UNION ALL ".join(
-                ["SELECT key FROM location INDEXED BY location_cell WHERE cell BETWEEN ? AND ?"] * len(scan.cells)
-            )
-            source = (
-                f"(SELECT key FROM ({parts}) WHERE key BETWEEN ? AND ? ORDER BY key {order} LIMIT ?) "  # noqa: S608
-                "CROSS JOIN location USING (key)"
-            )
-            values += [bound for span in scan.cells for bound in span]
-            values += [scan.low, scan.high, size]
-            inner = f"SELECT key, {_NAMED} FROM {source} LEFT JOIN device ON number = device"  # noqa: S608
-        else:
-            index = "NOT INDEXED" if scan.device is None else "INDEXED BY location_track"
-            rows = f"location {index} WHERE key BETWEEN ? AND ?"
-            values += [scan.low, scan.high]
-            if scan.device is not None:
-                rows += " AND device = ?"
-                values.append(scan.device)
-            if scan.budget:
-                rows = f"(SELECT * FROM {rows} ORDER BY key {order} LIMIT {scan.budget}) WHERE true"  # noqa: S608
-            if scan.boxes:
-                boxes, bounds = _in_boxes(scan.boxes)
-                rows += f" AND ({boxes})"
-                values += bounds
-            values.append(size)
-            hits = f"(SELECT key, device, document FROM {rows} ORDER BY key {order} LIMIT ?)"  # noqa: S608
-            inner = f"SELECT key, {_NAMED} FROM {hits} LEFT JOIN device ON number = device"  # noqa: S608
+        source, values = _by_cell(scan, order, size) if scan.by_cell else _by_time(scan, order)
+        hits = f"(SELECT key, device, document FROM ({source}) ORDER BY key {order} LIMIT ?)"  # noqa: S608
+        values.append(size)
+        inner = f"SELECT key, {_NAMED} FROM {hits} LEFT JOIN device ON number = device"  # noqa: S608
         count, low, high, *columns = self._connection.execute(f"{_RESULT} ({inner})", values).fetchone()
         return Chunk(count, low, high, *_split(*columns)) if count else Chunk(0, 0, 0)
+
+
+def _by_time(scan: _Scan, order: str) -> tuple[str, list[object]]:
+    """Rows in the order of time, of both tables; and the values of the statement."""
+    where, values = "key BETWEEN ? AND ?", [scan.low, scan.high]
+    index = "NOT INDEXED"
+    if scan.device is not None:
+        index = "INDEXED BY location_track"
+        where += " AND device = ?"
+        values.append(scan.device)
+    boxes, bounds = _in_boxes(scan.boxes)
+    found = where if scan.budget or not scan.boxes else f"{where} AND {boxes}"
+    taken: list[object] = [*values, *([] if found is where else bounds)]
+    columns = "key, device, document, lat, lon"
+    both = (
+        f"SELECT {columns} FROM location {index} WHERE {found} "  # noqa: S608
+        f"UNION ALL SELECT {columns} FROM fresh WHERE {found} ORDER BY key {order}"
+    )
+    if not scan.budget:
+        return both, taken * 2
+    return f"SELECT * FROM ({both} LIMIT {scan.budget}) WHERE {boxes}", [*taken * 2, *bounds]  # noqa: S608
+
+
+def _by_cell(scan: _Scan, order: str, size: int) -> tuple[str, list[object]]:
+    """Rows found through the index of cells alone, of which SQLite keeps the best `size` while it reads, and those that
+    are in no index; and the values of the statement."""
+    cells = " UNION ALL ".join(
+        ["SELECT key FROM location INDEXED BY location_cell WHERE cell BETWEEN ? AND ?"] * len(scan.cells)
+    )
+    keys = f"SELECT key FROM ({cells}) WHERE key BETWEEN ? AND ? ORDER BY key {order} LIMIT ?"  # noqa: S608
+    boxes, bounds = _in_boxes(scan.boxes)
+    text = (
+        f"SELECT key, device, document FROM ({keys}) CROSS JOIN location USING (key) "  # noqa: S608
+        f"UNION ALL SELECT key, device, document FROM fresh WHERE key BETWEEN ? AND ? AND {boxes}"
+    )
+    spans: list[object] = [bound for span in scan.cells for bound in span]
+    return text, [*spans, scan.low, scan.high, size, scan.low, scan.high, *bounds]
 
 
 def _split(keys: str, names: str, documents: str, content: bytes) -> tuple[list[int], list[bytes], list[bytes]]:
@@ -266,4 +278,4 @@ def bounds_ms(query: Query, ascending: bool) -> tuple[int, int]:
 def _in_boxes(boxes: Sequence[Box]) -> tuple[str, list[float]]:
     """A condition on `lat` and `lon`, and its values."""
     where = " OR ".join(["lon BETWEEN ? AND ? AND lat BETWEEN ? AND ?"] * len(boxes))
-    return where, [value for box in boxes for value in (box.west, box.east, box.south, box.north)]
+    return f"({where})", [value for box in boxes for value in (box.west, box.east, box.south, box.north)]

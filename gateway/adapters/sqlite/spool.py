@@ -6,26 +6,25 @@ the log are recognised by SQLite's checksums; damage inside the file by its stru
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 from zlib import crc32
 
 from msgspec import ValidationError, json
 from msgspec.structs import asdict
 
-from gateway.adapters.sqlite.file import make_folder, open_store, store_errors
+from gateway.adapters.sqlite.file import make_folder, store_errors
 from gateway.adapters.sqlite.manifest import Manifest
+from gateway.adapters.sqlite.threaded_file import ThreadedFile
 from gateway.errors import DamagedStoreError, SpoolFullError, StoreError
 from gateway.locations.batch import DeviceEvents, count
 from gateway.locations.event import LocationEvent, StoredScalar
 from gateway.locations.ports import SpoolRecord
 from gateway.telemetry.log import Log
 
+CHECKPOINT_BYTES = 16 * 1024 * 1024
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE record (
@@ -33,10 +32,7 @@ CREATE TABLE record (
 );
 CREATE TABLE damaged (number INTEGER PRIMARY KEY, events INTEGER NOT NULL, body BLOB NOT NULL);
 """
-CHECKPOINT_BYTES = 16 * 1024 * 1024
-CACHE_BYTES = 4 * 1024 * 1024
 
-T = TypeVar("T")
 _log = Log("spool")
 # JSON, not MessagePack: attributes may hold whole numbers of more than 64 bits, which came as JSON.
 _encode = json.Encoder().encode
@@ -73,10 +69,8 @@ class SQLiteSpool:
     def __init__(self, path: Path, max_bytes: int = 8 << 30) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._thread = ThreadPoolExecutor(1, "spool")
+        self._file = ThreadedFile(path, "spool", SCHEMA, SCHEMA_VERSION, CHECKPOINT_BYTES)
         self._manifest = Manifest(path.with_name(f"{path.name}.manifest"))
-        self._connection: sqlite3.Connection | None = None
-        self._closed = False
         self._events = 0
         self._bytes = 0
 
@@ -92,48 +86,33 @@ class SQLiteSpool:
 
     async def open(self) -> None:
         """See the port. What cannot be read is kept beside it, in a file named `….damaged-1` and so on."""
-        await self._in_thread(self._open)
+        await self._file.run(self._open)
 
     async def close(self) -> None:
         """See the port. Harmless when called again."""
-        if not self._closed:
-            self._closed = True
-            await self._in_thread(self._leave)
-            self._thread.shutdown(wait=False)
+        await self._file.close(self._leave)
 
     async def append(self, groups: Sequence[DeviceEvents]) -> None:
         """See the port."""
-        await self._in_thread(lambda: self._append(groups))
+        await self._file.run(lambda: self._append(groups))
 
     async def oldest(self, after: int = 0) -> SpoolRecord | None:
         """See the port. A record whose checksum is wrong is set aside in a table of its own."""
-        return await self._in_thread(lambda: self._oldest(after))
+        return await self._file.run(lambda: self._oldest(after))
 
     async def keep(self, number: int, groups: Sequence[DeviceEvents]) -> None:
         """See the port."""
-        await self._in_thread(lambda: self._keep(number, groups))
+        await self._file.run(lambda: self._keep(number, groups))
 
     async def remove(self, number: int) -> None:
         """See the port."""
-        await self._in_thread(lambda: self._remove(number))
+        await self._file.run(lambda: self._remove(number))
 
     async def set_aside(self, number: int) -> None:
         """See the port: the record goes to a table of its own."""
-        await self._in_thread(lambda: self._set_aside(number))
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        except RuntimeError as error:
-            raise StoreError(f"{self._path} is closed") from error
+        await self._file.run(lambda: self._set_aside(number))
 
     # What follows runs in the thread.
-
-    @property
-    def _db(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise StoreError(f"{self._path} is closed")
-        return self._connection
 
     def _open(self) -> None:
         make_folder(self._path.parent)
@@ -142,21 +121,16 @@ class SQLiteSpool:
             _log.error("spool_missing", file=str(self._path))
         try:
             self._manifest.check_size(self._path)
-            self._connection = self._connect()
+            self._file.connect()
             self._manifest.check(self._path, self._pages())
             self._count()
         except DamagedStoreError as error:
             self._salvage(error)
         self._remember()
 
-    def _connect(self) -> sqlite3.Connection:
-        return open_store(
-            self._path, SCHEMA, SCHEMA_VERSION, checkpoint_bytes=CHECKPOINT_BYTES, cache_bytes=CACHE_BYTES
-        )
-
     def _count(self) -> None:
         with store_errors(self._path):
-            row = self._db.execute("SELECT total(events), total(length(body)) FROM record").fetchone()
+            row = self._file.db.execute("SELECT total(events), total(length(body)) FROM record").fetchone()
         self._events, self._bytes = int(row[0]), int(row[1])
 
     def _remember(self) -> None:
@@ -165,25 +139,20 @@ class SQLiteSpool:
 
     def _pages(self) -> int:
         with store_errors(self._path):
-            return int(self._db.execute("PRAGMA page_count").fetchone()[0])
+            return int(self._file.db.execute("PRAGMA page_count").fetchone()[0])
 
     def _leave(self) -> None:
-        if self._connection is not None:
+        if self._file.is_open:
             with contextlib.suppress(StoreError):
                 self._remember()
-        self._close()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._file.disconnect()
 
     def _append(self, groups: Sequence[DeviceEvents]) -> None:
         body, events = _encode(groups), count(groups)
         if self._bytes + len(body) > self._max_bytes:
             raise SpoolFullError(f"{self._path} holds {self._bytes} bytes, locations.spool_max_bytes is reached")
         with store_errors(self._path):
-            self._db.execute(
+            self._file.db.execute(
                 "INSERT INTO record (events, checksum, body) VALUES (?, ?, ?)", (events, crc32(body), body)
             )
         self._events += events
@@ -209,14 +178,14 @@ class SQLiteSpool:
 
     def _next(self, after: int) -> tuple[int, int, bytes] | None:
         with store_errors(self._path):
-            row: tuple[int, int, bytes] | None = self._db.execute(
+            row: tuple[int, int, bytes] | None = self._file.db.execute(
                 "SELECT number, checksum, body FROM record WHERE number > ? ORDER BY number LIMIT 1", (after,)
             ).fetchone()
         return row
 
     def _set_aside(self, number: int) -> None:
         with store_errors(self._path):
-            self._db.execute(
+            self._file.db.execute(
                 "INSERT OR REPLACE INTO damaged SELECT number, events, body FROM record WHERE number = ?", (number,)
             )
         self._remove(number)
@@ -224,8 +193,9 @@ class SQLiteSpool:
     def _keep(self, number: int, groups: Sequence[DeviceEvents]) -> None:
         body, events = _encode(groups), count(groups)
         with store_errors(self._path):
-            before = self._db.execute("SELECT events, length(body) FROM record WHERE number = ?", (number,)).fetchone()
-            self._db.execute(
+            db = self._file.db
+            before = db.execute("SELECT events, length(body) FROM record WHERE number = ?", (number,)).fetchone()
+            db.execute(
                 "UPDATE record SET events = ?, checksum = ?, body = ? WHERE number = ?",
                 (events, crc32(body), body, number),
             )
@@ -235,7 +205,7 @@ class SQLiteSpool:
 
     def _remove(self, number: int) -> None:
         with store_errors(self._path):
-            row = self._db.execute(
+            row = self._file.db.execute(
                 "DELETE FROM record WHERE number = ? RETURNING events, length(body)", (number,)
             ).fetchall()
         if row:
@@ -244,7 +214,7 @@ class SQLiteSpool:
 
     def _salvage(self, cause: StoreError) -> None:
         """Start a new file with every record that can still be read; the damaged one is kept."""
-        self._close()
+        self._file.disconnect()
         aside = next(
             path
             for path in (self._path.with_name(f"{self._path.name}.damaged-{n}") for n in range(1, 10_000))
@@ -256,11 +226,11 @@ class SQLiteSpool:
                 part = self._path.with_name(self._path.name + suffix)
                 if part.exists():
                     part.rename(aside.with_name(aside.name + suffix))
-        self._connection = self._connect()
+        self._file.connect()
         with store_errors(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?)", _readable(aside))
-            self._db.execute("COMMIT")
+            self._file.db.execute("BEGIN IMMEDIATE")
+            self._file.db.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?)", _readable(aside))
+            self._file.db.execute("COMMIT")
         self._count()
         _log.error("spool_damaged", kept=str(aside), events=self._events, problem=str(cause))
 

@@ -12,13 +12,13 @@ async def test_what_was_taken_counts_until_it_is_settled() -> None:
     buffer = Buffer(Limits(batch_events=5, pause_events=6, refuse_events=8))
     for _ in range(3):
         buffer.add(submission(2))
-    assert (buffer.events, buffer.full, buffer.presses("a")) == (6, True, False)
+    assert (buffer.events, buffer.enough, buffer.presses("a")) == (6, True, False)
     assert not buffer.fits("a", 2, 0)
     assert buffer.fits("b", 2, 0)
     assert not buffer.fits("b", 3, 0)
     taken = buffer.take(1 << 30)
     assert len(taken) == 2
-    assert (buffer.events, buffer.full, buffer.size_bytes) == (6, False, 30)
+    assert (buffer.events, buffer.enough, buffer.size_bytes) == (6, False, 30)
     buffer.settled(taken)
     assert (buffer.events, buffer.size_bytes) == (2, 10)
     assert len(buffer.take_all()) == 1

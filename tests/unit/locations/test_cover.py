@@ -49,3 +49,11 @@ def test_many_polygons_have_few_boxes() -> None:
         return (*points, points[0])
 
     assert len(cover(Polygons(tuple((star(number),) for number in range(300))))) <= MAX_BOXES
+
+
+def test_the_meridian_is_one_where_a_polygon_is_as_wide_as_the_world() -> None:
+    sliver = ((-180.0, -90.0), (-180.0, -90.0), (180.0, -89.5), (-180.0, -90.0))
+    shape = Polygons(((sliver,),))
+    for lon in (-180.0, 180.0):
+        assert shape.contains(-89.5, lon)
+        assert any(box.south <= -89.5 <= box.north and box.west <= lon <= box.east for box in cover(shape)), lon

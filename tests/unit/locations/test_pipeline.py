@@ -45,8 +45,11 @@ async def test_what_comes_during_a_commit_is_the_next_batch_and_one_acknowledgem
     assert (parts.sender.acknowledgements, other.acknowledgements) == (2, 1)
 
 
-async def test_the_first_batch_after_a_rest_goes_at_once_and_the_next_ones_gather_until_full(parts: Parts) -> None:
-    parts.make(limits=Limits(gather_s=3600, batch_events=5))
+@pytest.mark.parametrize("limits", [Limits(gather_s=3600, batch_events=5), Limits(gather_s=3600, gather_messages=5)])
+async def test_the_first_batch_after_a_rest_goes_at_once_and_the_next_ones_gather_until_they_are_enough(
+    parts: Parts, limits: Limits
+) -> None:
+    parts.make(limits=limits)
     await parts.pipeline.start()
     parts.submit("0")
     await parts.told(1)
