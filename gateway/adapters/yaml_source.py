@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import yaml
 
 from gateway.workflows.source import (
+    MAX_DIGITS,
     DefinitionError,
     Located,
     Mistake,
@@ -20,6 +21,7 @@ from gateway.workflows.source import (
     bounded,
     check_depth,
     check_text,
+    cut,
     mapping,
     sequence,
 )
@@ -31,7 +33,7 @@ _CONSTANTS = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,29})")
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FRACTION = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+][0-9]+)?")
 # Plain text that is a truth value, a number, a time or a merge to one version of YAML.
 _AMBIGUOUS = re.compile(
@@ -61,6 +63,7 @@ class _Reader:
     def __init__(self, events: Iterator[yaml.Event]) -> None:
         self._events = events
         self._anchors: dict[str, Located] = {}
+        self._aliases = False
 
     def read(self) -> Located:
         next(self._events)
@@ -79,13 +82,13 @@ class _Reader:
             return self._alias(event)
         check_depth(_place(event.start_mark), depth)
         if event.tag is not None and not (isinstance(event, yaml.ScalarEvent) and event.tag in _TEXT_TAGS):
-            _refuse(event, f"the tag {event.tag} is not used here")
+            _refuse(event, f"the tag {cut(event.tag)} is not used here")
         if isinstance(event, yaml.ScalarEvent):
             value = Located(_scalar(event), _place(event.start_mark))
         elif isinstance(event, yaml.MappingStartEvent):
-            value = bounded(self._mapping(event, depth))
+            value = bounded(self._mapping(event, depth), aliases=self._aliases)
         else:
-            value = bounded(self._sequence(event, depth))
+            value = bounded(self._sequence(event, depth), aliases=self._aliases)
         if event.anchor is not None:
             self._anchors[event.anchor] = value
         return value
@@ -96,6 +99,7 @@ class _Reader:
             _refuse(
                 event, f"*{event.anchor} stands before the end of what &{event.anchor} names, or nothing is named so"
             )
+        self._aliases = True
         return found._replace(place=_place(event.start_mark), anchor=found.anchor or found.place)
 
     def _mapping(self, start: yaml.MappingStartEvent, depth: int) -> Located:
@@ -104,11 +108,13 @@ class _Reader:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 _refuse(event, "a name must be plain text")
+            if event.value == "<<" and not event.style and event.tag is None:
+                _refuse(event, "merge keys (<<) are not supported; write the fields out, or repeat a whole value by *")
             name = _scalar(event)
             if not isinstance(name, str):
-                _refuse(event, f"a name must be text; put it in quotes: {event.value!r}")
+                _refuse(event, f"a name must be text; put it in quotes: {cut(event.value)!r}")
             if name in found:
-                _refuse(event, f"the name {name!r} is given twice, before at {keys[name]}")
+                _refuse(event, f"the name {cut(name)!r} is given twice, before at {keys[name]}")
             keys[name] = _place(event.start_mark)
             found[name] = self._value(next(self._events), depth + 1)
         return mapping(found, _place(start.start_mark), keys)
@@ -127,11 +133,13 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _WHOLE.fullmatch(text):
+        if len(text) > MAX_DIGITS:
+            _refuse(event, f"has too many digits; at most {MAX_DIGITS} are possible")
         return int(text)
     if _FRACTION.fullmatch(text) and abs(float(text)) != float("inf"):
         return float(text)
     if _AMBIGUOUS.fullmatch(text):
-        _refuse(event, f"{text} is read differently by YAML 1.1 and 1.2; write text in quotes, numbers in decimal")
+        _refuse(event, f"{cut(text)} is read differently by YAML 1.1 and 1.2; write text in quotes, numbers in decimal")
     return text
 
 

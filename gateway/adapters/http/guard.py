@@ -24,14 +24,18 @@ class ForbiddenAddressError(OSError):
     """A request may not go there. An OSError, so that a client takes it for a failed connection."""
 
 
-def check_address(text: str, allowed: Networks) -> None:
-    """Raises ForbiddenAddressError for an address that is neither public nor in `allowed`."""
+def check_address(text: str, allowed: Networks, name: str = "") -> None:
+    """Raises ForbiddenAddressError for an address that is neither public nor in `allowed`.
+
+    `name` is what it was found by; a tenant is not told what it means here.
+    """
     address = ipaddress.ip_address(text.partition("%")[0])
     if any(address in network for network in allowed):
         return
     for one in (address, *_inside(address)):
         if not one.is_global or one.is_multicast:
-            raise ForbiddenAddressError(f"{text} is no public address, and not in workflows.http_networks")
+            told = f"{name} leads to an address that is not public" if name else f"{text} is no public address"
+            raise ForbiddenAddressError(f"{told}, and not in workflows.http_networks")
 
 
 def _inside(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
@@ -58,7 +62,7 @@ class GuardedResolver(AbstractResolver):
         found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
         results: list[ResolveResult] = []
         for kind, _, protocol, _, where in found:
-            check_address(str(where[0]), self._allowed)
+            check_address(str(where[0]), self._allowed, host)
             results.append(
                 ResolveResult(
                     hostname=host,

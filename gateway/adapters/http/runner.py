@@ -15,7 +15,9 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from gateway.adapters.http.guard import GuardedResolver, Networks, check_literal
+from gateway.adapters.http.guard import ForbiddenAddressError, GuardedResolver, Networks, check_literal
+from gateway.telemetry.log import Log
+from gateway.workflows.job_access import JobAccess
 from gateway.workflows.names import public_id
 from gateway.workflows.ports import Report
 from gateway.workflows.run import Attempt
@@ -31,9 +33,25 @@ MAX_POLL_S = 300.0
 _PER_HOST = 16
 _IN_ALL = 64
 # The connection's and ours; whoever sets them could speak in another's name.
-_RESERVED = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "idempotency-key", "te"})
+_RESERVED = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "idempotency-key",
+        "te",
+        "heiwa-callback",
+        "heiwa-callback-authorization",
+    }
+)
+# Where an attempt is found whose service has promised to call back.
+_CALLBACK = "callback"
 # These statuses say that the same request may succeed later (RFC 9110, 15.5 and 15.6; RFC 8470, RFC 6585).
 _LATER = frozenset({408, 425, 429})
+
+_log = Log("workflows")
 
 
 class HttpRunner:
@@ -41,9 +59,12 @@ class HttpRunner:
 
     name = "http"
     for_admins = False
+    deduplicates = False
+    movable = False
 
-    def __init__(self, report: Report, allowed: Networks) -> None:
+    def __init__(self, report: Report, allowed: Networks, access: JobAccess) -> None:
         self._report = report
+        self._access = access
         self._allowed = allowed
         self._requests: dict[tuple[str, Attempt], asyncio.Task[None]] = {}
         connector = aiohttp.TCPConnector(
@@ -54,11 +75,15 @@ class HttpRunner:
             connector=connector, timeout=timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
         )
 
-    def problem(self, work: Mapping[str, Any]) -> str:
+    def problem(self, account: str, work: Mapping[str, Any]) -> str:
         if not work["url"].startswith(("http://", "https://", "${")):
             return "url: it has to begin with http:// or https://"
         reserved = [name for name in work["headers"] if name.lower() in _RESERVED]
-        return f"headers: {reserved[0]} cannot be set" if reserved else ""
+        if reserved:
+            return f"headers: {reserved[0]} cannot be set"
+        if work["callback"] and not self._access.is_on:
+            return "callback: services cannot call back here: listen.jobs is not set"
+        return ""
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
         self._begin(run, attempt, work, None)
@@ -67,9 +92,18 @@ class HttpRunner:
         """It has begun."""
 
     async def adopt(
-        self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
+        self,
+        run: str,
+        account: str,
+        attempt: Attempt,
+        external: str | None,
+        work: Mapping[str, Any],
+        *,
+        wanted: bool = True,
     ) -> None:
-        self._begin(run, attempt, work, external)
+        # One that is not wanted any more ends with the stop that follows.
+        if wanted and external != _CALLBACK:
+            self._begin(run, attempt, work, external)
 
     def _begin(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> None:
         key = run, attempt
@@ -82,7 +116,8 @@ class HttpRunner:
         task = self._requests.pop((run, attempt), None)
         if task is not None:
             task.cancel()
-            self._report(run, Failed(attempt, "nobody waits for its answer any more", lost=True))
+        # Without a task it waits for a callback, or has ended; then this comes too late to count.
+        self._report(run, Failed(attempt, "nobody waits for its answer any more", lost=True))
 
     async def forget(self, attempts: Sequence[str]) -> None:
         """Nothing is kept."""
@@ -96,14 +131,22 @@ class HttpRunner:
 
     async def _carry_out(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> None:
         try:
-            self._report(run, await self._ask(run, attempt, work, external))
+            found = await self._ask(run, attempt, work, external)
+            self._report(run, Submitted(attempt, _CALLBACK) if found is None else found)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            said = str(error) or type(error).__name__
-            self._report(run, Failed(attempt, f"the request failed: {said[:MAX_SAID_CHARS]}"))
+            self._report(run, Failed(attempt, f"the request failed: {_said(error)[:MAX_SAID_CHARS]}"))
+        except Exception as error:
+            # Without a word the attempt would stand for ever.
+            _log.error("workflow_request_failed", exc_info=error, run=run, node=attempt.path)
+            self._report(run, Failed(attempt, f"the request could not be made: {type(error).__name__}", again=False))
 
-    async def _ask(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> Happening:
-        """The request, or where an earlier one said to ask again; then as long as it says so."""
-        headers = {**work["headers"], "Idempotency-Key": public_id(run, attempt)}
+    async def _ask(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> Happening | None:
+        """The request, or where an earlier one said to ask again; then as long as it says so. None: the service will
+        call back."""
+        name = public_id(run, attempt)
+        headers = {**work["headers"], "Idempotency-Key": name}
+        if work.get("callback"):
+            headers |= self._access.callback(name)
         method, url, body = work["method"], URL(work["url"]), work["body"]
         if external is not None:
             method, url, body = "GET", URL(external), None
@@ -112,6 +155,8 @@ class HttpRunner:
             if status != 202:
                 return _outcome(attempt, status, payload)
             location = answered.get("Location")
+            if location is None and work.get("callback"):
+                return None
             if location is None:
                 return Finished(attempt, _result(payload))
             following = url.join(URL(location))
@@ -137,6 +182,12 @@ class HttpRunner:
             if len(payload) > MAX_BODY_BYTES:
                 raise ValueError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
             return answer.status, answer.headers, payload
+
+
+def _said(error: Exception) -> str:
+    """What a client hides behind "cannot connect" is why it must not."""
+    cause = error.__cause__
+    return str(cause if isinstance(cause, ForbiddenAddressError) else error) or type(error).__name__
 
 
 def _outcome(attempt: Attempt, status: int, payload: bytes) -> Happening:

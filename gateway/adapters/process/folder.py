@@ -64,6 +64,15 @@ class JobFolder:
         if owner is not None:
             os.chown(self.path, *owner)
 
+    def take(self, owner: tuple[int, int] | None) -> bool:
+        """Have nobody begin the attempt any more; False: somebody has begun it."""
+        self.make(owner)
+        try:
+            (self.path / "started").mkdir(mode=0o700)
+        except FileExistsError:
+            return False
+        return True
+
     @property
     def has_started(self) -> bool:
         """Whether a process has begun the attempt."""

@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.adapters.process import scripts
 from gateway.adapters.process.folder import Home, JobFolder, Known, boot_id, describe, start_time
+from gateway.workflows.job_access import JobAccess
 from gateway.workflows.names import public_id
 from gateway.workflows.ports import Report
 from gateway.workflows.run import Attempt
@@ -29,8 +31,8 @@ KNOWN_S = 5.0
 KNOWN_TRIES = 100
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SHELL = "/bin/sh"
-_SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh", "busybox")
 _NO_USER = "nobody"
+_NOT_BEGUN = "it was not wanted any more before it began"
 
 
 class _Job:
@@ -51,10 +53,13 @@ class ProcessRunner:
 
     name = "process"
     for_admins = True
+    deduplicates = False
+    movable = False
 
-    def __init__(self, folder: Path, report: Report, user: str = "", memory_bytes: int = 0) -> None:
+    def __init__(self, folder: Path, report: Report, access: JobAccess, user: str = "", memory_bytes: int = 0) -> None:
         self._folder = folder.absolute()
         self._report = report
+        self._access = access
         self._memory_kib = str(memory_bytes // 1024) if memory_bytes else "unlimited"
         self._script = (Path(__file__).parent / "job.sh").read_text("utf-8")
         self._owner = _owner(user)
@@ -64,15 +69,11 @@ class ProcessRunner:
         self._starting: set[tuple[str, Attempt]] = set()
         self._unwanted: set[tuple[str, Attempt]] = set()
 
-    def problem(self, work: Mapping[str, Any]) -> str:
+    def problem(self, account: str, work: Mapping[str, Any]) -> str:
         for name in work["environment"]:
             if name.startswith(("HEIWA_", "LD_")):
                 return f"environment: {name} cannot be set"
-        command = work["command"]
-        shell = Path(command[0]).name in _SHELLS and any(word.startswith("-") and "c" in word for word in command[1:2])
-        if shell and any("${" in word for word in command[1:]):
-            return "command: a path in a shell's script would be run as code; give it by environment, and write $NAME"
-        return ""
+        return scripts.problem(work["command"])
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
         if (run, attempt) not in self._jobs and (run, attempt) not in self._starting:
@@ -85,7 +86,14 @@ class ProcessRunner:
             await self._start((run, attempt), JobFolder(self._path(run, attempt)), work)
 
     async def adopt(
-        self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
+        self,
+        run: str,
+        account: str,
+        attempt: Attempt,
+        external: str | None,
+        work: Mapping[str, Any],
+        *,
+        wanted: bool = True,
     ) -> None:
         key = run, attempt
         if key in self._jobs:
@@ -98,6 +106,8 @@ class ProcessRunner:
         folder = JobFolder(Path(home.folder))
         if home.boot != boot_id() or folder.exit_code() is not None:
             self._report(run, _outcome(attempt, folder))
+        elif not wanted and await asyncio.to_thread(folder.take, self._owner):
+            self._report(run, Failed(attempt, _NOT_BEGUN))
         elif not folder.has_started:
             await self._start(key, folder, work)
         elif (known := await self._began(folder)) is not None:
@@ -118,7 +128,7 @@ class ProcessRunner:
     async def stop(self, run: str, attempt: Attempt) -> None:
         key = run, attempt
         if self._prepared.pop(key, None) is not None:
-            self._report(run, Failed(attempt, "it was not wanted any more before it began"))
+            self._report(run, Failed(attempt, _NOT_BEGUN))
             return
         job = self._jobs.get(key)
         if job is None:
@@ -154,6 +164,7 @@ class ProcessRunner:
             "HEIWA_NODE": attempt.path,
             "HEIWA_ITERATION": str(attempt.iteration),
             "HEIWA_ATTEMPT": public_id(run, attempt),
+            **self._access.environment(public_id(run, attempt)),
         }
         as_user: dict[str, Any] = {}
         if self._owner is not None:
