@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -23,14 +24,15 @@ from gateway.adapters.machine import SpareFile, make_room_for_files, memory, rai
 from gateway.adapters.mounts import loss_of
 from gateway.adapters.receipt_files import ReceiptFiles
 from gateway.adapters.recording_file import RecordingFile
-from gateway.api.application import build_operations, build_public
+from gateway.api.application import build_jobs, build_operations, build_public
 from gateway.api.context import Api
 from gateway.api.http_protocol import HttpListener, HttpMetrics
 from gateway.api.http_rates import HttpRates
-from gateway.app.listening import Bound, bind, listenings
+from gateway.app.listening import Bound, bind, jobs_url, listenings
 from gateway.app.parts import (
     connections_maximum,
     consistent,
+    deployments,
     emf_reporter,
     http_maximum,
     key_refresh,
@@ -39,6 +41,7 @@ from gateway.app.parts import (
 )
 from gateway.app.peering import courier, devices, gateway_name, peering
 from gateway.app.remembering import drain_under_way, open_history, past, start_recorder
+from gateway.app.roles import Roles
 from gateway.app.stores import Stores, open_stores
 from gateway.app.tasks import Tasks
 from gateway.app.workflow_parts import WorkflowParts
@@ -59,6 +62,7 @@ from gateway.drain.drainer import Drainer
 from gateway.drain.leaving import Origin
 from gateway.drain.metrics import DrainMetrics
 from gateway.drain.target_health import TargetHealthWatch
+from gateway.drain.weights_watch import WeightsWatch
 from gateway.errors import IllegalTransitionError, TaskFailedError
 from gateway.identity.auth import Authenticator
 from gateway.identity.key_files import KEY_NAME, readable_by_others
@@ -84,10 +88,11 @@ class Gateway:
     `record` is a file that is made for a recording of what arrives; None: nothing is recorded.
     """
 
-    def __init__(self, settings: Settings, record: Path | None = None) -> None:
+    def __init__(self, settings: Settings, record: Path | None = None, roles: Roles = Roles()) -> None:  # noqa: B008
         self.settings = settings
+        self._roles = roles
         self._record = record
-        self.addresses: dict[str, list[str]] = {"public": [], "operations": []}
+        self.addresses: dict[str, list[str]] = {"public": [], "operations": [], "jobs": []}
         self._clock = SystemClock()
         self._chance = random.Random()  # noqa: S311 - jitter, not keys
         self._name = gateway_name()
@@ -98,6 +103,7 @@ class Gateway:
         self._keys: KeyRefresh | None = None
         self._spare = SpareFile()
         self._watch: TargetHealthWatch | None = None
+        self._weights: WeightsWatch | None = None
 
     async def start(self) -> None:
         """Start everything; on failure what was started is stopped again. Raises HeiwaError naming the cause."""
@@ -116,7 +122,7 @@ class Gateway:
             search = SearchService(stores.searched)
             self._start_connections(authenticator, search, stack)
             self._start_drain(folder.path, stack)
-            workflows = await self._start_workflows(folder.path, stack)
+            workflows = await self._start_workflows(folder.path, jobs_url(self.settings, bound), stack)
             api = self._make_api(stores, search, authenticator, workflows)
             if self.settings.telemetry.emf:
                 reporter = emf_reporter(self.settings.telemetry, api.registry, self._clock)
@@ -152,6 +158,11 @@ class Gateway:
     async def close(self) -> None:
         """End everything in the reverse order of the start; what the pipeline holds is stored. Harmless again."""
         await self._started.aclose()
+
+    @property
+    def connections(self) -> int:
+        """Of devices and clients."""
+        return self.hub.registry.total
 
     def readiness(self) -> list[tuple[str, bool, str]]:
         """Name, whether it is well, and why not."""
@@ -244,14 +255,32 @@ class Gateway:
             stack.push_async_callback(asked.close)
             self._watch = TargetHealthWatch(asked, self.drainer, self.hub, self._chance, settings.speed)
             self._tasks.spawn("target health", self._watch.run())
+            self._start_weights(self._watch, stack)
         self._tasks.spawn("drain", self.drainer.run())
         self._tasks.spawn("drain receipts", self.drainer.keeper.run())
         channel = DrainChannel(self.drainer, self._watch, self.fanout, self.hub.gateway, self._clock)
         self._tasks.spawn("drain channel", channel.run())
 
-    async def _start_workflows(self, folder: Path, stack: AsyncExitStack) -> WorkflowParts:
+    def _start_weights(self, watch: TargetHealthWatch, stack: AsyncExitStack) -> None:
+        asked = deployments(self.settings)
+        if asked is None:
+            return
+        stack.push_async_callback(asked.close)
+        speed = self.settings.drain.speed
+        self._weights = WeightsWatch(asked, self.drainer, watch.listed_in, self._chance, speed)
+        self._tasks.spawn("weights", self._weights.run())
+
+    async def _start_workflows(self, folder: Path, jobs: str, stack: AsyncExitStack) -> WorkflowParts:
         workflows = WorkflowParts(
-            self.settings.workflows, folder, self._clock, self._chance, self._courier, self.fanout
+            self.settings.workflows,
+            self.settings.workflow_accounts,
+            folder,
+            self._clock,
+            self._chance,
+            self._courier,
+            self.fanout,
+            jobs,
+            roles=self._roles,
         )
         stack.push_async_callback(workflows.close)
         await workflows.open_if_used()
@@ -284,9 +313,10 @@ class Gateway:
                 self._recorder,
                 stores.searched,
                 *([] if stores.stream is None else [stores.stream]),
-                DrainMetrics(self.drainer, self._watch),
+                DrainMetrics(self.drainer, self._watch, self._weights),
                 *([] if self._peering is None else [self._peering.metrics]),
                 *([] if self._keys is None else [self._keys]),
+                workflows.metrics,
             ),
             drainer=self.drainer,
             rates=rates,
@@ -300,9 +330,12 @@ class Gateway:
         accept = accepting(self.door, tls_context(self.settings.listen))
         maximum = self.settings.listen.operations_maximum or self.settings.connections.file_reserve // 4
         self.door.http = await self._http("public", build_public(api), 0, stack)
-        operations = await self._http("operations", build_operations(api), maximum, stack)
+        factories: dict[str, Callable[[], asyncio.BaseProtocol]] = {"public": accept}
+        factories["operations"] = await self._http("operations", build_operations(api), maximum, stack)
+        if self.settings.listen.jobs:
+            factories["jobs"] = await self._http("jobs", build_jobs(api), self.settings.listen.jobs_maximum, stack)
         for listening, bound in sockets:
-            factory = operations if listening.name == "operations" else accept
+            factory = factories[listening.name]
             server = await listen(bound, factory, listening.options)
             stack.callback(server.close)
             host, port = bound.getsockname()[:2]

@@ -15,7 +15,7 @@ _OPERATIONS_BACKLOG = 128
 
 
 class Listening(NamedTuple):
-    """An address to listen on. `name` is that of its listener: public or operations."""
+    """An address to listen on. `name` is that of its listener: public, operations or jobs."""
 
     name: str
     address: Address
@@ -44,6 +44,9 @@ def listenings(settings: Settings) -> Iterator[Listening]:
         yield Listening("public", address, public)
     for address in parse_addresses("listen.operations", listen.operations):
         yield Listening("operations", address, SocketOptions(_OPERATIONS_BACKLOG))
+    if listen.jobs:
+        for address in parse_addresses("listen.jobs", listen.jobs):
+            yield Listening("jobs", address, SocketOptions(_OPERATIONS_BACKLOG))
 
 
 def bind(listening: Listening, others: list[Bound]) -> Bound:
@@ -58,6 +61,16 @@ def bind(listening: Listening, others: list[Bound]) -> Bound:
             same = f"{listening.address} is taken by {other.listening.key} = {other.listening.address}"
             raise SettingsError(listening.key, f"{same}; each needs a port of its own")
     return Bound(listening, opened)
+
+
+def jobs_url(settings: Settings, bound: list[Bound]) -> str:
+    """What jobs are told; "": there is no listener for them."""
+    if not settings.listen.jobs:
+        return ""
+    if settings.workflows.jobs_url:
+        return settings.workflows.jobs_url.rstrip("/")
+    host, port = next(one.socket.getsockname()[:2] for one in bound if one.listening.name == "jobs")
+    return f"http://{Address(host, port)}"
 
 
 def _overlap(one: socket.socket, other: socket.socket) -> bool:

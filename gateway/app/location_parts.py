@@ -71,7 +71,7 @@ def limits(locations: Locations) -> Limits:
     """What a batch holds: for OpenSearch what one bulk request does."""
     if not locations.opensearch_url:
         return Limits()
-    return Limits(batch_events=BULK_DOCUMENTS, batch_bytes=BULK_BYTES)
+    return Limits(batch_events=BULK_DOCUMENTS, batch_bytes=BULK_BYTES, gather_messages=BULK_DOCUMENTS)
 
 
 def opensearch_access(locations: Locations) -> Access:

@@ -9,13 +9,15 @@ from pathlib import Path
 from random import Random
 
 from gateway.adapters.aws import ecs_metadata
+from gateway.adapters.aws.ecs_deployments import EcsDeployments
 from gateway.adapters.aws.elbv2 import ElbTargetHealth, to_be_watched
 from gateway.adapters.jwks_endpoint import JwksEndpoint
 from gateway.adapters.key_set_file import KeySetFile
 from gateway.adapters.sqlite.readers import FILES_EACH, MAX_READERS, MIN_READERS
 from gateway.app import location_parts, workflow_parts
+from gateway.app.roles import roles_of
 from gateway.clock import Clock
-from gateway.drain.ports import TargetHealth
+from gateway.drain.ports import Deployments, TargetHealth
 from gateway.errors import CallError, SettingsError
 from gateway.identity.auth import Authenticator
 from gateway.identity.key_refresh import KeyRefresh
@@ -25,6 +27,7 @@ from gateway.wire.listener import parse_addresses
 from gateway.wire.proxy import parse_networks
 
 _TARGET_GROUP = re.compile(r"arn:[a-z-]+:elasticloadbalancing:[a-z0-9-]+:[0-9]+:targetgroup/[^/\s]+/[^/\s]+")
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 _TARGET = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\s\[\]]+)):(?P<port>[0-9]{1,5})")
 
 
@@ -32,12 +35,19 @@ def consistent(settings: Settings) -> None:
     """Raises SettingsError for settings that are fine one by one, and not together."""
     location_parts.consistent(settings.locations)
     workflow_parts.consistent(settings.workflows)
+    roles_of(settings)
     listen = settings.listen
     if listen.proxy_protocol and not parse_networks("listen.trusted_proxies", listen.trusted_proxies):
         raise SettingsError(
             "listen.proxy_protocol",
             "needs listen.trusted_proxies: the header is believed from a trusted proxy only, all others are refused",
         )
+    if listen.jobs and not settings.workflows.jobs_url:
+        for address in parse_addresses("listen.jobs", listen.jobs):
+            if address.host in _ANYWHERE:
+                raise SettingsError(
+                    "workflows.jobs_url", f"is needed: jobs cannot call {address}, which listen.jobs names"
+                )
     minimum, _, maximum = settings.connections.max_age_h.partition("-")
     if maximum and float(minimum) > float(maximum):
         raise SettingsError("connections.max_age_h", f"{minimum}-{maximum}: the first number is above the second")
@@ -74,6 +84,7 @@ def connections_maximum(settings: Settings, file_limit: int) -> int:
     connections = settings.connections
     http = http_maximum(settings, file_limit)
     searches = (index_readers(settings, file_limit) - MIN_READERS) * FILES_EACH
+    http += settings.listen.jobs_maximum if settings.listen.jobs else 0
     room = file_limit - connections.file_reserve - http - searches
     maximum = connections.maximum or room
     if maximum < 1 or maximum > room:
@@ -134,6 +145,14 @@ def target_health(settings: Settings) -> TargetHealth | None:
     if drain.target:
         return ElbTargetHealth(groups, *_own_target(drain.target))
     return ElbTargetHealth(groups, "", parse_addresses("listen.public", settings.listen.public)[0].port)
+
+
+def deployments(settings: Settings) -> Deployments | None:
+    """What to ask about the deployment of our service; None: nothing is to follow it, or this is no ECS task."""
+    drain = settings.drain
+    if not (drain.enabled and drain.follow_weights and ecs_metadata.present(os.environ)):
+        return None
+    return EcsDeployments()
 
 
 def _own_target(text: str) -> tuple[str, int]:

@@ -7,10 +7,21 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from gateway.settings.device_classes import PRESETS, DeviceClass
+from gateway.settings.workflows import WorkflowAccount, Workflows
 
 # Never in a file that is checked in, in an argument list or in an answer.
 SECRETS = frozenset({"auth.secret", "broker.password", "locations.opensearch_password"})
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Serve(Struct, frozen=True):
+    roles: Annotated[
+        str,
+        Meta(
+            description="What this process is (commas): `gateway` holds devices, `manager` moves workflows on, "
+            "`rebalancer` says which manager has which runs. Without `gateway` they need PostgreSQL as their store."
+        ),
+    ] = "gateway,manager,rebalancer"
 
 
 class Data(Struct, frozen=True):
@@ -39,6 +50,14 @@ class Listen(Struct, frozen=True):
             description="Connections of the operations listener; 0: a quarter of `connections.file_reserve`.",
         ),
     ] = 0
+    jobs: Annotated[
+        str,
+        Meta(
+            description="Where jobs of workflows say that they begin, how far they are and how they ended; the same "
+            "form. Empty: nowhere. Jobs and services that call back need to reach it, nobody else."
+        ),
+    ] = ""
+    jobs_maximum: Annotated[int, Meta(ge=1, le=10_000, description="Connections of that listener.")] = 256
     reuse_port: Annotated[bool, Meta(description="SO_REUSEPORT: several gateways on one address.")] = False
     backlog: Annotated[
         int,
@@ -222,6 +241,21 @@ class Drain(Struct, frozen=True):
     receiver_handshakes_per_s: Annotated[
         float, Meta(ge=0, description="Reconnects a second that each of them takes calmly; 0: no bound.")
     ] = 200
+    follow_weights: Annotated[
+        bool,
+        Meta(
+            description="In a canary, linear or blue/green deploy of ECS, connections follow the weights; false: "
+            "they stay until the old tasks drain."
+        ),
+    ] = True
+    shift_hops: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=2,
+            description="Closes that following the weights may cost a device, beyond one: the budget of a deployment.",
+        ),
+    ] = 0.25
     stop_timeout_s: Annotated[
         Seconds,
         Meta(description="From SIGTERM to SIGKILL (ECS stopTimeout); 30 gives way to what the task definition says."),
@@ -332,47 +366,6 @@ class Channels(Struct, frozen=True):
     ] = 100
 
 
-class Workflows(Struct, frozen=True):
-    runners: Annotated[
-        str,
-        Meta(
-            description="What may do the work of nodes (commas): `device`, a command to a device; `process`, a program "
-            "on this machine: for definitions put with the scope `admin` only; `http`, a request to a public address."
-        ),
-    ] = "device"
-    store_url: Annotated[
-        str,
-        Meta(
-            description="`sqlite:///PATH` or `postgresql+asyncpg://USER@HOST/DATABASE`, whose password comes from the "
-            "environment (PGPASSWORD) or a password file; empty: `workflows.db` in the data folder."
-        ),
-    ] = ""
-    http_networks: Annotated[
-        str, Meta(description="Networks (CIDR, commas) that requests may go to although they are not public.")
-    ] = ""
-    process_user: Annotated[
-        str, Meta(description="Whom processes run as where this program runs as root; empty: nobody.")
-    ] = ""
-    process_memory_bytes: Annotated[
-        int, Meta(ge=0, description="Address space that a process may have; 0: no limit.")
-    ] = 2 * 2**30
-    retention_days: Annotated[
-        int, Meta(ge=1, le=3650, description="Days for which runs and their events are kept behind their end.")
-    ] = 30
-    lease_s: Annotated[
-        float,
-        Meta(
-            ge=0.5,
-            le=600,
-            description="With PostgreSQL: how long after its last sign of life another manager takes over for one. It "
-            "gives that sign six times as often.",
-        ),
-    ] = 30
-    cache_bytes: Annotated[
-        int, Meta(ge=1_048_576, description="Memory for runs at work; those that wait take none of it.")
-    ] = 64 * 2**20
-
-
 class Telemetry(Struct, frozen=True):
     emf: Annotated[
         bool,
@@ -391,6 +384,7 @@ class Telemetry(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
+    serve: Serve = field(default_factory=Serve)
     data: Data = field(default_factory=Data)
     listen: Listen = field(default_factory=Listen)
     auth: Auth = field(default_factory=Auth)
@@ -403,4 +397,5 @@ class Settings(Struct, frozen=True):
     channels: Channels = field(default_factory=Channels)
     log: Log = field(default_factory=Log)
     workflows: Workflows = field(default_factory=Workflows)
+    workflow_accounts: dict[str, WorkflowAccount] = field(default_factory=dict)
     telemetry: Telemetry = field(default_factory=Telemetry)

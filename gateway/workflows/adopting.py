@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
-from gateway.workflows.definition import WORKFLOW, Definition, runner_of, work_of
-from gateway.workflows.expression import ExpressionError, render
+from gateway.workflows.definition import WORKFLOW, Definition
+from gateway.workflows.expression import ExpressionError
 from gateway.workflows.run import Attempt, State
 from gateway.workflows.states import NodeStatus
 from gateway.workflows.step import Adopt, Stop
 from gateway.workflows.values import scope_of
+from gateway.workflows.work import asked_of
 
 _AT_WORK = (NodeStatus.RUNNING, NodeStatus.STOPPING)
 
@@ -21,14 +23,13 @@ def adoptions(definition: Definition, state: State) -> Iterator[Adopt | Stop]:
         if row.status not in _AT_WORK:
             continue
         attempt = Attempt(key.path, key.iteration, row.attempt)
-        node = definition.nodes[key.path]
-        runner = runner_of(node)
+        runner = definition.runners[key.path]
         if runner != WORKFLOW:
             try:
-                work = render(work_of(node), scope_of(definition, state, key))
+                work = asked_of(definition, key.path, partial(scope_of, definition, state, key))
             except ExpressionError:
                 # It had a value when it was asked for.
                 work = None
-            yield Adopt(attempt, runner, row.external, work)
+            yield Adopt(attempt, runner, row.external, work, row.status is NodeStatus.RUNNING)
         if row.status is NodeStatus.STOPPING:
             yield Stop(attempt, runner, row.external, row.reason or "")

@@ -23,7 +23,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.errors import IllegalTransitionError
-from gateway.workflows.definition import Definition, runner_of
+from gateway.workflows.definition import Definition
 from gateway.workflows.expression import ExpressionError
 from gateway.workflows.nodes import counts_as_failed, fail_run, give_up_waits, look, settle, start
 from gateway.workflows.retry import wait_s
@@ -64,7 +64,7 @@ def advance(definition: Definition, state: State, happening: Happening, now_ms: 
     _HANDLERS[type(happening)](turn, happening)
     if not is_run_over(turn.status) and turn.status is not RunStatus.QUEUED:
         _look_at_all(turn)
-        _due(turn, turn.state.deadline_ms)
+        _due(turn)
         if turn.is_idle:
             _end(turn)
     return turn.result()
@@ -87,6 +87,9 @@ def loaded(definition: Definition, state: State) -> State:
 
 
 def _begin(turn: Turn, _: Begin) -> None:
+    if turn.status is not RunStatus.QUEUED:
+        # One that was cancelled may run again, but by a resume.
+        raise IllegalTransitionError(f"a run that is {turn.status} cannot begin")
     turn.become(RunStatus.RUNNING)
     turn.note(started_ms=turn.now_ms, deadline_ms=_run_deadline(turn))
     turn.tell(Kind.RUN_STARTED)
@@ -127,16 +130,16 @@ def _stop(turn: Turn, key: Key, reason: str) -> None:
     turn.put(key, replace(row, status=NodeStatus.STOPPING, reason=reason, due_ms=due_ms))
     attempt = Attempt(key.path, key.iteration, row.attempt)
     turn.tell(Kind.NODE_STOPPING, attempt, message=reason)
-    turn.commands.append(Stop(attempt, runner_of(turn.definition.nodes[key.path]), row.external, reason))
+    turn.commands.append(Stop(attempt, turn.definition.runners[key.path], row.external, reason))
 
 
 def _resume(turn: Turn, _: Resume) -> None:
     if turn.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
         raise IllegalTransitionError(f"a run that is {turn.status} cannot be resumed")
     turn.become(RunStatus.RUNNING)
-    started_ms = turn.state.started_ms
-    begun_ms = turn.now_ms if started_ms is None else started_ms
-    turn.note(error=None, started_ms=begun_ms, deadline_ms=_run_deadline(turn))
+    begun_ms = turn.now_ms if turn.started_ms is None else turn.started_ms
+    turn.error = None
+    turn.note(started_ms=begun_ms, deadline_ms=_run_deadline(turn))
     turn.tell(Kind.RUN_RESUMED)
     # The row of a whole node comes before those of its items, which it has to see as they were.
     for key, row in sorted(turn.rows.items(), key=lambda item: item[0]):
@@ -170,7 +173,7 @@ def _submitted(turn: Turn, happening: Submitted) -> None:
     if row is not None and row.phase is AttemptStatus.INTENT:
         turn.phase(happening.attempt, AttemptStatus.SUBMITTED, happening.external)
         turn.tell(Kind.ATTEMPT_SUBMITTED, happening.attempt, external=happening.external)
-        turn.commands.append(Proceed(happening.attempt, runner_of(turn.definition.nodes[happening.attempt.path])))
+        turn.commands.append(Proceed(happening.attempt, turn.definition.runners[happening.attempt.path]))
 
 
 def _progress(turn: Turn, happening: Progress) -> None:
@@ -235,7 +238,8 @@ _HANDLERS: Mapping[type, Callable[[Turn, Any], None]] = {
 # What is due
 
 
-def _due(turn: Turn, deadline_ms: int | None) -> None:
+def _due(turn: Turn) -> None:
+    deadline_ms = turn.deadline_ms
     if deadline_ms is not None and turn.now_ms >= deadline_ms and turn.status is RunStatus.RUNNING:
         said = f"the run was not over within {turn.definition.spec.deadline_s:g} s"
         fail_run(turn, said)

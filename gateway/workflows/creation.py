@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from gateway.workflows.ports import WorkflowStore
-from gateway.workflows.records import NewRun
+from gateway.workflows.records import Created, NewRun
 
 BATCH_RUNS = 256
-Created = tuple[str, bool] | None
 
 
 class Creation:
     """While one transaction is under way, others gather for the next; whoever gets its turn takes all of them along."""
 
-    def __init__(self, store: WorkflowStore, manager: str | None) -> None:
+    def __init__(
+        self, store: WorkflowStore, manager: Callable[[], str | None], begin: Callable[[NewRun, int], None]
+    ) -> None:
+        """`manager` is to have them, and is told by `begin` of each that is stored and of its definition's version."""
         self._store = store
         self._manager = manager
+        self._begin = begin
         self._turn = asyncio.Lock()
         self._waiting: dict[str, NewRun] = {}
-        self._done: dict[str, Created] = {}
+        self._done: dict[str, Created | None] = {}
 
-    async def create(self, new: NewRun) -> Created:
+    async def create(self, new: NewRun) -> Created | None:
         """See WorkflowStore.create. Cancelled, it may have been stored."""
         self._waiting[new.id] = new
         try:
@@ -36,7 +40,10 @@ class Creation:
     async def _store_some(self, own: NewRun) -> None:
         others = [new for new in self._waiting.values() if new.id != own.id and new.id not in self._done]
         batch = [own, *others[: BATCH_RUNS - 1]]
-        for new, created in zip(batch, await self._store.create(batch, self._manager), strict=True):
+        manager = self._manager()
+        for new, created in zip(batch, await self._store.create(batch, manager), strict=True):
+            if created is not None and created.new and manager is not None:
+                self._begin(new, created.version)
             # Who does not wait any more has no use for it.
             if new.id in self._waiting:
                 self._done[new.id] = created

@@ -3,73 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
-from gateway.workflows.source import DefinitionError, Located, Mistake
 from gateway.workflows.spec import Node, Run, Spec
 
 RUNNERS = Run.__struct_fields__
 # What runs a nested workflow is no runner: the store itself begins it.
 WORKFLOW = "workflow"
-_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`")
 
 
 class Definition(NamedTuple):
-    """`order` has every node behind those it needs; `successors` are those that need it."""
+    """`order` has every node behind those it needs; `successors` are those that need it.
+
+    `runners` says where the attempts of each node go, `asked` what is asked of them there, their expressions not
+    replaced; those without any are `fixed`. `several` have items or iterations.
+    """
 
     spec: Spec
     order: tuple[str, ...]
     successors: Mapping[str, tuple[str, ...]]
+    runners: Mapping[str, str]
+    asked: Mapping[str, Any]
+    fixed: frozenset[str]
+    several: frozenset[str]
 
     @property
     def nodes(self) -> Mapping[str, Node]:
         """The nodes by their names."""
         return self.spec.nodes
-
-
-def decode(source: Located) -> Spec:
-    """The fields of a definition. Raises DefinitionError with the first mistake of each node and of the rest."""
-    if not isinstance(source.value, Mapping):
-        raise DefinitionError([source.mistake("", "a definition is a mapping with name and nodes")])
-    mistakes: list[Mistake] = []
-    plain = source.plain()
-    nodes = source.value.get("nodes")
-    if nodes is not None and isinstance(nodes.value, Mapping):
-        for name, node in nodes.value.items():
-            mistakes += _convert(node, plain["nodes"][name], Node, f"nodes.{name}")
-            # So that what is wrong in it is told once, and with its name.
-            plain["nodes"][name] = {}
-    mistakes += _convert(source, plain, Spec, "")
-    if mistakes:
-        raise DefinitionError(mistakes)
-    return msgspec.convert(source.plain(), Spec)
-
-
-def _convert(source: Located, plain: Any, kind: type, prefix: str) -> list[Mistake]:
-    try:
-        msgspec.convert(plain, kind)
-    except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at ")
-        steps = re.findall(r"`(\$[^`]*)`", path)
-        at = steps[-1] if steps else "$"
-        unknown = _UNKNOWN_FIELD.fullmatch(problem)
-        name = unknown[1] if unknown is not None else ""
-        told = _told(problem, name, at)
-        return [source.find(at, name).mistake(f"{prefix}{at[1:]}".removeprefix("."), told)]
-    return []
-
-
-def _told(problem: str, unknown: str, path: str) -> str:
-    if unknown and path == "$.run":
-        return f"there is no runner {unknown!r}; known are {', '.join(RUNNERS)}"
-    if unknown:
-        return f"there is no field {unknown!r} here"
-    return problem[0].lower() + problem[1:]
 
 
 def runner_of(node: Node) -> str:
@@ -93,7 +58,16 @@ def compile_spec(spec: Spec) -> Definition:
         raise ValueError("the nodes need each other in a circle")
     if any(needed not in spec.nodes for node in spec.nodes.values() for needed in node.needs):
         raise ValueError("a node needs one that is unknown")
-    return Definition(spec, order, _successors(spec.nodes))
+    asked = {name: work_of(node) for name, node in spec.nodes.items()}
+    return Definition(
+        spec,
+        order,
+        _successors(spec.nodes),
+        {name: runner_of(node) for name, node in spec.nodes.items()},
+        asked,
+        frozenset(name for name, work in asked.items() if "${" not in msgspec.json.encode(work).decode()),
+        frozenset(name for name, node in spec.nodes.items() if node.for_each is not None or node.repeat is not None),
+    )
 
 
 def in_order(nodes: Mapping[str, Node]) -> tuple[str, ...]:

@@ -8,25 +8,37 @@ carried out; it is sent again only if the node says that it is idempotent, else 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.channels.commands import Outcome, Settled
+from gateway.channels.commands import Progress as Reported
+from gateway.channels.paced import Paced
+from gateway.telemetry.log import Log
 from gateway.workflows.ports import Report
 from gateway.workflows.run import Attempt
-from gateway.workflows.step import Failed, Finished, Happening, Submitted
+from gateway.workflows.step import Failed, Finished, Happening, Progress, Submitted
 
 DEADLINE_MS = 60_000
 _UNKNOWN = (Outcome.GONE, Outcome.TIMED_OUT)
 # Asked for again, the answer would be the same.
 _FINAL = (Outcome.DEAF, Outcome.TOO_LARGE)
+_log = Log("workflows")
 
 
 class Commands(Protocol):
     """Carries commands to devices."""
 
     async def send(
-        self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
+        self,
+        account: str,
+        device: str,
+        name: str,
+        args: Any,
+        deadline_ms: int,
+        *,
+        idempotent: bool = False,
+        told: Callable[[Reported], None] | None = None,
     ) -> Settled: ...
 
 
@@ -35,13 +47,15 @@ class DeviceRunner:
 
     name = "device"
     for_admins = False
+    deduplicates = False
+    movable = False
 
     def __init__(self, commands: Commands, report: Report) -> None:
         self._commands = commands
         self._report = report
         self._sent: dict[tuple[str, Attempt], asyncio.Task[None]] = {}
 
-    def problem(self, work: Mapping[str, Any]) -> str:
+    def problem(self, account: str, work: Mapping[str, Any]) -> str:
         return ""
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
@@ -55,14 +69,23 @@ class DeviceRunner:
         """It has begun."""
 
     async def adopt(
-        self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
+        self,
+        run: str,
+        account: str,
+        attempt: Attempt,
+        external: str | None,
+        work: Mapping[str, Any],
+        *,
+        wanted: bool = True,
     ) -> None:
         if (run, attempt) in self._sent:
             return
-        if work["idempotent"]:
+        if wanted and work["idempotent"]:
             await self.submit(run, account, attempt, work)
         else:
             said = "it may have been carried out: its result was missed, and it does not say that it is idempotent"
+            if not wanted:
+                said = "nobody waits for its result any more"
             self._report(run, Failed(attempt, said, lost=True))
 
     async def stop(self, run: str, attempt: Attempt) -> None:
@@ -82,9 +105,24 @@ class DeviceRunner:
 
     async def _send(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
         self._report(run, Submitted(attempt, work["id"]))
-        settled = await self._commands.send(
-            account, work["id"], work["command"], work["args"], DEADLINE_MS, idempotent=work["idempotent"]
-        )
+        told: Paced[Reported] = Paced(lambda said: self._report(run, Progress(attempt, *said)))
+        try:
+            settled = await self._commands.send(
+                account,
+                work["id"],
+                work["command"],
+                work["args"],
+                DEADLINE_MS,
+                idempotent=work["idempotent"],
+                told=told,
+            )
+        except Exception as error:
+            # Without a word the attempt would stand for ever.
+            _log.error("workflow_command_failed", exc_info=error, run=run, node=attempt.path)
+            self._report(run, Failed(attempt, f"the command failed here: {type(error).__name__}", lost=True))
+            return
+        finally:
+            told.close()
         self._report(run, _outcome(attempt, settled))
 
 

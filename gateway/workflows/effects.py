@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -14,10 +14,13 @@ from gateway.workflows.definition import WORKFLOW
 from gateway.workflows.names import child_run
 from gateway.workflows.ports import NodeRunner, Report, WorkflowStore
 from gateway.workflows.records import SignalKind
+from gateway.workflows.run import Attempt
 from gateway.workflows.step import Adopt, Command, Failed, Proceed, StartChild, Stop, Submit
 
 WORKERS = 16
+STANDS_S = 15.0
 _PAUSE_S = 1.0
+_Key = tuple[str, Attempt]
 _log = Log("workflows")
 
 
@@ -26,9 +29,14 @@ class _Effect(NamedTuple):
     account: str
     command: Command | Adopt
 
+    @property
+    def key(self) -> _Key:
+        """Of those that have the same, one is under way at a time."""
+        return self.run, self.command.attempt
+
 
 class Effects:
-    """Some at a time; those of one run begin in their order. `report` is told of an attempt that could not begin.
+    """Some at a time; those of one attempt one after the other. `report` is told of an attempt that could not begin.
 
     Nothing is done while `may_act` says no: near its end a lease may be somebody else's by the time a runner is asked.
     """
@@ -48,16 +56,80 @@ class Effects:
         self._may_act = may_act
         self._waiting: deque[_Effect] = deque()
         self._more = asyncio.Event()
+        # What follows the first effect of an attempt, which waits, is held until a time, or is under way.
+        self._behind: dict[_Key, deque[_Effect]] = {}
+        self._held: dict[_Key, tuple[_Effect, asyncio.TimerHandle]] = {}
+        # How many of each run are not done.
+        self._of_run: Counter[str] = Counter()
+        self._moved_at_s = 0.0
 
-    def add(self, run: str, account: str, commands: Iterable[Command | Adopt]) -> None:
-        """Carry them out soon."""
-        self._waiting.extend(_Effect(run, account, command) for command in commands)
+    def add(
+        self, run: str, account: str, commands: Iterable[Command | Adopt], not_before_s: float | None = None
+    ) -> None:
+        """Carry them out soon, or not before a monotonic time; later ones of the same attempt wait, too."""
+        if not self._waiting:
+            self._moved_at_s = self._clock.monotonic_s()
+        for command in commands:
+            effect = _Effect(run, account, command)
+            self._of_run[run] += 1
+            if effect.key in self._behind:
+                self._behind[effect.key].append(effect)
+                continue
+            self._behind[effect.key] = deque()
+            if not_before_s is None:
+                self._waiting.append(effect)
+            else:
+                pause_s = not_before_s - self._clock.monotonic_s()
+                timer = asyncio.get_running_loop().call_later(pause_s, self._release, effect.key)
+                self._held[effect.key] = effect, timer
         if self._waiting:
             self._more.set()
 
+    def _release(self, key: _Key) -> None:
+        self._waiting.append(self._held.pop(key)[0])
+        self._more.set()
+
+    def has(self, run: str) -> bool:
+        """Whether something of a run is not done."""
+        return run in self._of_run
+
+    @property
+    def stands(self) -> bool:
+        """Whether nothing was done for long although there is something to do."""
+        return bool(self._waiting) and self._clock.monotonic_s() - self._moved_at_s > STANDS_S
+
     def clear(self) -> None:
         """What was not begun is somebody else's to begin."""
+        for effect, timer in self._held.values():
+            timer.cancel()
+            self._waiting.append(effect)
+        self._held.clear()
+        for effect in self._waiting:
+            self._count_down(effect.run)
+            for follower in self._behind.pop(effect.key):
+                self._count_down(follower.run)
         self._waiting.clear()
+        # Those that are under way end by themselves, and nothing follows.
+        for followers in self._behind.values():
+            for follower in followers:
+                self._count_down(follower.run)
+            followers.clear()
+
+    def _done(self, effect: _Effect) -> None:
+        """The next of the same attempt has its turn."""
+        self._count_down(effect.run)
+        self._moved_at_s = self._clock.monotonic_s()
+        behind = self._behind[effect.key]
+        if behind:
+            self._waiting.append(behind.popleft())
+            self._more.set()
+        else:
+            del self._behind[effect.key]
+
+    def _count_down(self, run: str) -> None:
+        self._of_run[run] -= 1
+        if self._of_run[run] <= 0:
+            del self._of_run[run]
 
     async def run(self) -> None:
         """Until cancelled; what is under way then may or may not have begun, as after a crash."""
@@ -82,6 +154,8 @@ class Effects:
                 if not isinstance(effect.command, Stop):
                     said = f"could not be asked for: {type(error).__name__}: {error}"
                     self._report(effect.run, Failed(effect.command.attempt, said))
+            finally:
+                self._done(effect)
 
     async def _carry_out(self, run: str, account: str, command: Command | Adopt) -> None:
         attempt = command.attempt
@@ -99,7 +173,7 @@ class Effects:
         elif isinstance(command, Proceed):
             await runner.proceed(run, attempt)
         elif isinstance(command, Adopt):
-            await runner.adopt(run, account, attempt, command.external, command.work)
+            await runner.adopt(run, account, attempt, command.external, command.work, wanted=command.wanted)
         else:
             await runner.stop(run, attempt)
 

@@ -127,16 +127,16 @@ def _no_constant(text: str) -> float:
     raise ValueError(text)
 
 
-def paths_in(value: Any) -> Iterator[tuple[str, Path]]:
-    """Every path in the texts of a plain JSON value, with where it stands (`.args.text`). Raises ExpressionError."""
+def texts_in(value: Any) -> Iterator[tuple[str, str]]:
+    """Every text of a plain JSON value, with where it stands (`.args.text`)."""
     if isinstance(value, str):
-        yield from (("", part) for part in parse_template(value) if isinstance(part, Path))
+        yield "", value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from ((f".{name}{at}", path) for at, path in paths_in(inner))
+            yield from ((f".{name}{at}", text) for at, text in texts_in(inner))
     elif isinstance(value, Sequence):
         for index, inner in enumerate(value):
-            yield from ((f"[{index}]{at}", path) for at, path in paths_in(inner))
+            yield from ((f"[{index}]{at}", text) for at, text in texts_in(inner))
 
 
 def render(value: Any, scope: Scope) -> Any:
@@ -168,6 +168,18 @@ def _shown(path: Path, value: Any) -> str:
     if isinstance(value, bool | int | float) or value is None:
         return json.dumps(value)
     raise ExpressionError(f"${{{path}}} is a list or an object, and stands inside a text")
+
+
+def as_text(place: str, value: Any) -> str:
+    """A value where a text is wanted: numbers, true and false are written as JSON does. Raises ExpressionError that
+    names the place."""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        raise ExpressionError(f"{place} has to be a text, and is {_kind(value)}")
+    if "\0" in value:
+        raise ExpressionError(f"{place} holds U+0000, which no text may")
+    return value
 
 
 def holds(condition: Condition, scope: Scope) -> bool:

@@ -68,6 +68,7 @@ class Folding:
             children,
             self.heard,
             parent,
+            account,
         )
 
     def _child(self, command: StartChild, account: str, depth: int, now_ms: int) -> NewRun:

@@ -1,13 +1,35 @@
-"""What signals mean for a run."""
+"""What signals mean for a run, and what of the words of runners can be kept."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from gateway.workflows.records import Signal, SignalKind
 from gateway.workflows.run import Attempt
 from gateway.workflows.states import RunStatus
-from gateway.workflows.step import Begin, Cancel, Failed, Finished, Happening, Progress, Resume
+from gateway.workflows.step import Begin, Cancel, Failed, Finished, Happening, Progress, Resume, Submitted
+
+
+def readable(happening: Happening) -> Happening:
+    """The same, if it can be stored: half of a surrogate pair, which programs and services may send, is no text."""
+    if isinstance(happening, Finished):
+        try:
+            msgspec.json.encode(happening.value)
+        except UnicodeEncodeError:
+            return Failed(happening.attempt, "the result holds half of a surrogate pair, which is no text", again=False)
+    elif isinstance(happening, Failed):
+        return happening._replace(error=_text(happening.error))
+    elif isinstance(happening, Progress) and happening.message is not None:
+        return happening._replace(message=_text(happening.message))
+    elif isinstance(happening, Submitted):
+        return happening._replace(external=_text(happening.external))
+    return happening
+
+
+def _text(said: str) -> str:
+    return said.encode("utf-8", "replace").decode()
 
 
 def happening_of(signal: Signal) -> Happening:
@@ -36,4 +58,8 @@ def _of_child(attempt: Attempt, body: dict[str, Any]) -> Happening:
 def _of_report(attempt: Attempt, body: dict[str, Any]) -> Happening:
     if "ok" not in body:
         return Progress(attempt, body.get("percent"), body.get("message"))
-    return Finished(attempt, body.get("value")) if body["ok"] else Failed(attempt, body.get("error") or "failed")
+    return Finished(attempt, body.get("value")) if body["ok"] else _failed(attempt, body)
+
+
+def _failed(attempt: Attempt, body: dict[str, Any]) -> Failed:
+    return Failed(attempt, body.get("error") or "failed", again=body.get("again", True))

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from json import JSONDecodeError
 
 from gateway.workflows.source import (
+    MAX_DIGITS,
     DefinitionError,
     Located,
     Mistake,
@@ -15,17 +16,17 @@ from gateway.workflows.source import (
     bounded,
     check_depth,
     check_text,
+    cut,
     mapping,
     sequence,
 )
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_MAX_DIGITS = 30
 
 
 def _whole(text: str) -> int:
-    if len(text) > _MAX_DIGITS:
-        raise ValueError("has too many digits")
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"has too many digits; at most {MAX_DIGITS} are possible")
     return int(text)
 
 
@@ -54,6 +55,8 @@ class _Reader:
         self._lines = [0, *(found.end() for found in re.finditer("\n", text))]
 
     def read(self) -> Located:
+        if self._skip(0) == len(self._text):
+            raise self._wrong(0, "there is nothing in it")
         try:
             value, end = self._value(self._skip(0), 1)
         except JSONDecodeError as error:
@@ -88,7 +91,7 @@ class _Reader:
             name, end = _DECODER.raw_decode(self._text, at)
             check_text(name, self._place(at))
             if name in found:
-                raise self._wrong(at, f"the name {name!r} is given twice, before at {keys[name]}")
+                raise self._wrong(at, f"the name {cut(name)!r} is given twice, before at {keys[name]}")
             keys[name] = self._place(at)
             found[name], at = self._value(self._skip(self._after(self._skip(end), ":")), depth + 1)
             at = self._skip(at)

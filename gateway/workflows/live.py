@@ -8,7 +8,18 @@ from collections.abc import Container
 from gateway.workflows.advance import loaded
 from gateway.workflows.definition import Definition
 from gateway.workflows.folding import weight
-from gateway.workflows.records import Owned, Parent, RunDetail
+from gateway.workflows.records import NewRun, Owned, Parent, RunDetail, RunSummary
+from gateway.workflows.run import State
+from gateway.workflows.states import RunStatus
+
+
+def fresh(new: NewRun, version: int) -> RunDetail:
+    """A run as it was just created."""
+    parent = None if new.parent is None else new.parent.run
+    summary = RunSummary(
+        new.id, new.account, new.name, version, RunStatus.QUEUED, 0, None, new.created_ms, None, None, parent, new.depth
+    )
+    return RunDetail(summary, State(new.id, new.name, version, new.input), new.parent)
 
 
 class Live:
@@ -38,20 +49,17 @@ class LiveRuns:
         """None: it is not in memory."""
         return self._runs.get(run)
 
-    def get(self, run: str) -> Live:
-        """One that is in memory."""
-        return self._runs[run]
-
     def add(self, run: str, live: Live) -> None:
         """One that was not there."""
         self._runs[run] = live
         self._bytes += live.bytes
 
     def grow(self, run: str, live: Live, more_bytes: int) -> None:
-        """It was used, and takes so much more."""
+        """It was used, and takes so much more; harmless when it has left meanwhile."""
         live.bytes += more_bytes
-        self._bytes += more_bytes
-        self._runs.move_to_end(run)
+        if self._runs.get(run) is live:
+            self._bytes += more_bytes
+            self._runs.move_to_end(run)
 
     def drop(self, run: str) -> None:
         """Out of memory; the store has it. Harmless when it is not there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from uuid import UUID
 
 from gateway.workflows.run import Attempt
@@ -11,6 +12,14 @@ from gateway.workflows.run import Attempt
 def public_id(run: str, attempt: Attempt) -> str:
     """How the attempt is called in job names, paths and logs: 32 hexadecimal digits. It gives no right to anything."""
     return _digest("attempt", run, attempt).hex()[:32]
+
+
+def attempt_secret(key: bytes, public: str) -> str:
+    """What proves to us that a job speaks for an attempt: 64 hexadecimal digits. Never part of a name, a path or a log.
+
+    `key` is the store's: whoever shares the store makes and checks the same secrets.
+    """
+    return hmac.new(key, b"attempt\0" + public.encode(), hashlib.sha256).hexdigest()
 
 
 def child_run(run: str, attempt: Attempt) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gateway.workflows.definition import WORKFLOW, runner_of, work_of
-from gateway.workflows.expression import ExpressionError, holds, parse_condition, render
+from gateway.workflows.definition import WORKFLOW
+from gateway.workflows.expression import ExpressionError, holds, parse_condition
 from gateway.workflows.names import child_run
 from gateway.workflows.run import WHOLE, Attempt, Counts, Key, Row
 from gateway.workflows.spec import Node
@@ -16,6 +16,7 @@ from gateway.workflows.states import AttemptStatus, NodeStatus, RunStatus, is_no
 from gateway.workflows.step import Kind, StartChild, Submit
 from gateway.workflows.turn import Turn
 from gateway.workflows.values import items_of, scope_of, top
+from gateway.workflows.work import asked_of
 
 _ENDED: Mapping[NodeStatus, Kind] = {
     NodeStatus.OK: Kind.NODE_OK,
@@ -133,29 +134,23 @@ def start(turn: Turn, key: Key) -> None:
         settle(turn, key, NodeStatus.FAILED, error=row.error or f"its node was not over within {node.deadline_s:g} s")
         return
     try:
-        work = render(work_of(node), scope_of(turn.definition, turn.state, key))
+        work = asked_of(turn.definition, key.path, lambda: scope_of(turn.definition, turn.state, key))
     except ExpressionError as error:
         settle(turn, key, NodeStatus.FAILED, error=str(error))
         return
     timeout_ms = None if node.timeout_s is None else turn.now_ms + round(node.timeout_s * 1000)
     due_ms = min((time for time in (deadline_ms, timeout_ms) if time is not None), default=None)
     attempt = Attempt(key.path, key.iteration, row.attempt + 1)
-    begun = Row(NodeStatus.RUNNING, attempt.number, row.first, due_ms=due_ms, deadline_ms=deadline_ms)
+    nested = child_run(turn.run, attempt) if turn.definition.runners[key.path] == WORKFLOW else None
+    begun = Row(NodeStatus.RUNNING, attempt.number, row.first, due_ms=due_ms, deadline_ms=deadline_ms, run=nested)
     turn.put(key, begun)
     turn.phase(attempt, AttemptStatus.INTENT, None)
     turn.active.add(key)
-    _ask(turn, attempt, node, work)
-
-
-def _ask(turn: Turn, attempt: Attempt, node: Node, work: Any) -> None:
-    runner = runner_of(node)
-    if runner == WORKFLOW:
-        run = child_run(turn.state.id, attempt)
-        turn.commands.append(StartChild(attempt, run, work["name"], work["input"]))
-        turn.tell(Kind.ATTEMPT_STARTED, attempt, run=run)
+    if nested is not None:
+        turn.commands.append(StartChild(attempt, nested, work["name"], work["input"]))
     else:
-        turn.commands.append(Submit(attempt, runner, work))
-        turn.tell(Kind.ATTEMPT_STARTED, attempt)
+        turn.commands.append(Submit(attempt, turn.definition.runners[key.path], work))
+    turn.tell(Kind.ATTEMPT_STARTED, attempt, run=nested)
 
 
 def settle(turn: Turn, key: Key, status: NodeStatus, value: Any = None, error: str | None = None) -> None:

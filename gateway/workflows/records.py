@@ -6,11 +6,24 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from gateway.workflows.run import Attempt, Key, Row, State
 from gateway.workflows.states import AttemptStatus, RunStatus
 from gateway.workflows.step import Event
 
 ENGINE = "manager"
+
+
+class RunLine(Struct, frozen=True, omit_defaults=True):
+    """A run as the channel `workflows` tells of it; `offset` is that of the event in the run's own channel."""
+
+    run: str
+    definition: str
+    version: int
+    status: str
+    offset: int
+    error: str | None = None
 
 
 class StoredDefinition(NamedTuple):
@@ -52,6 +65,14 @@ class NewRun(NamedTuple):
     depth: int = 0
 
 
+class Created(NamedTuple):
+    """`new` False: its idempotency key was known. `version` is that of the definition that was asked for."""
+
+    run: str
+    new: bool
+    version: int
+
+
 class RunSummary(NamedTuple):
     """A run as lists show it. Times are ms since the Unix epoch."""
 
@@ -78,11 +99,12 @@ class RunDetail(NamedTuple):
 
 
 class Owned(NamedTuple):
-    """A run whose manager this is, as long as `epoch` is the run's."""
+    """A run whose manager this is, as long as `epoch` is the run's. For `hold_ms` its last one may still begin jobs."""
 
     id: str
     epoch: int
     wake_ms: int | None
+    hold_ms: int = 0
 
 
 class EventRecord(NamedTuple):
@@ -91,6 +113,14 @@ class EventRecord(NamedTuple):
     revision: int
     time_ms: int
     event: Event
+
+
+class LineRecord(NamedTuple):
+    """A line of the list of an account's runs: one of them began, ended, or is about to. `line` is what is shown."""
+
+    number: int
+    time_ms: int
+    line: RunLine
 
 
 class SignalKind(StrEnum):
@@ -122,6 +152,20 @@ class AttemptRecord(NamedTuple):
     begun: bool
 
 
+class AttemptFound(NamedTuple):
+    """An attempt as a job that speaks for it finds it. `starter` is the job that began it; None: none has said so.
+
+    `wanted`: it is at work, and nobody has told it to stop. `over`: its outcome is known.
+    """
+
+    run: str
+    account: str
+    attempt: Attempt
+    starter: str | None
+    wanted: bool
+    over: bool
+
+
 class Change(NamedTuple):
     """What the manager of a run wants to be stored: from revision `before` to the one of `state`.
 
@@ -137,6 +181,7 @@ class Change(NamedTuple):
     children: list[NewRun]
     heard: list[int]
     parent: Parent | None
+    account: str
 
 
 class Lease(NamedTuple):
@@ -145,6 +190,16 @@ class Lease(NamedTuple):
     manager: str
     incarnation: str
     fence: int
+
+
+class Sign(NamedTuple):
+    """What a manager says of itself: a number that grows while it gets on, the session lock that its process holds, if
+    any, and the run that took too much of its time, which has happened `hogs` times."""
+
+    progress: int
+    lock_key: int | None = None
+    hog_run: str | None = None
+    hogs: int = 0
 
 
 Changes = Sequence[Change]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from gateway.clock import Clock
-from gateway.errors import StoreError
-from gateway.telemetry.log import Log
+from gateway.workflows.again import again
 from gateway.workflows.ports import NodeRunner, WorkflowStore
 
 EVERY_S = 3600.0
 # Of one transaction, so that others have theirs in between.
 BATCH_RUNS = 200
 _DAY_MS = 86_400_000
-_log = Log("workflows")
 
 
 class Retention:
@@ -28,12 +25,7 @@ class Retention:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            try:
-                await self.turn()
-            except StoreError as error:
-                _log.warning("workflow_store_away", message=str(error))
-            await asyncio.sleep(EVERY_S)
+        await again(self.turn, EVERY_S)
 
     async def turn(self) -> None:
         """Delete all that is too old. Raises StoreError."""
@@ -41,3 +33,4 @@ class Retention:
         while (attempts := await self._store.delete_ended(before_ms, BATCH_RUNS)) is not None:
             for runner in self._runners.values():
                 await runner.forget(attempts)
+        await self._store.delete_lines(before_ms)

@@ -33,7 +33,7 @@ class Attempt(NamedTuple):
         return Key(self.path, self.iteration)
 
 
-class Counts(Struct, frozen=True, omit_defaults=True):
+class Counts(Struct, frozen=True, omit_defaults=True, gc=False):
     """Of the row of a whole node. `next` is the first iteration that has not begun; `again` are those to be done again
     after a resume; `at_work` are begun and not over."""
 
@@ -45,12 +45,13 @@ class Counts(Struct, frozen=True, omit_defaults=True):
     again: tuple[int, ...] = ()
 
 
-class Row(Struct, frozen=True, omit_defaults=True):
+class Row(Struct, frozen=True, omit_defaults=True, gc=False):
     """`attempt` is the number of the last attempt, 0 before the first, and `first` that of the first one since the run
     was started or resumed: `attempt - first + 1` of the allowed ones are used up.
 
     `due_ms` is when something happens by itself: a wait is over, or the patience with an attempt. `deadline_ms` bounds
-    the node. `reason` is why it is STOPPING. `counts` only in the row of a whole node.
+    the node. `reason` is why it is STOPPING. `counts` only in the row of a whole node; `run` is the nested run that the
+    last attempt is.
     """
 
     status: NodeStatus
@@ -64,6 +65,7 @@ class Row(Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     value: Any = None
     counts: Counts | None = None
+    run: str | None = None
 
 
 class State(Struct, frozen=True):

@@ -3,13 +3,12 @@ begins it a second time begins nothing."""
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import StoreError
 from gateway.telemetry.log import Log
+from gateway.workflows.again import again
 from gateway.workflows.definition import load
 from gateway.workflows.ports import WorkflowStore
 from gateway.workflows.records import DueSchedule
@@ -39,12 +38,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            try:
-                await self.turn()
-            except StoreError as error:
-                _log.warning("workflow_store_away", message=str(error))
-            await asyncio.sleep(POLL_S)
+        await again(self.turn, POLL_S)
 
     async def turn(self) -> None:
         """Begin what is due. Raises StoreError."""

@@ -14,10 +14,20 @@ from gateway.errors import HeiwaError
 from gateway.wire.uuid7 import text_of, uuid7
 from gateway.workflows.checks import Rules, check
 from gateway.workflows.creation import Creation
-from gateway.workflows.definition import Definition, decode, digest, load, stored
+from gateway.workflows.definition import Definition, digest, load, stored
+from gateway.workflows.fields import decode
 from gateway.workflows.json_source import read_json
 from gateway.workflows.ports import NodeRunner, WorkflowStore
-from gateway.workflows.records import EventRecord, NewRun, RunDetail, RunSummary, SignalKind, StoredDefinition
+from gateway.workflows.records import (
+    Created,
+    EventRecord,
+    LineRecord,
+    NewRun,
+    RunDetail,
+    RunSummary,
+    SignalKind,
+    StoredDefinition,
+)
 from gateway.workflows.schedule import ms_of
 from gateway.workflows.source import MAX_SOURCE_BYTES, DefinitionError, Located, Mistake, Place
 from gateway.workflows.states import RunStatus, is_run_over
@@ -54,16 +64,9 @@ class Put(NamedTuple):
     stored: StoredDefinition | None
 
 
-class Created(NamedTuple):
-    """`new` False: the idempotency key was known."""
-
-    run: str
-    new: bool
-
-
 class WorkflowService:
-    """`read_yaml` and `schedules` are adapters'. `manager` is the one of this process, told by
-    `notice` of what it should hear; None: there is none here."""
+    """`read_yaml` and `schedules` are adapters'. `manager` is the one of this process, told by `notice` of what it
+    should hear, and by `begin` of new runs; None: there is none here."""
 
     def __init__(
         self,
@@ -73,8 +76,9 @@ class WorkflowService:
         chance: Random,
         read_yaml: Callable[[str], Located],
         schedules: Schedules,
-        manager: str | None,
+        manager: Callable[[], str | None],
         notice: Callable[[], None],
+        begin: Callable[[NewRun, int], None],
     ) -> None:
         self._store = store
         self._runners = runners
@@ -82,7 +86,7 @@ class WorkflowService:
         self._chance = chance
         self._read_yaml = read_yaml
         self._schedules = schedules
-        self._creation = Creation(store, manager)
+        self._creation = Creation(store, manager, begin)
         self._notice = notice
         self._watchers: dict[str, set[asyncio.Event]] = {}
 
@@ -95,7 +99,9 @@ class WorkflowService:
         # Large ones take a tenth of a second.
         source = await asyncio.to_thread(self._read_yaml if yaml else read_json, text)
         nested = await self._known(account, source)
-        rules = Rules(lambda runner, work: self._work_problem(runner, work, admin), nested, self._schedules.problem)
+        rules = Rules(
+            lambda runner, work: self._work_problem(account, runner, work, admin), nested, self._schedules.problem
+        )
         definition = await asyncio.to_thread(check, source, rules)
         if dry_run:
             return Put(definition, None)
@@ -111,19 +117,20 @@ class WorkflowService:
 
     async def _known(self, account: str, source: Located) -> Callable[[str], str]:
         """Says of a name what is wrong with nesting it."""
-        spec = decode(source)
-        names = {node.workflow.name for node in spec.nodes.values() if node.workflow}
+        spec = decode(source).spec
+        nodes = {} if spec is None else spec.nodes
+        names = {node.workflow.name for node in nodes.values() if node.workflow}
         known = {name for name in names if await self._store.definition(account, name) is not None}
         return lambda name: "" if name in known else f"there is no definition {name!r}; put that first"
 
-    def _work_problem(self, runner: str, work: Mapping[str, Any], admin: bool) -> str:
+    def _work_problem(self, account: str, runner: str, work: Mapping[str, Any], admin: bool) -> str:
         found = self._runners.get(runner)
         if found is None:
             on = ", ".join(sorted(self._runners)) or "none"
             return f"the runner {runner} is off here; on are {on} (workflows.runners)"
         if found.for_admins and not admin:
             return f"the runner {runner} is for tokens with the scope admin: what it does, it does on this machine"
-        return found.problem(work)
+        return found.problem(account, work)
 
     async def definition(self, account: str, name: str, version: int | None) -> tuple[StoredDefinition, Definition]:
         """One version, or the newest one. Raises RunRefusedError where there is none."""
@@ -145,13 +152,11 @@ class WorkflowService:
         """Begin a run. Raises RunRefusedError: no such definition, or the key was used for another run."""
         now_ms = self._clock.time_ms()
         run = text_of(*uuid7(now_ms, self._chance.getrandbits(74)))
-        found = await self._creation.create(NewRun(run, account, name, version, given, now_ms, key))
-        if found is None:
+        created = await self._creation.create(NewRun(run, account, name, version, given, now_ms, key))
+        if created is None:
             await self.definition(account, name, version)
             raise RunRefusedError(f"there is no definition {name!r}", missing=True)
-        created = Created(*found)
         if created.new:
-            self._notice()
             return created
         before = await self.run(account, created.run)
         same = before.summary.name == name and before.state.input == given
@@ -223,6 +228,18 @@ class WorkflowService:
                 if found or over or left_s <= 0:
                     return found, over
                 await _wait(event, min(left_s, POLL_S))
+
+    async def page(self, account: str, run: str, after: int, limit: int) -> tuple[list[EventRecord], int] | None:
+        """Events behind a revision, and the newest one; None: there is no such run. Raises StoreError."""
+        return await self._store.page(account, run, after, limit)
+
+    async def lines(self, account: str, after: int, limit: int) -> tuple[list[LineRecord], int, int]:
+        """See WorkflowStore.lines. Raises StoreError."""
+        return await self._store.lines(account, after, limit)
+
+    async def newest_lines(self, accounts: Sequence[str]) -> list[int]:
+        """See WorkflowStore.newest_lines. Raises StoreError."""
+        return await self._store.newest_lines(accounts)
 
     async def revisions(self, runs: Sequence[tuple[str, str]]) -> list[int]:
         """The revision of each (account, run); 0 for one that is not there. Raises StoreError."""

@@ -28,7 +28,7 @@ class RunInList(Struct, frozen=True):
 class NodeInRun(Struct, frozen=True, omit_defaults=True):
     """A node that has begun, or one item or iteration of it (`iteration`). `until`: when it goes on by itself.
 
-    A whole node with items or iterations has `total`, `ok` and `failed`.
+    A whole node with items or iterations has `total`, `ok` and `failed`, a nested workflow the `run` that it is.
     """
 
     node: str
@@ -40,6 +40,7 @@ class NodeInRun(Struct, frozen=True, omit_defaults=True):
     ok: int | None = None
     failed: int | None = None
     error: str | None = None
+    run: str | None = None
     value: Any = None
 
 
@@ -100,6 +101,7 @@ def run_answer(found: RunDetail) -> RunAnswer:
                 None if counts is None else counts.ok,
                 None if counts is None else counts.failed,
                 row.error,
+                row.run,
                 row.value,
             )
         )

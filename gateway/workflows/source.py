@@ -12,6 +12,8 @@ MAX_SOURCE_BYTES = 1_048_576
 MAX_DEPTH = 32
 # With every alias followed: ten aliases of ten aliases of … are a small file and a huge tree.
 MAX_VALUES = 100_000
+MAX_DIGITS = 30
+_SHOWN_CHARS = 80
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
 
 
@@ -119,8 +121,14 @@ def check_depth(place: Place, depth: int) -> None:
         raise DefinitionError([Mistake(place, "", f"is nested deeper than {MAX_DEPTH} levels")])
 
 
-def bounded(value: Located) -> Located:
-    """The value itself. Raises DefinitionError when it holds too much."""
+def bounded(value: Located, *, aliases: bool = False) -> Located:
+    """The value itself. `aliases`: there are some. Raises DefinitionError when it holds too much."""
     if value.size > MAX_VALUES:
-        raise DefinitionError([value.mistake("", f"holds more than {MAX_VALUES:,} values, its aliases followed")])
+        followed = ", its aliases followed" if aliases else ""
+        raise DefinitionError([value.mistake("", f"holds more than {MAX_VALUES:,} values{followed}")])
     return value
+
+
+def cut(text: str) -> str:
+    """What was written, as far as it helps to find it."""
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

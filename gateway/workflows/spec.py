@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -16,7 +16,20 @@ MAX_DURATION_S = 31 * 86_400.0
 
 # To Python "$" also stands in front of a last newline; to JSON Schema it does not.
 _END = r"$(?!\n)"
-Name = Annotated[str, Meta(pattern=f"^{NAME}{_END}", max_length=64)]
+_NAME = f"^{NAME}{_END}"
+_VARIABLE = f"^[A-Za-z_][A-Za-z0-9_]*{_END}"
+_HEADER = f"^[A-Za-z0-9-]+{_END}"
+# What the patterns allow, for people.
+IN_WORDS = {
+    _NAME: "letters, digits, _ and -, not beginning with a digit or -",
+    _VARIABLE: "letters, digits and _, not beginning with a digit",
+    _HEADER: "letters, digits and -",
+}
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+OnError = Literal["fail", "skip", "continue"]
+Missed = Literal["skip", "latest", "all"]
+CHOICES = {"method": get_args(Method), "on_error": get_args(OnError), "missed": get_args(Missed)}
+Name = Annotated[str, Meta(pattern=_NAME, max_length=64)]
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
 Expression = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
 Seconds = Annotated[float, Meta(gt=0, le=MAX_DURATION_S)]
@@ -27,16 +40,21 @@ class Process(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A program on the manager's machine. The last line that it writes, if it is a JSON object, is its result."""
 
     command: Annotated[list[Text], Meta(min_length=1, max_length=1_000)]
-    environment: dict[Annotated[str, Meta(pattern=f"^[A-Za-z_][A-Za-z0-9_]*{_END}")], Text] = {}
+    environment: dict[Annotated[str, Meta(pattern=_VARIABLE)], Text] = {}
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A request; the answer's JSON object is its result."""
+    """A request; the answer's JSON object is its result.
+
+    `callback`: the service is told where it may say later how it ended, and answers 202 if it will. Bound the wait by
+    the node's `timeout_s`.
+    """
 
     url: Text
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
-    headers: dict[Annotated[str, Meta(pattern=f"^[A-Za-z0-9-]+{_END}")], Text] = {}
+    method: Method = "POST"
+    headers: dict[Annotated[str, Meta(pattern=_HEADER)], Text] = {}
     body: Any = None
+    callback: bool = False
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,10 +78,11 @@ class Batch(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Ecs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A task of Amazon ECS."""
+    """A task of Amazon ECS. `container` is the one that does the work; empty: that with the definition's name."""
 
     task_definition: Text
     cluster: Text = "default"
+    container: Annotated[str, Meta(max_length=255)] = ""
     command: list[Text] = []
 
 
@@ -125,7 +144,7 @@ class Node(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retry: Retry = Retry(max_attempts=1)
     timeout_s: Seconds | None = None
     deadline_s: Seconds | None = None
-    on_error: Literal["fail", "skip", "continue"] = "fail"
+    on_error: OnError = "fail"
 
 
 class Schedule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -136,7 +155,7 @@ class Schedule(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     cron: Text
     time_zone: Text = "UTC"
-    missed: Literal["skip", "latest", "all"] = "latest"
+    missed: Missed = "latest"
     input: dict[str, Any] = {}
 
 

@@ -90,7 +90,7 @@ class Kind(StrEnum):
     PROGRESS = "progress"
 
 
-class Event(Struct, frozen=True, omit_defaults=True):
+class Event(Struct, frozen=True, omit_defaults=True, gc=False):
     """One line of a run's history. `iteration` is absent where the whole node is meant."""
 
     kind: Kind
@@ -140,12 +140,14 @@ class Stop(NamedTuple):
 
 
 class Adopt(NamedTuple):
-    """Go on with an attempt that an earlier process was asked for, or was about to ask for."""
+    """Go on with an attempt that an earlier process was asked for, or was about to ask for. Not `wanted`: it was told
+    to stop, and must not begin."""
 
     attempt: Attempt
     runner: str
     external: str | None
     work: Any
+    wanted: bool = True
 
 
 Command = Submit | Proceed | StartChild | Stop

@@ -15,7 +15,8 @@ from gateway.workflows.step import AttemptChange, Command, Event, Kind, Step
 
 
 class Turn:
-    """`budget` is what is left of it; `rows`, `active` and `pending` are the state's, copied."""
+    """`budget` is what is left of it; `rows`, `active` and `pending` are the state's, copied. `status` is where the run
+    stands by now, `error` the first failure that counts."""
 
     def __init__(self, definition: Definition, state: State, now_ms: int, budget: int) -> None:
         self.definition = definition
@@ -24,6 +25,8 @@ class Turn:
         self.rows: dict[Key, Row] = dict(state.rows)
         self.active = set(state.active)
         self.commands: list[Command] = []
+        self.status = state.status
+        self.error = state.error
         self._before = state
         self._pending: deque[str] = deque(state.pending)
         self._fields: dict[str, Any] = {}
@@ -32,29 +35,38 @@ class Turn:
         self._events: list[Event] = []
 
     @property
-    def status(self) -> RunStatus:
-        """Where the run stands by now."""
-        status: RunStatus = self._fields.get("status", self._before.status)
-        return status
+    def run(self) -> str:
+        """The run's id."""
+        return self._before.id
 
     @property
-    def error(self) -> str | None:
-        """The first failure that counts."""
-        error: str | None = self._fields.get("error", self._before.error)
-        return error
+    def started_ms(self) -> int | None:
+        """When it was begun first."""
+        started_ms: int | None = self._fields.get("started_ms", self._before.started_ms)
+        return started_ms
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """By when it has to be over."""
+        deadline_ms: int | None = self._fields.get("deadline_ms", self._before.deadline_ms)
+        return deadline_ms
 
     @property
     def state(self) -> State:
         """The run by now, as expressions see it."""
-        return replace(self._before, rows=self.rows, **self._fields)
+        return replace(self._before, status=self.status, error=self.error, rows=self.rows, **self._fields)
 
     def result(self) -> Step:
         """What has come of it."""
         state = replace(
-            self.state,
+            self._before,
+            status=self.status,
+            error=self.error,
+            rows=self.rows,
             revision=self._before.revision + len(self._events),
             active=frozenset(self.active),
             pending=tuple(self._pending),
+            **self._fields,
         )
         rows = {key: self.rows[key] for key in self._touched}
         more = self.budget <= 0 and not is_run_over(self.status)
@@ -83,16 +95,16 @@ class Turn:
 
     def become(self, status: RunStatus) -> None:
         """The run's status; the table has to allow it."""
-        self._fields["status"] = follow(RUN, self.status, status)
+        self.status = follow(RUN, self.status, status)
         self._fields["ended_ms"] = self.now_ms if is_run_over(status) else None
 
     def note(self, **fields: Any) -> None:
-        """Fields of the run's state."""
+        """Fields of the run's state, but for status and error."""
         self._fields.update(fields)
 
     def blame(self, error: str) -> None:
         """What failed counts; the first such error stays."""
-        self._fields["error"] = self.error or error
+        self.error = self.error or error
 
     def put(self, key: Key, row: Row) -> None:
         """A row; the table has to allow its status."""
@@ -114,8 +126,7 @@ class Turn:
         if at is None:
             self._events.append(Event(kind, **fields))
             return
-        node = self.definition.nodes[at.path]
-        single = node.for_each is None and node.repeat is None
-        iteration = None if at.iteration == WHOLE or single else at.iteration
+        shown = at.iteration != WHOLE and at.path in self.definition.several
+        iteration = at.iteration if shown else None
         number = at.number if isinstance(at, Attempt) else None
         self._events.append(Event(kind, at.path, iteration, number, **fields))

@@ -1,4 +1,7 @@
-"""Plays one seed: clients, a manager's many lives, a judgement. `python -m tests.simulation.play SEED` shows it."""
+"""Plays one seed: clients, the many lives of managers and rebalancers, a judgement.
+
+`python -m tests.simulation.play SEED` shows it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from gateway.workflows.records import NewRun, SignalKind
 from gateway.workflows.states import is_run_over
 from tests.simulation.inline import ENGINE
 from tests.simulation.judging import judge
-from tests.simulation.life import Life
+from tests.simulation.life import BOTH, MANAGER, REBALANCER, Life
 from tests.simulation.world import World
 from tests.support.virtual_time import run as in_virtual_time
 from tests.support.workflows import definition, node
@@ -79,9 +82,11 @@ async def _lives(world: World, store: Any, shared: bool) -> None:
     past: list[Life] = []
     try:
         for number in range(MAX_LIVES):
-            life = Life(world, store, f"m-{number}" if shared else "local", number)
+            last = number == MAX_LIVES - 1
+            roles = (BOTH if last else world.chance.choice([MANAGER, BOTH, BOTH, REBALANCER])) if shared else MANAGER
+            life = Life(world, store, f"m-{number}" if shared else "local", number, roles)
             # The last one is immortal, so that there is an end.
-            life.mortal = number < MAX_LIVES - 1
+            life.mortal = not last
             past.append(life)
             life.begin()
             if shared and number == 0:
@@ -94,6 +99,15 @@ async def _lives(world: World, store: Any, shared: bool) -> None:
                     asyncio.get_running_loop().call_later(world.chance.choice([0.1, 1, 5, 40]), other.wake)
             await asyncio.sleep(world.chance.choice([0, 0.5, 10]))
         await past[-1].over()
+        # One that was stopped before it registered takes the name of the last when it wakes up: that is started again.
+        for number in range(MAX_LIVES, 2 * MAX_LIVES):
+            if not past[-1].replaced:
+                return
+            life = Life(world, store, "local", number)
+            life.mortal = False
+            past.append(life)
+            life.begin()
+            await life.over()
     finally:
         for life in past:
             await life.end()

@@ -30,7 +30,13 @@ class World:
     def __init__(self, chance: Random) -> None:
         self.chance = chance
         self.jobs: dict[str, Job] = {}
+        self.refused: set[str] = set()
         self.trace: list[str] = []
+        # Session locks that processes hold, and how often the database was started.
+        self.locks: set[int] = set()
+        self.starts = 0
+        # Whether the clocks of processes differ.
+        self.skewed = chance.random() < 0.3
 
     def now_s(self) -> float:
         return asyncio.get_running_loop().time()
@@ -42,11 +48,20 @@ class World:
     def find(self, run: str, attempt: Attempt) -> Job | None:
         return self.jobs.get(public_id(run, attempt))
 
+    def refuse(self, run: str, attempt: Attempt) -> bool:
+        """Nobody begins it any more; False: somebody has."""
+        if self.find(run, attempt) is not None:
+            return False
+        self.refused.add(public_id(run, attempt))
+        return True
+
     def begin(self, run: str, attempt: Attempt) -> Job:
         """Begin it, or find it."""
         found = self.find(run, attempt)
         if found is not None:
             return found
+        if public_id(run, attempt) in self.refused:
+            return Job(run, attempt, self.now_s(), Failed(attempt, "refused", lost=True), self.now_s())
         outcome: Happening = Finished(attempt, {"ready": self.chance.random() < 0.6})
         if self.chance.random() < 0.25:
             outcome = Failed(attempt, "broken", again=self.chance.random() < 0.9)

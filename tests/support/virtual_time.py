@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# Nothing that these tests play has so much to do at once.
+STANDSTILL_TURNS = 50_000
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -36,9 +38,12 @@ class _Jump(selectors.DefaultSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(0)
+        self._turns = self._turns + 1 if timeout == 0 else 0
+        assert self._turns < STANDSTILL_TURNS, "time stands still: something goes round and round"
         if not found:
             if timeout is None:
                 raise RuntimeError("nothing will ever happen: no timer is set")

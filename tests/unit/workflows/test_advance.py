@@ -9,7 +9,7 @@ import pytest
 from gateway.errors import IllegalTransitionError
 from gateway.workflows.advance import STOP_PATIENCE_S, loaded
 from gateway.workflows.run import Attempt, Key
-from gateway.workflows.step import Cancel, Failed, Finished, Progress, Resume, StartChild, Stop, Submitted
+from gateway.workflows.step import Begin, Cancel, Failed, Finished, Progress, Resume, StartChild, Stop, Submitted
 from tests.support.workflows import Player, definition, node
 
 TABLES = {"tables": ["a", "b", "c", "d", "e"]}
@@ -269,6 +269,7 @@ def test_a_nested_workflow_has_the_same_name_whenever_it_is_begun() -> None:
     assert run.commands == again.commands
     assert isinstance(run.commands[0], StartChild)
     assert run.commands[0].input == {"of": "run-1"}
+    assert run.state.rows[Key("child")].run == run.commands[0].run
 
 
 def test_the_output_is_what_the_definition_says() -> None:
@@ -286,7 +287,14 @@ def test_a_small_budget_does_the_same_in_more_calls() -> None:
     assert (small.state, small.events) == (large.state, large.events)
 
 
-@pytest.mark.parametrize("happening", [Resume(), Cancel()])
+def test_a_cancelled_run_does_not_begin_again() -> None:
+    run = play({"a": node()}).tell(Cancel()).tell(Failed(Attempt("a", 0, 1), "killed"))
+    assert run.state.status == "cancelled"
+    with pytest.raises(IllegalTransitionError, match="that is cancelled cannot begin"):
+        run.tell(Begin())
+
+
+@pytest.mark.parametrize("happening", [Resume(), Cancel(), Begin()])
 def test_what_a_status_does_not_allow_is_refused(happening: Any) -> None:
     run = play({"a": node()}).finish("a")
     with pytest.raises(IllegalTransitionError):

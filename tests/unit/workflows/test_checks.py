@@ -12,6 +12,7 @@ from gateway.workflows.checks import Rules
 from gateway.workflows.definition import compile_spec, load, stored
 from gateway.workflows.expression import ExpressionError, holds, parse_condition, parse_path, render
 from gateway.workflows.expression import Path as Steps
+from gateway.workflows.fields import MAX_MISTAKES
 from gateway.workflows.source import DefinitionError
 from tests.support.workflows import ALLOWED, definition, from_yaml, node
 
@@ -87,7 +88,7 @@ def test_the_example_is_good_and_is_stored_as_it_was() -> None:
             "line 9, column 23: nodes.load.for_each.items: 'all ${extract.tables}' is no list",
         ),
         ("${table}", "${poll.x}", "line 10, column 73: nodes.load.run.batch.parameters.table: ${poll.x}: poll is not"),
-        ("${table}", "${a b}", "line 10, column 18: nodes.load.run.batch: ${a b} is no path"),
+        ("${table}", "${a b}", "line 10, column 73: nodes.load.run.batch.parameters.table: ${a b} is no"),
         ("as: table", "as: input", "line 9, column 48: nodes.load.for_each.as: 'input' cannot be the name of an item"),
         (
             "${load.failed} == 0",
@@ -101,6 +102,29 @@ def test_the_example_is_good_and_is_stored_as_it_was() -> None:
             "${run.secret}",
             "line 18, column 44: nodes.child.workflow.input.run: ${run.secret}: of run there are id",
         ),
+        (
+            "on_error: skip",
+            "on_error: no-way",
+            "line 11, column 15: nodes.load.on_error: must be one of fail, skip, cont",
+        ),
+        (
+            "method: GET",
+            "method: HEAD",
+            "line 22, column 26: nodes.poll.run.http.method: must be one of GET, POST, PUT",
+        ),
+        ("name: nightly", "schedule: {cron: x, missed: never}\nname: x", "line 1, column 29: schedule.missed: must be"),
+        (
+            "command: [python, extract.py]",
+            "command: [x], environment: {a: b, A-B: c}",
+            "line 4, column 55: nodes.extract.run.process.environment.A-B: must be made of letters, digits and _",
+        ),
+        (
+            "name: nightly-sync",
+            "name: 2x",
+            "line 1, column 7: name: must be made of letters, digits, _ and -, not begi",
+        ),
+        ("  poll:", "  2poll:", "line 19, column 3: nodes.2poll: must be made of letters, digits, _ and -, not beginn"),
+        ("  poll:", f"  {'p' * 65}:", f"line 19, column 3: nodes.{'p' * 65}: expected `str` of length <= 64"),
         ("name: nightly-sync", "name: 7", "line 1, column 7: name: expected `str`, got `int`"),
         (
             "on_error: skip",
@@ -124,6 +148,61 @@ def test_every_mistake_has_its_place(old: str, new: str, problem: str) -> None:
 def test_all_mistakes_are_told_at_once() -> None:
     text = GOOD.replace("timeout_s: 3600", "timeout_s: x").replace("on_error: skip", "on_error: skp")
     assert [line.partition(":")[0] for line in told(text)] == ["line 6, column 16", "line 11, column 15"]
+
+
+MANY = """\
+nodes:
+  a:
+    run: {process: {comand: [x]}, lambda: {}}
+    retry: {max_attempts: 0, wait_s: x, backof: 2}
+    on_error: maybe
+    timeout_s: -1
+  b: 7
+  c:
+    needs: [a, b, d]
+    when: "${a.ready} = 1"
+    run: {http: {url: "${x y}", headers: {"A B": "1"}, body: ["${d.x}", "${run.secret}"]}}
+  e:
+    needs: [c, c]
+    workflow: {name: missing}
+    run: {device: {id: "${unknown}", command: go}}
+  2f: {}
+more: 1
+"""
+
+
+def test_every_mistake_of_every_node_is_told_at_once() -> None:
+    assert told(MANY) == [
+        "line 1, column 1: object missing required field `name`",
+        "line 3, column 20: nodes.a.run.process: object missing required field `command`",
+        "line 3, column 21: nodes.a.run.process: there is no field 'comand' here",
+        "line 3, column 35: nodes.a.run: there is no runner 'lambda'; known are process, http, device, batch, ecs",
+        "line 4, column 27: nodes.a.retry.max_attempts: expected `int` >= 1",
+        "line 4, column 38: nodes.a.retry.wait_s: expected `float`, got `str`",
+        "line 4, column 41: nodes.a.retry: there is no field 'backof' here",
+        "line 5, column 15: nodes.a.on_error: must be one of fail, skip, continue",
+        "line 6, column 16: nodes.a.timeout_s: expected `float` > 0.0",
+        "line 7, column 6: nodes.b: expected `object`, got `int`",
+        "line 9, column 19: nodes.c.needs[2]: there is no node 'd'",
+        "line 10, column 11: nodes.c.when: '${a.ready} = 1' is no condition; one is ${path}, or two of ${path} and "
+        "JSON values with one of == != < <= > >= between them",
+        "line 11, column 23: nodes.c.run.http.url: ${x y} is no path; a path is a name with .field and [number] "
+        "behind it",
+        "line 11, column 43: nodes.c.run.http.headers.A B: must be made of letters, digits and -",
+        "line 11, column 73: nodes.c.run.http.body[1]: ${run.secret}: of run there are id, name, version, started_ms",
+        "line 13, column 5: nodes.e: exactly one of run and workflow is needed",
+        "line 13, column 16: nodes.e.needs[1]: c is named twice",
+        "line 16, column 3: nodes.2f: must be made of letters, digits, _ and -, not beginning with a digit or -",
+        "line 17, column 1: there is no field 'more' here",
+    ]
+
+
+def test_a_flood_of_mistakes_is_cut() -> None:
+    fields = ", ".join(f"x{number}: 1" for number in range(20_000))
+    text = f"name: x\nnodes:\n  a: {{run: {{device: {{id: d, command: c, {fields}}}}}}}\n  b: {{on_error: no-way}}\n"
+    found = told(text)
+    assert len(found) == MAX_MISTAKES + 1
+    assert "on_error" in found[-1]
 
 
 def test_both_ends_of_an_alias_are_told() -> None:

@@ -58,6 +58,8 @@ def test_an_hour_that_comes_twice_has_two_runs_of_what_is_hourly() -> None:
         ("0 2 * * *", "Europe/Berlin", ""),
         ("0 2 * * *", "Europe/Belin", "time_zone: 'Europe/Belin' is no time zone"),
         ("0 2 * * *", "../../etc/passwd", "time_zone: '../../etc/passwd' is no time zone"),
+        ("61 2 * * *", "UTC", "cron: '61 2 * * *': bad minute; it is 0 to 59"),
+        ("0 2 * * 9", "UTC", "cron: '0 2 * * 9': bad day-of-week; it is 0 to 7"),
         ("0 2 * *", "UTC", "cron: '0 2 * *' has not five fields"),
         ("0 0 2 * * *", "UTC", "cron: '0 0 2 * * *' has not five fields"),
         ("61 * * * *", "UTC", "cron: '61 * * * *'"),

@@ -97,7 +97,6 @@ def test_values_know_their_places() -> None:
         "+.inf",
         ".nan",
         "2026-11-22",
-        "<<",
         "=",
     ],
 )
@@ -121,6 +120,9 @@ def test_what_all_read_alike_is_taken(text: str, value: Any) -> None:
         ("a: *b", "line 1, column 4: *b stands before"),
         ("a: &x [*x]", "line 1, column 8: *x stands before"),
         ("a: !!python/name:os.system x", "line 1, column 4: the tag tag:yaml.org,2002:python/name:os.system"),
+        ("a: &x {b: 1}\nc: {<<: *x}", "line 2, column 5: merge keys (<<) are not supported"),
+        ("a: " + "9" * 500, "line 1, column 4: has too many digits; at most 30 are possible"),
+        ("a: 0x" + "9" * 500, f"line 1, column 4: 0x{'9' * 78}… is read"),
         ("a: !!int 3", "line 1, column 4: the tag"),
         ("? [a]\n: b", "line 1, column 3: a name must be plain text"),
         ("1: b", "line 1, column 1: a name must be text"),
@@ -143,6 +145,8 @@ def test_a_mistake_in_yaml_has_its_place(text: str, told: str) -> None:
         ('{"a": 1} x', "line 1, column 10: not JSON: there is more"),
         ('["\\ud83d"]', "line 1, column 2: a text holds half of a surrogate pair"),
         ("[" * 5000, "line 1, column 33: is nested deeper"),
+        (" \n", "line 1, column 1: there is nothing in it"),
+        ("[" + "9" * 500 + "]", "line 1, column 2: has too many digits; at most 30 are possible"),
         ("[1e999]", "line 1, column 2: is larger"),
     ],
 )
@@ -154,3 +158,11 @@ def test_aliases_of_aliases_are_counted_before_they_are_followed() -> None:
     lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
     lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]
     assert "more than 100,000 values" in mistakes(read_yaml, "\n".join(lines))[0]
+
+
+def test_aliases_are_named_only_where_there_are_some() -> None:
+    assert mistakes(read_json, f"[{'1,' * 100_000}1]") == ["line 1, column 1: holds more than 100,000 values"]
+    levels = "".join(f"\n  {name}: &{name} [{', '.join(f'*{of}' for _ in range(100))}]" for name, of in ("ba", "cb"))
+    told = mistakes(read_yaml, f"x:\n  a: &a [{', '.join('x' * 100)}]{levels}")
+    assert told[0].endswith("holds more than 100,000 values, its aliases followed")
+    assert len(told) == 1

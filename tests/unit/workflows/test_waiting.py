@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.waiting import Waiting
 from gateway.workflows.folding import weight
 from gateway.workflows.live import Live, LiveRuns
 from gateway.workflows.records import Owned, RunDetail, RunSummary
@@ -12,7 +13,6 @@ from gateway.workflows.retry import wait_s
 from gateway.workflows.run import Key, Row, State
 from gateway.workflows.spec import Retry
 from gateway.workflows.states import NodeStatus, RunStatus
-from gateway.workflows.waiting import Waiting
 from tests.support.workflows import definition, node
 
 
@@ -26,7 +26,7 @@ def test_of_each_run_the_last_time_counts(sets: list[tuple[str, int | None]], no
     assert waiting.next_ms() == (times[0][0] if times else None)
     assert len(waiting) == len(times)
     due = waiting.due(now_ms, 100)
-    assert due == [run for at, run in times if at <= now_ms]
+    assert due == [(at, run) for at, run in times if at <= now_ms]
     assert waiting.next_ms() == next((at for at, _ in times if at > now_ms), None)
 
 
@@ -35,7 +35,7 @@ def test_a_run_that_is_set_again_and_again_takes_one_place() -> None:
     for at_ms in range(10_000, 0, -1):
         waiting.set("a", at_ms)
     assert len(waiting._heap) < 200
-    assert waiting.due(1, 9) == ["a"]
+    assert waiting.due(1, 9) == [(1, "a")]
 
 
 def test_pauses_grow_to_their_maximum_and_end() -> None:
@@ -59,7 +59,9 @@ def test_runs_leave_memory_by_their_bytes_those_not_used_for_longest_first() -> 
     runs = LiveRuns(10 * small.bytes)
     for number in range(8):
         runs.add(str(number), live(None))
-    runs.grow("0", runs.get("0"), 1)
+    first = runs.find("0")
+    assert first is not None
+    runs.grow("0", first, 1)
     runs.evict({})
     assert runs.find("1") is not None
     runs.add("large", large)

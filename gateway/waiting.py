@@ -1,4 +1,4 @@
-"""Runs that wait for a time: an entry in a heap each, and nothing else."""
+"""Names that wait for a time: an entry in a heap each, and nothing else. Times are ms of any one clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 
 
 class Waiting:
-    """Of each run only the time that was set last counts; earlier entries are skipped when they come up."""
+    """Of each name only the time that was set last counts; earlier entries are skipped when they come up."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, str]] = []
@@ -15,16 +15,16 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._at)
 
-    def set(self, run: str, at_ms: int | None) -> None:
+    def set(self, name: str, at_ms: int | None) -> None:
         """Wake it then; None: not at all."""
         if at_ms is None:
-            self._at.pop(run, None)
-        elif self._at.get(run) != at_ms:
-            self._at[run] = at_ms
-            heapq.heappush(self._heap, (at_ms, run))
+            self._at.pop(name, None)
+        elif self._at.get(name) != at_ms:
+            self._at[name] = at_ms
+            heapq.heappush(self._heap, (at_ms, name))
             # Entries that count for nothing must not outgrow the others.
             if len(self._heap) > 2 * len(self._at) + 64:
-                self._heap = [(at, name) for name, at in self._at.items()]
+                self._heap = [(at, each) for each, at in self._at.items()]
                 heapq.heapify(self._heap)
 
     def next_ms(self) -> int | None:
@@ -32,13 +32,13 @@ class Waiting:
         self._skip()
         return self._heap[0][0] if self._heap else None
 
-    def due(self, now_ms: int, limit: int) -> list[str]:
-        """Those whose time has come, the earliest first; they wait no longer."""
-        found: list[str] = []
+    def due(self, now_ms: int, limit: int) -> list[tuple[int, str]]:
+        """Times and names whose time has come, the earliest first; they wait no longer."""
+        found: list[tuple[int, str]] = []
         while len(found) < limit and (at := self.next_ms()) is not None and at <= now_ms:
-            _, run = heapq.heappop(self._heap)
-            del self._at[run]
-            found.append(run)
+            entry = heapq.heappop(self._heap)
+            del self._at[entry[1]]
+            found.append(entry)
         return found
 
     def _skip(self) -> None:

@@ -1,0 +1,198 @@
+"""The runs of one manager, and what it knows of each of them beside its state."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+
+from gateway.clock import Clock
+from gateway.waiting import Waiting
+from gateway.workflows.figures import ManagerFigures
+from gateway.workflows.hearing import happening_of
+from gateway.workflows.live import Live, LiveRuns, fresh
+from gateway.workflows.ports import NodeRunner
+from gateway.workflows.records import NewRun, Owned, RunDetail, Signal
+from gateway.workflows.slices import Told
+from gateway.workflows.states import AttemptStatus, NodeStatus
+from gateway.workflows.step import Begin, Happening, Progress, Tick
+
+# Of new runs: what is more than these is read from the store.
+MAX_FRESH = 4_096
+AT_WORK = (NodeStatus.RUNNING, NodeStatus.STOPPING)
+
+
+class OwnRuns:
+    """Iterates over their ids.
+
+    `told` is what was told to runs and is not yet decided. `unsure` are those whose attempts have to be asked for
+    again: after a start, and after a failure of the store. `stuck` are those that no step can be made of; whoever looks
+    at the log has to mend something. `storing` are those whose change is on its way to the store.
+    """
+
+    def __init__(self, clock: Clock, cache_bytes: int, runners: Mapping[str, NodeRunner]) -> None:
+        self.live = LiveRuns(cache_bytes)
+        self.told: dict[str, deque[Told]] = {}
+        self.unsure: set[str] = set()
+        self.stuck: set[str] = set()
+        self.storing: set[str] = set()
+        self._clock = clock
+        self._runners = runners
+        self._epochs: dict[str, int] = {}
+        self._waiting = Waiting()
+        # As they were created: what is in memory need not be read.
+        self._fresh: dict[str, RunDetail] = {}
+        # Those with work that nobody else could go on with.
+        self._bound: set[str] = set()
+        # Until when, by the monotonic clock, the last manager of a run may still begin its jobs.
+        self._held: dict[str, float] = {}
+        self._heard: set[int] = set()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._epochs)
+
+    def __len__(self) -> int:
+        return len(self._epochs)
+
+    def __contains__(self, run: str) -> bool:
+        return run in self._epochs
+
+    def epoch(self, run: str) -> int | None:
+        """None: it is not ours."""
+        return self._epochs.get(run)
+
+    # Having them
+
+    def own(self, owned: Owned) -> None:
+        """It is ours from now on."""
+        self._epochs[owned.id] = owned.epoch
+        self._waiting.set(owned.id, owned.wake_ms)
+        if owned.hold_ms:
+            self._held[owned.id] = self._clock.monotonic_s() + owned.hold_ms / 1000
+
+    def begin(self, new: NewRun, version: int | None) -> None:
+        """It was just created, and is ours; `version` None: its definition's is not known."""
+        if new.id in self._epochs:
+            return
+        self.own(Owned(new.id, 1, None))
+        if version is not None and len(self._fresh) < MAX_FRESH:
+            self._fresh[new.id] = fresh(new, version)
+        self.told[new.id] = deque([Told(Tick())])
+
+    def take_fresh(self, run: str) -> RunDetail | None:
+        """As it was created, once; None: the store has to be asked."""
+        return self._fresh.pop(run, None)
+
+    def forget(self, run: str) -> None:
+        """It is over, or somebody else's."""
+        self.live.drop(run)
+        self._epochs.pop(run, None)
+        self._fresh.pop(run, None)
+        for one in self.told.pop(run, ()):
+            if one.signal is not None:
+                self._heard.discard(one.signal)
+        self._waiting.set(run, None)
+        self.unsure.discard(run)
+        self._bound.discard(run)
+        self._held.pop(run, None)
+
+    def forget_all(self) -> None:
+        """Nothing that is known counts any more."""
+        for run in [*self._epochs, *self.told]:
+            self.forget(run)
+
+    def hold(self, run: str) -> float | None:
+        """Until when its last manager may begin jobs, asked once; None: it cannot."""
+        return self._held.pop(run, None)
+
+    # What they are told
+
+    def tell(self, run: str, happening: Happening) -> None:
+        """Of how far an attempt is only the newest word counts."""
+        told = self.told.setdefault(run, deque())
+        if isinstance(happening, Progress) and told:
+            last = told[-1].happening
+            if isinstance(last, Progress) and last.attempt == happening.attempt:
+                told.pop()
+        told.append(Told(happening))
+
+    def hear(self, owned: Owned, signal: Signal) -> None:
+        """What was stored for it; harmless again."""
+        if signal.id in self._heard or owned.id in self.stuck:
+            return
+        if owned.id not in self._epochs:
+            self.own(owned)
+        self._heard.add(signal.id)
+        self.told.setdefault(owned.id, deque()).append(Told(happening_of(signal), signal.id))
+
+    def heard(self, signals: Iterable[int]) -> None:
+        """They are gone from the store; one that is not is heard again."""
+        self._heard.difference_update(signals)
+
+    def again(self, runs: Iterable[str]) -> None:
+        """They were chosen in vain: the next turn has them."""
+        for run in runs:
+            if run in self._epochs and run not in self.told:
+                self.told[run] = deque([Told(Tick())])
+
+    def retell(self, run: str, taken: Iterable[Told]) -> None:
+        """What was decided may not be stored.
+
+        What was reported changes nothing a second time. Signals would (a cancel, behind a resume that is stored): those
+        that the store still has are heard again, in their order. That the run has to begin is seen from its state.
+        """
+        told = [*taken, *self.told.get(run, ())]
+        self.heard(one.signal for one in told if one.signal is not None)
+        again = [one for one in told if one.signal is None and not isinstance(one.happening, Begin)]
+        self.told[run] = deque(again or [Told(Tick())])
+        self.live.drop(run)
+        self.unsure.add(run)
+
+    # When they are looked at
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a time."""
+        return len(self._waiting)
+
+    @property
+    def next_ms(self) -> int | None:
+        """When the first of those is due."""
+        return self._waiting.next_ms()
+
+    def wake(self, run: str, at_ms: int | None) -> None:
+        """None: only when it is told something."""
+        self._waiting.set(run, at_ms)
+
+    def choose(self, now_ms: int, limit: int, figures: ManagerFigures) -> dict[str, None]:
+        """Those to be moved on now. What is due of one that is being stored is known again behind that."""
+        chosen: dict[str, None] = {}
+        for at_ms, run in self._waiting.due(now_ms, limit):
+            if run not in self.storing:
+                chosen[run] = None
+                if at_ms:
+                    figures.timer((now_ms - at_ms) / 1000)
+        for source in (self.told, self.unsure):
+            for run in source:
+                if len(chosen) >= limit:
+                    break
+                if run not in self.storing:
+                    chosen[run] = None
+        return chosen
+
+    # Whether others could have them
+
+    def bind(self, run: str, live: Live) -> None:
+        """Note whether it has work that nobody else could go on with."""
+        for key in live.state.active:
+            if live.state.rows[key].status in AT_WORK:
+                runner = self._runners.get(live.definition.runners[key.path])
+                asked = live.state.rows[key].phase is AttemptStatus.INTENT
+                if runner is not None and (asked or not runner.movable):
+                    self._bound.add(run)
+                    return
+        self._bound.discard(run)
+
+    def at_boundary(self, run: str) -> bool:
+        """Nothing is being decided or stored, and nothing is at work that cannot move."""
+        busy = run in self._bound or run in self.unsure or run in self.told or run in self.storing
+        return run in self._epochs and not busy
