@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from msgspec import Struct
+
 MAX_NAME_BYTES = 256
 
 
@@ -42,7 +44,7 @@ DEVICE = Family("device", Kind.LATEST, "location:read")
 DRAIN = Family("drain", Kind.LATEST, "admin", named=False, by_account=False)
 
 
-class Channel(NamedTuple):
+class Channel(Struct, frozen=True, gc=False):
     """Which channel, everywhere: `account` is "" for those of the whole fleet."""
 
     account: str

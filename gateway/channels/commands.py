@@ -123,44 +123,37 @@ class InFlight(Generic[T]):
         self._entries[command] = _Entry(slot, waiter)
         self._by_slot.setdefault(slot, set()).add(command)
 
-    def report(self, command: str, slot: int, progress: Progress) -> None:
-        """The device says how far it is; nothing when the command is not its own, or settled."""
-        entry = self._own(command, slot)
-        if entry is not None:
-            entry.progress = progress
-
-    def progress(self, command: str) -> Progress | None:
-        """The last report; None: there is none."""
-        entry = self._entries.get(command)
-        return None if entry is None else entry.progress
-
-    def settle(self, command: str, slot: int) -> T | None:
-        """The device gave the result; None: the command is not its own, or settled already."""
+    def report(self, command: str, slot: int, progress: Progress) -> T | None:
+        """The device says how far it is; None: the command is not its own, or settled."""
         entry = self._own(command, slot)
         if entry is None:
             return None
-        self.forget(command)
+        entry.progress = progress
         return entry.waiter
 
-    def forget(self, command: str) -> bool:
-        """Nobody waits for it any more; whether it was still under way."""
-        entry = self._entries.pop(command, None)
-        if entry is None:
-            return False
-        others = self._by_slot[entry.slot]
-        others.discard(command)
-        if not others:
-            del self._by_slot[entry.slot]
-        return True
+    def settle(self, command: str, slot: int) -> T | None:
+        """The device gave the result; None: the command is not its own, or settled already."""
+        return None if self._own(command, slot) is None else self._forget(command).waiter
+
+    def end(self, command: str) -> tuple[T, Progress | None] | None:
+        """No result is waited for any more: who did, and the last report; None: it is settled."""
+        if command not in self._entries:
+            return None
+        entry = self._forget(command)
+        return entry.waiter, entry.progress
 
     def gone(self, slot: int) -> list[T]:
         """The connection ended: those who wait for its results."""
-        commands = list(self._by_slot.get(slot, ()))
-        waiters = [self._entries[command].waiter for command in commands]
-        for command in commands:
-            self.forget(command)
-        return waiters
+        return [self._forget(command).waiter for command in list(self._by_slot.get(slot, ()))]
 
     def _own(self, command: str, slot: int) -> _Entry[T] | None:
         entry = self._entries.get(command)
         return entry if entry is not None and entry.slot == slot else None
+
+    def _forget(self, command: str) -> _Entry[T]:
+        entry = self._entries.pop(command)
+        others = self._by_slot[entry.slot]
+        others.discard(command)
+        if not others:
+            del self._by_slot[entry.slot]
+        return entry

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from math import ceil
 from random import Random
 from typing import Any
@@ -17,7 +18,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from gateway.channels.commands import Command, Outcome, Settled
 from gateway.channels.keyed import Keyed
-from gateway.channels.local import LocalCourier
+from gateway.channels.local import Done, LocalCourier, Telling
 from gateway.channels.ports import Attempts
 from gateway.channels.remote import RemoteCourier
 from gateway.connections.registry import Registry
@@ -48,33 +49,65 @@ class Courier:
         self._outcomes: Counter[Outcome] = Counter()
 
     async def send(
-        self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
+        self,
+        account: str,
+        device: str,
+        name: str,
+        args: Any,
+        deadline_ms: int,
+        *,
+        idempotent: bool = False,
+        told: Telling | None = None,
     ) -> Settled:
+        """See `carry`."""
+        return await self.carry(Command(account, device, name, args, idempotent), deadline_ms, told)
+
+    async def carry(self, command: Command, deadline_ms: int, told: Telling | None = None) -> Settled:
         """Have the device carry it out, and wait for the result until the deadline.
 
-        Cancelled, nobody waits for the result any more; the device may carry it out all the same.
+        `told` is told what the device reports meanwhile: from another gateway the newest of each second. Cancelled,
+        nobody waits for the result any more; the device may carry it out all the same.
         """
-        return await self._counted(Command(account, device, name, args, idempotent), deadline_ms)
+        settled = await self._send(command, deadline_ms, told)
+        self._outcomes[settled.outcome] += 1
+        return settled
+
+    def begin(self, command: Command, deadline_ms: int, done: Done) -> str | Settled | None:
+        """Send it now, if that needs no wait and it is sent once at most; None: it does, use `send`.
+
+        Returns the name for `give_up`, and `done` is told once, later, how it ended; or why it was not sent.
+        """
+        if command.idempotent:
+            return None
+        begun = self._local.begin(command, deadline_ms, partial(self._ended, done))
+        if isinstance(begun, Settled):
+            if begun.outcome is Outcome.GONE_UNSENT:
+                return None
+            self._outcomes[begun.outcome] += 1
+        return begun
+
+    def give_up(self, name: str) -> None:
+        """Nobody waits for the result of what `begin` named any more."""
+        self._local.give_up(name)
+
+    def _ended(self, done: Done, settled: Settled) -> None:
+        self._outcomes[settled.outcome] += 1
+        done(settled)
 
     async def send_once(self, key: str, sender: str, command: Command, deadline_ms: int) -> Settled:
         """The same under an idempotency key of the sender's; see Keyed.send."""
-        return await self._keyed.send(key, sender, command, deadline_ms, lambda: self._counted(command, deadline_ms))
+        return await self._keyed.send(key, sender, command, deadline_ms, lambda: self.carry(command, deadline_ms))
 
     async def close(self) -> None:
         """End what is under way without a sender."""
         await self._keyed.close()
 
-    async def _counted(self, command: Command, deadline_ms: int) -> Settled:
-        settled = await self._send(command, deadline_ms)
-        self._outcomes[settled.outcome] += 1
-        return settled
-
-    async def _send(self, command: Command, deadline_ms: int) -> Settled:
+    async def _send(self, command: Command, deadline_ms: int, told: Telling | None) -> Settled:
         loop = asyncio.get_running_loop()
         end_s, pause_s = loop.time() + deadline_ms / 1000, _LOOK_AGAIN_S[0]
         moves, gone = False, None
         while True:
-            settled = await self._once(command, max(1, ceil((end_s - loop.time()) * 1000)))
+            settled = await self._once(command, max(1, ceil((end_s - loop.time()) * 1000)), told)
             if settled.outcome is Outcome.GONE:
                 gone = settled
             moves = moves or settled.outcome is Outcome.GONE_UNSENT or (gone is not None and command.idempotent)
@@ -85,13 +118,13 @@ class Courier:
             await asyncio.sleep(min(pause_s * self._chance.uniform(0.5, 1), left_s))
             pause_s = min(2 * pause_s, _LOOK_AGAIN_S[1])
 
-    async def _once(self, command: Command, deadline_ms: int) -> Settled:
+    async def _once(self, command: Command, deadline_ms: int, told: Telling | None) -> Settled:
         """Here where it is here, else where the directory says."""
         account, device = command.account, command.device
         if self._local.holds(account, device):
-            return await self._local.send(command, deadline_ms)
+            return await self._local.send(command, deadline_ms, told)
         if self._remote is not None:
-            return await self._remote.send(command, deadline_ms)
+            return await self._remote.send(command, deadline_ms, told)
         if self._registry.newest(account, device) is not None:
             return Settled(Outcome.GONE_UNSENT)
         last = self._registry.last_disconnect(account, device)

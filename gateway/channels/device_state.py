@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
@@ -20,7 +20,7 @@ class Position(Struct, frozen=True, omit_defaults=True, gc=False):
     heading: float | None = None
 
 
-class DeviceState(NamedTuple):
+class DeviceState(Struct, frozen=True, array_like=True, gc=False):
     """What one gateway knows of it; None: nothing. A `connected` with a larger `order` is newer; with the same, the
     one that was told later."""
 

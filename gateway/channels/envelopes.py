@@ -35,6 +35,17 @@ class Order(Content, frozen=True):
     name: str
     args: Any
     deadline_ms: int
+    # Under which name the gateway `back` wants to be told what the device reports; "": it does not.
+    watch: str = ""
+    back: str = ""
+
+
+class Reported(Content, frozen=True):
+    """How far a device is that carries out an order of yours. Not answered."""
+
+    watch: str
+    percent: float | None = None
+    message: str | None = None
 
 
 class Carried(Content, frozen=True):

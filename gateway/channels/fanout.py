@@ -29,6 +29,8 @@ from gateway.telemetry.metrics import gauge
 
 # A hint that was lost costs at most this.
 POLL_S = 1.0
+# Of one question: a store that is asked for ten thousand at once answers nothing else meanwhile.
+POLLED = 500
 
 _log = Log("channels")
 
@@ -190,8 +192,10 @@ class Fanout:
     async def _poll(self, family: str, log: ChannelLog) -> None:
         known = [each for each in self._subscriptions if each.channel.family == family]
         logs = [each for each in known if isinstance(each, LogSubscribers)]
-        if not logs:
-            return
+        for first in range(0, len(logs), POLLED):
+            await self._poll_some(family, log, logs[first : first + POLLED])
+
+    async def _poll_some(self, family: str, log: ChannelLog, logs: list[LogSubscribers]) -> None:
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 newest = await log.newest([(each.channel.account, each.channel.subject) for each in logs])
@@ -202,7 +206,8 @@ class Fanout:
             return
         self._unpolled = False
         for subscribers, offset in zip(logs, newest, strict=True):
-            subscribers.hear(offset)
+            if offset is not None:
+                subscribers.hear(offset)
             if subscribers.due:
                 self._readers.want(subscribers)
 

@@ -36,6 +36,9 @@ class LatestFeed:
             event = self._event(subscribers, source)
             for slot in self._outlet.push(subscribers, subscribers.live, (event,), _KIND):
                 subscribers.lag(slot)
+        if not subscribers.behind:
+            # Everyone has it; it would take more than all the rest of most channels.
+            subscribers.event = None
 
     def catch_up(self, subscribers: LatestSubscribers, source: LatestSource, slot: int) -> None:
         """This one takes events again."""

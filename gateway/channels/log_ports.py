@@ -49,5 +49,8 @@ class ChannelLog(Protocol):
     async def read(self, account: str, subject: str, after: int, limit: int) -> LogPage | None:
         """At most `limit` events with offsets above `after`; None: there is no such channel in this account."""
 
-    async def newest(self, channels: Sequence[tuple[str, str]]) -> Sequence[int]:
-        """The newest offset of each (account, subject), 0 for one that is gone: one query for all, once a second."""
+    async def newest(self, channels: Sequence[tuple[str, str]]) -> Sequence[int | None]:
+        """The newest offset of each (account, subject), 0 for one that is gone: one query for all, once a second.
+
+        None: whoever writes it is this process, and hints at everything; it was not asked for.
+        """

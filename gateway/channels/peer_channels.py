@@ -200,7 +200,7 @@ class PeerChannels:
             raise
 
     async def _note_interest(self, channel: Channel, *, wanted: bool) -> None:
-        account, name = channel
+        account, name = channel.account, channel.name
         await (self._directory.watch if wanted else self._directory.unwatch)(account, name)
         if channel.family != DEVICE.name:
             return
@@ -222,6 +222,6 @@ class PeerChannels:
             self._watchers.pop(channel, None)
 
     async def _tell_others(self, channel: Channel, content: Content) -> None:
-        for gateway in await self._directory.watchers(*channel):
+        for gateway in await self._directory.watchers(channel.account, channel.name):
             if gateway != self._peers.gateway:
                 await self._peers.tell(gateway, channel.account, content)

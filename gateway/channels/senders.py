@@ -1,12 +1,13 @@
-"""Commands that clients send over their own websockets: each is carried by a task, until its result or its deadline."""
+"""Commands that clients send over their own websockets, each until its result or its deadline."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from gateway.channels.commands import Outcome, Settled
+from gateway.channels.commands import Command, Outcome, Settled
 from gateway.channels.courier import Courier
 from gateway.telemetry.log import Log
 
@@ -69,8 +70,8 @@ class Senders:
         self._courier = courier
         self._writing = writing
         self._per_sender = per_sender
-        # By slot and by the client's own name.
-        self._under_way: dict[int, dict[str, asyncio.Task[None]]] = {}
+        # By slot and by the client's own name: what the courier calls it, or the task that carries it.
+        self._under_way: dict[int, dict[str, str | asyncio.Task[None]]] = {}
 
     def send(self, sender: Sender, wish: Wish) -> None:
         """Begin; the sender is told `result`, or `error` with its `id`."""
@@ -82,26 +83,49 @@ class Senders:
         elif len(own) >= self._per_sender:
             self._refuse(sender, wish, "too_many", f"{self._per_sender} commands of this connection are under way")
         else:
-            sender.expect(1)
-            task = asyncio.get_running_loop().create_task(self._carry(sender, wish), name="client command")
-            self._under_way.setdefault(sender.slot, {})[wish.id] = task
+            self._begin(sender, wish)
 
-    async def _carry(self, sender: Sender, wish: Wish) -> None:
+    def _begin(self, sender: Sender, wish: Wish) -> None:
+        """A device that is here needs no task, which takes a tenth of the whole command."""
+        command = Command(sender.account_name, wish.device, wish.name, wish.args, wish.idempotent)
+        begun = self._courier.begin(command, wish.deadline_ms, partial(self._settled, sender, wish))
+        if isinstance(begun, Settled):
+            sender.send(self._answer(sender, wish, begun))
+            return
+        sender.expect(1)
+        self._under_way.setdefault(sender.slot, {})[wish.id] = begun or asyncio.get_running_loop().create_task(
+            self._carry(sender, wish, command), name="client command"
+        )
+
+    async def _carry(self, sender: Sender, wish: Wish, command: Command) -> None:
         try:
-            message = await self._result(sender, wish)
+            settled = await self._courier.carry(command, wish.deadline_ms)
         except Exception as error:
-            _log.error("command_failed", exc_info=error)
-            message = self._writing.no_result(wish.id, "internal", "the gateway failed; it may have been carried out")
+            self._settled(sender, wish, error)
+        else:
+            self._settled(sender, wish, settled)
+
+    def _settled(self, sender: Sender, wish: Wish, settled: Settled | Exception) -> None:
         own = self._under_way[sender.slot]
         del own[wish.id]
         if not own:
             del self._under_way[sender.slot]
-        sender.answer((message,), 1)
+        sender.answer((self._answer(sender, wish, settled),), 1)
 
-    async def _result(self, sender: Sender, wish: Wish) -> bytes:
-        settled = await self._courier.send(
-            sender.account_name, wish.device, wish.name, wish.args, wish.deadline_ms, idempotent=wish.idempotent
-        )
+    def _answer(self, sender: Sender, wish: Wish, settled: Settled | Exception) -> bytes:
+        if isinstance(settled, Exception):
+            return self._failed(wish, settled)
+        try:
+            return self._words(sender, wish, settled)
+        except Exception as error:
+            # The device whose result this is must not pay for it.
+            return self._failed(wish, error)
+
+    def _failed(self, wish: Wish, error: Exception) -> bytes:
+        _log.error("command_failed", exc_info=error)
+        return self._writing.no_result(wish.id, "internal", "the gateway failed; it may have been carried out")
+
+    def _words(self, sender: Sender, wish: Wish, settled: Settled) -> bytes:
         if settled.outcome not in (Outcome.DONE, Outcome.FAILED):
             return self._writing.no_result(wish.id, settled.outcome.value, settled.text)
         message = self._writing.result(wish.id, settled)
@@ -115,14 +139,21 @@ class Senders:
 
     def closed(self, sender: Sender) -> None:
         """Its connection has ended: nobody waits for the results any more."""
-        for task in self._under_way.pop(sender.slot, {}).values():
-            task.cancel()
+        for begun in self._under_way.pop(sender.slot, {}).values():
+            if isinstance(begun, str):
+                self._courier.give_up(begun)
+            else:
+                begun.cancel()
 
     async def close(self) -> None:
         """End all that is under way."""
-        tasks = [task for own in self._under_way.values() for task in own.values()]
+        begun = [each for own in self._under_way.values() for each in own.values()]
+        tasks = [each for each in begun if not isinstance(each, str)]
         for task in tasks:
             task.cancel()
+        for name in begun:
+            if isinstance(name, str):
+                self._courier.give_up(name)
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

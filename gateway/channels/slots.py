@@ -6,32 +6,50 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from msgspec import Struct
 
-class Slots:
-    """Adding and removing moves memory and makes no objects."""
 
-    __slots__ = ("_slots",)
+class Slots(Struct, eq=False, gc=False):
+    """Adding and removing moves memory and makes no objects. A single slot, which most channels have, is a number."""
 
-    def __init__(self) -> None:
-        self._slots = array("I")
+    # None: there is none.
+    _slots: int | array[int] | None = None
 
     def __len__(self) -> int:
-        return len(self._slots)
+        slots = self._slots
+        return len(slots) if isinstance(slots, array) else int(slots is not None)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._slots)
+        slots = self._slots
+        if isinstance(slots, array):
+            return iter(slots)
+        return iter(() if slots is None else (slots,))
 
     def __contains__(self, slot: int) -> bool:
-        place = bisect_left(self._slots, slot)
-        return place < len(self._slots) and self._slots[place] == slot
+        slots = self._slots
+        if not isinstance(slots, array):
+            return slot == slots
+        place = bisect_left(slots, slot)
+        return place < len(slots) and slots[place] == slot
 
     def add(self, slot: int) -> None:
         """Nothing happens when it is there."""
-        place = bisect_left(self._slots, slot)
-        if place == len(self._slots) or self._slots[place] != slot:
-            self._slots.insert(place, slot)
+        slots = self._slots
+        if slots is None:
+            self._slots = slot
+            return
+        if not isinstance(slots, array):
+            slots = self._slots = array("I", (slots,))
+        place = bisect_left(slots, slot)
+        if place == len(slots) or slots[place] != slot:
+            slots.insert(place, slot)
 
     def discard(self, slot: int) -> None:
         """Nothing happens when it is not there."""
-        if slot in self:
-            del self._slots[bisect_left(self._slots, slot)]
+        if slot not in self:
+            return
+        slots = self._slots
+        if not isinstance(slots, array) or len(slots) == 1:
+            self._slots = None
+        else:
+            del slots[bisect_left(slots, slot)]

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from msgspec import Struct, field
+
 from gateway.channels.channel import Channel
 from gateway.channels.slots import Slots
 
@@ -17,15 +19,12 @@ from gateway.channels.slots import Slots
 _NOBODY: Mapping[int, Any] = MappingProxyType({})
 
 
-class Subscribers:
+class Subscribers(Struct, eq=False, gc=False):
     """Those of one channel. `opening`: by slot, the offset to go on after; None: with a snapshot."""
 
-    __slots__ = ("channel", "live", "opening")
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-        self.opening: Mapping[int, int | None] = _NOBODY
-        self.live = Slots()
+    channel: Channel
+    opening: Mapping[int, int | None] = _NOBODY
+    live: Slots = field(default_factory=Slots)
 
     def __len__(self) -> int:
         return len(self.opening) + len(self.live)
@@ -44,14 +43,10 @@ class LatestSubscribers(Subscribers):
     """`state`: the newest, as far as it is known; None: nothing is. `event`: the message that tells it, once made.
     `read`: the state was read since the first of them came, so that it is whole."""
 
-    __slots__ = ("behind", "event", "read", "state")
-
-    def __init__(self, channel: Channel) -> None:
-        super().__init__(channel)
-        self.state: Any = None
-        self.event: bytes | None = None
-        self.read = False
-        self.behind: Mapping[int, None] = _NOBODY
+    state: Any = None
+    event: bytes | None = None
+    read: bool = False
+    behind: Mapping[int, None] = _NOBODY
 
     def __len__(self) -> int:
         return super().__len__() + len(self.behind)
@@ -97,14 +92,10 @@ class LogSubscribers(Subscribers):
     Whoever reads does so for one offset at a time: all who are there, or further within the page, get their part.
     """
 
-    __slots__ = ("behind", "due", "head", "stalled")
-
-    def __init__(self, channel: Channel) -> None:
-        super().__init__(channel)
-        self.head = 0
-        self.behind: Mapping[int, int] = _NOBODY
-        self.stalled: Mapping[int, None] = _NOBODY
-        self.due = False
+    head: int = 0
+    behind: Mapping[int, int] = _NOBODY
+    stalled: Mapping[int, None] = _NOBODY
+    due: bool = False
 
     def __len__(self) -> int:
         return super().__len__() + len(self.behind)
@@ -186,11 +177,11 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._channels: dict[Channel, Subscribers] = {}
-        # A tuple, since most have one or two.
-        self._slots: dict[int, tuple[Subscribers, ...]] = {}
+        # A tuple, or what would be its only part, since most have one.
+        self._slots: dict[int, Subscribers | tuple[Subscribers, ...]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._slots.values()))
+        return sum(len(own) if isinstance(own, tuple) else 1 for own in self._slots.values())
 
     def __iter__(self) -> Iterator[Subscribers]:
         return iter(self._channels.values())
@@ -206,7 +197,8 @@ class Subscriptions:
 
     def of(self, slot: int) -> tuple[Subscribers, ...]:
         """All that this slot is among."""
-        return self._slots.get(slot, ())
+        own = self._slots.get(slot, ())
+        return own if isinstance(own, tuple) else (own,)
 
     def open(self, slot: int, fresh: Subscribers, after: int | None) -> Subscribers:
         """It subscribes to the channel of `fresh`, which is taken where there are no subscribers yet.
@@ -218,7 +210,7 @@ class Subscriptions:
         if subscribers in own:
             subscribers.forget(slot)
         else:
-            self._slots[slot] = (*own, subscribers)
+            self._slots[slot] = (*own, subscribers) if own else subscribers
         subscribers.begin(slot, after)
         return subscribers
 
@@ -227,7 +219,7 @@ class Subscriptions:
         subscribers.forget(slot)
         rest = tuple(other for other in self.of(slot) if other is not subscribers)
         if rest:
-            self._slots[slot] = rest
+            self._slots[slot] = rest[0] if len(rest) == 1 else rest
         else:
             self._slots.pop(slot, None)
         last = len(subscribers) == 0

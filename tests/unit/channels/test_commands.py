@@ -27,14 +27,14 @@ def test_a_device_settles_its_own_commands_only_and_each_once() -> None:
 def test_a_report_is_kept_until_the_end() -> None:
     commands: InFlight[str] = InFlight(2)
     commands.add("a", 1, "waiter")
-    assert commands.progress("a") is None
-    commands.report("a", 2, Progress(10, None))
-    assert commands.progress("a") is None, "of another device"
-    commands.report("a", 1, Progress(50, "half"))
-    commands.report("a", 1, Progress(75, None))
-    assert commands.progress("a") == Progress(75, None)
-    commands.forget("a")
-    assert commands.progress("a") is None
+    commands.add("b", 1, "other")
+    assert commands.report("a", 2, Progress(10, None)) is None, "of another device"
+    assert commands.report("a", 1, Progress(50, "half")) == "waiter"
+    assert commands.report("a", 1, Progress(75, None)) == "waiter"
+    assert commands.end("a") == ("waiter", Progress(75, None))
+    assert commands.end("a") is None
+    assert commands.report("a", 1, Progress(80, None)) is None
+    assert commands.end("b") == ("other", None)
 
 
 def test_a_device_and_the_process_have_their_bounds() -> None:
@@ -44,12 +44,12 @@ def test_a_device_and_the_process_have_their_bounds() -> None:
         commands.add(name, slot, name)
     assert not commands.has_room(1)
     assert not commands.has_room(3), "the process is full"
-    commands.forget("a")
+    commands.end("a")
     assert commands.has_room(1)
     assert not InFlight[str](0).has_room(1)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["add", "settle", "forget", "gone"]), COMMANDS, SLOTS)))
+@given(st.lists(st.tuples(st.sampled_from(["add", "settle", "end", "gone"]), COMMANDS, SLOTS)))
 def test_every_waiter_is_told_at_most_once_and_none_is_left(steps: list[tuple[str, str, int]]) -> None:
     commands: InFlight[int] = InFlight(3)
     told: Counter[int] = Counter()
@@ -62,8 +62,8 @@ def test_every_waiter_is_told_at_most_once_and_none_is_left(steps: list[tuple[st
             added += 1
         elif what == "settle" and (waiter := commands.settle(command, slot)) is not None:
             told[waiter] += 1
-        elif what == "forget":
-            dropped += commands.forget(command)
+        elif what == "end":
+            dropped += commands.end(command) is not None
         elif what == "gone":
             told.update(commands.gone(slot))
     for slot in range(4):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from gateway.adapters.memory.attempts import MemoryAttempts
-from gateway.channels.commands import Outcome, Progress, Settled
+from gateway.channels.commands import Command, Outcome, Progress, Settled
 from gateway.channels.courier import Courier
 from gateway.channels.local import LocalCourier
 from gateway.connections.connection import Connection
@@ -127,6 +127,29 @@ async def test_what_the_class_cannot_take_is_not_sent() -> None:
     assert settled.outcome is Outcome.TOO_LARGE
     assert "996" in settled.detail
     assert heard(transport) == []
+
+
+async def test_what_the_class_can_just_take_is_sent() -> None:
+    desk = Desk()
+    connection, transport = desk.join("lamp", "esp-idf")
+    empty = len(command_message("0" * 36, "switch", "", 60_000))
+    room = connection.max_payload_bytes - empty
+    sending = await desk.begin(args="a" * room)
+    (message,) = heard(transport)
+    desk.local.result(connection, message["id"], Settled(Outcome.DONE))
+    assert (await within(sending)).outcome is Outcome.DONE
+    assert (await within(await desk.begin(args="a" * (room + 1)))).outcome is Outcome.TOO_LARGE
+
+
+@pytest.mark.parametrize(("greeted", "idempotent"), [(False, False), (True, True)])
+async def test_what_needs_a_wait_or_may_be_sent_twice_is_not_begun(greeted: bool, idempotent: bool) -> None:
+    desk = Desk()
+    _, transport = desk.bench.open(device("lamp", "acme", *RECEIVES), greeted=greeted)
+    ended: list[Settled] = []
+    assert desk.courier.begin(Command("acme", "lamp", "switch", None, idempotent), 1000, ended.append) is None
+    assert heard(transport) == []
+    assert ended == []
+    assert desk.local.in_flight == 0
 
 
 async def test_a_device_has_so_many_commands_and_no_more() -> None:

@@ -255,7 +255,7 @@ async def test_a_gateway_short_of_memory_takes_no_more_subscriptions() -> None:
     assert _data((await meadow.watch()).hear()) == ["overloaded"]
 
 
-@pytest.mark.parametrize(("channels", "least", "most"), [(1, 40, 300), (1000, 300, 850)])
+@pytest.mark.parametrize(("channels", "least", "most"), [(1, 40, 300), (1000, 300, 560)])
 async def test_a_subscription_takes_little(
     channels: int, least: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.memory.attempts import MemoryAttempts
+from gateway.channels import keyed
 from gateway.channels.commands import Command, DeviceError, Outcome, Progress, Settled
 from gateway.channels.keyed import Keyed
 from gateway.errors import BrokerDownError, KeyReusedError
@@ -100,6 +101,21 @@ async def test_a_key_is_one_senders_for_one_device(other: dict[str, Any]) -> Non
     for number, sent in enumerate(desk.sent):
         sent.set_result(Settled(Outcome.DONE, number))
     assert {(await within(one)).value for one in both} == {0, 1}
+
+
+async def test_above_the_maximum_nothing_is_sent_and_the_key_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyed, "MAX_UNDER_WAY", 1)
+    desk = Desk()
+    first = desk.ask(desk.one, key="a")
+    await desk.sends(1)
+    assert (await within(desk.ask(desk.one, key="b"))).outcome is Outcome.BUSY
+    assert len(desk.sent) == 1
+    desk.sent[0].set_result(Settled(Outcome.DONE))
+    await within(first)
+    again = desk.ask(desk.one, key="b")
+    await desk.sends(2)
+    desk.sent[1].set_result(Settled(Outcome.DONE))
+    assert (await within(again)).outcome is Outcome.DONE
 
 
 @pytest.mark.parametrize("outcome", [Outcome.OFFLINE, Outcome.UNKNOWN, Outcome.BUSY, Outcome.UNREACHABLE])

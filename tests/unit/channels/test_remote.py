@@ -42,6 +42,25 @@ async def test_a_command_reaches_a_device_of_another_gateway() -> None:
         assert await within(sending) == Settled(Outcome.FAILED, DeviceError("jammed", "the door is stuck"))
 
 
+async def test_what_a_device_of_another_gateway_reports_is_told_meanwhile() -> None:
+    world = fleet()
+    async with world as (one, two):
+        lamp = two.join()
+        await until(lambda: world.held_by() == "two")
+        told: list[Progress] = []
+        sending = asyncio.create_task(one.courier.send("acme", "lamp", "switch", None, 5000, told=told.append))
+        command = await lamp.command()
+        for percent in (10, 20, 30):
+            two.local.report(lamp.connection, command["id"], Progress(percent, None))
+        await until(lambda: bool(told))
+        # The others are of the same second: the newest of them would follow.
+        assert told == [Progress(10, None)]
+        lamp.answer(command["id"], Settled(Outcome.DONE, None))
+        assert (await within(sending)).outcome is Outcome.DONE
+        two.local.report(lamp.connection, command["id"], Progress(99, None))
+        assert told == [Progress(10, None)]
+
+
 async def test_a_device_that_never_answers_ends_with_what_it_reported() -> None:
     world = fleet()
     async with world as (one, two):
