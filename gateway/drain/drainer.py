@@ -17,17 +17,20 @@ from random import Random
 
 from gateway.clock import Clock
 from gateway.connections.door import Door
-from gateway.connections.ending import DRAIN, SHUTDOWN
+from gateway.connections.ending import DRAIN, SHIFT, SHUTDOWN, Cause
 from gateway.connections.eviction import cut, evict
 from gateway.drain import window
+from gateway.drain.deployment import TINY, Deployment, Side
+from gateway.drain.following import Following
 from gateway.drain.keeper import Keeper
-from gateway.drain.leaving import Leaving, Origin
+from gateway.drain.leaving import Leaving, Origin, receipt_of
 from gateway.drain.pacer import NO_BOUND_PER_S, TICK_S, Pacer, bound_per_s
 from gateway.drain.plan import Plan, play
 from gateway.drain.ports import Receipts
 from gateway.drain.receipt import Receipt
 from gateway.drain.standing import Standing
 from gateway.drain.states import HEARD, Reaction, Signal, State, due, follow, is_leaving, is_refusing, may_begin
+from gateway.drain.weights import Outcome
 from gateway.settings.model import Drain
 from gateway.telemetry.log import Log
 
@@ -46,7 +49,7 @@ class Drainer:
     """`run` is the one task; everything else may be called at any moment from the same loop."""
 
     def __init__(self, settings: Drain, door: Door, clock: Clock, chance: Random, receipts: Receipts) -> None:
-        self._settings = settings
+        self.settings = settings
         self._tick_s = max(TICK_S / settings.speed, _SHORTEST_TICK_S)
         self._door = door
         self._hub = door.hub
@@ -59,6 +62,7 @@ class Drainer:
         self._shortened = False
         self._failing = ""
         self.keeper = Keeper(receipts)
+        self.following = Following(settings.shift_hops)
         self.state = State.REGISTERING
         self.standing = Standing()
         self.leaving: Leaving | None = None
@@ -90,22 +94,28 @@ class Drainer:
         """From SIGTERM to SIGKILL. The setting's default gives way to what the task definition says."""
         default_s = Drain().stop_timeout_s
         known_s = self.standing.stop_timeout_s
-        return known_s if known_s and self._settings.stop_timeout_s == default_s else self._settings.stop_timeout_s
+        return known_s if known_s and self.settings.stop_timeout_s == default_s else self.settings.stop_timeout_s
+
+    @property
+    def ages_s(self) -> tuple[float, float] | None:
+        """From when to when connections are asked to come back, by their age on the drain's clock; None: never."""
+        ages, speed = self._hub.ages_s, self.settings.speed
+        return None if ages is None else (ages[0] * speed, ages[1] * speed)
 
     def now_s(self) -> float:
         """The drain's clock."""
-        return self._clock.monotonic_s() * self._settings.speed
+        return self._clock.monotonic_s() * self.settings.speed
 
     def margin_s(self) -> float:
         """M."""
-        return window.margin_s(self._settings.margin_s, self._hub.settings.close_timeout_s * self._settings.speed)
+        return window.margin_s(self.settings.margin_s, self._hub.settings.close_timeout_s * self.settings.speed)
 
     def window_s(self) -> float:
         """W as settings, delay and polls have it now; where no balancer counts the time, the setting as it is."""
-        if self._settings.window_s and not self.standing.grouped:
-            return self._settings.window_s
+        if self.settings.window_s and not self.standing.grouped:
+            return self.settings.window_s
         longest_s = window.longest_s(self.standing.delay_s, self.margin_s(), self.standing.period_s)
-        return window.window_s(self._settings.window_s, longest_s)
+        return window.window_s(self.settings.window_s, longest_s)
 
     def bound_per_s(self) -> float:
         """Reconnects a second that the receivers take from this process; other processes may drain at the same time."""
@@ -125,7 +135,7 @@ class Drainer:
     def _bound_per_s(self, receivers: int, draining: int) -> float:
         if not self.standing.grouped:
             return NO_BOUND_PER_S
-        return bound_per_s(self._settings.receivers or receivers, draining, self._settings.receiver_handshakes_per_s)
+        return bound_per_s(self.settings.receivers or receivers, draining, self.settings.receiver_handshakes_per_s)
 
     def learn(self, standing: Standing) -> None:
         """What a round of polls found out, as a whole."""
@@ -136,9 +146,9 @@ class Drainer:
 
     def _check_window(self) -> None:
         """Say so once the balancer's delay, or the pace of the polls, is too short for the window of the settings."""
-        shortened = self._settings.window_s > self.window_s()
+        shortened = self.settings.window_s > self.window_s()
         if shortened and not self._shortened:
-            self._log.warning("window_shortened", setting_s=self._settings.window_s, window_s=round(self.window_s(), 1))
+            self._log.warning("window_shortened", setting_s=self.settings.window_s, window_s=round(self.window_s(), 1))
         self._shortened = shortened
 
     # Who asks for what
@@ -175,6 +185,28 @@ class Drainer:
             self._stay(follow(self.state, Signal.RETURNED))
         elif reaction in (Reaction.BEGIN, Reaction.SHORTEN) and registered_s is not None and not self._ignored:
             self._leave_by_health(reaction, signal, detected_s, registered_s)
+
+    def follow_weights(self, found: Deployment | None, own: Side, asked_s: float, fresh_s: float) -> None:
+        """What the container service says of the deployment of our service, and our part in it. Never raises.
+
+        `asked_s`: when it was asked before; `fresh_s`: for how long this answer is believed.
+        """
+        if not self.settings.follow_weights:
+            return
+        self.following.believe(self.now_s() + fresh_s)
+        signal = self.following.learn(found, own, asked_s, self.remaining, self._clock.time_ms())
+        if signal is Signal.SETTLED:
+            if self.state is State.SHIFTING:
+                self._end_shift()
+                self._move(signal)
+            self.following.end()
+        elif signal is Signal.SHIFTED and self.state is State.SERVING:
+            self._move(signal)
+            now_s = self.now_s()
+            shift = self.following.shift
+            end_s = now_s if shift is None else shift.end_s(now_s)
+            self._begin(Origin.WEIGHTS, end_s - now_s, end_s)
+        self._changed.set()
 
     def settle(self) -> None:
         """There is no target group that would have to list us."""
@@ -224,7 +256,8 @@ class Drainer:
                 if repr(error) != self._failing:
                     self._log.error("drain_failed", exc_info=error)
                 self._failing = repr(error)
-            timeout_s = self._tick_s if is_leaving(self.state) else _IDLE_S
+            paces = is_leaving(self.state) or self.state is State.SHIFTING
+            timeout_s = self._tick_s if paces else _IDLE_S
             # Not wait_for: before Python 3.12 it may swallow a cancellation.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
@@ -236,6 +269,8 @@ class Drainer:
     def turn(self) -> None:
         """Do what is due now in the drain under way, if there is one."""
         leaving, now_s = self.leaving, self.now_s()
+        if leaving is not None and self.state is State.SHIFTING:
+            self._tick_shift(leaving, now_s)
         if leaving is None or not is_leaving(self.state):
             return
         begins = self._may_begin(leaving, now_s)
@@ -248,7 +283,7 @@ class Drainer:
 
     def _may_begin(self, leaving: Leaving, now_s: float) -> bool:
         healthy = self.standing.peers.healthy if self.standing.grouped else None
-        return may_begin(healthy, self._settings.min_receivers, leaving.passed_share(now_s))
+        return may_begin(healthy, self.settings.min_receivers, leaving.passed_share(now_s))
 
     def _tick(self, leaving: Leaving, now_s: float) -> None:
         pacer, by_sigterm = leaving.pacer, leaving.origin is Origin.SIGTERM
@@ -259,9 +294,28 @@ class Drainer:
         # At the deadline those with something under way get a moment more; before it they only come last.
         busy_too = by_sigterm or now_s < pacer.deadline_s or now_s >= pacer.deadline_s + _DEFER_S
         closed = evict(self._hub, cause, count, spread_s=spread_s, busy_too=busy_too)
-        self.overrun += pacer.closed(closed)
+        self._count(leaving, now_s, cause, closed)
+
+    def _count(self, leaving: Leaving, now_s: float, cause: Cause, closed: int) -> None:
+        self.overrun += leaving.pacer.closed(closed)
         leaving.tally.add(now_s - leaving.began_s, closed)
         self.closed[cause.name] += closed
+
+    def _tick_shift(self, leaving: Leaving, now_s: float) -> None:
+        """Those who are sent away meet the new revision by chance; those who have not yet done so go first."""
+        shift = leaving.shift
+        if shift is None:
+            return
+        peers = self.standing.peers
+        receivers, leavers = shift.receivers or peers.healthy, shift.leavers or peers.draining + 1
+        # The new revision takes its part of what all old tasks send away.
+        bound_per_s = self._bound_per_s(receivers, leavers) / max(shift.weight, TINY)
+        rate_per_s = self.following.rate_per_s(now_s, self.remaining)
+        count = leaving.pacer.steady(now_s, rate_per_s, min(self.remaining, shift.left), bound_per_s)
+        spread_s = window.spread_s(0, 0.0, bound_per_s)
+        closed = evict(self._hub, SHIFT, count, spread_s=spread_s, busy_too=False, first=self.following.elders)
+        shift.closed(closed)
+        self._count(leaving, now_s, SHIFT, closed)
 
     # Beginnings and ends
 
@@ -282,6 +336,7 @@ class Drainer:
 
     def _begin(self, origin: Origin, window_s: float, deadline_s: float) -> Leaving:
         now_s = self.now_s()
+        self._end_shift(Outcome.CLEAN_UP)
         leaving = self.leaving = Leaving(
             origin,
             now_s,
@@ -290,13 +345,27 @@ class Drainer:
             Pacer(now_s, deadline_s, self._chance.random()),
             self._hub.registry.total,
             self._closed_by_cause(),
+            shift=self.following.shift if origin is Origin.WEIGHTS else None,
         )
         # A balancer that lists us as draining sends no new connections; those still on the way may stay a while.
-        self._hub.admission.draining = origin is not Origin.TARGET_HEALTH
+        self._hub.admission.draining = origin not in (Origin.TARGET_HEALTH, Origin.WEIGHTS)
         self._log.info("drain_begun", origin=origin.value, connections=self.remaining, window_s=round(window_s, 1))
         return leaving
 
+    def _end_shift(self, outcome: Outcome | None = None) -> None:
+        """Keep the receipt of a shift that is under way, if there is one."""
+        leaving = self.leaving
+        if leaving is None or leaving.shift is None:
+            return
+        self.leaving = None
+        outcome = leaving.shift.outcome or outcome or Outcome.CLEAN_UP
+        self._keep(self._receipt(leaving, outcome.value))
+        self._log.info("shift_over", outcome=outcome.value, sent_away=leaving.tally.total, stayed=self.remaining)
+
     def _stay(self, after: State) -> None:
+        if self.state is State.SHIFTING:
+            self._end_shift(Outcome.CANCELLED)
+            self.following.end()
         leaving, drained = self.leaving, self.state is State.DRAINED
         self.leaving = None
         self._hub.admission.draining = False
@@ -307,28 +376,7 @@ class Drainer:
             self._log.info("drain_cancelled", sent_away=leaving.tally.total, stayed=self.remaining)
 
     def _receipt(self, leaving: Leaving, outcome: str) -> Receipt:
-        now_s, standing = self.now_s(), self.standing
-        step_s, closes = leaving.tally.steps()
-        closed = self._closed_by_cause()
-        closed.subtract(leaving.before)
-        return Receipt(
-            origin=leaving.origin.value,
-            outcome=outcome,
-            began_ms=leaving.began_ms,
-            took_s=round(now_s - leaving.began_s, 3),
-            window_s=round(leaving.window_s, 3),
-            connections=leaving.connections,
-            sent_away=leaving.tally.total,
-            leftover=leaving.leftover,
-            overrun=leaving.pacer.overrun,
-            even_rate_per_s=round(leaving.connections / leaving.window_s, 3) if leaving.window_s else 0.0,
-            highest_per_s=leaving.tally.highest_per_s,
-            step_s=step_s,
-            closes=closes,
-            closed={cause: count for cause, count in sorted(closed.items()) if count},
-            receivers=standing.peers.healthy if standing.grouped else None,
-            draining=standing.peers.draining if standing.grouped else None,
-        )
+        return receipt_of(leaving, outcome, self.now_s(), self.standing, self._closed_by_cause(), self.remaining)
 
     def _keep(self, receipt: Receipt) -> None:
         self.last = receipt

@@ -14,8 +14,10 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from gateway.drain import window
+from gateway.drain.deployment import Step, Strategy
 from gateway.drain.plan import play
-from gateway.drain.polling import period_s
+from gateway.drain.polling import deployment_period_s, period_s
+from gateway.drain.strategy_plan import play as foresee
 from gateway.errors import CallError
 from gateway.settings.model import Drain
 
@@ -29,6 +31,9 @@ ROLLING = "ROLLING"
 STOP_TIMEOUT_S = 30.0
 LONGEST_STOP_S = 120.0
 SHORT_DELAY_S = 60.0
+# What the clean-up should find at most, and how old connections become (connections.max_age_h).
+MANY_LEFT = 0.1
+MEAN_AGE_S = 30 * 3600.0
 LONG_DELAY_S = 900.0
 
 
@@ -54,6 +59,7 @@ class Facts(Struct, frozen=True):
     minimum_healthy_percent: int = 100
     circuit_breaker: bool = False
     deferred: bool = False
+    steps: tuple[Step, ...] = ()
     desired: int = 1
     stop_timeout_s: float | None = None
     groups: tuple[GroupFacts, ...] = ()
@@ -77,7 +83,7 @@ def judge(
     """Line by line, what happens and what to mend."""
     delay_s = min((_delay_s(group) for group in facts.groups), default=300.0)
     waves = _waves(facts)
-    yield _strategy(facts, waves)
+    yield _strategy(facts, waves, drain)
     yield _window(facts, drain, delay_s, waves, close_timeout_s, chance)
     yield _waiting(facts, delay_s, waves)
     yield _stop(facts)
@@ -100,13 +106,16 @@ def _waves(facts: Facts) -> int:
     return math.ceil(facts.desired / max(1, room))
 
 
-def _strategy(facts: Facts, waves: int) -> Judgement:
+def _strategy(facts: Facts, waves: int, drain: Drain) -> Judgement:
+    if facts.strategy != ROLLING and drain.follow_weights and facts.steps:
+        return _by_weights(facts, drain)
     if facts.strategy != ROLLING:
         found = (
             f"{facts.strategy}: a weight moves new connections only; websockets stay on the old tasks until these are "
             "cleaned up, and then all go at once, within the deregistration delay"
         )
-        return Judgement("strategy", WARN, found, "use ROLLING, or expect the whole fleet in that one delay")
+        mend = "set drain.follow_weights, or use ROLLING: else expect the whole fleet in that one delay"
+        return Judgement("strategy", WARN, found, mend)
     hops = (1 + 1 / waves) ** waves - 1
     found = f"ROLLING, {facts.minimum_healthy_percent} to {facts.maximum_percent} %: {waves} wave{'s'[: waves - 1]}"
     found += f", {hops:.2f} moves a device"
@@ -116,6 +125,23 @@ def _strategy(facts: Facts, waves: int) -> Judgement:
         mend = "switch the deployment circuit breaker with rollback on"
         return Judgement("strategy", WARN, f"{found}; one that fails tries on for ever", mend)
     return Judgement("strategy", GOOD, f"{found}; one that fails is rolled back")
+
+
+def _by_weights(facts: Facts, drain: Drain) -> Judgement:
+    lag_s = deployment_period_s(2 * facts.desired)
+    receivers = drain.receivers or facts.desired
+    strategy = Strategy(facts.strategy)
+    plan = foresee(strategy, facts.steps, REHEARSED, facts.desired, receivers, drain.shift_hops, lag_s, MEAN_AGE_S)
+    bake_s = facts.steps[-1].lasts_s
+    left = plan.left / plan.connections
+    found = (
+        f"{facts.strategy}: connections follow the weights in {plan.minutes:.0f} min, {plan.hops:.2f} moves a device; "
+        f"{left:.0%} are left for the clean-up; weights are noticed up to {lag_s:.0f} s late"
+    )
+    if bake_s < 2 * lag_s or left > MANY_LEFT:
+        mend = f"set bakeTimeInMinutes to 10 or more: most connections move in the last step, which has {bake_s:.0f} s"
+        return Judgement("strategy", WARN, found, mend)
+    return Judgement("strategy", GOOD, found)
 
 
 def _window(
@@ -141,7 +167,10 @@ def _window(
 
 def _waiting(facts: Facts, delay_s: float, waves: int) -> Judgement:
     minutes = waves * (START_MINUTES + delay_s / 60)
-    if facts.deferred:
+    if facts.steps:
+        steps_s = sum(step.lasts_s for step in facts.steps)
+        found = f"about {minutes + steps_s / 60:.0f} min: the steps, the bake time and the delay, hooks apart"
+    elif facts.deferred:
         found = f"done after about {START_MINUTES:g} min; old tasks drain for {delay_s / 60:g} min more"
     else:
         found = f"about {minutes:.0f} min, the whole delay in each of {waves} wave{'s'[: waves - 1]}"

@@ -49,25 +49,35 @@ class Pacer:
 
         `bound_per_s` is what this process's share of the receivers tolerates (`bound_per_s` below).
         """
-        elapsed_s = max(0.0, now_s - self._last_s)
-        self._last_s = max(now_s, self._last_s)
-        self._room = min(self._room + bound_per_s * elapsed_s, max(1.0, bound_per_s * BURST_S))
-        worked_s = self._worked_s(elapsed_s)
+        worked_s = self._tick(now_s, bound_per_s)
         left_s = self.deadline_s - now_s
-        if left <= 0:
+        if left <= 0 or left_s <= 0:
             self.rate_per_s = self._owed = 0.0
-            return 0
-        if left_s <= 0:
-            self.rate_per_s = self._owed = 0.0
-            return left
+            return max(0, left)
         self.rate_per_s = left / max(left_s + worked_s, _SHORTEST_S)
-        # What the bound held back is spread over what is left, too.
-        self._owed = min(min(self._owed, 1.0) + self.rate_per_s * worked_s, left)
-        count = math.floor(self._owed)
+        count = self._owe(worked_s, left)
         # What the bound can still do before the deadline need not be done above it.
         if left <= self._room + bound_per_s * left_s:
             count = min(count, math.floor(self._room))
         return count
+
+    def steady(self, now_s: float, rate_per_s: float, left: int, bound_per_s: float) -> int:
+        """How many of the `left` connections to close now at this rate, never above the bound."""
+        worked_s = self._tick(now_s, bound_per_s)
+        self.rate_per_s = rate_per_s if left > 0 else 0.0
+        return min(self._owe(worked_s, max(0, left)), math.floor(self._room))
+
+    def _tick(self, now_s: float, bound_per_s: float) -> float:
+        """What the receivers take grows with the time; returns the seconds whose work this tick does."""
+        elapsed_s = max(0.0, now_s - self._last_s)
+        self._last_s = max(now_s, self._last_s)
+        self._room = min(self._room + bound_per_s * elapsed_s, max(1.0, bound_per_s * BURST_S))
+        return self._worked_s(elapsed_s)
+
+    def _owe(self, worked_s: float, left: int) -> int:
+        # What the bound held back is spread over what is left, too.
+        self._owed = min(min(self._owed, 1.0) + self.rate_per_s * worked_s, left)
+        return math.floor(self._owed)
 
     def _worked_s(self, elapsed_s: float) -> float:
         """Of the seconds since the last tick, those whose work this one does."""

@@ -16,11 +16,21 @@ MAX_PERIOD_S = 120.0
 # What needs a person or a long outage to mend is asked for rarely: a fifth of the default deregistration delay.
 SLOW_S = 60.0
 _JITTER = 0.2
+# The ECS API has buckets of its own; a fleet asks it once a second at most together, with what chance and answers of
+# "slow down" add, and each task at least each four minutes.
+DEPLOYMENT_CALLS_PER_S = 0.95
+MIN_DEPLOYMENT_PERIOD_S = 30.0
+MAX_DEPLOYMENT_PERIOD_S = 240.0
 
 
 def period_s(tasks: int, groups: int) -> float:
     """Between two polls of one task, so that all tasks together make about 2 calls a second; without jitter."""
     return min(max(tasks * groups / CALLS_PER_S, MIN_PERIOD_S), MAX_PERIOD_S)
+
+
+def deployment_period_s(tasks: int) -> float:
+    """Between two questions of one task about the deployment of its service, without jitter: clamp(1.05 N, 30, 240)."""
+    return min(max(tasks / DEPLOYMENT_CALLS_PER_S, MIN_DEPLOYMENT_PERIOD_S), MAX_DEPLOYMENT_PERIOD_S)
 
 
 def pause_s(period_s: float, chance: Random) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from gateway.drain.deployment import Deployment
+from gateway.drain.guard import Action, Pause, Readings
 from gateway.drain.health import GroupAttributes, GroupHealth, Membership
 from gateway.drain.receipt import Receipt
 
@@ -31,6 +33,43 @@ class TargetHealth(Protocol):
     async def health(self, group: str, target: str, port: int, also: Sequence[str] = ()) -> GroupHealth:
         """The state of all targets of a group, by one unfiltered call; `target` and `port` are the own one, `also` its
         other addresses."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+
+class Deployments(Protocol):
+    """What the container service says of the deployment of our service. Calls are as those of TargetHealth."""
+
+    async def definition(self) -> str:
+        """The task definition of this process (`family:7`); "": not told."""
+
+    async def deployment(self) -> Deployment | None:
+        """The deployment that goes on, or the last one once it is over; None: there is none."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+
+class GuardedState(NamedTuple):
+    """`pause`: the hook that waits. `outcome`: whether the last deployment succeeded, once it is over."""
+
+    goes_on: bool
+    pause: Pause | None = None
+    outcome: bool | None = None
+
+
+class Guarded(Protocol):
+    """The deployment of one service, and what its revisions told. Calls are as those of TargetHealth."""
+
+    async def state(self) -> GuardedState:
+        """Where it stands."""
+
+    async def readings(self, revision: str, minutes: int) -> Readings:
+        """What a revision told in the last whole minutes that are known."""
+
+    async def resume(self, pause: Pause, action: Action) -> bool:
+        """Continue, or roll back. False: somebody else was first, or the hook has timed out."""
 
     async def close(self) -> None:
         """Release connections."""

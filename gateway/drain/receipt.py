@@ -10,8 +10,29 @@ from msgspec import Struct
 _MAX_STEPS = 600
 
 
+class StepReceipt(Struct, frozen=True):
+    """One step of a deployment: the weight of the new revision (0 to 1), and the websockets sent away in it."""
+
+    weight: float
+    sent_away: int
+
+
+class ShiftReceipt(Struct, frozen=True):
+    """What following the weights of a deployment cost. `hops`: closes divided by the connections at its beginning.
+
+    `budget`: the closes that were allowed. `stayed`: connections that were left for the drain of the old tasks.
+    """
+
+    deployment: str
+    budget: int
+    hops: float
+    stayed: int
+    steps: list[StepReceipt]
+
+
 class Receipt(Struct, frozen=True):
-    """`origin`: target_health, api, sigusr1 or sigterm. `outcome`: drained, cancelled, terminated or leftovers.
+    """`origin`: target_health, api, sigusr1, sigterm or weights. `outcome`: drained, cancelled, terminated, leftovers;
+    of weights: rolled_back, succeeded, clean_up or cancelled, and `shift` has more.
 
     `connections` were open when it began; `sent_away` of them and of those that came later were told to leave by this
     drain. `closed` counts all ends by cause while it lasted. `leftover` were cut when the time after SIGTERM was over.
@@ -35,6 +56,7 @@ class Receipt(Struct, frozen=True):
     closed: Mapping[str, int] = {}
     receivers: int | None = None
     draining: int | None = None
+    shift: ShiftReceipt | None = None
 
 
 class Tally:

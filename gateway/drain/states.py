@@ -12,13 +12,15 @@ from gateway.errors import IllegalTransitionError
 
 
 class State(StrEnum):
-    """REGISTERING: the load balancer has not listed us yet. DRAIN_PENDING: leaving is settled, not begun.
+    """REGISTERING: the load balancer has not listed us yet. SHIFTING: it serves, and connections follow the weights of
+    a deployment to the new revision. DRAIN_PENDING: leaving is settled, not begun.
 
     DRAINED: no connection is left to send away. TERMINATING: the process ends, whatever the load balancer says.
     """
 
     REGISTERING = "registering"
     SERVING = "serving"
+    SHIFTING = "shifting"
     DRAIN_PENDING = "drain_pending"
     DRAINING = "draining"
     DRAINED = "drained"
@@ -30,6 +32,8 @@ class Signal(StrEnum):
     """What happened, from whichever source."""
 
     REGISTERED = "registered"
+    SHIFTED = "shifted"
+    SETTLED = "settled"
     WITHDRAWN = "withdrawn"
     LOST = "lost"
     RETURNED = "returned"
@@ -44,11 +48,13 @@ class Signal(StrEnum):
 
 MEANINGS: Mapping[Signal, str] = {
     Signal.REGISTERED: "the target is initial or healthy, or there is no target group to ask",
+    Signal.SHIFTED: "the weights of a deployment away from our revision have moved",
+    Signal.SETTLED: "that deployment is over, or its weights go back",
     Signal.WITHDRAWN: "the target is draining",
     Signal.LOST: "the target is not registered any more, and was never seen draining",
     Signal.RETURNED: "initial or healthy twice in a row, in a drain that target health began",
     Signal.ORDERED: "the API or SIGUSR1 asks for a drain",
-    Signal.CANCELLED: "the API cancels the drain",
+    Signal.CANCELLED: "the API cancels the drain, or the shift",
     Signal.BEGUN: "enough receivers are healthy, or a tenth of the window has passed",
     Signal.EMPTY: "no websocket is left",
     Signal.ARRIVED: "a late websocket came in",
@@ -56,19 +62,22 @@ MEANINGS: Mapping[Signal, str] = {
     Signal.ENDED: "all websockets are gone, or the time is over",
 }
 
-_BEFORE = (State.REGISTERING, State.SERVING)
+_SERVING = (State.SERVING, State.SHIFTING)
+_BEFORE = (State.REGISTERING, *_SERVING)
 _LEAVING = (State.DRAIN_PENDING, State.DRAINING, State.DRAINED)
 
 TABLE: Mapping[tuple[State, Signal], State] = {
     (State.REGISTERING, Signal.REGISTERED): State.SERVING,
-    (State.SERVING, Signal.WITHDRAWN): State.DRAIN_PENDING,
-    (State.SERVING, Signal.LOST): State.DRAINING,
+    (State.SERVING, Signal.SHIFTED): State.SHIFTING,
+    (State.SHIFTING, Signal.SETTLED): State.SERVING,
+    **{(state, Signal.WITHDRAWN): State.DRAIN_PENDING for state in _SERVING},
+    **{(state, Signal.LOST): State.DRAINING for state in _SERVING},
     **{(state, Signal.ORDERED): State.DRAIN_PENDING for state in _BEFORE},
     (State.DRAIN_PENDING, Signal.BEGUN): State.DRAINING,
     (State.DRAINING, Signal.EMPTY): State.DRAINED,
     (State.DRAINED, Signal.ARRIVED): State.DRAINING,
     **{(state, Signal.RETURNED): State.SERVING for state in _LEAVING},
-    **{(state, Signal.CANCELLED): State.SERVING for state in _LEAVING},
+    **{(state, Signal.CANCELLED): State.SERVING for state in (State.SHIFTING, *_LEAVING)},
     **{(state, Signal.TERMINATED): State.TERMINATING for state in (*_BEFORE, *_LEAVING)},
     (State.TERMINATING, Signal.ENDED): State.EXITED,
 }
@@ -92,7 +101,7 @@ _GONE = (Signal.WITHDRAWN, Signal.LOST)
 # What is not in here asks for nothing.
 HEARD: Mapping[tuple[State, Signal], Reaction] = {
     **{(State.REGISTERING, signal): Reaction.SERVE for signal in (Signal.REGISTERED, Signal.RETURNED)},
-    **{(State.SERVING, signal): Reaction.BEGIN for signal in _GONE},
+    **{(state, signal): Reaction.BEGIN for state in _SERVING for signal in _GONE},
     **{(state, signal): Reaction.SHORTEN for state in (*_LEAVING, State.TERMINATING) for signal in _GONE},
     **{(state, Signal.RETURNED): Reaction.STAY for state in _LEAVING},
 }

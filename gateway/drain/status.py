@@ -25,10 +25,25 @@ class DrainProgress(Struct, frozen=True):
     overrun: int
 
 
+class ShiftProgress(Struct, frozen=True):
+    """A deployment whose weights the connections follow. `weight`: what the new revision gets of new connections.
+
+    `budget`: the closes that it may cost, `spent` so far. `stage`: as Amazon ECS calls it.
+    """
+
+    deployment: str
+    strategy: str
+    stage: str
+    weight: float
+    budget: int
+    spent: int
+
+
 class DrainStatus(Struct, frozen=True):
     """Where this process stands. `progress` null: no drain goes on. `receipt`: of the last one, null: there was none.
 
     `signal_up`: the load balancer can be asked; null: there is none. `peers`: other targets by ELB state.
+    `shift` null: no deployment by weights goes on that would replace this revision.
     """
 
     state: str
@@ -39,6 +54,7 @@ class DrainStatus(Struct, frozen=True):
     peers: dict[str, int]
     progress: DrainProgress | None
     receipt: Receipt | None
+    shift: ShiftProgress | None = None
 
 
 def status_of(drainer: Drainer, watch: TargetHealthWatch | None) -> DrainStatus:
@@ -55,7 +71,16 @@ def status_of(drainer: Drainer, watch: TargetHealthWatch | None) -> DrainStatus:
         peers={state.value: count for state, count in drainer.standing.peers.states.items()},
         progress=None if leaving is None else _progress(leaving, now_s),
         receipt=drainer.last,
+        shift=_shift(drainer),
     )
+
+
+def _shift(drainer: Drainer) -> ShiftProgress | None:
+    shift, seen = drainer.following.shift, drainer.following.seen
+    if shift is None or seen is None:
+        return None
+    strategy = seen.strategy.value if seen.strategy else ""
+    return ShiftProgress(shift.id, strategy, seen.stage, shift.weight, shift.budget, shift.spent)
 
 
 def _progress(leaving: Leaving, now_s: float) -> DrainProgress:

@@ -129,6 +129,10 @@ class TargetHealthWatch:
                 "target_never_listed", target=membership.target, ports=ports, groups=len(membership.ports)
             )
 
+    def listed_in(self) -> set[str]:
+        """The target groups that listed us when they were last asked."""
+        return {group for group, health in self._groups.items() if health.own is not None}
+
     @property
     def alone(self) -> bool:
         """Whether it is known that there is no target group."""

@@ -53,9 +53,9 @@ def takes_traffic(states: Mapping[TargetAddress, TargetState]) -> list[TargetAdd
 class Balancer:
     """One target group. All changes go through here, so that `aim` is called at once."""
 
-    def __init__(self, elb: Elbv2, delay_s: float, aim: Aim) -> None:
+    def __init__(self, elb: Elbv2, delay_s: float, aim: Aim, name: str = "gateway") -> None:
         self.elb = elb
-        self.group = elb.add_group("gateway", delay_s)
+        self.group = elb.add_group(name, delay_s)
         self._aim = aim
         self._urls: dict[TargetAddress, str] = {}
         self._told: list[str] | None = None

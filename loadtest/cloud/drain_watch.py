@@ -26,6 +26,7 @@ NOTICED_WITHIN_REAL_S = 5.0
 # A gateway plays its plan close by close, for all the tasks of a wave.
 PLAN_WITHIN_REAL_S = 60.0
 REGISTERING = "registering"
+SHIFTING = "shifting"
 MARGIN_S = Drain().margin_s
 
 
@@ -47,6 +48,7 @@ class DrainWatch:
         self._clock = clock
         self._states: dict[str, str] = {}
         self._polled: set[str] = set()
+        self._held: dict[str, int] = {}
 
     async def look(self, tasks: Iterable[GatewayTask]) -> None:
         """Ask gateways where they stand, and remember it."""
@@ -55,8 +57,13 @@ class DrainWatch:
         for task, answer in zip(asked, answers, strict=True):
             if answer is not None:
                 self._states[task.name] = str(answer.get("state", ""))
+                self._held[task.name] = int(answer.get("connections", 0))
                 if answer.get("signal_up"):
                     self._polled.add(task.name)
+
+    def held(self, tasks: Iterable[GatewayTask]) -> int:
+        """How many connections these had when they were last asked."""
+        return sum(self._held.get(task.name, 0) for task in tasks)
 
     def has_polled(self, task: GatewayTask) -> bool:
         """Whether it has had an answer of the load balancer."""
@@ -65,6 +72,10 @@ class DrainWatch:
     def has_noticed(self, task: GatewayTask) -> bool:
         """Whether it has seen itself healthy. One that never was does not believe that it drains."""
         return self._states.get(task.name) not in (None, REGISTERING)
+
+    def has_settled(self, task: GatewayTask) -> bool:
+        """Whether its connections follow no weights now."""
+        return self._states.get(task.name) != SHIFTING
 
     async def until(self, tasks: Iterable[GatewayTask], holds: Callable[[GatewayTask], bool]) -> None:
         """Ask these until `holds` of each, for NOTICED_WITHIN_REAL_S: a process loads its SDK no faster at a speed."""

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.cloud.elbv2 import ACCOUNT, REGION
+from loadtest.cloud.deployments import ServiceDeployments, UnknownError
+from loadtest.cloud.place import ACCOUNT, REGION
 
 AWSVPC = "awsvpc"
+_THROTTLED = frozenset({"DescribeServices", "DescribeServiceDeployments", "DescribeServiceRevisions"})
 ARN = f"arn:aws:ecs:{REGION}:{ACCOUNT}"
 
 
@@ -58,6 +60,7 @@ class EcsTask:
     instance: str = "i-0123456789abcdef0"
     stop_timeout_s: float | None = None
     shows_service: bool = True
+    revision: int = 1
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ class Ecs:
     deployment: dict[str, Any] = field(default_factory=dict)
     desired: int = 1
     scale_in_cooldown_s: int | None = None
+    deployments: ServiceDeployments = field(default_factory=ServiceDeployments)
 
     def add_task(self, task: EcsTask) -> EcsTask:
         """Make a task known; its service need not exist."""
@@ -85,6 +89,8 @@ class Ecs:
         handlers = {
             "DescribeServices": self._services,
             "DescribeServiceRevisions": self._revisions,
+            "DescribeServiceDeployments": self.deployments.describe,
+            "ContinueServiceDeployment": self._continue,
             "DescribeTasks": self._tasks,
             "DescribeTaskDefinition": self._definition,
             "DescribeContainerInstances": self._instances,
@@ -93,7 +99,15 @@ class Ecs:
             raise EcsError("UnknownOperationException", action)
         if request.get("cluster", self.cluster).rpartition("/")[2] != self.cluster:
             raise EcsError("ClusterNotFoundException", "Cluster not found.")
+        if action in _THROTTLED and not self.deployments.take():
+            raise EcsError("ThrottlingException", "Rate exceeded")
         return handlers[action](request)
+
+    def _continue(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self.deployments.go_on(request)
+        except UnknownError as problem:
+            raise EcsError(problem.code, str(problem)) from problem
 
     def scaling_policies(self) -> dict[str, Any]:
         """The answer of Application Auto Scaling's DescribeScalingPolicies, for each service."""
@@ -132,7 +146,7 @@ class Ecs:
             "Cluster": f"{ARN}:cluster/{self.cluster}",
             "TaskARN": self._arn(task),
             "Family": "gateway",
-            "Revision": "1",
+            "Revision": str(task.revision),
             "DesiredStatus": "RUNNING",
             "KnownStatus": "RUNNING",
             "LaunchType": "FARGATE" if task.network_mode == AWSVPC else "EC2",
@@ -166,6 +180,8 @@ class Ecs:
         arn = f"{ARN}:service/{self.cluster}/{name}"
         record = {"serviceArn": arn, "serviceName": name, "status": "ACTIVE", "loadBalancers": balancers}
         record |= {"deploymentConfiguration": self.deployment, "desiredCount": self.desired}
+        if (current := self.deployments.current(name)) is not None:
+            record["currentServiceDeployment"] = current.arn
         if name in self.managed:
             ingress = any(not one.port_name for one in self.managed[name])
             record["resourceManagementType"] = "ECS" if ingress else "CUSTOMER"
@@ -174,7 +190,9 @@ class Ecs:
 
     def _revisions(self, request: Mapping[str, Any]) -> dict[str, Any]:
         arns = {arn: arn.split("/")[-2] for arn in request.get("serviceRevisionArns", ())}
-        return {"serviceRevisions": [self._revision(arn, name) for arn, name in arns.items() if name in self.managed]}
+        found = self.deployments.revisions(list(arns))
+        managed = [self._revision(arn, name) for arn, name in arns.items() if name in self.managed]
+        return {"serviceRevisions": found or managed}
 
     def _revision(self, arn: str, name: str) -> dict[str, Any]:
         resources: dict[str, Any] = {}

@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from gateway.drain.health import TargetState
+from loadtest.cloud.place import ACCOUNT, REGION
 
-REGION = "eu-west-1"
-ACCOUNT = "123456789012"
 DEFAULT_DELAY_S = 300.0
 MAX_DELAY_S = 3600.0
 # How long the reason of `initial` is Elb.RegistrationInProgress, before Elb.InitialHealthChecking.
@@ -88,17 +87,18 @@ class Group:
 
 
 class Bucket:
-    """The throttle: `BUCKET_TOKENS` at once, `REFILL_PER_S` in the long run."""
+    """A throttle: `tokens` at once, `refill_per_s` in the long run."""
 
-    def __init__(self, now_s: float) -> None:
-        self._tokens = BUCKET_TOKENS
+    def __init__(self, now_s: float, tokens: float = BUCKET_TOKENS, refill_per_s: float = REFILL_PER_S) -> None:
+        self._most = self._tokens = tokens
+        self._refill_per_s = refill_per_s
         self._last_s = now_s
 
     def take(self, now_s: float) -> bool:
         """Take a token; False: there is none. A clock that goes back adds nothing."""
-        gained = max(0.0, now_s - self._last_s) * REFILL_PER_S
+        gained = max(0.0, now_s - self._last_s) * self._refill_per_s
         self._last_s = max(now_s, self._last_s)
-        self._tokens = min(BUCKET_TOKENS, self._tokens + gained)
+        self._tokens = min(self._most, self._tokens + gained)
         if self._tokens < 1:
             return False
         self._tokens -= 1

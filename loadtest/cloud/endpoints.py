@@ -19,9 +19,11 @@ from typing import Any
 
 from aiohttp import web
 
+from loadtest.cloud.cloudwatch import CloudWatch
 from loadtest.cloud.ecs_records import Ecs, EcsError
-from loadtest.cloud.elbv2 import REGION, ElbError, Elbv2
+from loadtest.cloud.elbv2 import ElbError, Elbv2
 from loadtest.cloud.elbv2_xml import answer, error
+from loadtest.cloud.listening import Listening, caller
 
 # Code → HTTP status and message, as Elastic Load Balancing sends them. Others: 400.
 FAILURES = {
@@ -57,6 +59,7 @@ class Endpoints:
         self.elb = elb
         self.ecs = ecs or Ecs()
         self.ecs.scale = scale
+        self.metrics = CloudWatch()
         self.scale = scale
         self.fail_with: dict[str, str] = {}
         self.requests: Counter[str] = Counter()
@@ -64,14 +67,13 @@ class Endpoints:
         self.expired_keys: set[str] = set()
         self.lifetime_s = 6 * 3600.0
         self._generation = 1
-        self._port = 0
-        self._runner: web.AppRunner | None = None
+        self._listening = Listening()
         self._closing = asyncio.Event()
 
     @property
     def url(self) -> str:
         """`http://127.0.0.1:…`; known after the first `start`."""
-        return f"http://127.0.0.1:{self._port}"
+        return self._listening.url
 
     @property
     def balancer_calls(self) -> int:
@@ -89,22 +91,17 @@ class Endpoints:
         application.router.add_post("/elbv2/", self._elbv2)
         application.router.add_post("/ecs/", self._ecs)
         application.router.add_post("/scaling/", self._scaling)
+        application.router.add_post("/monitoring/", self._monitoring)
         application.router.add_get("/metadata/{task}", self._metadata)
         application.router.add_get("/metadata/{task}/task", self._metadata)
         application.router.add_get("/credentials", self._credentials)
         self._closing.clear()
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        await self._listening.open(application)
 
     async def close(self) -> None:
         """Refuse connections, and end the calls that hang."""
         self._closing.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listening.close()
 
     def rotate(self) -> None:
         """Let the credentials handed out so far expire; the next ones are new."""
@@ -116,19 +113,15 @@ class Endpoints:
 
         `credentials`: `static`, or `container` for those of the endpoint.
         """
-        found = {
-            "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2": f"{self.url}/elbv2/",
-            "AWS_ENDPOINT_URL_ECS": f"{self.url}/ecs/",
-            "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING": f"{self.url}/scaling/",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-            "AWS_REGION": REGION,
-        }
+        found = caller(
+            None if credentials == "container" else self.access_key,
+            elastic_load_balancing_v2=f"{self.url}/elbv2/",
+            ecs=f"{self.url}/ecs/",
+            application_auto_scaling=f"{self.url}/scaling/",
+            cloudwatch=f"{self.url}/monitoring/",
+        )
         if credentials == "container":
             found["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = f"{self.url}/credentials"
-        else:
-            found |= {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": "not-a-real-secret"}
         if task:
             found["ECS_CONTAINER_METADATA_URI_V4"] = f"{self.url}/metadata/{task}"
         return found
@@ -169,6 +162,16 @@ class Endpoints:
             problem = _ecs_error(failure)
             return _json({"__type": problem.code, "message": str(problem)}, problem.status)
         return _json(self.ecs.scaling_policies(), 200, "application/x-amz-json-1.1")
+
+    async def _monitoring(self, request: web.Request) -> web.StreamResponse:
+        action = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+        failure = await self._failed(request, "cloudwatch", action)
+        if isinstance(failure, web.StreamResponse):
+            return failure
+        if failure or action != "GetMetricData":
+            problem = _ecs_error(failure or "UnknownOperationException")
+            return _json({"__type": problem.code, "message": str(problem)}, problem.status)
+        return _json(self.metrics.answer(await request.json()), 200, "application/x-amz-json-1.0")
 
     async def _metadata(self, request: web.Request) -> web.StreamResponse:
         failure = await self._failed(request, "metadata", "task" if request.path.endswith("/task") else "container")

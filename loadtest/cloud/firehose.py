@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-REGION, ACCOUNT = "eu-west-1", "123456789012"
+from loadtest.cloud.place import ACCOUNT, REGION
+
 MAX_RECORDS, MAX_CALL_BYTES, MAX_RECORD_BYTES = 500, 4 << 20, 1_024_000
 QUOTA_BYTES_PER_S = 5 << 20
 

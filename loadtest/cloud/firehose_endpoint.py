@@ -18,7 +18,8 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
-from loadtest.cloud.firehose import REGION, DeliveryStream, Firehose, FirehoseError, StreamRecord, failure_object
+from loadtest.cloud.firehose import DeliveryStream, Firehose, FirehoseError, StreamRecord, failure_object
+from loadtest.cloud.listening import Listening, caller
 
 _LOOK_EVERY_S = 0.1
 _BULK_DOCUMENTS = 500
@@ -37,8 +38,7 @@ class FirehoseEndpoint:
         self.fail_with = ""
         self.requests: Counter[str] = Counter()
         self.paused = False
-        self._port = 0
-        self._runner: web.AppRunner | None = None
+        self._listening = Listening()
         self._deliveries: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self._delivering = asyncio.Lock()
@@ -46,39 +46,26 @@ class FirehoseEndpoint:
     @property
     def url(self) -> str:
         """`http://127.0.0.1:…`; known after the first `start`."""
-        return f"http://127.0.0.1:{self._port}"
+        return self._listening.url
 
     @property
     def environment(self) -> dict[str, str]:
         """Variables for a process that is to talk to this."""
-        return {
-            "AWS_ENDPOINT_URL_FIREHOSE": self.url,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": "/dev/null",
-            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-            "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": "AKIAHEIWA",
-            "AWS_SECRET_ACCESS_KEY": "not-a-real-secret",
-        }
+        return caller(firehose=self.url)
 
     async def start(self) -> None:
         """Listen on a free port; after `close`, on the same one again."""
         application = web.Application(client_max_size=8 << 20)
         application.router.add_post("/", self._answer)
         self._closing.clear()
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
-        self._port = self._runner.addresses[0][1]
+        await self._listening.open(application)
         if self._deliveries is None:
             self._deliveries = asyncio.create_task(self._deliver_forever(), name="firehose-deliveries")
 
     async def close(self) -> None:
         """Refuse connections; deliveries go on."""
         self._closing.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listening.close()
 
     async def stop(self) -> None:
         """Refuse connections and deliver nothing more."""

@@ -37,6 +37,9 @@ class Front(Protocol):
     async def aim(self, targets: Sequence[str]) -> None:
         """Give new connections to these targets only, from now on."""
 
+    async def weigh(self, targets: list[str], weights: list[float]) -> None:
+        """As `aim`, and each target gets its part of new connections."""
+
     async def cut(self, target: str) -> None:
         """End the connections to a target."""
 
@@ -61,6 +64,10 @@ class FleetFront:
     async def aim(self, targets: Sequence[str]) -> None:
         """Tell the fleet."""
         await self._tell(TargetsCommand(list(targets)))
+
+    async def weigh(self, targets: list[str], weights: list[float]) -> None:
+        """Tell the fleet, too."""
+        await self._tell(TargetsCommand(targets, weights))
 
     async def cut(self, target: str) -> None:
         """Have the fleet end them, as if the other side had done it."""
@@ -101,6 +108,10 @@ class HaproxyFront:
                 await self._set(target, "ready")
             for target in self._states.keys() - set(targets):
                 await self._set(target, "drain")
+
+    async def weigh(self, targets: list[str], weights: list[float]) -> None:
+        """A scenario with weights is for the fleet alone (DeploySection.check)."""
+        raise SettingsError("deploy.balancer", "HAProxy is not set up for weights here")
 
     async def cut(self, target: str) -> None:
         """End the connections to a target; nothing happens if it never got traffic."""

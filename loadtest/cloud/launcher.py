@@ -61,6 +61,8 @@ class TaskLauncher:
         self._started = started
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
         self._tasks = 0
+        # Of the task definition that tasks are started with.
+        self.revision = 1
         self._addresses = 0
 
     def addresses(self, count: int) -> list[TargetAddress]:
@@ -92,13 +94,22 @@ class TaskLauncher:
         options = self._options
         host, port = task.address
         self._ecs.add_task(
-            ecs_records.EcsTask(task.name, SERVICE, host, container_port=port, stop_timeout_s=options.stop_timeout_s)
+            ecs_records.EcsTask(
+                task.name,
+                SERVICE,
+                host,
+                container_port=port,
+                stop_timeout_s=options.stop_timeout_s,
+                revision=self.revision,
+            )
         )
         settings = {
             "connections.close_timeout_s": max(MIN_CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S / options.speed),
             **self._front_settings,
             **self._start.settings,
+            **(options.new_settings if self.revision > 1 else {}),
             "drain.enabled": options.drain,
+            "drain.follow_weights": options.follow,
             "drain.speed": options.speed,
             "drain.stop_timeout_s": options.stop_timeout_s,
         }

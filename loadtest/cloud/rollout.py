@@ -19,6 +19,7 @@ from gateway.errors import HeiwaError
 from loadtest.cloud import fronts
 from loadtest.cloud.balancer import Balancer, CrowdedElbv2
 from loadtest.cloud.clock import SimulatedClock
+from loadtest.cloud.deployments import SUCCESSFUL, RevisionRecord, ServiceDeployment
 from loadtest.cloud.drain_watch import DrainWatch, PlannedWave
 from loadtest.cloud.ecs_records import Ecs, ServiceLoadBalancer
 from loadtest.cloud.endpoints import Endpoints
@@ -78,9 +79,12 @@ class Rollout:
         await self._front.open()
         self._session = aiohttp.ClientSession()
         await self.endpoints.start()
-        self._ecs.services[SERVICE] = [ServiceLoadBalancer(self.balancer.group, port=self._launcher.port)]
+        self._ecs.services[SERVICE] = [self._service()]
         self.old = await self._launcher.launch(self._launcher.addresses(self.options.old), self._session)
         await self._register(self.old)
+
+    def _service(self) -> ServiceLoadBalancer:
+        return ServiceLoadBalancer(self.balancer.group, port=self._launcher.port)
 
     async def play(self) -> None:
         """All waves, and the calm before and after them. Raises HeiwaError; when cancelled, all stays as it is."""
@@ -102,7 +106,10 @@ class Rollout:
         for task in self.tasks:
             if task.gateway is gateway:
                 await task.close()
-                await self.balancer.deregister(task.address)
+                await self._forget(task)
+
+    async def _forget(self, task: GatewayTask) -> None:
+        await self.balancer.deregister(task.address)
 
     async def _wave(self, number: int) -> None:
         options, watch = self.options, self._watch
@@ -131,9 +138,24 @@ class Rollout:
         waves, replacing = self.options.waves, self.options.replacing
         count = len(range(replacing)[part(replacing, waves, number)])
         self._mark(number, f"{count} new tasks start")
+        made = self._announce() if self.options.deferred else None
         new = await self._launch_new(self._launcher.addresses(count))
         await self._register(new, check=not self.options.faults.receivers_late_s)
+        if made is not None:
+            made.status = SUCCESSFUL
+            self._mark(number, "the deployment is successful; its old tasks are still there")
         return new
+
+    def _announce(self) -> ServiceDeployment:
+        """A rolling deployment that does not wait for the clean-up of its old tasks."""
+        early = {"enable": True, "healthyPercent": 100, "sourceServiceRevisionCleanup": "DEFERRED"}
+        old, new = (
+            RevisionRecord(number, SERVICE, definition=f"gateway:{number}", group=self.balancer.group)
+            for number in (1, 2)
+        )
+        asked = {"strategy": "ROLLING", "earlySuccessCriteria": early}
+        self._launcher.revision = 2
+        return self._ecs.deployments.add(ServiceDeployment(old, new, asked, percent=None))
 
     async def _reuse(self, old: Sequence[GatewayTask], number: int) -> list[GatewayTask]:
         """Start new tasks at the addresses of tasks that are gone, while these are still listed as draining."""
@@ -160,14 +182,15 @@ class Rollout:
         if check:
             await self._healthy(tasks)
 
-    async def _healthy(self, tasks: Sequence[GatewayTask]) -> None:
+    async def _healthy(self, tasks: Sequence[GatewayTask], within: Balancer | None = None) -> None:
         """Check their health from now on; return when all are healthy. Raises HeiwaError when that takes too long."""
+        balancer = within or self.balancer
         for task in tasks:
-            task.check(self.balancer, self.clock)
+            task.check(balancer, self.clock)
         try:
             async with asyncio.timeout(30 + HEALTHY_WITHIN_S / self.clock.speed):
                 for task in tasks:
-                    await self.balancer.becomes(task.address, TargetState.HEALTHY)
+                    await balancer.becomes(task.address, TargetState.HEALTHY)
         except TimeoutError:
             raise HeiwaError("a new gateway did not pass its health check") from None
 

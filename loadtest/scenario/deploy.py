@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 
 from gateway.errors import SettingsError
 
+Minutes = Annotated[float, Meta(ge=0, le=86_400)]
 RoutingAlgorithm = Literal["fixed", "round_robin", "least_outstanding"]
 Delay = Annotated[float, Meta(ge=0, le=3600)]
 
@@ -64,6 +65,33 @@ class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
             "they connect through a real HAProxy on this machine, for up to 9,000 devices."
         ),
     ] = "fleet"
+    strategy: Annotated[
+        Literal["rolling", "canary", "linear", "blue-green"],
+        Meta(description="How the deploy moves traffic: by waves, or by weights of two target groups."),
+    ] = "rolling"
+    percent: Annotated[
+        float, Meta(gt=0, le=100, description="With canary: its weight; with linear: the weight of a step.")
+    ] = 5
+    step_bake_s: Annotated[Delay, Meta(description="With canary and linear: how long a step lasts.")] = 600
+    bake_s: Annotated[Delay, Meta(description="By weights: from 100 % to the clean-up of the old tasks.")] = 600
+    rollback_at_s: Annotated[
+        Delay, Meta(description="By weights: the weights go back so long after the first step; 0: never.")
+    ] = 0
+    pause_at: Annotated[
+        list[Literal["POST_SCALE_UP", "PRE_PRODUCTION_TRAFFIC_SHIFT", "POST_PRODUCTION_TRAFFIC_SHIFT"]],
+        Meta(description="By weights, at speed 1: the stages at which it waits for `heiwa deploy guard`, which runs."),
+    ] = field(default_factory=list)
+    guard_devices: Annotated[
+        int, Meta(ge=1, description="With pause_at: devices that must be on the new revision for a minute.")
+    ] = 20
+    new_settings: Annotated[
+        dict[str, str | int | float | bool],
+        Meta(description='Settings of the new gateways only, as a bad revision has them: "section.key" = value.'),
+    ] = field(default_factory=dict)
+    follow: Annotated[bool, Meta(description="By weights: false: connections do not follow them.")] = True
+    deferred: Annotated[
+        bool, Meta(description="With rolling: the deployment is over before the old tasks are removed.")
+    ] = False
     drain: Annotated[bool, Meta(description="false: the gateways do not know the load balancer.")] = True
     stop_timeout_s: Annotated[float, Meta(gt=10, le=120, description="From SIGTERM to SIGKILL (ECS stopTimeout).")] = 30
     health: Annotated[
@@ -91,6 +119,8 @@ class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
 
     def check(self, origin: str) -> None:
         """Raises SettingsError when fields do not fit each other."""
+        if self.strategy != "rolling":
+            self._check_weights(origin)
         if self.waves > min(self.old, self.replacing):
             raise SettingsError("deploy.waves", f"{self.waves} waves need as many gateways (set in {origin})")
         if self.balancer == "haproxy" and self.routing == "fixed":
@@ -102,10 +132,26 @@ class DeploySection(Struct, frozen=True, forbid_unknown_fields=True):
                 "deploy.faults.reverse_at_s", f"needs order rolling and must come before the delay is over ({origin})"
             )
 
+    def _check_weights(self, origin: str) -> None:
+        if self.balancer != "fleet":
+            raise SettingsError("deploy.balancer", f"weights are for the balancer fleet (set in {origin})")
+        if self.pause_at and self.speed != 1:
+            raise SettingsError("deploy.pause_at", f"the guard counts real minutes: needs speed 1 (set in {origin})")
+        if self.waves > 1 or self.order != "rolling" or self.reuse_addresses or self.deferred:
+            text = f"{self.strategy} has no waves, and no other order than rolling (set in {origin})"
+            raise SettingsError("deploy.strategy", text)
+
+    def by_weights_s(self) -> float:
+        """About how long the weights of a strategy take, simulated seconds."""
+        before = {"canary": 1, "linear": math.ceil(100 / self.percent) - 1}.get(self.strategy, 0)
+        return 0 if self.strategy == "rolling" else before * (self.step_bake_s + 10) + self.bake_s + 30
+
     def expected_s(self) -> float:
         """About how long the measured time takes, real seconds."""
         wave_s = self.delay_s + 20 if self.order == "rolling" else self.stop_timeout_s
-        return (self.before_s + self.waves * (wave_s + 20) + self.after_s) / self.speed + 3 * self.replacing
+        return (
+            self.before_s + self.by_weights_s() + self.waves * (wave_s + 20) + self.after_s
+        ) / self.speed + 3 * self.replacing
 
 
 def max_held(deploy: DeploySection, devices: int) -> int:

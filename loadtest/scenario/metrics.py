@@ -12,7 +12,7 @@ class Figure(NamedTuple):
 
 FIGURES: dict[str, Figure] = {
     "devices": Figure("", "Devices of the fleet."),
-    "connected": Figure("", "Connections when the measured time ended."),
+    "connected": Figure("", "Maximum number of connections in the last 5 s of the measured time."),
     "connected_min": Figure("", "Minimum number of connections in a second of the measured time."),
     "connected_max": Figure("", "Maximum number of connections in a second."),
     "connects": Figure("", "Successful handshakes."),
@@ -34,6 +34,17 @@ FIGURES: dict[str, Figure] = {
         "", "Deploy: its distance from the planned one divided by a fifth of that (below 40/s: by chance more)."
     ),
     "balancer_calls_per_s": Figure("/s", "Deploy: polls by all gateways a simulated second; the busiest wave."),
+    "canary_devices": Figure("", "Deploy by weights: connections of the new revision at the end of the first step."),
+    "canary_hops": Figure("", "Deploy by weights: connections lost in the steps below half, divided by the devices."),
+    "hops": Figure("", "Deploy by weights: connections lost in all of it, divided by the devices."),
+    "clean_up_ratio": Figure("", "Deploy by weights: what the clean-up of the old tasks found of all connections."),
+    "rollback_late_ratio": Figure(
+        "", "Deploy by weights: connections lost after the weights went back, until all gateways knew it, of all."
+    ),
+    "rollback_moved_ratio": Figure("", "Deploy by weights: connections lost in the minute after that, of all."),
+    "deployment_calls_per_s": Figure(
+        "/s", "Deploy by weights: questions about it by all gateways a simulated second; the busiest step."
+    ),
     "reconnect_peak_per_s": Figure("/s", "Maximum number of connects in a second of the measured time."),
     "recovered_s": Figure("s", "From an action of the scenario to as many connections as before it; the longest."),
     "refused": Figure("", "Handshakes that were refused or never answered."),

@@ -41,7 +41,7 @@ SECTIONS: dict[str, type[Struct]] = {
     "deploy": DeploySection,
 }
 # Keys below these are names of the user's choice.
-FREE = ("fleet.client_models", "gateways.settings")
+FREE = ("fleet.client_models", "gateways.settings", "deploy.new_settings")
 
 
 def parse(text: str, origin: str, overrides: Mapping[str, object] | None = None) -> Scenario:

@@ -25,15 +25,19 @@ RENEW_MIN_S = 30.0
 RENEW_MAX_S = 960.0
 PERMISSION = {
     "elbv2": "elasticloadbalancing",
+    "batch": "batch",
     "ecs": "ecs",
     "firehose": "firehose",
     "application-autoscaling": "application-autoscaling",
+    "cloudwatch": "cloudwatch",
 }
 NAMES = {
     "elbv2": "Elastic Load Balancing",
+    "batch": "AWS Batch",
     "ecs": "Amazon ECS",
     "firehose": "Amazon Data Firehose",
     "application-autoscaling": "Application Auto Scaling",
+    "cloudwatch": "Amazon CloudWatch",
 }
 
 
@@ -218,7 +222,8 @@ def _explain(service: str, operation: str, error: Exception) -> CallError | None
             return CallError(CallErrorKind.EXPIRED, f"the credentials for {name} could not be renewed")
         case sdk.NoRegionError():
             return CallError(CallErrorKind.OTHER, "no region: set AWS_REGION")
-        case sdk.BotoCoreError() | ResponseParserError():
+        # The SDK's parser of JSON lets through what is no UTF-8.
+        case sdk.BotoCoreError() | ResponseParserError() | UnicodeDecodeError():
             return CallError(CallErrorKind.OTHER, f"{name} gave no usable answer ({type(error).__name__})")
         # Last: the SDK's time-outs and its trouble with TLS are OSErrors, too, without a number or a word.
         case OSError():

@@ -12,6 +12,7 @@ from typing import Any
 from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.clients import AwsClients
 from gateway.adapters.aws.ecs import entries, stop_timeout_s
+from gateway.adapters.aws.ecs_deployments import steps_of
 from gateway.adapters.aws.ecs_metadata import Identity
 from gateway.drain.outlook import ROLLING, Facts, GroupFacts
 from gateway.errors import CallError
@@ -52,6 +53,7 @@ class OutlookReader:
             maximum_percent=int(deployment.get("maximumPercent", 200)),
             minimum_healthy_percent=int(deployment.get("minimumHealthyPercent", 100)),
             circuit_breaker=bool(breaker.get("enable") and breaker.get("rollback")),
+            steps=steps_of(service),
             deferred=bool(early.get("enable") and early.get("sourceServiceRevisionCleanup") == "DEFERRED"),
             desired=max(1, int(service.get("desiredCount", 1))),
             stop_timeout_s=stop_timeout_s(definition.get("taskDefinition", {}), own.container),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from gateway.drain.deployment import Step
 from gateway.drain.outlook import BAD, GOOD, WARN, Facts, GroupFacts, Judgement, judge
 from gateway.settings.model import Drain
 
@@ -104,3 +105,16 @@ def test_the_page_shows_these_lines() -> None:
     page = (Path(__file__).parents[3] / "docs/how-to/run-on-ecs.md").read_text()
     for line in judge(CALM, Drain(), 45, 5, Random(0)):
         assert f"ok       {'deploy ' + line.name:<18} {line.found}\n" in page, line
+
+
+def test_a_strategy_by_weights_is_played() -> None:
+    bake = replace(CALM, strategy="CANARY", steps=(Step(0.05, 600), Step(1.0, 600)))
+    found = judged(bake)["strategy"]
+    assert found.verdict == "ok"
+    assert "follow the weights in 20 min, 1.23 moves a device; 0% are left" in found.found
+    assert judged(bake)["duration"].found == "about 27 min: the steps, the bake time and the delay, hooks apart"
+    short = judged(replace(bake, steps=(Step(0.05, 600), Step(1.0, 30))))["strategy"]
+    assert short.verdict == "warning"
+    assert "bakeTimeInMinutes" in short.mend
+    off = {line.name: line for line in judge(bake, Drain(follow_weights=False), 45, 5, Random(1))}
+    assert "drain.follow_weights" in off["strategy"].mend

@@ -51,9 +51,9 @@ def test_whatever_happens_sigterm_ends_it_and_nothing_follows_the_end(signals: l
     assert all((state, signal) not in TABLE for signal in Signal)
 
 
-def test_only_a_drain_can_be_taken_back() -> None:
+def test_only_a_drain_or_a_shift_can_be_taken_back() -> None:
     cancelled = {state for state, signal in TABLE if signal is Signal.CANCELLED}
-    assert cancelled == {state for state in State if is_leaving(state)}
+    assert cancelled == {State.SHIFTING, *(state for state in State if is_leaving(state))}
     assert {TABLE[state, Signal.CANCELLED] for state in cancelled} == {State.SERVING}
 
 

@@ -102,6 +102,13 @@ def test_an_empty_recorder_has_nothing() -> None:
         result(Recorder(), [])
 
 
+@pytest.mark.parametrize(("away_s", "connected"), [(1, 10), (4, 10), (5, 9)])
+def test_who_is_on_the_way_back_at_the_end_is_not_missing(away_s: int, connected: int) -> None:
+    last = [told(at_s, devices=10, connected=9, connects=10) for at_s in range(20 - away_s, 20)]
+    made = recorder(*a_run(20), *last)
+    assert figures(made, made.seconds())["connected"] == connected
+
+
 def test_a_whole_run_has_its_figures() -> None:
     made = recorder(*a_run(thresholds=["connected_min == devices", "ack_p99_ms < 200", "lost == 0"]))
     seconds = made.seconds()

@@ -7,7 +7,7 @@ import pytest
 from loadtest.fleet.sample import ClientModelCounts, Sample
 from loadtest.results import waves
 from loadtest.results.recorder import Recorder
-from loadtest.results.records import Happened, Told, Waved
+from loadtest.results.records import Happened, StepKind, StepRecord, Told, Waved
 
 SPEED = 10.0
 # Ten simulated seconds of a hundredth each.
@@ -23,7 +23,7 @@ def test_a_wave_is_judged_by_its_own_seconds_only() -> None:
 def test_without_a_plan_the_lost_connections_are_those_of_the_wave() -> None:
     told = Waved(time_ms=1_001_000, number=1, began_ms=1_000_000, speed=SPEED, window_s=5.0)
     found = waves.wave(told, BINS, told.time_ms)
-    assert (found.connections, found.plan_ratio) == (13, None)
+    assert (found.connections, found.plan_ratio) == (12, None)
 
 
 def test_a_wave_without_connections_has_no_ratio() -> None:
@@ -35,19 +35,42 @@ def test_the_worst_wave_counts() -> None:
     calm = Waved(1_001_000, 1, 1_000_000, SPEED, 5.0, 40, 8.0, 0.5)
     worse = Waved(1_002_000, 2, 1_001_100, SPEED, 5.0, 40, 30.0, 0.7)
     judged = waves.judge([calm, worse], BINS, None)
-    assert [one.peak_per_s for one in judged] == [60, 60]
+    assert [one.peak_per_s for one in judged] == [8, 60]
     values = waves.figures(judged, SPEED, {"gap_p50_ms": 100.0, "gap_p99_ms": None})
     assert values == {
         "connect_peak_per_s": 60,
         "connect_even_per_s": 8.0,
         "connect_peak_ratio": 7.5,
         "connect_peak_limit_ratio": 60 / (8 + 4 * 8**0.5),
-        "plan_peak_limit_ratio": 52 / (4 * 8**0.5),
-        "plan_peak_ratio": 7.5,
+        "plan_peak_limit_ratio": 30 / (4 * 30**0.5),
+        "plan_peak_ratio": 2.0,
         "balancer_calls_per_s": 0.7,
         "gap_p50_s": 1.0,
         "gap_p99_s": None,
     }
+
+
+def test_a_deploy_by_weights_counts_moves_by_step() -> None:
+    def step(number: int, what: StepKind, weight: float, on_old: int, on_new: int) -> Waved:
+        began_ms = 1_000_000 + 1000 * number
+        said = StepRecord(what, weight, on_old, on_new, 0.4)
+        return Waved(began_ms + 1000, number, began_ms, SPEED, 10.0, step=said)
+
+    told = [step(0, "step", 0.05, 95, 5), step(1, "step", 1.0, 4, 96), step(2, "clean_up", 1.0, 4, 96)]
+    bins = {10_002: [24, 25], 10_012: [90, 91], 10_025: [4, 4], 10_030: [0, 100]}
+    judged = waves.judge(told, bins, 1_003_050)
+    assert [one.lost for one in judged] == [25, 91, 4]
+    assert waves.by_weights(judged) == {
+        "canary_devices": 5,
+        "canary_hops": 0.25,
+        "hops": 1.2,
+        "clean_up_ratio": 0.04,
+        "rollback_late_ratio": None,
+        "rollback_moved_ratio": None,
+        "deployment_calls_per_s": 0.4,
+    }
+    back = waves.by_weights(waves.judge([step(0, "rollback", 0.0, 100, 0)], {10_002: [1, 1]}, None))
+    assert back["rollback_moved_ratio"] == 0.01
 
 
 def test_the_highest_second_says_whether_the_machine_kept_time() -> None:

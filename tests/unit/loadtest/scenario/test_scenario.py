@@ -38,6 +38,7 @@ def test_all_that_are_promised_ship() -> None:
         "watch",
         "commands",
         "commands-deploy",
+        "alb-blue-green",
     }
     assert set(shipped.names()) - set(DEPLOYS) == promised | {"replay", "deploy"}
 
@@ -56,7 +57,7 @@ def test_a_shipped_scenario_is_whole(name: str) -> None:
 @pytest.mark.parametrize("name", DEPLOYS)
 def test_a_deploy_differs_from_the_plain_one_in_what_it_says(name: str) -> None:
     plain, special = (parse(shipped.read(shipped.path_of(each)), each) for each in ("deploy", name))
-    assert special.based_on == "deploy"
+    assert special.based_on in ("deploy", "deploy-canary", "deploy-guarded")
     assert special.deploy is not None
     assert (special.deploy, special.fleet, special.gateways) != (plain.deploy, plain.fleet, plain.gateways)
     assert special.events == plain.events
@@ -139,12 +140,13 @@ def test_what_is_wrong_is_said(text: str, key: str, said: str) -> None:
         ("connect.kind='poisson'", "poisson"),
         ("thresholds=['lost == 0']", ["lost == 0"]),
         ("gateways.settings.connections.heartbeat_s=5", {"connections.heartbeat_s": 5}),
+        ("deploy.new_settings.connections.maximum=12", {"connections.maximum": 12}),
         ("fleet.client_models={naive=1}", {"naive": 1}),
     ],
 )
 def test_overrides_win(override: str, value: object) -> None:
     scenario: Any = parse("[fleet]\ndevices = 2", "my.toml", read_overrides([override]))
-    for name in override.partition("=")[0].removesuffix(".connections.heartbeat_s").split("."):
+    for name in override.partition("=")[0].partition(".connections.")[0].split("."):
         scenario = getattr(scenario, name)
     assert scenario == value
 

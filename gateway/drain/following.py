@@ -1,0 +1,69 @@
+"""The deployment whose weights the connections of this process follow: one at a time, each with a budget of its own."""
+
+from __future__ import annotations
+
+from gateway.connections.eviction import Elders
+from gateway.drain.deployment import TINY, Deployment, Side
+from gateway.drain.states import Signal
+from gateway.drain.weights import Outcome, Shift
+
+
+class Following:
+    """`shift` is the one under way, `seen` the last answer about it.
+
+    It outlives a drain that is taken back, with what it has spent.
+
+    Deployments that are over are not followed again, whatever their weights say then.
+    """
+
+    def __init__(self, hops: float) -> None:
+        self._hops = hops
+        self._over = ""
+        self._fresh_until_s = float("-inf")
+        self.shift: Shift | None = None
+        self.seen: Deployment | None = None
+        self.elders = Elders(0)
+
+    def learn(
+        self, found: Deployment | None, own: Side, asked_s: float, connections: int, time_ms: int
+    ) -> Signal | None:
+        """What a question about the deployment found; None: nothing follows.
+
+        `asked_s`: when the question before it was asked, `connections`: those that nobody has sent away yet, `time_ms`:
+        now, by the wall clock.
+        """
+        self.seen = found
+        shift = self.shift
+        if shift is not None and (found is None or found.id != shift.id):
+            # It ended between two questions, and the next one has begun: what became of it nobody knows.
+            shift.outcome = Outcome.SUCCEEDED
+            return Signal.SETTLED
+        if found is None or found.id == self._over:
+            return None
+        if shift is None and self._begins(found, own):
+            shift = self.shift = Shift(found, connections, asked_s, self._hops)
+            self.elders = Elders(time_ms)
+        if shift is None:
+            return None
+        shift.learn(found, connections, asked_s)
+        return Signal.SHIFTED if shift.outcome is None else Signal.SETTLED
+
+    def believe(self, until_s: float) -> None:
+        """An answer is believed until then; an old one may hide a rollback, and nobody moves on it."""
+        self._fresh_until_s = until_s
+
+    def rate_per_s(self, now_s: float, connections: int) -> float:
+        """Closes a second at this moment."""
+        if self.shift is None or now_s > self._fresh_until_s:
+            return 0.0
+        return self.shift.rate_per_s(now_s, connections)
+
+    def end(self) -> None:
+        """The shift is over: its deployment moves nobody any more."""
+        if self.shift is not None:
+            self._over, self.shift = self.shift.id, None
+
+    @staticmethod
+    def _begins(found: Deployment, own: Side) -> bool:
+        moved = (found.weight or 0.0) > TINY
+        return own is Side.SOURCE and bool(found.steps) and moved and not (found.going_back or found.over)

@@ -1,0 +1,111 @@
+"""Waits at the pause hooks of a deployment until there is something to judge, and then continues it or rolls it back.
+
+Nothing is decided on an error, and what somebody else has decided stays decided: two guards do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.clock import Clock
+from gateway.drain.guard import Action, Bounds, Decision, Pause, decide
+from gateway.drain.ports import Guarded
+from gateway.errors import CallError, CallErrorKind, HeiwaError
+from gateway.telemetry.log import Log
+
+PERIOD_S = 30.0
+# A pipeline starts the guard in the moment in which it starts the deployment.
+APPEAR_S = 300.0
+
+
+class Guard:
+    """Use once. `told` is called with each new decision, those to wait included."""
+
+    def __init__(
+        self,
+        guarded: Guarded,
+        clock: Clock,
+        bounds: Bounds,
+        told: Callable[[Pause, Decision], None],
+        *,
+        dry_run: bool = False,
+        keep: bool = False,
+        timeout_s: float = 7200.0,
+        period_s: float = PERIOD_S,
+    ) -> None:
+        """`dry_run`: decide, and change nothing. `keep`: guard the next deployments, too, for ever."""
+        self._guarded = guarded
+        self._clock = clock
+        self._bounds = bounds
+        self._told = told
+        self._dry_run = dry_run
+        self._keep = keep
+        self._timeout_s = timeout_s
+        self._period_s = period_s
+        self._said: tuple[str, str] | None = None
+        self._seen = False
+        self._log = Log("guard")
+
+    async def run(self) -> bool:
+        """Return when the deployment is over: whether it succeeded. Raises HeiwaError: denied, or the time is over."""
+        began_s = self._clock.monotonic_s()
+        while True:
+            try:
+                over = await self._turn()
+            except CallError as error:
+                if error.kind is CallErrorKind.DENIED or (error.kind is CallErrorKind.NOT_FOUND and not self._seen):
+                    raise
+                self._log.warning("guard_could_not_ask", kind=error.kind.value, message=str(error))
+                over = None
+            if over is not None and not self._keep:
+                return over
+            waited_s = self._clock.monotonic_s() - began_s
+            if not self._keep and not self._seen and waited_s >= APPEAR_S:
+                raise HeiwaError(f"no deployment of the service began within {APPEAR_S:g} s")
+            if not self._keep and waited_s >= self._timeout_s:
+                raise HeiwaError(f"the deployment still goes on after {self._timeout_s:g} s; its hooks were left alone")
+            await asyncio.sleep(self._period_s)
+
+    async def _turn(self) -> bool | None:
+        """One look. None: it goes on, or there is none yet."""
+        state = await self._guarded.state()
+        if state.pause is not None:
+            self._seen = True
+            return await self._judge(state.pause)
+        if state.outcome is None:
+            self._seen = self._seen or state.goes_on
+            return None
+        return state.outcome if self._seen else None
+
+    async def _judge(self, pause: Pause) -> bool | None:
+        minutes = self._bounds.minutes
+        if pause.weight > 0 and pause.new and pause.new == pause.old:
+            raise HeiwaError(
+                f"both revisions are {pause.new!r} in the metrics: give each its own telemetry.revision, or a task "
+                "definition of its own"
+            )
+        new = await self._guarded.readings(pause.new, minutes)
+        decision = decide(pause, new, await self._guarded.readings(pause.old, minutes), self._bounds)
+        self._say(pause, decision)
+        if decision.action is Action.WAIT:
+            return None
+        if self._dry_run:
+            return decision.action is Action.CONTINUE
+        if not await self._guarded.resume(pause, decision.action):
+            self._log.info("guard_was_not_first", deployment=pause.deployment, hook=pause.hook)
+        return None
+
+    def _say(self, pause: Pause, decision: Decision) -> None:
+        if self._said == (pause.hook, decision.reason):
+            return
+        self._said = (pause.hook, decision.reason)
+        self._log.info(
+            "guard_decided",
+            deployment=pause.deployment,
+            hook=pause.hook,
+            action=decision.action.value,
+            reason=decision.reason,
+            dry_run=self._dry_run,
+        )
+        self._told(pause, decision)

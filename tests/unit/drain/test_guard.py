@@ -1,0 +1,189 @@
+"""What a guard decides at a pause hook, and that it says why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.drain.guard import Action, Bounds, Decision, Pause, Readings, decide
+from gateway.drain.guarding import Guard
+from gateway.drain.ports import GuardedState
+from gateway.errors import CallError, CallErrorKind, HeiwaError
+from tests.support.fake_clock import FakeClock
+
+PAUSE = Pause("d-1", "h-1", "PRE_PRODUCTION_TRAFFIC_SHIFT", 0.05, "8", "7")
+BOUNDS = Bounds(min_devices=100, minutes=3)
+OLD = Readings((4000, 4000, 4000), (0.1, 0.1, 0.1), our_fault=4, refused=2, closed=300)
+GOOD = Readings((120, 150, 180), (0.11, 0.1, 0.12), our_fault=1, refused=0, closed=3)
+
+
+def test_before_the_first_step_there_is_nothing_to_judge() -> None:
+    found = decide(replace(PAUSE, weight=0.0), Readings(), OLD, BOUNDS)
+    assert found.action is Action.CONTINUE
+    assert "nothing to judge" in found.reason
+
+
+def test_a_first_deployment_has_nothing_to_be_compared_with() -> None:
+    found = decide(replace(PAUSE, old="", weight=1.0), Readings(), Readings(), BOUNDS)
+    assert found.action is Action.CONTINUE
+    assert "the first one" in found.reason
+
+
+@pytest.mark.parametrize("devices", [(), (120, 150), (90, 120, 150), (120, 99, 150)])
+def test_too_few_devices_wait(devices: tuple[float, ...]) -> None:
+    found = decide(PAUSE, replace(GOOD, devices=devices), OLD, BOUNDS)
+    assert found.action is Action.WAIT
+    assert "not enough devices yet" in found.reason
+
+
+def test_exactly_the_devices_that_are_asked_for_are_enough() -> None:
+    assert decide(PAUSE, replace(GOOD, devices=(100, 100, 100)), OLD, BOUNDS).action is Action.CONTINUE
+
+
+@pytest.mark.parametrize(("closes", "action"), [(4, Action.CONTINUE), (5, Action.ROLLBACK)])
+def test_a_rate_counts_from_five_events_on(closes: int, action: Action) -> None:
+    assert decide(PAUSE, replace(GOOD, our_fault=closes), OLD, BOUNDS).action is action
+
+
+def test_what_is_near_the_old_one_goes_on_and_says_all_figures() -> None:
+    found = decide(PAUSE, GOOD, OLD, BOUNDS)
+    assert found.action is Action.CONTINUE
+    for text in ("revision 8 against 7", "150 devices for 3 minutes", "ack p99 110 ms", "our fault", "refused"):
+        assert text in found.reason
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"ack_p99_s": (0.4, 0.5, 0.1)}, "ack p99 400 ms (old 100 ms, at most 250 ms)"),
+        ({"our_fault": 9}, "closes by our fault 1.2 a device and hour"),
+        ({"refused": 20}, "refused handshakes"),
+        ({"closed": 30}, "unplanned closes 4 a device and hour (old 1.5, at most 2.25, 30 in all"),
+    ],
+)
+def test_what_is_worse_goes_back_and_says_only_that(changed: dict[str, object], named: str) -> None:
+    found = decide(PAUSE, replace(GOOD, **changed), OLD, BOUNDS)
+    assert found.action is Action.ROLLBACK
+    assert named in found.reason
+    assert found.reason.count(";") == 0
+
+
+def test_a_few_events_are_no_rate_and_an_old_one_that_is_silent_leaves_the_floors() -> None:
+    assert decide(PAUSE, replace(GOOD, our_fault=4), OLD, BOUNDS).action is Action.CONTINUE
+    assert decide(PAUSE, replace(GOOD, ack_p99_s=()), Readings(), BOUNDS).action is Action.CONTINUE
+    assert decide(PAUSE, replace(GOOD, our_fault=9), Readings(), BOUNDS).action is Action.ROLLBACK
+
+
+class Scripted:
+    """The port, from a list: states, or errors. The last one stays."""
+
+    def __init__(self, *states: GuardedState | Exception, new: Readings = GOOD) -> None:
+        self._states = deque(states)
+        self._new = new
+        self.resumed: list[tuple[str, Action]] = []
+        self.first = True
+
+    async def state(self) -> GuardedState:
+        found = self._states.popleft() if len(self._states) > 1 else self._states[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def readings(self, revision: str, minutes: int) -> Readings:
+        return self._new if revision == PAUSE.new else OLD
+
+    async def resume(self, pause: Pause, action: Action) -> bool:
+        self.resumed.append((pause.hook, action))
+        return self.first
+
+    async def close(self) -> None: ...
+
+
+WAITING = GuardedState(goes_on=True, pause=PAUSE)
+GOES_ON = GuardedState(goes_on=True)
+DONE, FAILED = GuardedState(goes_on=False, outcome=True), GuardedState(goes_on=False, outcome=False)
+
+
+def run(guarded: Scripted, **options: bool) -> tuple[bool, list[Decision]]:
+    told: list[Decision] = []
+    guard = Guard(guarded, FakeClock(), BOUNDS, lambda _, one: told.append(one), period_s=0.0, **options)
+
+    async def whole() -> bool:
+        async with asyncio.timeout(10):
+            return await guard.run()
+
+    return asyncio.run(whole()), told
+
+
+def test_it_continues_each_hook_once_and_ends_with_the_deployment() -> None:
+    second = GuardedState(goes_on=True, pause=replace(PAUSE, hook="h-2", weight=0.1))
+    guarded = Scripted(GOES_ON, WAITING, GOES_ON, second, GOES_ON, DONE)
+    done, told = run(guarded)
+    assert done
+    assert guarded.resumed == [("h-1", Action.CONTINUE), ("h-2", Action.CONTINUE)]
+    assert len(told) == 2
+
+
+def test_a_rollback_is_told_by_its_result() -> None:
+    guarded = Scripted(WAITING, GOES_ON, FAILED, new=replace(GOOD, our_fault=50))
+    done, told = run(guarded)
+    assert not done
+    assert guarded.resumed == [("h-1", Action.ROLLBACK)]
+    assert told[0].action is Action.ROLLBACK
+
+
+def test_to_wait_is_said_once() -> None:
+    guarded = Scripted(WAITING, WAITING, WAITING, DONE, new=Readings())
+    done, told = run(guarded)
+    assert (done, guarded.resumed) == (True, [])
+    assert [one.action for one in told] == [Action.WAIT]
+
+
+def test_who_comes_second_does_no_harm() -> None:
+    guarded = Scripted(WAITING, GOES_ON, DONE)
+    guarded.first = False
+    assert run(guarded)[0]
+
+
+def test_a_dry_run_changes_nothing() -> None:
+    for new, expected in ((GOOD, True), (replace(GOOD, our_fault=50), False)):
+        guarded = Scripted(WAITING, new=new)
+        assert run(guarded, dry_run=True)[0] is expected
+        assert guarded.resumed == []
+
+
+def test_an_error_decides_nothing() -> None:
+    lost = CallError(CallErrorKind.UNREACHABLE, "away")
+    guarded = Scripted(WAITING, lost, lost, GOES_ON, lost, DONE)
+    assert run(guarded) == (True, run(Scripted(WAITING, DONE))[1])
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        [CallError(CallErrorKind.DENIED, "allow ecs:DescribeServices")],
+        [CallError(CallErrorKind.NOT_FOUND, "no such service")],
+        [GuardedState(goes_on=True, pause=replace(PAUSE, new="7"))],
+    ],
+)
+def test_what_a_person_has_to_mend_ends_it(states: Iterable[GuardedState | Exception]) -> None:
+    with pytest.raises(HeiwaError):
+        run(Scripted(*states))
+
+
+@pytest.mark.parametrize(("state", "after_s"), [(GuardedState(goes_on=False), 300), (GOES_ON, 7200)])
+async def test_the_time_is_bounded(state: GuardedState, after_s: float) -> None:
+    clock = FakeClock()
+    guard = Guard(Scripted(state), clock, BOUNDS, lambda *_: None, period_s=0.0)
+    running = asyncio.create_task(guard.run())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not running.done()
+    clock.advance(after_s)
+    with pytest.raises(HeiwaError, match=r"within 300 s|left alone"):
+        async with asyncio.timeout(10):
+            await running
