@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,6 +10,8 @@ import msgspec
 
 T = TypeVar("T")
 Payload = bytes | str | msgspec.Raw
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def decoder(kind: type[T]) -> Callable[[Payload], T]:
@@ -26,5 +29,17 @@ def decoder(kind: type[T]) -> Callable[[Payload], T]:
             raise msgspec.DecodeError("JSON is nested too deeply") from error
         except UnicodeError as error:
             raise msgspec.DecodeError("JSON is not UTF-8") from error
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError as error:
+            if _has_half_a_pair(payload):
+                # The library calls it truncated.
+                raise msgspec.DecodeError("a text holds half of a surrogate pair") from error
+            raise
 
     return read
+
+
+def _has_half_a_pair(payload: Payload) -> bool:
+    raw = payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else bytes(payload)
+    return _HALF.search(_PAIR.sub(b"", raw)) is not None

@@ -83,6 +83,10 @@ class AttemptTakenError(StoreError):
     """An attempt of a workflow that was to begin is there already: somebody else moves the run on, too."""
 
 
+class TooManyReportsError(HeiwaError):
+    """More attempts of workflows report their progress than are kept until it is stored."""
+
+
 class ManagerReplacedError(HeiwaError):
     """Another process manages workflows under our name: this one must not go on."""
 

@@ -18,6 +18,7 @@ from gateway.connections.connection import Connection
 from gateway.connections.door import Door
 from gateway.connections.ending import REPLACED
 from gateway.connections.handover import Handed
+from gateway.connections.registry import Profile
 from gateway.connections.table import parse_address
 from gateway.errors import KeysUnknownError, TokenError
 from gateway.identity.identity import Identity
@@ -199,12 +200,12 @@ class Accepting(asyncio.Protocol):
         offer = read_offer(head, self._door.policy)
         self._locate(offer)
         try:
-            identity = self._identity = self._identify(offer)
-            self._limits(identity, offer)
+            identity = self._identify(offer)
+            profile = self._limits(identity, offer)
         except Rejected:
             offer.decline()
             raise
-        self._become_websocket(offer, identity, rest)
+        self._become_websocket(offer, identity, profile, rest)
 
     def _recognize(self, head: bytes) -> None:
         """Identify the refused peer, to hold one that keeps coming; as far as the budget for that goes."""
@@ -227,7 +228,7 @@ class Accepting(asyncio.Protocol):
         if offer.token is None:
             raise Rejected(401, "token", "a token is needed: Authorization: Bearer, or heiwa.bearer.<JWT>", challenge)
         try:
-            identity = self._door.authenticator.verify(offer.token)
+            identity = self._identity = self._door.authenticator.verify(offer.token)
         except KeysUnknownError as error:
             wait = {"Retry-After": str(retry_after_s(self._hub.chance))}
             raise Rejected(503, "keys", str(error), wait) from error
@@ -240,8 +241,8 @@ class Accepting(asyncio.Protocol):
         by_agent = "" if identity.device_class else self._door.class_of_agent(offer.user_agent)
         return identity._replace(device_class=by_agent) if by_agent else identity
 
-    def _limits(self, identity: Identity, offer: Offer) -> None:
-        """What depends on who it is, and on what happened since it was accepted; raises Rejected."""
+    def _limits(self, identity: Identity, offer: Offer) -> Profile:
+        """What depends on who it is, and on what happened since it was accepted; raises Rejected. Its profile."""
         hub = self._hub
         if offer.unasked and not self._door.tolerates(identity.device_class, offer.unasked):
             raise not_served(self._door.policy)
@@ -257,8 +258,9 @@ class Accepting(asyncio.Protocol):
         alone = hub.settings.duplicates == "reject" and profile.exclusive
         if alone and hub.registry.rivals(identity.account, identity.device):
             raise Rejected.of(admission.DUPLICATE, retry_after_s(hub.chance))
+        return profile
 
-    def _become_websocket(self, offer: Offer, identity: Identity, rest: bytes) -> None:
+    def _become_websocket(self, offer: Offer, identity: Identity, profile: Profile, rest: bytes) -> None:
         hub, slot = self._hub, self._slot
         self._over = True
         self._leave_pending()
@@ -268,9 +270,9 @@ class Accepting(asyncio.Protocol):
         table.expires_ms[slot] = int(identity.expires_s * 1000)
         table.heard_s[slot] = hub.now_s
         hub.plan_end(slot)
-        profile = hub.registry.profile(identity)
         connection = Connection(hub, slot, profile, identity.device, self._door.sessions[offer.subprotocol])
-        if hub.settings.duplicates == "replace" and profile.exclusive:
+        is_known = identity.device in profile.account.devices
+        if is_known and profile.exclusive and hub.settings.duplicates == "replace":
             for rival in hub.registry.rivals(identity.account, identity.device):
                 rival.leave(REPLACED)
         hub.registry.add(connection)

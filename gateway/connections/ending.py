@@ -22,6 +22,7 @@ class Cause(NamedTuple):
 
 
 DRAIN: Final = Cause("drain", announced="drain")
+SHIFT: Final = Cause("shift", announced="shift")
 SHUTDOWN: Final = Cause("shutdown", announced="shutdown")
 MAX_AGE: Final = Cause("max_age", announced="max_age")
 TOKEN_EXPIRED: Final = Cause("token_expired", close_codes.TOKEN, "token_expired")

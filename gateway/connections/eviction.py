@@ -5,23 +5,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from gateway.connections.connection import Connection
 from gateway.connections.ending import Cause
 from gateway.connections.hub import Hub
+from gateway.wire.uuid7 import time_ms_of
 
 # Slots tried at random before the table is searched: with nine in ten gone, 30 tries find one with 96 %.
 _TRIES = 30
 
 
-def evict(hub: Hub, cause: Cause, count: int, *, spread_s: float, busy_too: bool) -> int:
+class Elders:
+    """Those that were open before a moment (ms since the Unix epoch), and whether there may be any left."""
+
+    def __init__(self, before_ms: int) -> None:
+        self.before_ms = before_ms
+        self.left = True
+
+    def take(self, hub: Hub) -> Iterator[Connection]:
+        """Those of them that nobody has asked to leave, as `choose`; once there is none, nobody is looked for again."""
+        while self.left:
+            idle = _drawn(hub, idle=True, before_ms=self.before_ms) or _searched(hub, True, self.before_ms)
+            found = idle or _searched(hub, False, self.before_ms)
+            if found is None:
+                self.left = False
+                return
+            yield found
+
+
+def evict(hub: Hub, cause: Cause, count: int, *, spread_s: float, busy_too: bool, first: Elders | None = None) -> int:
     """Ask as many as `count` connections to leave, those first that have nothing under way; returns how many it asked.
 
-    `busy_too` false: only those. Each stays away for up to `spread_s` more than its class asks for.
+    `busy_too` false: only those. Each stays away for up to `spread_s` more than its class asks for. `first`: before all
+    others.
     """
     asked = 0
-    for connection in islice(choose(hub, busy_too=busy_too), count):
+    chosen = choose(hub, busy_too=busy_too)
+    if first is not None:
+        chosen = chain(first.take(hub), chosen)
+    for connection in islice(chosen, count):
         try:
             connection.leave(cause, spread_s=spread_s)
         except Exception as error:
@@ -56,23 +79,24 @@ def choose(hub: Hub, *, busy_too: bool = True) -> Iterator[Connection]:
         yield found
 
 
-def _drawn(hub: Hub, *, idle: bool) -> Connection | None:
+def _drawn(hub: Hub, idle: bool, before_ms: int | None = None) -> Connection | None:
     slots = len(hub.holders)
     for _ in range(_TRIES if slots else 0):
-        found = _at(hub, hub.chance.randrange(slots), idle)
+        found = _at(hub, hub.chance.randrange(slots), idle, before_ms)
         if found is not None:
             return found
     return None
 
 
-def _searched(hub: Hub, *, idle: bool) -> Connection | None:
+def _searched(hub: Hub, idle: bool, before_ms: int | None = None) -> Connection | None:
     slots = len(hub.holders)
     begin = hub.chance.randrange(slots) if slots else 0
-    return next((found for number in range(slots) if (found := _at(hub, (begin + number) % slots, idle))), None)
+    places = ((begin + number) % slots for number in range(slots))
+    return next((found for place in places if (found := _at(hub, place, idle, before_ms))), None)
 
 
-def _at(hub: Hub, slot: int, idle: bool) -> Connection | None:
+def _at(hub: Hub, slot: int, idle: bool, before_ms: int | None) -> Connection | None:
     holder = hub.holders[slot]
-    if isinstance(holder, Connection) and holder.stays and not (idle and holder.busy):
-        return holder
-    return None
+    if not (isinstance(holder, Connection) and holder.stays) or (idle and holder.busy):
+        return None
+    return holder if before_ms is None or time_ms_of(hub.table.id_high[slot]) < before_ms else None

@@ -30,17 +30,18 @@ def judge(
     A ping may go out `early_s` before its time: one look a period instead of a second one a moment later.
     A connection whose reading *we* have paused must be given with `heard_s` = `now_s`: its silence is our doing.
     """
-    if deadline_s and now_s >= deadline_s:
-        return Verdict(Due.DEADLINE, now_s + heartbeat_s)
-    if now_s >= heard_s + 2 * heartbeat_s:
-        return Verdict(Due.DEAD, now_s + heartbeat_s)
-    if planned_s and now_s >= planned_s:
-        return Verdict(Due.LEAVE, now_s + heartbeat_s)
     next_s, due = heard_s + heartbeat_s, Due.NOTHING
-    if now_s >= next_s - early_s:
+    if deadline_s and now_s >= deadline_s:
+        next_s, due = now_s + heartbeat_s, Due.DEADLINE
+    elif now_s >= heard_s + 2 * heartbeat_s:
+        next_s, due = now_s + heartbeat_s, Due.DEAD
+    elif planned_s and now_s >= planned_s:
+        next_s, due = now_s + heartbeat_s, Due.LEAVE
+    elif now_s >= next_s - early_s:
         next_s, due = next_s + heartbeat_s, Due.PING
-    if planned_s and planned_s < next_s:
-        next_s = planned_s
-    if deadline_s and deadline_s < next_s:
+    # What is not due now stands: its time may come before, or have come meanwhile.
+    if planned_s and planned_s < next_s and due is not Due.LEAVE:
+        next_s = max(now_s, planned_s)
+    if deadline_s and deadline_s < next_s and due is not Due.DEADLINE:
         next_s = deadline_s
     return Verdict(due, next_s)

@@ -15,6 +15,13 @@ _THRESHOLDS = (10_000, 20, 100)
 _FREEZE_EVERY = 1000
 
 
+def settle_collector() -> None:
+    """After start: what is loaded now stays; a full collection must not walk it again."""
+    gc.set_threshold(*_THRESHOLDS)
+    gc.collect()
+    gc.freeze()
+
+
 class Housekeeping:
     """`used_share` tells the share of the memory limit in use; it may block and is called in a thread."""
 
@@ -29,11 +36,9 @@ class Housekeeping:
         self.longest_gc_pause_s = 0.0
 
     def settle(self) -> None:
-        """After start: what is loaded now stays; a full collection must not walk it again."""
-        gc.set_threshold(*_THRESHOLDS)
+        """After start."""
         gc.callbacks.append(self._on_collection)
-        gc.collect()
-        gc.freeze()
+        settle_collector()
 
     async def run(self) -> None:
         """Look once a second until cancelled."""

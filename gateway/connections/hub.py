@@ -96,7 +96,7 @@ class Hub:
         self.classes = settings.device_classes
         self.limits = Limits(connections)
         self.ping_early_s = min(self.tick_s, connections.heartbeat_s / 10)
-        self._age_s = _range_s(connections.max_age_h)
+        self.ages_s = _range_s(connections.max_age_h)
         self._leeway_s = settings.auth.leeway_s
         self.endings: dict[int, Ending] = {}
         self.emptied = asyncio.Event()
@@ -145,10 +145,10 @@ class Hub:
         return self._age_left_s(slot, self.time_ms) <= self.tick_s
 
     def _age_left_s(self, slot: int, now_ms: int) -> float:
-        if self._age_s is None:
+        if self.ages_s is None:
             return math.inf
         lived_s = (now_ms - time_ms_of(self.table.id_high[slot])) / 1000
-        return age_s(self.table.id_low[slot], *self._age_s) - lived_s
+        return age_s(self.table.id_low[slot], *self.ages_s) - lived_s
 
     def tick(self) -> None:
         """Move the clocks and look at whatever is due."""

@@ -24,6 +24,7 @@ class Table:
     """
 
     __slots__ = (
+        "_columns",
         "_free",
         "address_high",
         "address_low",
@@ -58,17 +59,18 @@ class Table:
         self.id_low = array("Q")
         self.address_high = array("Q")
         self.address_low = array("Q")
+        self._columns = tuple(getattr(self, name) for name in self._DOUBLES + self._SIGNED + self._UNSIGNED)
         self._free = array("I")
 
     def take(self) -> int:
         """A slot with all its numbers 0."""
         if not self._free:
-            for name in self._DOUBLES + self._SIGNED + self._UNSIGNED:
-                getattr(self, name).append(0)
+            for column in self._columns:
+                column.append(0)
             return len(self.heard_s) - 1
         slot = self._free.pop()
-        for name in self._DOUBLES + self._SIGNED + self._UNSIGNED:
-            getattr(self, name)[slot] = 0
+        for column in self._columns:
+            column[slot] = 0
         return slot
 
     def give_back(self, slot: int) -> None:

@@ -34,10 +34,14 @@ class TimingWheel:
         while slot >= len(due):
             due.append(_NEVER)
         # Rounded up: nothing comes up before its time for want of resolution.
-        tick = min(max(int(at_s / self.tick_s) + 1, self._now + 1), self._now + len(self._buckets) - 1)
+        tick, size = int(at_s / self.tick_s) + 1, len(self._buckets)
+        if tick <= self._now:
+            tick = self._now + 1
+        elif tick >= self._now + size:
+            tick = self._now + size - 1
         if tick < due[slot]:
             due[slot] = tick
-            self._buckets[tick % len(self._buckets)].append(slot)
+            self._buckets[tick % size].append(slot)
 
     def cancel(self, slot: int) -> None:
         """Forget `slot`; it may be used for another connection."""

@@ -15,6 +15,7 @@ _DAY_MS = 86_400_000
 # By the causes of connections/ending.py. Other reasons are names of close codes, or an operator's own words.
 REASONS: Mapping[str, str] = {
     "drain": "its gateway was drained",
+    "shift": "its gateway sent it to the new revision of a deploy",
     "shutdown": "its gateway was stopped",
     "max_age": "it had reached the greatest age of a connection",
     "token_expired": "its token was about to end",
@@ -38,6 +39,7 @@ _DRAINS: Mapping[str, str] = {
     "api": "an operator asked for it",
     "sigusr1": "it was told to by SIGUSR1",
     "sigterm": "it was told to end by SIGTERM",
+    "weights": "the weights of a deploy moved to a new revision",
 }
 _FAULTS: Mapping[Fault, str] = {
     Fault.PLAN: "planned",

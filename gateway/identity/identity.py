@@ -46,6 +46,9 @@ class Identity(NamedTuple):
 
 def name_problem(name: str) -> str:
     """What is wrong with a device, account or class of this name; "" when nothing is."""
+    # As nearly all are: one character a byte, none of them for control.
+    if name.isascii() and name.isprintable() and len(name) <= MAX_NAME_BYTES:
+        return ""
     if len(name.encode()) > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
     if _CONTROL.search(name):

@@ -9,6 +9,7 @@ import secrets
 import stat
 from base64 import b64decode
 from pathlib import Path
+from string import whitespace
 
 from gateway.errors import DataFolderError, SettingsError
 from gateway.identity.token import MIN_SECRET_BYTES
@@ -31,8 +32,8 @@ def local_key(folder: Path) -> bytes:
         content = _read(str(path), path)
     except OSError as error:
         raise DataFolderError(f"cannot read or make the key {path}: {error.strerror}") from error
-    if not content.strip():
-        raise SettingsError(str(path), "the key has 0 bytes; delete the file, and a new one is made")
+    if not content.strip(b"\0" + whitespace.encode()):
+        raise SettingsError(str(path), "the key is empty; delete the file, and a new one is made")
     return _secret(content, str(path))
 
 
@@ -113,6 +114,9 @@ def _secret(content: bytes, where: str) -> bytes:
         raise SettingsError(
             where, "this is a key in SSH, JWK or DER form, not a shared secret; see auth.public_key_file"
         )
+    if secret and not secret.strip(b"\0"):
+        # What a crash of the machine may leave of a file, and anybody can guess.
+        raise SettingsError(where, f"{len(secret)} bytes that are all zero are no secret; make another one")
     if len(secret) < MIN_SECRET_BYTES:
         raise SettingsError(
             where, f"the secret has {len(secret)} bytes; at least {MIN_SECRET_BYTES} are needed (RFC 7518)"

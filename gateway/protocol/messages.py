@@ -65,7 +65,8 @@ class ResultMessage(Struct, frozen=True):
 
 
 class SubscribeMessage(Struct, frozen=True, gc=False):
-    """`after`: of a log channel, the offset to go on after; without it a snapshot comes first."""
+    """`after`: of a log channel (`workflow:<run>`, `workflows`), the offset to go on after; without it a snapshot comes
+    first."""
 
     channel: ChannelName
     after: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
@@ -129,7 +130,7 @@ class Nack(Struct, tag="nack", frozen=True, omit_defaults=True):
 class Goaway(Struct, tag="goaway", frozen=True):
     """The server will close; `reconnect_after_ms` counts from the disconnect."""
 
-    reason: Literal["drain", "max_age", "token_expired", "replaced", "disconnected", "shutdown"]
+    reason: Literal["drain", "shift", "max_age", "token_expired", "replaced", "disconnected", "shutdown"]
     reconnect_after_ms: int
 
 
@@ -163,7 +164,7 @@ class CommandResult(Struct, tag="result", frozen=True, omit_defaults=True):
 
 class Subscribed(Struct, tag="subscribed", frozen=True, omit_defaults=True):
     """From here on `event`s come. `offset`: of a log channel, what the first of them comes after; `snapshot`: the state
-    that all before have led to."""
+    that all before have led to, left out of a log that goes on `after` an offset."""
 
     channel: str
     offset: int | None = None
@@ -177,7 +178,7 @@ class Unsubscribed(Struct, tag="unsubscribed", frozen=True):
 
 
 class Event(Struct, tag="event", frozen=True, omit_defaults=True):
-    """Something happened in a channel. `offset`: of a log channel; `time`: ms since the Unix epoch."""
+    """Something happened in a channel. `offset`: of a log channel, counted from 1; `time`: ms since the Unix epoch."""
 
     channel: str
     time: int

@@ -94,8 +94,9 @@ class DeviceSession:
         judge = partial(self._pipeline.times.judge, account, connection.device)
         action = interpret(payload, connection.profile.may_write, connection.hub.time_ms, judge)
         if isinstance(action, Store):
-            for nack in merged(action.refused):
-                connection.send_all(split(nack, connection.max_payload_bytes))
+            if action.refused:
+                for nack in merged(action.refused):
+                    connection.send_all(split(nack, connection.max_payload_bytes))
             if action.events:
                 self._strikes.pop(connection.slot, None)
                 self._submit(connection, action.events)
@@ -148,10 +149,15 @@ class DeviceSession:
 
     def acknowledge(self, connection: Connection, events: Sequence[LocationEvent], durability: Durability) -> None:
         """These events are durable; the newest of them is where the device is."""
-        _remember(connection, events)
+        newest = events[0] if len(events) == 1 else max(events, key=_time)
+        _remember(connection, newest)
         self._devices.moved(connection.account_name, connection.device, events)
-        ack = Ack([event.id for event in events], durability.value)
-        connection.answer(split(ack, connection.max_payload_bytes), len(events))
+        ack = Ack([event.id for event in events], durability)
+        if len(events) == 1:
+            # As nearly all are; it cannot be split.
+            connection.answer((encode(ack),), 1)
+        else:
+            connection.answer(split(ack, connection.max_payload_bytes), len(events))
 
     def refuse(self, connection: Connection, ids: Sequence[str], refusal: Refusal) -> None:
         """These events were not taken."""
@@ -209,9 +215,12 @@ def _nack(ids: Sequence[str], refusal: Refusal, connection: Connection) -> list[
     return split(Nack(ids, *refusal), connection.max_payload_bytes)
 
 
-def _remember(connection: Connection, events: Sequence[LocationEvent]) -> None:
+def _time(event: LocationEvent) -> int:
+    return event.time
+
+
+def _remember(connection: Connection, newest: LocationEvent) -> None:
     table, slot = connection.hub.table, connection.slot
-    newest = max(events, key=lambda event: event.time)
     if newest.time >= table.position_ms[slot]:
         table.position_ms[slot] = newest.time
         table.lat[slot] = newest.lat

@@ -16,11 +16,14 @@ import msgspec
 from prometheus_client.metrics_core import Metric
 
 from gateway.telemetry.log import EMF
+from gateway.telemetry.names import ACK_P99, NAMESPACE
 
-NAMESPACE = "Heiwa"
 PERIOD_S = 60.0
 COUNT, SECONDS, BYTES, NONE = "Count", "Seconds", "Bytes", "None"
 _TOTAL = "_total"
+# From taking a batch to its last acknowledgement: of its buckets a percentile is made.
+_ACKS = "heiwa_locations_flush_seconds_bucket"
+_PERCENT = 0.99
 
 
 class Choice(NamedTuple):
@@ -54,9 +57,17 @@ CHOSEN = (
         labels={"fault": "us"},
         own_name="heiwa_disconnects_our_fault",
     ),
+    Choice(
+        "heiwa_disconnects_total",
+        COUNT,
+        by_revision=True,
+        labels={"fault": "plan"},
+        own_name="heiwa_disconnects_planned",
+    ),
     Choice("heiwa_memory_share", NONE),
     Choice("heiwa_event_loop_lag_seconds", SECONDS),
     Choice("heiwa_locations_acknowledged_total", COUNT, by_revision=True),
+    Choice(_ACKS, SECONDS, by_revision=True, own_name=ACK_P99),
     Choice(
         "heiwa_locations_acknowledged_total",
         COUNT,
@@ -86,6 +97,16 @@ CHOSEN = (
     Choice("heiwa_drain_leftover_total", COUNT),
     Choice("heiwa_drain_signal_up", NONE),
     Choice("heiwa_drain_poll_age_seconds", SECONDS),
+    Choice("heiwa_shift_signal_up", NONE),
+    Choice("heiwa_workflow_runs", COUNT),
+    Choice("heiwa_workflow_transitions_total", COUNT),
+    Choice(
+        "heiwa_workflow_runs_ended_total", COUNT, labels={"status": "failed"}, own_name="heiwa_workflow_runs_failed"
+    ),
+    Choice("heiwa_workflow_attempts_total", COUNT, labels={"outcome": "lost"}, own_name="heiwa_workflow_attempts_lost"),
+    Choice("heiwa_workflow_loop_stood_total", COUNT),
+    Choice("heiwa_rebalancer_managers", COUNT),
+    Choice("heiwa_rebalancer_takeovers_total", COUNT),
 )
 
 
@@ -102,9 +123,12 @@ def values(families: Iterable[Metric]) -> dict[str, float]:
     found: dict[str, float] = {}
     chosen: dict[str, list[Choice]] = {}
     for choice in CHOSEN:
-        chosen.setdefault(choice.metric, []).append(choice)
+        if choice.metric != _ACKS:
+            chosen.setdefault(choice.metric, []).append(choice)
     for family in families:
         for sample in family.samples:
+            if sample.name == _ACKS:
+                found[_ACKS + sample.labels["le"]] = sample.value
             for choice in chosen.get(sample.name, ()):
                 if choice.labels.items() <= sample.labels.items() and math.isfinite(sample.value):
                     found[choice.name] = found.get(choice.name, 0.0) + sample.value
@@ -113,6 +137,8 @@ def values(families: Iterable[Metric]) -> dict[str, float]:
 
 def document(now: Mapping[str, float], before: Mapping[str, float], time_ms: int, of: Dimensions) -> dict[str, Any]:
     """One line: the metrics, and which of its members are metrics. `now` and `before` as `values` gives them."""
+    acks = _acks_p99_s(now, before)
+    now = now if acks is None else {**now, ACK_P99: acks}
     shown = [choice for choice in CHOSEN if choice.name in now]
     directives = [_directive(shown, "service", "role")]
     dimensions = {"service": of.service, "role": of.role}
@@ -124,6 +150,18 @@ def document(now: Mapping[str, float], before: Mapping[str, float], time_ms: int
         for choice in shown
     }
     return {"_aws": {"Timestamp": time_ms, "CloudWatchMetrics": directives}, **dimensions, **counted}
+
+
+def _acks_p99_s(now: Mapping[str, float], before: Mapping[str, float]) -> float | None:
+    """Of the acks since the line before; None: there were none."""
+    bounds = sorted((float(name.removeprefix(_ACKS)), name) for name in now if name.startswith(_ACKS))
+    counted = [(bound, now[name] - before.get(name, 0.0)) for bound, name in bounds]
+    if not counted or counted[-1][1] <= 0:
+        return None
+    finite = [bound for bound, _ in counted if math.isfinite(bound)]
+    holding = next(bound for bound, count in counted if count >= _PERCENT * counted[-1][1])
+    # Above the last bound it is only known to be above it.
+    return min(holding, 2 * finite[-1]) if finite else None
 
 
 def _directive(choices: Iterable[Choice], *dimensions: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Sans-I/O layer (`inflated.py`), which stays the judge of what is correct.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 try:
     from websockets.speedups import apply_mask
@@ -44,6 +44,10 @@ class PlainFrame(NamedTuple):
     opcode: int
     payload: bytes
     end: int
+
+
+# Half of what the constructor of a named tuple costs, which is a function of Python's.
+_new: Any = tuple.__new__
 
 
 class Incomplete:
@@ -83,7 +87,8 @@ def read_plain_frame(data: bytes | bytearray, position: int, max_bytes: int) -> 
     end = start + length
     if end > len(data):
         return INCOMPLETE
-    return PlainFrame(first & 0x0F, apply_mask(data[start:end], data[start - 4 : start]), end)
+    frame: PlainFrame = _new(PlainFrame, (first & 0x0F, apply_mask(data[start:end], data[start - 4 : start]), end))
+    return frame
 
 
 def text_frame(payload: bytes) -> bytes:

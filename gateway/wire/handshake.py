@@ -156,8 +156,9 @@ def read_offer(head: bytes, policy: Policy) -> Offer:
     request = read_plain_request(head)
     if request is None or (policy.compression and request.get_all("Sec-WebSocket-Extensions")):
         return read_unusual_offer(head, policy)
-    token = _credential(request, policy)
-    chosen = choose_subprotocol(request, policy)
+    offered = _offered(request)
+    token = _credential(request, offered, policy)
+    chosen = choose_subprotocol(offered, policy)
     return Offer.of(request, chosen, token, request.switching_protocols(chosen.name))
 
 
@@ -184,14 +185,15 @@ def _judge(protocol: _Protocol, head: bytes, policy: Policy) -> Offer:
     request = next(iter(protocol.events_received()), None)
     if not isinstance(request, Request):
         raise _malformed(protocol)
+    offered = _offered(request.headers)
     # React Native and Deno send an empty header for no subprotocol, which the library takes for an error.
-    if _SUBPROTOCOL in request.headers and not _offered(request.headers):
+    if _SUBPROTOCOL in request.headers and not offered:
         del request.headers[_SUBPROTOCOL]
     # RFC 9112, 3.2: a request without a Host header, or with several, is answered with 400.
     if len(request.headers.get_all("Host")) != 1:
         raise Rejected(400, "host", "exactly one Host header is needed")
-    token = _credential(request.headers, policy)
-    chosen = choose_subprotocol(request.headers, policy)
+    token = _credential(request.headers, offered, policy)
+    chosen = choose_subprotocol(offered, policy)
     protocol.chosen = None if chosen.name is None else Subprotocol(chosen.name)
     response = protocol.accept(request)
     if response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
@@ -208,13 +210,12 @@ class Chosen(NamedTuple):
     unasked: str = ""
 
 
-def choose_subprotocol(headers: Headers, policy: Policy) -> Chosen:
+def choose_subprotocol(offered: Sequence[str], policy: Policy) -> Chosen:
     """The first served subprotocol that is offered; no name when the client offers none at all.
 
     A tolerated one that is offered alone is like none: RFC 6455, 4.2.2 lets the server agree to no subprotocol.
     Raises Rejected when it offers only unknown ones, or only a token.
     """
-    offered = _offered(headers)
     if not offered:
         return Chosen(None)
     for name in policy.subprotocols:
@@ -240,12 +241,12 @@ def _offered(headers: Headers) -> list[str]:
     return [name for name in names if name]
 
 
-def _credential(headers: Headers, policy: Policy) -> str | None:
+def _credential(headers: Headers, subprotocols: Sequence[str], policy: Policy) -> str | None:
     """The token, from the Authorization header (RFC 6750, 2.1) or, for browsers, which cannot set headers on a
     websocket, from an offered subprotocol. Raises Rejected for a browser's page of an origin that is not allowed.
     """
     bearer = _bearer(headers)
-    offered = next((name.removeprefix(BEARER) for name in _offered(headers) if name.startswith(BEARER)), None)
+    offered = next((name.removeprefix(BEARER) for name in subprotocols if name.startswith(BEARER)), None)
     if bearer is not None and offered is not None:
         raise Rejected(400, "token", "the token is in the Authorization header and in a subprotocol; send it once")
     # No page can set the header, and many device libraries send an Origin that cannot be changed.

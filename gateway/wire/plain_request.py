@@ -17,7 +17,7 @@ _HEAD: Final = re.compile(rf"GET [!-~]+ HTTP/1\.1\r\n(?:{_TOKEN}:[\t -~]*\r\n){{
 _LIST: Final = re.compile(rf"{_TOKEN}(?:[\t ]*,[\t ]*{_TOKEN})*")
 # 16 bytes in base64: the last digit has four bits that nothing is made of.
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==")
-_OF_A_BODY: Final = ("transfer-encoding", "content-length")
+_OF_A_BODY: Final = frozenset(("transfer-encoding", "content-length"))
 
 
 class PlainRequest:
@@ -68,10 +68,16 @@ def _is_plain_handshake(headers: dict[str, str]) -> bool:
     return (
         headers.get("host", "") != ""
         and headers.get("upgrade", "").lower() == "websocket"
-        and _LIST.fullmatch(connection) is not None
-        and "upgrade" in (option.strip("\t ") for option in connection.lower().split(","))
+        and (connection == "Upgrade" or _upgrades(connection))
         and _KEY.fullmatch(headers.get("sec-websocket-key", "")) is not None
         and headers.get("sec-websocket-version") == "13"
         and (offered is None or _LIST.fullmatch(offered) is not None)
-        and not any(name in headers for name in _OF_A_BODY)
+        and _OF_A_BODY.isdisjoint(headers)
+    )
+
+
+def _upgrades(connection: str) -> bool:
+    """Whether a Connection header is a list with `upgrade` in it."""
+    return _LIST.fullmatch(connection) is not None and "upgrade" in (
+        option.strip("\t ") for option in connection.lower().split(",")
     )

@@ -4,6 +4,7 @@ proxies only.
 
 from __future__ import annotations
 
+import re
 import struct
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -117,13 +118,20 @@ def _read_v1(data: bytes) -> tuple[Address | None, int] | None:
     if parts[1] == b"UNKNOWN":
         return None, end + 2
     try:
-        _, family, source, _, _, _ = parts
+        _, family, source, _, *ports = parts
         address = ip_address(source.decode("ascii"))
     except ValueError as error:
         raise ProxyHeaderError("a malformed header") from error
+    if len(ports) != 2 or not all(map(_is_port, ports)):
+        raise ProxyHeaderError("a malformed header")
     if family != (b"TCP4" if address.version == 4 else b"TCP6"):
         raise ProxyHeaderError("family and address differ")
     return unmapped(address), end + 2
+
+
+def _is_port(text: bytes) -> bool:
+    """A whole number from 0 to 65535, without a sign or leading zeros (section 2.1 of the specification)."""
+    return re.fullmatch(rb"0|[1-9][0-9]{0,4}", text) is not None and int(text) <= 65_535
 
 
 def _read_v2(data: bytes) -> tuple[Address | None, int] | None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.sqlite import day as sqlite_day
+from gateway.adapters.sqlite import fresh
 from gateway.adapters.sqlite import search as sqlite_search
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.locations.batch import DeviceEvents
@@ -46,6 +47,8 @@ def unique_day(groups: list[DeviceEvents]) -> list[DeviceEvents]:
 batches = st.lists(
     st.builds(DeviceEvents, accounts, devices, st.lists(events, min_size=1, max_size=8)), max_size=8
 ).map(unique_day)
+# How many rows are moved into the indices at once, and how many of a device go there by themselves.
+settle_rows = st.sampled_from([1, 5, 4000])
 boxes = st.builds(
     lambda west, east, lat1, lat2: BoundingBox(west, min(lat1, lat2), east, max(lat1, lat2)),
     degrees_lon,
@@ -72,11 +75,17 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.lists(batches, max_size=4), st.lists(st.tuples(accounts, queries), min_size=1, max_size=6))
+@given(
+    st.lists(batches, max_size=4),
+    st.lists(st.tuples(accounts, queries), min_size=1, max_size=6),
+    settle_rows,
+    settle_rows,
+)
 def test_every_search_finds_what_brute_force_finds(
-    writes: list[list[DeviceEvents]], asked: list[tuple[str, Query]]
+    writes: list[list[DeviceEvents]], asked: list[tuple[str, Query]], settle: int, neighbours: int
 ) -> None:
-    run(compare(writes, asked))
+    with mock.patch.object(fresh, "SETTLE_ROWS", settle), mock.patch.object(fresh, "NEIGHBOURS", neighbours):
+        run(compare(writes, asked))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -110,9 +119,9 @@ async def compare(writes: list[list[DeviceEvents]], asked: list[tuple[str, Query
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(batches, st.lists(batches, max_size=6), queries, st.booleans())
+@given(batches, st.lists(batches, max_size=6), queries, st.booleans(), settle_rows)
 def test_pages_are_the_whole_without_gaps_or_copies_while_events_arrive(
-    first: list[DeviceEvents], arriving: list[list[DeviceEvents]], query: Query, oldest_first: bool
+    first: list[DeviceEvents], arriving: list[list[DeviceEvents]], query: Query, oldest_first: bool, settle: int
 ) -> None:
     async def scenario() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -149,17 +158,22 @@ def test_pages_are_the_whole_without_gaps_or_copies_while_events_arrive(
             assert [one for one in walked if one not in everything] == []
             await index.close()
 
-    run(scenario())
+    with mock.patch.object(fresh, "SETTLE_ROWS", settle):
+        run(scenario())
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_both_plans_of_a_shape_agree(data: st.DataObject) -> None:
     """With a budget of one row a search goes through the cells; with a large one through the rows in time."""
-    groups, shape = data.draw(batches), data.draw(boxes | circles)
+    settled, groups, shape = data.draw(batches), data.draw(batches), data.draw(boxes | circles)
 
     async def scenario() -> None:
         with tempfile.TemporaryDirectory() as folder:
+            index = SQLiteLocationIndex(Path(folder), ManualClock())
+            await index.open()
+            await index.write(settled)
+            await index.close()
             index = SQLiteLocationIndex(Path(folder), ManualClock())
             await index.open()
             await index.write(groups)

@@ -46,6 +46,25 @@ def test_what_cannot_be_read(payload: bytes) -> None:
         read(payload)
 
 
+@pytest.mark.parametrize(
+    ("payload", "told"),
+    [
+        (b'{"name":"\\ud800"}', "half of a surrogate pair"),
+        (b'{"name":"\\udfff"}', "half of a surrogate pair"),
+        ('{"name":"\\uD83D\\uDE00\\uD83D"}', "half of a surrogate pair"),
+        (b'{"name":"\\ud83d\\ud83d\\ude00"}', "half of a surrogate pair"),
+        (b'{"name":"\\ud83d\\ude00"', "truncated"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_told_apart(payload: bytes | str, told: str) -> None:
+    with pytest.raises(msgspec.DecodeError, match=told):
+        read(payload)
+
+
+def test_a_whole_pair_is_text() -> None:
+    assert read(b'{"name":"\\ud83d\\ude00"}').name == "\U0001f600"
+
+
 @given(st.binary())
 def test_nothing_else_is_ever_raised(payload: bytes) -> None:
     with contextlib.suppress(msgspec.DecodeError):

@@ -68,6 +68,20 @@ def test_the_first_message_is_not_in_the_packet_of_the_answer() -> None:
     assert _texts(transport) == [b"welcome"]
 
 
+@pytest.mark.parametrize("late_s", [0.0, 0.1, 0.24])
+def test_the_first_message_stays_away_for_its_time_wherever_the_clock_is_between_two_ticks(late_s: float) -> None:
+    bench = Bench(session=Greeting())
+    bench.clock.advance(late_s)
+    transport, _ = bench.ask()
+    waited_s = 0.0
+    while not transport.take():
+        bench.clock.advance(0.01)
+        waited_s += 0.01
+        bench.hub.tick()
+        bench.turns.end()
+    assert 0.3 <= round(waited_s, 2) <= 0.6
+
+
 def test_the_first_message_comes_with_the_first_one_of_the_device() -> None:
     bench = Bench(session=Greeting())
     transport, _ = bench.ask()

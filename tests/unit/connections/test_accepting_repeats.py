@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from gateway.connections.admission import Repeats
 from gateway.identity.identity import Identity
 from tests.support.bench import ECHO, Bench, FakeAuthenticator, device
 from tests.support.fake_transport import FakeTransport
@@ -35,6 +38,25 @@ def test_a_device_that_is_refused_again_waits_for_its_answer() -> None:
     again.finish()
     assert bench.door.refusals == {(503, "draining"): 3}
     assert (bench.hub.admission.pending, bench.hub.admission.held, bench.door.held) == (0, 0, set())
+
+
+@pytest.mark.parametrize(("others", "known"), [(16_383, True), (16_384, False)])
+def test_so_many_that_were_refused_are_remembered_and_no_more(others: int, known: bool) -> None:
+    repeats = Repeats()
+    assert not repeats.again("first", 0)
+    for number in range(others):
+        assert not repeats.again(number, 1)
+    assert repeats.again("first", 2) is known
+
+
+def test_a_device_whose_token_lacks_the_scope_waits_as_well() -> None:
+    bench = Bench(authenticator=FakeAuthenticator(d0=device("d0")._replace(scopes=frozenset({"other"}))))
+    assert read_answer(_refused(bench).take()).status == 403
+    again = _refused(bench)
+    bench.pass_time(0.75)
+    assert again.take() == b""
+    bench.pass_time(2.5)
+    assert read_answer(again.take()).status == 403
 
 
 def test_a_device_that_is_refused_seldom_does_not_wait() -> None:

@@ -40,6 +40,14 @@ def test_a_deadline_comes_first() -> None:
         assert judge(now_s, HEARD_S, BEAT_S, 101, 103).due is Due.DEADLINE
 
 
+def test_what_is_not_due_stands() -> None:
+    assert judge(103, HEARD_S, BEAT_S, 105, 103) == Verdict(Due.DEADLINE, 105)
+    assert judge(103, HEARD_S, BEAT_S, 101, 103) == Verdict(Due.DEADLINE, 103)
+    assert judge(103, HEARD_S, BEAT_S, 120, 103) == Verdict(Due.DEADLINE, 113)
+    assert judge(103, HEARD_S, BEAT_S, 103, 105) == Verdict(Due.LEAVE, 105)
+    assert judge(120, HEARD_S, BEAT_S, 0, 125) == Verdict(Due.DEAD, 125)
+
+
 moments = st.floats(0, 1000)
 
 
@@ -48,10 +56,10 @@ def test_the_next_look_is_ahead_and_not_behind_anything_due(
     now_s: float, heard_s: float, beat_s: float, planned_s: float, deadline_s: float
 ) -> None:
     due, next_s = judge(now_s, heard_s, beat_s, planned_s, deadline_s)
-    assert next_s > now_s
+    assert next_s > now_s or (next_s == now_s >= planned_s and due in (Due.DEADLINE, Due.DEAD))
+    assert due is Due.LEAVE or not planned_s or next_s <= max(now_s, planned_s)
+    assert due is Due.DEADLINE or not deadline_s or next_s <= deadline_s
     if due in (Due.NOTHING, Due.PING):
-        for moment in (planned_s, deadline_s):
-            assert not moment or next_s <= moment
         # Rounded, it may be a hair more.
         assert next_s <= (heard_s + 2 * beat_s) * (1 + 1e-12)
 

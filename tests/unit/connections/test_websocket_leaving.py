@@ -221,6 +221,17 @@ def _expiring(bench: Bench, after_s: float) -> tuple[Connection, FakeTransport]:
     return connection, transport
 
 
+@pytest.mark.parametrize("after_s", [0.25, 3, 20, 44, 60])
+def test_the_token_of_a_device_that_never_says_a_word_ends_in_time(after_s: float) -> None:
+    bench = Bench()
+    expires_s = bench.clock.time_ms() / 1000 + after_s
+    connection, transport = bench.open(device()._replace(expires_s=expires_s), greeted=False)
+    bench.hub.plan_end(connection.slot)
+    bench.pass_time(after_s + 1)
+    said = [frame.payload for frame in server_frames(transport.take())]
+    assert any(b'"token_expired"' in payload for payload in said)
+
+
 def test_a_token_that_ends_is_announced_and_closed_with_4401() -> None:
     bench = Bench()
     _, transport = _expiring(bench, 5)

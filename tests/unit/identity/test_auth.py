@@ -56,9 +56,10 @@ def test_a_damaged_local_key(tmp_path: Path) -> None:
         local_key(tmp_path)
 
 
-def test_an_empty_local_key_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "key").write_bytes(b"")
-    with pytest.raises(SettingsError, match="0 bytes; delete the file"):
+@pytest.mark.parametrize("left", [b"", b"\n", b"\0" * 65])
+def test_an_empty_local_key_says_what_to_do(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "key").write_bytes(left)
+    with pytest.raises(SettingsError, match="is empty; delete the file"):
         local_key(tmp_path)
 
 
@@ -194,7 +195,9 @@ def test_a_shared_secret(tmp_path: Path) -> None:
     assert not (tmp_path / "key").exists()
 
 
-@pytest.mark.parametrize(("secret", "told"), [(b"", "0 bytes"), (b"x" * 31, "31 bytes"), (PEM, "PEM")])
+@pytest.mark.parametrize(
+    ("secret", "told"), [(b"", "0 bytes"), (b"x" * 31, "31 bytes"), (b"\0" * 64, "all zero"), (PEM, "PEM")]
+)
 def test_a_secret_that_is_none(tmp_path: Path, secret: bytes, told: str) -> None:
     (tmp_path / "secret").write_bytes(secret)
     with pytest.raises(SettingsError, match=told) as caught:
