@@ -11,7 +11,19 @@ import msgspec
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api import asyncapi, commands, definitions, devices, drain, health, history, locations, openapi, workflows
+from gateway.api import (
+    asyncapi,
+    attempts,
+    commands,
+    definitions,
+    devices,
+    drain,
+    health,
+    history,
+    locations,
+    openapi,
+    workflows,
+)
 from gateway.api.call import MAX_QUERY_BYTES, Call, authorize
 from gateway.api.context import Api
 from gateway.api.operation import Listener
@@ -37,6 +49,16 @@ def build_operations(api: Api) -> web.Application:
     return _build(api, Listener.OPERATIONS, MAX_OPERATIONS_BODY_BYTES)
 
 
+def build_jobs(api: Api) -> web.Application:
+    """What jobs of workflows reach."""
+    return _build(api, Listener.JOBS, attempts.MAX_JOB_BODY_BYTES)
+
+
+def build_health(api: Api) -> web.Application:
+    """What the operations listener of a process without the role `gateway` serves."""
+    return _build(api, Listener.OPERATIONS, MAX_OPERATIONS_BODY_BYTES, health.ROUTES)
+
+
 def all_routes() -> tuple[Route, ...]:
     """The tables of all parts, and the documents that are made from them."""
     parts = (
@@ -48,6 +70,7 @@ def all_routes() -> tuple[Route, ...]:
         *drain.ROUTES,
         *workflows.ROUTES,
         *definitions.ROUTES,
+        *attempts.ROUTES,
     )
     documents = (openapi.DOCUMENT, asyncapi.DOCUMENT)
     listed = [*(route.operation for route in parts), *documents]
@@ -58,9 +81,11 @@ def all_routes() -> tuple[Route, ...]:
     )
 
 
-def _build(api: Api, listener: Listener, max_body_bytes: int) -> web.Application:
+def _build(
+    api: Api, listener: Listener, max_body_bytes: int, routes: tuple[Route, ...] | None = None
+) -> web.Application:
     application = web.Application(middlewares=[problems, _limit_query], client_max_size=max_body_bytes)
-    for route in all_routes():
+    for route in all_routes() if routes is None else routes:
         if listener not in route.operation.listener:
             continue
         # An id may hold anything once it is percent-encoded; aiohttp's own pattern refuses braces.

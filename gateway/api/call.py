@@ -83,7 +83,9 @@ def answer(value: Any, status: int = 200) -> web.Response:
 
 
 def decode(payload: bytes, kind: type[T]) -> T:
-    """A JSON body as `kind`. Raises Problem: 400 when it is not JSON, else 422 naming the field."""
+    """A JSON body as `kind`. Raises Problem: 400 when it is empty or not JSON, else 422 naming the field."""
+    if not payload.strip():
+        raise bad_field("$", "the body is empty; it has to be JSON")
     try:
         return decoder(kind)(payload)
     except msgspec.DecodeError as error:

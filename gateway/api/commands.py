@@ -49,8 +49,7 @@ async def _settled(call: Call, command: Command, deadline_ms: int) -> Settled:
     courier = call.api.courier
     key = idempotency_key(call)
     if key is None:
-        what = (command.account, command.device, command.name, command.args)
-        return await courier.send(*what, deadline_ms, idempotent=command.idempotent)
+        return await courier.carry(command, deadline_ms)
     try:
         return await courier.send_once(key, call.identity.device, command, deadline_ms)
     except KeyReusedError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry
+from prometheus_client.registry import CollectorRegistry
 
 from gateway.api.http_rates import HttpRates
 from gateway.channels.commands import Command, Settled
@@ -21,6 +21,7 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Outcomes, Submitted
 from gateway.locations.query import Found, Page, Query
 from gateway.locations.times import EventTimes
+from gateway.workflows.job_reports import JobReports
 from gateway.workflows.service import WorkflowService
 
 
@@ -77,9 +78,7 @@ class Moves(Protocol):
 class Commands(Protocol):
     """Carries commands to devices."""
 
-    async def send(
-        self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
-    ) -> Settled:
+    async def carry(self, command: Command, deadline_ms: int) -> Settled:
         """Send one and wait for its result, or say why there is none. Never raises."""
 
     async def send_once(self, key: str, sender: str, command: Command, deadline_ms: int) -> Settled:
@@ -104,6 +103,9 @@ class Workflows(Protocol):
 
     async def service(self) -> WorkflowService:
         """Raises HeiwaError when the store cannot be opened."""
+
+    async def jobs(self) -> JobReports:
+        """What jobs of workflows say; raises the same."""
 
 
 # A name, whether it is well, and why not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 
 from aiohttp import web
@@ -12,15 +13,20 @@ from gateway.api.operation import Listener, Operation, Parameter
 from gateway.api.problem import Problem
 from gateway.api.records import DrainBody
 from gateway.api.route import Route
+from gateway.drain import polling
 from gateway.drain.leaving import Origin
 from gateway.drain.plan import Plan
 from gateway.drain.receipt import picture
 from gateway.drain.status import DrainStatus, status_of
-from gateway.errors import IllegalTransitionError, QueryError
+from gateway.drain.strategy_plan import BALANCER, FORM, StrategyPlan, by_age, parse
+from gateway.drain.strategy_plan import play as foresee
+from gateway.errors import IllegalTransitionError, QueryError, SettingsError
 
 # A plan is played close by close: bounded, and in a thread, so that asking for one does not hold up the loop.
 MAX_TASKS = 64
 MAX_WINDOW_S = 86_400
+MAX_CONNECTIONS = 1_000_000
+_STRATEGY = "linear:10%:6m:10m"
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _MAX_CLOSES = 500_000
 _MAX_PLAYED_S = 40_000
@@ -43,6 +49,28 @@ async def plan(call: Call) -> web.StreamResponse:
     if tasks * window_s > _MAX_PLAYED_S:
         raise QueryError("window_s", f"too large a plan: at most {_MAX_PLAYED_S // tasks:,} s with {tasks} tasks")
     return answer(await asyncio.to_thread(drainer.planner(window_s, tasks)))
+
+
+async def strategy_plan(call: Call) -> web.StreamResponse:
+    """What a deployment by weights would do now."""
+    query = _known(call, ("strategy", "tasks", "connections"))
+    drainer = call.api.drainer
+    tasks = _whole(query, "tasks", 1, MAX_TASKS) if "tasks" in query else 1
+    connections = _whole(query, "connections", 1, MAX_CONNECTIONS) if "connections" in query else drainer.remaining
+    text, ages_s = query.get("strategy", _STRATEGY), drainer.ages_s
+    if text == BALANCER:
+        if ages_s is None:
+            raise QueryError("strategy", "without connections.max_age_h nobody leaves the old load balancer by itself")
+        return answer(by_age(connections, tasks, drainer.settings.receivers or tasks, ages_s))
+    try:
+        strategy, steps = parse(text)
+    except SettingsError as error:
+        raise QueryError("strategy", str(error)) from error
+    # Both colours ask about the deployment.
+    lag_s = polling.deployment_period_s(2 * tasks)
+    receivers, hops = drainer.settings.receivers or tasks, drainer.settings.shift_hops
+    age_s = math.inf if ages_s is None else sum(ages_s) / 2
+    return answer(await asyncio.to_thread(foresee, strategy, steps, connections, tasks, receivers, hops, lag_s, age_s))
 
 
 async def receipt_picture(call: Call) -> web.StreamResponse:
@@ -135,6 +163,32 @@ ROUTES = (
             ),
         ),
         plan,
+    ),
+    Route(
+        Operation(
+            "GET",
+            "/api/v1/drain/strategy",
+            "planStrategy",
+            "What a deployment by weights would do to the connections, step by step.",
+            "admin",
+            Listener.OPERATIONS,
+            StrategyPlan,
+            parameters=(
+                Parameter("strategy", FORM, {"type": "string", "minLength": 1, "maxLength": 60, "default": _STRATEGY}),
+                Parameter(
+                    "tasks",
+                    "How many processes like this one there are.",
+                    {"type": "integer", "minimum": 1, "maximum": MAX_TASKS, "default": 1},
+                ),
+                Parameter(
+                    "connections",
+                    "How many websockets each of them holds; those of this one without it.",
+                    {"type": "integer", "minimum": 1, "maximum": MAX_CONNECTIONS},
+                ),
+            ),
+            errors=(422,),
+        ),
+        strategy_plan,
     ),
     Route(
         Operation(

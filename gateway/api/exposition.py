@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable
 from typing import cast
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import CollectorRegistry
 
 OPEN_METRICS = "application/openmetrics-text"
+PLAIN_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _NO_WEIGHT = re.compile(r"0(\.0{0,3})?")
 
 
@@ -32,10 +32,17 @@ async def exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, s
     Collecting takes the figures of one moment and happens on the loop, which owns them; the text is made in a thread.
     """
     wanted = wants_open_metrics(accept)
-    encode = openmetrics.generate_latest if wanted else generate_latest
-    media_type = openmetrics.CONTENT_TYPE_LATEST if wanted else CONTENT_TYPE_PLAIN_0_0_4
+    encode = openmetrics.generate_latest if wanted else _plain_text
+    media_type = openmetrics.CONTENT_TYPE_LATEST if wanted else PLAIN_TEXT
     collected = cast(CollectorRegistry, _Collected(registry.collect()))
     return await asyncio.to_thread(encode, collected), media_type
+
+
+def _plain_text(collected: CollectorRegistry) -> bytes:
+    # It loads HTTP servers of its own, and scrapers of today ask for the other format.
+    from prometheus_client.exposition import generate_latest
+
+    return generate_latest(collected)
 
 
 def wants_open_metrics(accept: str) -> bool:

@@ -21,6 +21,7 @@ _REFERENCE = "#/components/schemas/{name}"
 _SERVERS = {
     Listener.PUBLIC: ("The public listener.", "8080"),
     Listener.OPERATIONS: ("The operations listener.", "8081"),
+    Listener.JOBS: ("The listener for jobs of workflows; off by default.", "8082"),
 }
 _PROBLEM = "application/problem+json"
 

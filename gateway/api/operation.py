@@ -13,6 +13,7 @@ class Listener(Flag):
 
     PUBLIC = auto()
     OPERATIONS = auto()
+    JOBS = auto()
     BOTH = PUBLIC | OPERATIONS
 
 

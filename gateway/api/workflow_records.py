@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.workflows.definition import Definition, runner_of
+from gateway.workflows.definition import Definition
 from gateway.workflows.records import EventRecord, StoredDefinition
 from gateway.workflows.shown import EventData, RunInList, event_data
 from gateway.workflows.spec import Name, Spec
@@ -87,8 +87,7 @@ class EventsAnswer(Struct, frozen=True):
 
 def definition_answer(definition: Definition, stored: StoredDefinition | None) -> DefinitionAnswer:
     nodes = [
-        NodeInGraph(name, list(definition.nodes[name].needs), runner_of(definition.nodes[name]))
-        for name in definition.order
+        NodeInGraph(name, list(definition.nodes[name].needs), definition.runners[name]) for name in definition.order
     ]
     return DefinitionAnswer(definition.spec.name, None if stored is None else stored.version, nodes, definition.spec)
 

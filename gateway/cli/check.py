@@ -29,7 +29,7 @@ from gateway.app.parts import (
     consistent,
     shared_key,
 )
-from gateway.cli import check_balancer, check_broker, check_locations
+from gateway.cli import check_balancer, check_broker, check_locations, check_runners, check_workflows
 from gateway.cli.result import Result
 from gateway.connections.admission import admission
 from gateway.connections.connection import Session
@@ -78,6 +78,8 @@ def run(settings: Settings) -> list[Result]:
         ("drain", check_balancer.results),
         ("locations", check_locations.results),
         ("broker", check_broker.results),
+        ("workflows", check_workflows.results),
+        ("runners", check_runners.results),
     )
     results: list[Result] = []
     for name, part in parts:

@@ -9,7 +9,7 @@ from random import Random
 
 from gateway.adapters.aws import ecs_metadata
 from gateway.adapters.aws.outlook import OutlookReader
-from gateway.app.parts import target_groups, target_health
+from gateway.app.parts import deployments, target_groups, target_health
 from gateway.cli.result import Result
 from gateway.drain import outlook
 from gateway.drain.health import GroupAttributes, Membership, place
@@ -36,6 +36,7 @@ def results(settings: Settings) -> Iterator[Result]:
     yield from asyncio.run(_target_health(health, settings.drain))
     if ecs_metadata.present(os.environ):
         yield from asyncio.run(_next_deploy(settings))
+        yield from asyncio.run(_weights(settings))
 
 
 async def _next_deploy(settings: Settings) -> list[Result]:
@@ -50,6 +51,24 @@ async def _next_deploy(settings: Settings) -> list[Result]:
     judged = outlook.judge(facts, drain, heartbeat_s, close_timeout_s, Random(0))  # noqa: S311 - a rehearsal
     found = [Result(f"deploy {one.name}", one.verdict, one.found, one.mend) for one in judged]
     return [*found, *(_poll_failed("deploy", error) for error in facts.unread)]
+
+
+async def _weights(settings: Settings) -> list[Result]:
+    """Whether the deployment of the service can be asked for; without it nothing but the drain is left."""
+    asked = deployments(settings)
+    if asked is None:
+        return []
+    name = "deploy weights"
+    try:
+        found = await asked.deployment()
+    except CallError as error:
+        return [Result(name, WARN, str(error), POLL_MEND.get(error.kind, ""))]
+    finally:
+        await asked.close()
+    if found is None:
+        return [Result(name, GOOD, "no deployment goes on")]
+    weight = "no weights" if found.weight is None else f"{found.weight:.0%} of new connections go to the new revision"
+    return [Result(name, GOOD, f"a deployment goes on ({found.stage or 'no stage'}): {weight}")]
 
 
 async def _target_health(health: TargetHealth, drain: Drain) -> list[Result]:

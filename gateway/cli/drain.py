@@ -15,7 +15,7 @@ import typer
 
 from gateway.cli.options import Config, Json, Set, print_json
 from gateway.drain.curve import curve
-from gateway.errors import UnreachableError
+from gateway.errors import SettingsError, UnreachableError
 from gateway.settings.load import load
 
 app = typer.Typer(
@@ -62,16 +62,36 @@ def status(
 def plan(
     tasks: Annotated[int, typer.Option(min=1, max=64, help="Processes like this one that drain together.")] = 1,
     window: Window = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="Of a deploy by weights: linear:10%:6m, canary:5%:10m or blue-green, and the bake time after it, as "
+            "linear:10%:6m:10m; a step of 0s, which ECS takes too, closes nothing; balancer: another load balancer "
+            "takes all new connections."
+        ),
+    ] = "",
+    connections: Annotated[
+        int, typer.Option(min=0, help="With --strategy: websockets of each; 0: those of this one now.")
+    ] = 0,
     url: Url = "",
     token: Token = "",
     config: Config = None,
     setting: Set = None,
     as_json: Json = False,
 ) -> None:
-    """The curve that a drain would take now: window, highest second of reconnects, overruns."""
-    found = _remote(url, token, config, setting).plan(window, tasks)
+    """The curve that a drain would take now: window, highest second of reconnects, overruns; or, step by step, what a
+    deploy by weights would do."""
+    remote = _remote(url, token, config, setting)
+    if strategy and window is not None:
+        raise SettingsError("--window", "a strategy has its own times; give one of the two")
+    found = remote.strategy(strategy, tasks, connections) if strategy else remote.plan(window, tasks)
     if as_json:
         print_json(found)
+        return
+    if strategy:
+        from gateway.cli.strategy_text import describe as describe_strategy
+
+        typer.echo(describe_strategy(found))
         return
     typer.echo(
         f"{found['connections']:,} connections over {found['window_s']:,.0f} s: {found['even_rate_per_s']:,.1f} a "
@@ -113,7 +133,12 @@ def describe(found: dict[str, Any]) -> str:
     peers = ", ".join(f"{count} {state}" for state, count in sorted(found["peers"].items()))
     signal = {None: "no load balancer", True: "load balancer seen", False: "LOAD BALANCER NOT SEEN"}[found["signal_up"]]
     lines = [f"{found['state']}: {found['connections']:,} connections; {signal}{f' ({peers})' if peers else ''}"]
-    progress, receipt = found["progress"], found["receipt"]
+    progress, receipt, shift = found["progress"], found["receipt"], found.get("shift")
+    if shift is not None:
+        lines.append(
+            f"  the new revision gets {shift['weight']:.0%} of new connections ({shift['stage'] or 'no stage'}); "
+            f"{shift['spent']:,} of {shift['budget']:,} closes spent"
+        )
     if progress is not None:
         lines.append(
             f"  {progress['origin']}: {progress['sent_away']:,} sent away, {found['remaining']:,} to go in "

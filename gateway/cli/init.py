@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,8 @@ def init() -> None:
 @app.command(epilog="Example: heiwa init opensearch --set locations.opensearch_url=https://search.example.com:9200")
 def opensearch(config: Config = None, setting: Set = None, as_json: Json = False) -> None:
     """Make or renew the index template, the ingest pipeline, two indices and the retention policy."""
+    import asyncio
+
     from gateway.app.location_parts import consistent
 
     locations = load(config, os.environ, setting or ()).settings.locations

@@ -9,9 +9,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from gateway import __version__
+from gateway.cli.deploy import app as deploy
 from gateway.cli.drain import app as drain
 from gateway.cli.entry import PLAIN, run
 from gateway.cli.init import app as init
+from gateway.cli.job import app as job
 from gateway.cli.options import Config, Json, Set, print_json
 from gateway.cli.workflow import app as workflow
 from gateway.settings.load import Loaded, flatten, load
@@ -48,6 +50,10 @@ def heiwa(
 def serve(
     config: Config = None,
     setting: Set = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(metavar="ROLE,…", help="What this process is: gateway, manager, rebalancer; all without it."),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +66,7 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="With --show-settings: as JSON.")] = False,
 ) -> None:
     """Run the gateway until SIGTERM, SIGHUP, SIGQUIT or Ctrl-C."""
-    loaded = _load(config, setting)
+    loaded = _load(config, [*(setting or []), *([] if roles is None else [f"serve.roles={roles}"])])
     if show_settings:
         _print_settings(loaded, as_json)
         return
@@ -167,6 +173,13 @@ def command(
     args: Annotated[str, typer.Argument(help="With what: JSON.")] = "null",
     account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
     deadline: Annotated[str, typer.Option(help="How long to wait for the result, at most 60s.")] = "10s",
+    idempotent: Annotated[
+        bool,
+        typer.Option("--idempotent", help="Twice does no harm: send it again when the device moves before the result."),
+    ] = False,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key: the same again within the deadline is carried out once.")
+    ] = None,
     url: Annotated[str, typer.Option(help="Operations listener, http://…; the one of the settings without it.")] = "",
     given_token: Annotated[
         str,
@@ -182,12 +195,13 @@ def command(
     """Send a command to a device and print its result as JSON. Exit code 1 when there is none."""
     from gateway.cli.command import send
 
-    typer.echo(send(_load(config, setting).settings, device, name, args, account, deadline, url, given_token))
+    what = (_load(config, setting).settings, device, name, args, account, deadline, url, given_token)
+    typer.echo(send(*what, idempotent=idempotent, key=key))
 
 
 @app.command(epilog="Example: heiwa watch device:dog-1")
 def watch(
-    channel: Annotated[str, typer.Argument(help="What to watch: device:ID, workflow:RUN, drain.")],
+    channel: Annotated[str, typer.Argument(help="What to watch: device:ID, workflow:RUN, workflows, drain.")],
     account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
     count: Annotated[int | None, typer.Option(min=1, help="Events until it ends.")] = None,
     url: Annotated[str, typer.Option(help="The gateway, ws://…/ws; the one of the settings without it.")] = "",
@@ -266,8 +280,10 @@ def redrive(
         raise typer.Exit(1)
 
 
+app.add_typer(deploy, name="deploy")
 app.add_typer(drain, name="drain")
 app.add_typer(init, name="init")
+app.add_typer(job, name="job")
 app.add_typer(workflow, name="workflow")
 
 

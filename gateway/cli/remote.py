@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from gateway.errors import RefusedError, SettingsError, UnreachableError
 
 _TIMEOUT_S = 10.0
 _DRAIN = "/api/v1/drain"
+_KEY = re.compile(r"[!-~]{1,255}")
 
 
 class Remote:
@@ -75,6 +77,11 @@ class RemoteDrain:
         query = {"tasks": tasks, **({} if window_s is None else {"window_s": window_s})}
         return self._remote.call("GET", f"{_DRAIN}/plan?{urlencode(query)}")
 
+    def strategy(self, strategy: str, tasks: int, connections: int) -> dict[str, Any]:
+        """What a deployment by weights would do; `connections` 0: with those that there are."""
+        query = {"strategy": strategy, "tasks": tasks, **({"connections": connections} if connections else {})}
+        return self._remote.call("GET", f"{_DRAIN}/strategy?{urlencode(query)}")
+
     def start(self, window_s: float | None) -> dict[str, Any]:
         """Begin."""
         return self._remote.call("POST", _DRAIN, {} if window_s is None else {"window_s": window_s})
@@ -82,6 +89,15 @@ class RemoteDrain:
     def cancel(self) -> dict[str, Any]:
         """Take it back."""
         return self._remote.call("DELETE", _DRAIN)
+
+
+def idempotency(key: str | None) -> dict[str, str]:
+    """The header of an idempotency key; None: there is none. Raises SettingsError for what cannot be one."""
+    if key is None:
+        return {}
+    if not _KEY.fullmatch(key):
+        raise SettingsError("--key", "must have 1 to 255 printable characters of ASCII, and no space")
+    return {"Idempotency-Key": key}
 
 
 def _is_address(url: str) -> bool:

@@ -35,10 +35,11 @@ _DEFINITIONS = "/api/v1/definitions"
 _RUNS = "/api/v1/workflows"
 
 
-@app.command(epilog="Example: heiwa workflow put examples/nightly-sync.yaml")
+@app.command(epilog="Example: heiwa workflow put examples/nightly-sync.yaml --dry-run --svg graph.svg")
 def put(
     file: Annotated[Path, typer.Argument(help="A definition, YAML or (.json) JSON.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check it and draw its graph; store nothing.")] = False,
+    svg: Annotated[Path | None, typer.Option(help="Draw its graph as an SVG picture into this file, too.")] = None,
     account: Account = "default",
     url: Url = "",
     token: Token = "",
@@ -62,6 +63,13 @@ def put(
         for one in error.errors:
             typer.echo(mistake(str(file), one), err=True)
         raise
+    if svg is not None:
+        from gateway.workflows.drawing import svg as picture
+
+        try:
+            svg.write_text(picture(found["name"], found["nodes"], found["spec"]), "utf-8")
+        except OSError as error:
+            raise SettingsError("--svg", f"{svg}: {error.strerror}") from error
     if as_json:
         print_json(found)
     elif dry_run:
@@ -75,7 +83,7 @@ def run(
     name: Annotated[str, typer.Argument(help="The name of a definition.")],
     given: Annotated[str, typer.Option("--input", help="A JSON object.")] = "{}",
     version: Annotated[int | None, typer.Option(min=1, help="Which version; the newest one without it.")] = None,
-    key: Annotated[str, typer.Option(help="Idempotency key: the same key is the same run.")] = "",
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key is the same run.")] = None,
     watch: Watch = False,
     account: Account = "default",
     url: Url = "",
@@ -85,21 +93,40 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Begin a run. With --watch the exit code is 1 unless it ends well."""
-    from gateway.errors import SettingsError
+    from gateway.cli.remote import idempotency
 
-    try:
-        value = json.loads(given)
-    except ValueError as error:
-        raise SettingsError("--input", f"{given!r} is not JSON: {error}") from error
-    body = {"definition": name, "version": version, "input": value}
+    body = {"definition": name, "version": version, "input": _input(given)}
     remote = _remote(url, token, account, config, setting, "workflow:read workflow:write")
-    found = remote.call("POST", _RUNS, body, headers={"Idempotency-Key": key} if key else {})
+    found = remote.call("POST", _RUNS, body, headers=idempotency(key))
     if watch:
         _watch(remote, found["run"]["id"], as_json)
     elif as_json:
         print_json(found)
     else:
         typer.echo(found["run"]["id"])
+
+
+def _input(given: str) -> dict[str, Any]:
+    """Raises SettingsError."""
+    from gateway.errors import SettingsError
+    from gateway.workflows.source import cut
+
+    if not given.strip():
+        raise SettingsError("--input", "is empty; it has to be a JSON object, such as {}")
+    try:
+        value = json.loads(given, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError("--input", "a text in it holds half of a surrogate pair, or is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError("--input", f"{cut(given)!r} is not JSON that can be read: {error}") from error
+    if not isinstance(value, dict):
+        raise SettingsError("--input", f"{cut(given)!r} is not a JSON object")
+    return value
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 @app.command("list", epilog="Example: heiwa workflow list --status failed")

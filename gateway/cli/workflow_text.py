@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-_MARKS = {"ok": "✓", "failed": "✗", "skipped": "–", "cancelled": "⊘", "running": "▶", "waiting": "…", "stopping": "■"}
+MARKS = {"ok": "✓", "failed": "✗", "skipped": "–", "cancelled": "⊘", "running": "▶", "waiting": "…", "stopping": "■"}
 _WORDS = {
     "run_started": "the run begins",
     "run_failing": "the run fails; nothing new begins",
@@ -42,13 +42,13 @@ def graph(nodes: list[dict[str, Any]]) -> str:
 def mistake(file: str, error: Mapping[str, Any]) -> str:
     """A mistake with its place, in the form that editors jump to."""
     place = f"{error['line']}:{error['column']}: " if "line" in error else ""
-    return f"{file}:{place}{error['field']}: {_plain(error['problem'])}"
+    return f"{file}:{place}{error['field']}: {plain(error['problem'])}"
 
 
 def one_line(run: dict[str, Any]) -> str:
     """A run in a list."""
     begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run["created"] / 1000))
-    error = f"  {_plain(run['error'])}" if run["error"] else ""
+    error = f"  {plain(run['error'])}" if run["error"] else ""
     return f"{run['id']}  {begun}  {run['status']:<10}  {run['definition']} {run['version']}{error}"
 
 
@@ -57,13 +57,15 @@ def describe(found: dict[str, Any]) -> str:
     lines = [one_line(found["run"])]
     for node in found["nodes"]:
         name = node["node"] if node.get("iteration") is None else f"  {node['node']}[{node['iteration']}]"
-        parts = [f"  {_MARKS.get(node['status'], ' ')} {name:<28} {node['status']:<9}"]
+        parts = [f"  {MARKS.get(node['status'], ' ')} {name:<28} {node['status']:<9}"]
         if node.get("total") is not None:
             parts.append(f"{node['ok']} of {node['total']}" + (f", {node['failed']} failed" if node["failed"] else ""))
         if node.get("attempt", 0) > 1:
             parts.append(f"attempt {node['attempt']}")
+        if node.get("run"):
+            parts.append(f"run {node['run']}")
         if node.get("error"):
-            parts.append(_plain(node["error"]))
+            parts.append(plain(node["error"]))
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
 
@@ -82,12 +84,12 @@ def event_line(event: Mapping[str, Any]) -> str:
         parts.append(f"{data['percent']:.0f} %")
     if "until" in data:
         parts.append(f"until {time.strftime('%H:%M:%S', time.localtime(data['until'] / 1000))}")
-    parts += [_plain(data[name]) for name in ("message", "error") if data.get(name)]
+    parts += [plain(data[name]) for name in ("message", "error") if data.get(name)]
     if "run" in data:
         parts.append(f"run {data['run']}")
     return ": ".join(parts)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """On one line, and without what would draw on the terminal."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:300]

@@ -22,19 +22,25 @@ _ENDS = {"run_ok": "ok", "run_failed": "failed", "run_cancelled": "cancelled"}
 
 
 def watch_run(remote: Any, path: str, after: int, as_json: bool) -> str:
-    """Print events until the run is over; how it ended. Raises RefusedError where there is no such run."""
-    live = sys.stdout.isatty() and not as_json
+    """Show events until the run is over, or, on a terminal and from its beginning, where it stands; how it ended.
+
+    Raises RefusedError where there is no such run.
+    """
+    if sys.stdout.isatty() and not as_json and not after:
+        from gateway.cli.workflow_live import Live
+
+        return Live(remote, path).watch()
     ended = ""
-    for event in _events(remote, path, after, live):
+    for event in _events(remote, path, after):
         ended = _ENDS.get(event["data"]["kind"], "")
         if as_json:
             typer.echo(json.dumps(event, ensure_ascii=False))
             continue
-        typer.echo(f"\r\x1b[K{event_line(event)}" if live else event_line(event))
+        typer.echo(event_line(event))
     return ended or str(remote.call("GET", path)["run"]["status"])
 
 
-def _events(remote: Any, path: str, after: int, live: bool) -> Iterator[dict[str, Any]]:
+def _events(remote: Any, path: str, after: int) -> Iterator[dict[str, Any]]:
     """From the first one behind `after` to the last, in order, each once."""
     away = False
     while True:
@@ -57,11 +63,3 @@ def _events(remote: Any, path: str, after: int, live: bool) -> Iterator[dict[str
         after = found["next"]
         if found["over"]:
             return
-        if live:
-            typer.echo(f"\r\x1b[K{_countdown(found['events'])}", nl=False)
-
-
-def _countdown(events: list[dict[str, Any]]) -> str:
-    """When what waits goes on."""
-    until = [event["data"]["until"] for event in events if "until" in event["data"]]
-    return f"  goes on in {max(0.0, min(until) / 1000 - time.time()):.0f} s" if until else ""

@@ -27,14 +27,19 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 
 
 TABLE: list[tuple[str, Layer]] = [
-    *_in("", "decoding errors json_schema rate settings.device_classes settings.model", Layer.CORE),
+    *_in(
+        "",
+        "decoding errors json_schema rate settings.device_classes settings.model settings.workflows waiting",
+        Layer.CORE,
+    ),
     *_in(
         "", "clock channels.ports drain.ports history.ports identity.ports locations.ports recording.ports", Layer.PORTS
     ),
     *_in("channels.", "fanout_ports latest_ports log_ports", Layer.PORTS),
     *_in("telemetry.", "log", Layer.PORTS),
+    *_in("telemetry.", "names", Layer.CORE),
     *_in("telemetry.", "*", Layer.SERVICES),
-    *_in("", "settings.load adapters.*", Layer.ADAPTERS),
+    *_in("", "settings.load adapters.* job", Layer.ADAPTERS),
     *_in("", "__main__ app.* cli.* identity.minting", Layer.APP),
     *_in("wire.", "listener socket_end", Layer.SERVICES),
     *_in("wire.", "*", Layer.CORE),
@@ -55,17 +60,19 @@ TABLE: list[tuple[str, Layer]] = [
     *_in("locations.", "*", Layer.SERVICES),
     *_in(
         "drain.",
-        "curve figures health leaving outlook pacer plan polling receipt signals standing states window",
+        "curve deployment figures guard health leaving outlook pacer plan polling receipt signals standing states "
+        "strategy_plan weights window",
         Layer.CORE,
     ),
     *_in("drain.", "*", Layer.SERVICES),
     *_in(
         "workflows.",
-        "adopting advance checks definition expression folding hearing json_source live names nodes records retry run "
-        "schedule schema shown source spec states step turn values waiting",
+        "adopting advance allowed balance checks definition drawing expression fields figures fleet folding hearing "
+        "job_access json_source live lock_watch loop_time names nodes records retry run schedule schema shown "
+        "source spec states step tail turn values work",
         Layer.CORE,
     ),
-    *_in("workflows.", "ports", Layer.PORTS),
+    *_in("workflows.", "cloud_ports ports", Layer.PORTS),
     *_in("workflows.", "*", Layer.SERVICES),
     *_in("history.", "record why", Layer.CORE),
     *_in("history.", "*", Layer.SERVICES),

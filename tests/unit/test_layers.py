@@ -38,6 +38,10 @@ HEAVY = (
 )
 
 
+# Nor does a command that asks a gateway something, or that shows its help, need an event loop.
+SLOW_TO_LOAD = ("aiohttp", "asyncio", "prometheus_client", "sqlite3", "ssl", "urllib.request", "websockets", "zipfile")
+
+
 class Import(NamedTuple):
     """An import of `target` in `source` at `line`."""
 
@@ -134,10 +138,22 @@ def test_the_gateway_stands_without_its_load_test() -> None:
     assert not wrong, _told(wrong, "loadtest is not installed with it")
 
 
-def test_defaults_load_nothing_heavy() -> None:
-    code = f"import sys, gateway.app.serving; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+def _loaded(code: str, names: tuple[str, ...]) -> list[str]:
+    """Which of these modules are loaded after the code has run."""
+    code = f"import sys\n{code}\nprint('loaded', *[name for name in {names!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+def test_defaults_load_nothing_heavy() -> None:
+    assert _loaded("import gateway.app.serving", HEAVY) == []
+
+
+@pytest.mark.parametrize("line", ["--help", "check --help", "job --help", "token --help", "command --help"])
+def test_the_command_line_loads_nothing_that_its_answer_does_not_need(line: str) -> None:
+    words = ["heiwa", *line.split()]
+    run = f"import gateway.__main__\nsys.argv = {words}\ntry: gateway.__main__.main()\nexcept SystemExit: pass"
+    assert _loaded(run, (*HEAVY, *SLOW_TO_LOAD)) == []

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from gateway.api.application import all_routes, build_operations, build_public
+from gateway.api.application import all_routes, build_jobs, build_operations, build_public
 from gateway.api.context import Api
 from gateway.api.openapi import document
 from gateway.api.operation import Listener, Operation, Parameter
@@ -39,7 +39,11 @@ def test_every_route_is_in_the_document_and_the_reverse() -> None:
     # No route is called.
     api = cast("Api", SimpleNamespace(max_message_bytes=1))
     served: set[tuple[str, str, str]] = set()
-    for listener, build in ((Listener.PUBLIC, build_public), (Listener.OPERATIONS, build_operations)):
+    for listener, build in (
+        (Listener.PUBLIC, build_public),
+        (Listener.OPERATIONS, build_operations),
+        (Listener.JOBS, build_jobs),
+    ):
         for route in build(api).router.routes():
             assert route.resource is not None
             # A websocket is no operation: the AsyncAPI document describes it.
@@ -113,7 +117,7 @@ def test_no_word_of_python_is_told() -> None:
 
 
 def test_every_operation_says_where_it_is_served() -> None:
-    ports = {"public": "8080", "operations": "8081"}
+    ports = {"public": "8080", "operations": "8081", "jobs": "8082"}
     assert DOCUMENT["servers"]
     for _, _, operation in operations():
         found = [server["variables"]["port"]["default"] for server in operation["servers"]]

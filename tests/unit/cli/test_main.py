@@ -353,3 +353,36 @@ def test_a_device_refuses_what_is_no_address(heiwa: Run, url: str) -> None:
     assert code == 2
     assert "--url" in err
     assert "unexpected" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--key", ""), "--key: must have 1 to 255 printable characters"),
+        (("--key", "a b"), "--key: must have 1 to 255 printable characters"),
+        (("--input", ""), "--input: is empty"),
+        (("--input", "[1]"), "--input: '[1]' is not a JSON object"),
+        (("--input", '{"a": NaN}'), "NaN is no number of JSON"),
+        (("--input", '{"a": "\\ud83d"}'), "--input: a text in it holds half of a surrogate pair"),
+        (("--input", '{"a": ' + "9" * 9_000), "99…' is not JSON"),
+    ],
+)
+def test_what_a_run_cannot_be_begun_with_is_told(heiwa: Run, arguments: tuple[str, str], told: str) -> None:
+    code, _, error = heiwa("workflow", "run", "hello", *arguments)
+    assert code == 2
+    assert told in error
+    assert len(error) < 400
+
+
+@pytest.mark.parametrize(("url", "code"), [("foo", 2), ("ftp://x", 2), ("http://", 2), ("https://heiwa.internal/x", 0)])
+def test_check_looks_at_the_address_that_jobs_are_told(heiwa: Run, url: str, code: int) -> None:
+    said = heiwa(
+        "check",
+        "--set",
+        f"workflows.jobs_url={url}",
+        "--set",
+        "listen.public=127.0.0.1:0",
+        "--set",
+        "listen.operations=127.0.0.1:0",
+    )
+    assert ("workflows.jobs_url" in "".join(map(str, said[1:]))) is bool(code), said

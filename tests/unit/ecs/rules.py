@@ -8,22 +8,46 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gateway.settings.load import ENVIRONMENT_PREFIX, flatten, load
 from gateway.settings.model import SECRETS, Settings
-from gateway.telemetry.emf import CHOSEN, NAMESPACE
+from gateway.telemetry.emf import CHOSEN
+from gateway.telemetry.names import NAMESPACE
 from tests.support.cloudformation import Stack, read
 
 ROOT = Path(__file__).parents[3]
-SERVICE, DATA = ROOT / "ecs/service.yaml", ROOT / "ecs/data.yaml"
+SERVICE, DATA, WORKFLOWS = ROOT / "ecs/service.yaml", ROOT / "ecs/data.yaml", ROOT / "ecs/workflows.yaml"
 # As a person deploys it: with a key of its own, with a secret that exists, with an issuer, with the data stack.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "alone": {},
     "own secret": {"AuthSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:heiwa-abc"},
     "issuer": {"JwksUrl": "https://issuer.example/keys", "Audience": "heiwa"},
+    "linear": {"Strategy": "LINEAR", "Guard": "yes"},
+    "canary": {"Strategy": "CANARY", "StepPercent": 5, "DeregistrationDelay": 600},
     "data": {"DataStack": "heiwa-data", "Size": "large", "DeregistrationDelay": 900},
+    "workflows": {"DataStack": "heiwa-data", "WorkflowStack": "heiwa-workflows"},
+}
+_ARN = "arn:aws:{}:eu-west-1:123456789012:{}".format
+# Managers: alone, and with all of their runners.
+MANAGERS: dict[str, dict[str, Any]] = {
+    "devices": {},
+    "jobs": {
+        "Runners": "device,batch,ecs",
+        "JobsUrl": "https://jobs.example",
+        "BatchQueueArns": _ARN("batch", "job-queue/etl"),
+        "BatchJobDefinitionArns": _ARN("batch", "job-definition/load:*"),
+        "EcsClusterArn": _ARN("ecs", "cluster/main"),
+        "EcsTaskDefinitionArns": _ARN("ecs", "task-definition/load:*"),
+        "EcsRoleArns": "arn:aws:iam::123456789012:role/load",
+    },
+}
+MANAGER_PARAMETERS = {
+    "Image": "heiwa@sha256:" + "0" * 64,
+    "DataStack": "heiwa-data",
+    "AuthSecretArn": _ARN("secretsmanager", "secret:heiwa-abc"),
 }
 PARAMETERS = {"VpcCidr": "10.0.0.0/16", "ClientCidr": "0.0.0.0/0", "Image": "heiwa@sha256:" + "0" * 64}
 # Amazon ECS developer guide, "Task definition parameters for Fargate": CPU units to MiB.
@@ -38,6 +62,7 @@ FARGATE_MIB = {
 Rule = Callable[[Stack], None]
 SERVICE_RULES: dict[str, Rule] = {}
 DATA_RULES: dict[str, Rule] = {}
+MANAGER_RULES: dict[str, Rule] = {}
 
 
 def service_rule(rule: Rule) -> Rule:
@@ -52,6 +77,12 @@ def data_rule(rule: Rule) -> Rule:
     return rule
 
 
+def manager_rule(rule: Rule) -> Rule:
+    """Of ecs/workflows.yaml."""
+    MANAGER_RULES[rule.__name__] = rule
+    return rule
+
+
 class Example(NamedTuple):
     """A template with parameters, and its rules."""
 
@@ -60,12 +91,17 @@ class Example(NamedTuple):
     rules: Mapping[str, Rule]
 
 
-def examples(service: dict[str, Any] | None = None, data: dict[str, Any] | None = None) -> Iterator[Example]:
-    """Both templates, or what stands for them, in all ways of deploying them."""
+def examples(
+    service: dict[str, Any] | None = None, data: dict[str, Any] | None = None, managers: dict[str, Any] | None = None
+) -> Iterator[Example]:
+    """All templates, or what stands for them, in all ways of deploying them."""
     template = service or read(SERVICE)
     for name, parameters in EXAMPLES.items():
         yield Example(f"service, {name}", Stack(template, **PARAMETERS, **parameters), SERVICE_RULES)
     yield Example("data", Stack(data or read(DATA)), DATA_RULES)
+    template = managers or read(WORKFLOWS)
+    for name, parameters in MANAGERS.items():
+        yield Example(f"workflows, {name}", Stack(template, **MANAGER_PARAMETERS, **parameters), MANAGER_RULES)
 
 
 # --- the way of a connection ------------------------------------------------------------------------------------------
@@ -262,7 +298,8 @@ def settings_are_known_to_the_program(stack: Stack) -> None:
     names = {f"{ENVIRONMENT_PREFIX}{key}".replace(".", "__").upper() for key, _ in flatten(Settings())}
     container = _container(stack)
     secrets = {one["Name"] for one in container["Secrets"]}
-    assert set(_environment(stack)) | secrets <= names
+    # The driver of PostgreSQL reads its own.
+    assert set(_environment(stack)) | secrets <= names | {"PGPASSWORD"}
     known = {name: value for name, value in _environment(stack).items() if "<imported" not in value}
     load(Path("/dev/null"), known)
 
@@ -391,19 +428,104 @@ def logs_are_kept_and_never_waited_for(stack: Stack) -> None:
 # --- the service ------------------------------------------------------------------------------------------------------
 
 
+def _by_weights(stack: Stack) -> bool:
+    """Whether this example was deployed so."""
+    return "AlternateTargetGroup" in stack.of_type("AWS::ElasticLoadBalancingV2::TargetGroup")
+
+
 @service_rule
 def a_deploy_is_one_wave(stack: Stack) -> None:
     """All new tasks first; a deploy that fails goes back; a finished one lets the old tasks drain."""
     deployment = stack["Service"]["DeploymentConfiguration"]
-    assert deployment == {
+    rolling = {
         "Strategy": "ROLLING",
         "MaximumPercent": 200,
         "MinimumHealthyPercent": 100,
         "DeploymentCircuitBreaker": {"Enable": True, "Rollback": True},
         "EarlySuccessCriteria": {"Enable": True, "HealthyPercent": 100, "SourceServiceRevisionCleanup": "DEFERRED"},
     }
+    assert stack.template["Parameters"]["Strategy"]["Default"] == "ROLLING"
+    if _by_weights(stack):
+        shared = ("MaximumPercent", "MinimumHealthyPercent")
+        assert {name: deployment[name] for name in shared} == {name: rolling[name] for name in shared}
+    else:
+        assert deployment == rolling
     assert stack["Service"]["DeploymentController"] == {"Type": "ECS"}
     assert stack["Service"]["SchedulingStrategy"] == "REPLICA"
+
+
+@service_rule
+def weights_have_their_steps(stack: Stack) -> None:
+    """The configuration of the own strategy, and no other; a bake time in which most connections can move; at a hook
+    that nobody continues the deployment goes back."""
+    deployment = stack["Service"]["DeploymentConfiguration"]
+    if not _by_weights(stack):
+        return
+    assert not {"DeploymentCircuitBreaker", "EarlySuccessCriteria"} & set(deployment)
+    steps = {"LINEAR": "LinearConfiguration", "CANARY": "CanaryConfiguration"}
+    wanted = steps[deployment["Strategy"]]
+    assert [name for name in steps.values() if name in deployment] == [wanted]
+    percent, minutes = deployment[wanted].values()
+    assert set(deployment[wanted]) in (
+        {"StepPercent", "StepBakeTimeInMinutes"},
+        {"CanaryPercent", "CanaryBakeTimeInMinutes"},
+    )
+    assert 3 <= percent <= 50
+    assert minutes >= 5
+    assert deployment["BakeTimeInMinutes"] >= 10
+    assert stack.template["Parameters"]["BakeMinutes"]["MinValue"] >= 10
+    if "GuardService" not in stack.of_type("AWS::ECS::Service"):
+        assert "LifecycleHooks" not in deployment
+        return
+    (hook,) = deployment["LifecycleHooks"]
+    assert hook["TargetType"] == "PAUSE"
+    # ECS takes no pause at TEST_TRAFFIC_SHIFT and PRODUCTION_TRAFFIC_SHIFT.
+    assert set(hook["LifecycleStages"]) == {"PRE_PRODUCTION_TRAFFIC_SHIFT", "POST_PRODUCTION_TRAFFIC_SHIFT"}
+    assert hook["TimeoutConfiguration"] == {"TimeoutInMinutes": 120, "Action": "ROLLBACK"}
+
+
+@service_rule
+def both_groups_of_a_pair_are_the_same(stack: Stack) -> None:
+    """ECS swaps them with each deploy; one rule sends all traffic to both, and ECS's role may change it."""
+    if not _by_weights(stack):
+        return
+    assert stack["AlternateTargetGroup"] == stack["TargetGroup"]
+    rule = stack["ProductionRule"]
+    assert rule["ListenerArn"] == "<Listener>"
+    assert rule["Conditions"] == [{"Field": "path-pattern", "PathPatternConfig": {"Values": ["*"]}}]
+    (action,) = rule["Actions"]
+    groups = {one["TargetGroupArn"]: one["Weight"] for one in action["ForwardConfig"]["TargetGroups"]}
+    assert groups == {"<TargetGroup>": 100, "<AlternateTargetGroup>": 0}
+    (balancer,) = stack["Service"]["LoadBalancers"]
+    assert balancer["AdvancedConfiguration"] == {
+        "AlternateTargetGroupArn": "<AlternateTargetGroup>",
+        "ProductionListenerRule": "<ProductionRule>",
+        "RoleArn": "<BalancerRole.Arn>",
+    }
+    policy = "arn:aws:iam::aws:policy/AmazonECSInfrastructureRolePolicyForLoadBalancers"
+    assert stack["BalancerRole"]["ManagedPolicyArns"] == [policy]
+
+
+@service_rule
+def the_guard_is_the_program(stack: Stack) -> None:
+    """It runs the image that it guards, knows the service and the name of its metrics, and can do as little."""
+    if "GuardService" not in stack.of_type("AWS::ECS::Service"):
+        return
+    (container,) = stack["GuardTaskDefinition"]["ContainerDefinitions"]
+    gateway = _container(stack)
+    for name in ("Image", "User", "ReadonlyRootFilesystem", "LinuxParameters"):
+        assert container[name] == gateway[name]
+    command = [str(word) for word in container["Command"]]
+    options = dict(pairwise(command))
+    assert command[:3] == ["deploy", "guard", "--keep"]
+    assert options["--service"] == stack["Service"]["ServiceName"]
+    assert options["--cluster"] == stack["Service"]["Cluster"] == "<Cluster>"
+    assert options["--metrics-service"] == _environment(stack)["HEIWA_TELEMETRY__SERVICE"]
+    assert int(options["--min-devices"]) >= 1
+    assert stack["GuardTaskDefinition"]["TaskRoleArn"] == "<GuardRole.Arn>"
+    assert stack["GuardService"]["DesiredCount"] == 1
+    assert stack["GuardService"]["NetworkConfiguration"] == stack["Service"]["NetworkConfiguration"]
+    assert (int(stack["GuardTaskDefinition"]["Memory"])) in FARGATE_MIB[int(stack["GuardTaskDefinition"]["Cpu"])]
 
 
 @service_rule
@@ -527,11 +649,14 @@ def statements(role: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _roles_are_narrow(stack: Stack) -> None:
     """Only one service may take a role, for this account; no wildcard action, no managed policy; `*` only where AWS
     knows no resources."""
-    everywhere = {"Check", "LogIn", "WatchTargetHealth", "ReadStopTimeout", "ReachTheVpc"}
-    for role in stack.of_type("AWS::IAM::Role").values():
-        assert "ManagedPolicyArns" not in role
+    everywhere = {"WatchJobs", "Check", "LogIn", "WatchTargetHealth", "ReadStopTimeout", "ReachTheVpc", "ReadMetrics"}
+    for name, role in stack.of_type("AWS::IAM::Role").items():
+        # What ECS itself does with rules of a load balancer only AWS knows.
+        own = name == "BalancerRole"
+        assert own == ("ManagedPolicyArns" in role)
         (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
-        assert trust["Principal"]["Service"] in ("ecs-tasks.amazonaws.com", "firehose.amazonaws.com")
+        services = ("ecs.amazonaws.com",) if own else ("ecs-tasks.amazonaws.com", "firehose.amazonaws.com")
+        assert trust["Principal"]["Service"] in services
         assert trust["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
         for statement in statements(role):
             assert not any("*" in action for action in _list(statement["Action"])), statement["Sid"]
@@ -544,7 +669,11 @@ def roles_are_narrow(stack: Stack) -> None:
     _roles_are_narrow(stack)
     named = {statement["Sid"]: statement for statement in statements(stack["ExecutionRole"])}
     secrets = {one["Name"]: one["ValueFrom"] for one in _container(stack)["Secrets"]}
-    readers = {"HEIWA_AUTH__SECRET": "ReadSecret", "HEIWA_BROKER__PASSWORD": "ReadBrokerSecret"}
+    readers = {
+        "HEIWA_AUTH__SECRET": "ReadSecret",
+        "HEIWA_BROKER__PASSWORD": "ReadBrokerSecret",
+        "PGPASSWORD": "ReadStoreSecret",
+    }
     assert set(named) == {"LogIn", "PullImage", "WriteLog"} | {readers[name] for name in secrets}
     for name, source in secrets.items():
         assert named[readers[name]]["Resource"] == source
@@ -555,3 +684,78 @@ def roles_are_narrow(stack: Stack) -> None:
 def firehoses_role_is_narrow(stack: Stack) -> None:
     """As said."""
     _roles_are_narrow(stack)
+
+
+@service_rule
+def tasks_share_the_runs_with_managers(stack: Stack) -> None:
+    """With a workflow stack: no manager here, the store and its password, and the way there; without one, nothing."""
+    environment = _environment(stack)
+    secrets = {one["Name"]: one["ValueFrom"] for one in _container(stack)["Secrets"]}
+    if "HEIWA_WORKFLOWS__STORE_URL" not in environment:
+        assert not {"HEIWA_SERVE__ROLES", "PGPASSWORD"} & {*environment, *secrets}
+        return
+    assert environment["HEIWA_WORKFLOWS__STORE_URL"] == "<imported heiwa-workflows-StoreUrl>"
+    assert environment["HEIWA_SERVE__ROLES"] == "gateway"
+    assert secrets["PGPASSWORD"] == "<imported heiwa-workflows-StoreSecretArn>"
+    way = stack["TasksToStore"]
+    assert (way["FromPort"], way["ToPort"]) == (5432, 5432)
+    assert way["GroupId"] == "<imported heiwa-workflows-StoreSecurityGroupId>"
+    assert way["SourceSecurityGroupId"] == "<TaskSecurityGroup.GroupId>"
+
+
+# --- managers ---------------------------------------------------------------------------------------------------------
+
+
+@manager_rule
+def managers_are_the_program_and_hold_no_device(stack: Stack) -> None:
+    """Settings that the program takes; nobody reaches a manager; two at least, and new ones before old ones go."""
+    names = {f"{ENVIRONMENT_PREFIX}{key}".replace(".", "__").upper() for key, _ in flatten(Settings())}
+    container, environment = _container(stack), _environment(stack)
+    assert {*environment, *(one["Name"] for one in container["Secrets"])} <= names | {"PGPASSWORD"}
+    assert environment["HEIWA_SERVE__ROLES"] == "manager,rebalancer"
+    assert (container["ReadonlyRootFilesystem"], container["User"]) == (True, "10001:10001")
+    assert container["LinuxParameters"] == {"InitProcessEnabled": True, "Capabilities": {"Drop": ["ALL"]}}
+    assert "PortMappings" not in container
+    assert "SecurityGroupIngress" not in stack["ManagerSecurityGroup"]
+    assert stack["Service"]["NetworkConfiguration"]["AwsvpcConfiguration"]["AssignPublicIp"] == "DISABLED"
+    assert int(stack["Service"]["DesiredCount"]) >= 2
+    rolling = stack["Service"]["DeploymentConfiguration"]
+    assert (rolling["MinimumHealthyPercent"], rolling["MaximumPercent"]) == (100, 200)
+    assert stack["TaskDefinition"]["TaskRoleArn"] == "<ManagerRole.Arn>"
+
+
+@manager_rule
+def the_store_is_kept_and_closed(stack: Stack) -> None:
+    """In two zones, encrypted, with backups; a snapshot stays; managers alone are let in here."""
+    store = stack["Store"]
+    assert (store["MultiAZ"], store["StorageEncrypted"], store["PubliclyAccessible"]) == (True, True, False)
+    assert store["DeletionProtection"] is True
+    assert store["BackupRetentionPeriod"] >= 7
+    assert stack.template["Resources"]["Store"]["DeletionPolicy"] == "Snapshot"
+    assert store["MasterUserPassword"] == "{{resolve:secretsmanager:<StoreSecret>}}"
+    assert "SecurityGroupIngress" not in stack["StoreSecurityGroup"]
+    assert stack["ManagersToStore"]["SourceSecurityGroupId"] == "<ManagerSecurityGroup.GroupId>"
+    secrets = {one["Name"]: one["ValueFrom"] for one in _container(stack)["Secrets"]}
+    assert secrets["PGPASSWORD"] == "<StoreSecret>"
+
+
+@manager_rule
+def managers_roles_are_narrow(stack: Stack) -> None:
+    """As of the service; and jobs are what is listed: nothing may be run without a list, no role handed over."""
+    _roles_are_narrow(stack)
+    named = {statement["Sid"]: statement for statement in statements(stack["ManagerRole"])}
+    tasks = stack.of_type("AWS::IAM::RolePolicy")
+    if "HEIWA_WORKFLOWS__JOBS_URL" not in _environment(stack):
+        assert not named
+        assert not tasks
+        return
+    assert named["SubmitJobs"]["Resource"] == [
+        "arn:aws:batch:eu-west-1:123456789012:job-queue/etl",
+        "arn:aws:batch:eu-west-1:123456789012:job-definition/load:*",
+    ]
+    policy = {one["Sid"]: one for one in tasks["TaskPolicy"]["PolicyDocument"]["Statement"]}
+    only = {"ArnEquals": {"ecs:cluster": "arn:aws:ecs:eu-west-1:123456789012:cluster/main"}}
+    assert policy["RunTasks"]["Resource"] == "arn:aws:ecs:eu-west-1:123456789012:task-definition/load:*"
+    assert policy["RunTasks"]["Condition"] == policy["WatchTasks"]["Condition"] == only
+    assert policy["HandOverRoles"]["Resource"] == "arn:aws:iam::123456789012:role/load"
+    assert policy["HandOverRoles"]["Condition"]["StringEquals"] == {"iam:PassedToService": "ecs-tasks.amazonaws.com"}

@@ -14,7 +14,8 @@ import pytest
 from gateway.drain.polling import period_s
 from gateway.drain.window import longest_s, margin_s
 from gateway.settings.model import Connections, Drain
-from gateway.telemetry.emf import CHOSEN, NAMESPACE
+from gateway.telemetry.emf import CHOSEN
+from gateway.telemetry.names import NAMESPACE
 from tests.support.cloudformation import Stack, read
 from tests.unit.ecs.rules import ROOT
 

@@ -1,6 +1,6 @@
 """Mistakes in the templates, one each, and who notices: a rule of ours, or cfn-lint.
 
-cfn-lint 1.58 alone notices 15 of these 121: its schemas know the shape of values, not what they mean together.
+cfn-lint 1.58 alone notices 14 of these 142: its schemas know the shape of values, not what they mean together.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from tests.unit.ecs.rules import DATA, SERVICE, examples
 REMOVED = object()
 CFN_LINT = "cfn-lint"
 CONTAINER = "TaskDefinition.ContainerDefinitions.0"
+DEPLOYMENT = "Service.DeploymentConfiguration"
+GUARD = "GuardTaskDefinition.ContainerDefinitions.0"
+PAIR = "both_groups_of_a_pair_are_the_same"
 DESTINATION = "Stream.AmazonopensearchserviceDestinationConfiguration"
 
 
@@ -105,9 +108,11 @@ SERVICE_MUTATIONS = [
     Mutation("Service.DeploymentConfiguration.Strategy", "CANARY", "a_deploy_is_one_wave"),
     Mutation("Service.DeploymentConfiguration.MaximumPercent", 100, "a_deploy_is_one_wave"),
     Mutation("Service.DeploymentConfiguration.MinimumHealthyPercent", 0, "a_deploy_is_one_wave"),
-    Mutation("Service.DeploymentConfiguration.DeploymentCircuitBreaker.Rollback", False, "a_deploy_is_one_wave"),
     Mutation(
-        "Service.DeploymentConfiguration.EarlySuccessCriteria.SourceServiceRevisionCleanup",
+        "Service.DeploymentConfiguration.DeploymentCircuitBreaker.Fn::If.2.Rollback", False, "a_deploy_is_one_wave"
+    ),
+    Mutation(
+        "Service.DeploymentConfiguration.EarlySuccessCriteria.Fn::If.2.SourceServiceRevisionCleanup",
         "BLOCKING",
         "a_deploy_is_one_wave",
     ),
@@ -150,6 +155,38 @@ SERVICE_MUTATIONS = [
         "heiwa_connection",
         "scaling_counts_connections_of_tasks_that_stay",
     ),
+    # Weights.
+    Mutation("/Parameters/Strategy/Default", "CANARY", "a_deploy_is_one_wave"),
+    Mutation("/Parameters/BakeMinutes/MinValue", 0, "weights_have_their_steps"),
+    Mutation(f"{DEPLOYMENT}.BakeTimeInMinutes", REMOVED, "weights_have_their_steps"),
+    Mutation(f"{DEPLOYMENT}.CanaryConfiguration", REMOVED, "weights_have_their_steps"),
+    Mutation(f"{DEPLOYMENT}.LinearConfiguration.Fn::If.0", "ByWeights", "weights_have_their_steps"),
+    Mutation(f"{DEPLOYMENT}.DeploymentCircuitBreaker.Fn::If.0", "IsCanary", "weights_have_their_steps"),
+    Mutation(f"{DEPLOYMENT}.LifecycleHooks.Fn::If.1.0.TargetType", "AWS_LAMBDA", "weights_have_their_steps"),
+    Mutation(
+        f"{DEPLOYMENT}.LifecycleHooks.Fn::If.1.0.LifecycleStages.0",
+        "PRODUCTION_TRAFFIC_SHIFT",
+        "weights_have_their_steps",
+    ),
+    Mutation(
+        f"{DEPLOYMENT}.LifecycleHooks.Fn::If.1.0.TimeoutConfiguration.Action", "CONTINUE", "weights_have_their_steps"
+    ),
+    Mutation("AlternateTargetGroup.HealthCheckPath", "/readyz", PAIR),
+    Mutation("AlternateTargetGroup.TargetGroupAttributes.0.Value", "0", PAIR),
+    Mutation("ProductionRule.Conditions.0.PathPatternConfig.Values.0", "/ws", PAIR),
+    Mutation("ProductionRule.Actions.0.ForwardConfig.TargetGroups.1.Weight", 50, PAIR),
+    Mutation(
+        "Service.LoadBalancers.0.AdvancedConfiguration.Fn::If.1.RoleArn",
+        {"Fn::GetAtt": ["TaskRole", "Arn"]},
+        PAIR,
+    ),
+    Mutation("BalancerRole.ManagedPolicyArns.0", "arn:aws:iam::aws:policy/AdministratorAccess", PAIR),
+    Mutation(f"{GUARD}.Command.4", "gatway", "the_guard_is_the_program"),
+    Mutation(f"{GUARD}.Command.10", {"Ref": "Cluster"}, "the_guard_is_the_program"),
+    Mutation(f"{GUARD}.User", "0", "the_guard_is_the_program"),
+    Mutation("GuardTaskDefinition.TaskRoleArn", {"Fn::GetAtt": ["TaskRole", "Arn"]}, "the_guard_is_the_program"),
+    Mutation("GuardRole.Policies.0.PolicyDocument.Statement.1.Resource", "*", "roles_are_narrow"),
+    Mutation("GuardRole.Policies.0.PolicyDocument.Statement.1.Action.0", "ecs:*", "roles_are_narrow"),
     # Roles.
     Mutation("TaskRole.Policies.0.PolicyDocument.Statement.1.Resource", "*", "roles_are_narrow"),
     Mutation("TaskRole.Policies.0.PolicyDocument.Statement.0.Action", "elasticloadbalancing:*", "roles_are_narrow"),
