@@ -1,7 +1,8 @@
 """The comparison with other servers: one table, measured in one run on one machine.
 
-`python -m loadtest.bench [--rounds 3] [--connections 15000] [--write docs/benchmarks.md]`. CPU is the server process's
-own clock (user and system), memory its RSS and its private pages; with more rounds, the median of each number.
+`python -m loadtest.bench [--only commands] [--rounds 3] [--connections 15000] [--write docs/benchmarks.md]`. CPU is the
+server process's own clock (user and system), memory its RSS and its private pages; with more rounds, the median of each
+number.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from loadtest.bench import handshake, push, run_processes, runs
 from loadtest.bench.fanout import TOGETHER
 from loadtest.bench.hold import OURS, measure
 from loadtest.bench.peers import build
@@ -130,6 +133,28 @@ def paced() -> list[str]:
     ]
 
 
+def durable_runs() -> list[str]:
+    """Lines about durable runs of two nodes; an engine that cannot be had is left out, and said on standard error."""
+    done = subprocess.run([sys.executable, "-m", "loadtest.bench.runs"], check=True, capture_output=True, text=True)
+    print(done.stdout, done.stderr, file=sys.stderr, flush=True)
+    return runs.table([json.loads(line) for line in done.stdout.splitlines()])
+
+
+def waiting_runs() -> list[str]:
+    """Lines about the memory of runs that wait, in one process each and in one manager."""
+    command = [sys.executable, "-m", "loadtest.bench.run_processes"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    print(done.stdout, file=sys.stderr, flush=True)
+    return run_processes.table(json.loads(done.stdout.splitlines()[-1]))
+
+
+def pushed() -> list[str]:
+    """Lines about events of runs on their way to subscribers."""
+    done = subprocess.run([sys.executable, "-m", "loadtest.bench.push"], check=True, capture_output=True, text=True)
+    print(done.stdout, file=sys.stderr, flush=True)
+    return push.table(json.loads(done.stdout.splitlines()[-1]))
+
+
 def table(medians: dict[str, dict[str, float]]) -> list[str]:
     """Markdown, one line a server: its numbers, and each divided by ours."""
     ours = medians[OURS]
@@ -162,19 +187,85 @@ def ingest_table(rows: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
+def held(arguments: argparse.Namespace) -> list[str]:
+    """The comparison of servers, and what many connects leave behind."""
+    medians = hold(arguments.rounds, arguments.connections)
+    churn = measure(OURS, arguments.connections, idle_s=1, echoes=2000, churn=50_000)
+    print(json.dumps({"churn": churn}), file=sys.stderr, flush=True)
+    return [
+        *table(medians),
+        "",
+        f"RSS of heiwa after 100,000 connects and disconnects, compared with after the first 50,000: "
+        f"{churn['churn_growth_mb']:+.1f} MiB.",
+    ]
+
+
+def ingested(arguments: argparse.Namespace) -> list[str]:
+    """Events into the embedded index."""
+    lots = ingest("--seconds", str(arguments.seconds), "--events", "20")
+    single = ingest("--seconds", str(arguments.seconds // 2), "--events", "1", "--devices", "400")
+    paced = ingest(
+        "--seconds", str(arguments.seconds // 2), "--events", "1", "--devices", "2000", "--rate-per-s", "5000"
+    )
+    return ingest_table(
+        {
+            "`locations` of 20, 400 devices": lots,
+            "single `location`, 400 devices": single,
+            "single `location`, 2,000 devices, 5,000 a second": paced,
+        }
+    )
+
+
+def commands() -> list[str]:
+    """Lines about commands over websockets, through one gateway and through two."""
+    lines = [
+        "| commands over websockets, 1,000 a second, to the result | p50, ms | p99, ms | CPU of gateways, µs each |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for count, title in ((1, "through one gateway"), (2, "sent to one gateway, carried out at another, over a broker")):
+        command = [sys.executable, "-m", "loadtest.bench.commands", "--gateways", str(count)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            lines.append(f"| {title} | not measured ({done.stderr.strip().splitlines()[-1]}) | | |")
+            continue
+        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        lines.append(f"| {title} | {row['p50_ms']:.1f} | {row['p99_ms']:.1f} | {row['cpu_us']:.0f} |")
+    return lines
+
+
+def handshakes(arguments: argparse.Namespace) -> list[str]:
+    """Lines about connects at a steady rate, beside the floor of this language."""
+    rate_per_s = 1000.0
+    row = handshake.compare(min(arguments.connections, 10_000), rate_per_s, arguments.rounds)
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return handshake.table(row, rate_per_s)
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
+    "hold": held,
+    "handshake": handshakes,
+    "ingest": ingested,
+    "fanout": lambda _: fanned(),
+    "opensearch": lambda _: [*bulk(), *paced()],
+    "commands": lambda _: [*commands(), "", *gateways()],
+    "runs": lambda _: [*durable_runs(), "", *waiting_runs()],
+    "push": lambda _: pushed(),
+}
+
+
 def main() -> None:
     """Measure all peers, print the page, and write it to the file that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=15_000)
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--only", choices=SECTIONS, help="one section of the page")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
-    medians = hold(arguments.rounds, arguments.connections)
-    lots = ingest("--seconds", str(arguments.seconds), "--events", "20")
-    single = ingest("--seconds", str(arguments.seconds // 2), "--events", "1", "--devices", "400")
-    churn = measure(OURS, arguments.connections, idle_s=1, echoes=2000, churn=50_000)
-    print(json.dumps({"churn": churn}), file=sys.stderr, flush=True)
+    if arguments.only:
+        print("\n".join(SECTIONS[arguments.only](arguments)))
+        return
     rounds = "one round" if arguments.rounds == 1 else f"median of {arguments.rounds} rounds in one run"
     packages = ", ".join(f"{name} {version(name)}" for name in ("websockets", "aiohttp", "uvloop", "msgspec"))
     lines = [
@@ -185,15 +276,9 @@ def main() -> None:
         f"load on the same cores; {rounds} of `make bench`. Use the ratios: "
         "they hold elsewhere, the numbers do not.",
         "",
-        *table(medians),
-        "",
-        f"RSS of heiwa after 100,000 connects and disconnects, compared with after the first 50,000: "
-        f"{churn['churn_growth_mb']:+.1f} MiB.",
-        "",
-        *ingest_table({"`locations` of 20, 400 devices": lots, "single `location`, 400 devices": single}),
-        "",
     ]
-    lines += [*fanned(), "", *bulk(), *paced(), "", *gateways(), ""]
+    for section in SECTIONS.values():
+        lines += [*section(arguments), ""]
     text = "\n".join(lines)
     print(text)
     if arguments.write:

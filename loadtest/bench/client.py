@@ -107,6 +107,7 @@ class Load:
         secret = options.get("secret")
         self.secret = str(secret).encode() if secret else None
         self.prefix = str(options.get("prefix", "device"))
+        self.scope = str(options.get("scope", "location:write command:receive"))
         self.devices: dict[str, LoadDevice] = {}
         self.refused = 0
         self.silent = 0
@@ -135,7 +136,7 @@ class Load:
             claims = {
                 "sub": name,
                 "account": "bench",
-                "scope": "location:write command:receive",
+                "scope": self.scope,
                 "exp": int(time.time()) + 86_400,
             }
             lines.append(f"Authorization: Bearer {mint(claims, self.secret)}")
@@ -253,17 +254,28 @@ class Load:
         return {"open": len(self.devices), "unexpected": self.unexpected}
 
 
-async def main() -> None:
+async def _obey(kind: type[Load]) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.set_threshold(50_000, 50, 100)
-    load = Load(json.loads(sys.stdin.readline()))
+    load = kind(json.loads(sys.stdin.readline()))
     loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        command = json.loads(line)
-        name = command.pop("do")
+    running: set[asyncio.Task[None]] = set()
+
+    async def answer(command: dict[str, object]) -> None:
+        name = str(command.pop("do"))
         print(json.dumps(await getattr(load, name)(**command)), flush=True)
+
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        task = asyncio.create_task(answer(json.loads(line)))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+
+def obey(kind: type[Load]) -> None:
+    """Be a load of this kind: its options are the first line on standard input, each other one is a command."""
+    uvloop.run(_obey(kind))
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    obey(Load)

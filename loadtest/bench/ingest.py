@@ -1,6 +1,8 @@
 """Ingest through real websockets into one gateway: acknowledged events a second, CPU an event, search at the end.
 
-`python -m loadtest.bench.ingest [--devices 400] [--seconds 60] [--events 20] [--rows 5000000]`
+`python -m loadtest.bench.ingest [--devices 400] [--seconds 60] [--events 20] [--rows 5000000] [--rate-per-s 5000]`
+
+A device has one message in flight; with `--rate-per-s` devices send at that rate of events, whatever is under way.
 """
 
 from __future__ import annotations
@@ -49,17 +51,44 @@ def search_ms(operations: str, key: bytes, query: str, rounds: int = 20) -> floa
     return sorted(took)[rounds // 2]
 
 
+def paced(server: ServerProcess, key: bytes, arguments: argparse.Namespace) -> dict[str, float]:
+    """An open loop; a warm-up comes first, for the files and the caches."""
+    load = LoadProcess("loadtest.bench.paced_client", port=server.port, secret=key.decode())
+    load.do("connect", count=arguments.devices)
+    load.do("send", seconds=3, rate_per_s=arguments.rate_per_s, events=arguments.events)
+    cpu_s, began_s = server.cpu_s(), time.perf_counter()
+    sent = load.do("send", seconds=arguments.seconds, rate_per_s=arguments.rate_per_s, events=arguments.events)
+    cpu_s = server.cpu_s() - cpu_s
+    took = load.do("latencies", since_s=began_s, until_s=time.perf_counter())
+    load.stop()
+    if sent["missing"] or sent["nacked"] or sent["unexpected"]:
+        raise RuntimeError(f"not all were acknowledged: {sent}")
+    return {
+        "events_per_s": sent["sent"] / arguments.seconds,
+        "cpu_us_per_event": cpu_s / sent["sent"] * 1e6,
+        "ack_p50_ms": took["p50_ms"],
+        "ack_p99_ms": took["p99_ms"],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=400)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--events", type=int, default=20)
     parser.add_argument(
+        "--rate-per-s", type=float, default=0, help="of events, in an open loop; 0: as fast as acks come back"
+    )
+    parser.add_argument(
         "--rows", type=int, default=0, help="go on in lots of --seconds until this number of events is stored"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server, operations, key = start(Path(folder))
+        if arguments.rate_per_s:
+            print(json.dumps({name: round(value, 1) for name, value in paced(server, key, arguments).items()}))
+            server.stop()
+            return
         load = LoadProcess("loadtest.bench.ingest_client", port=server.port, secret=key.decode())
         load.do("connect", count=arguments.devices)
         stored = 0

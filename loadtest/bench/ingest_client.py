@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import resource
-import sys
 import time
 
 import msgspec
-import uvloop
 
-from loadtest.bench.client import Load, LoadDevice, masked_frame
+from loadtest.bench.client import Load, LoadDevice, masked_frame, obey
 
 
 class EventAnswer(msgspec.Struct):
@@ -103,15 +99,5 @@ class IngestLoad(Load):
             self._done.set_result(None)
 
 
-async def main() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    load = IngestLoad(json.loads(sys.stdin.readline()))
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        command = json.loads(line)
-        print(json.dumps(await getattr(load, command.pop("do"))(**command)), flush=True)
-
-
 if __name__ == "__main__":
-    uvloop.run(main())
+    obey(IngestLoad)

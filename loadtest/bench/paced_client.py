@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import resource
-import sys
+import random
 import time
 from collections import Counter, deque
 
 import msgspec
-import uvloop
 
-from loadtest.bench.client import Load, LoadDevice, masked_frame
+from loadtest.bench.client import Load, LoadDevice, masked_frame, obey
 from loadtest.bench.ingest_client import EventAnswer
 
 _decode = msgspec.json.Decoder(EventAnswer).decode
-_TURN_S = 0.02
+_TURN_S = 0.005
 # An ack may come so long after an earlier one's: they are in the order of arrival.
 _FORGET_S = 60.0
 
@@ -29,6 +26,8 @@ class PacedLoad(Load):
         super().__init__(options)
         self._intended_s: dict[str, float] = {}
         self._number = 0
+        self._chance = random.Random(1)
+        self._places: dict[str, tuple[float, float]] = {}
         self._acks: deque[tuple[float, float]] = deque()
         self.acked: Counter[str] = Counter()
         self.nacked = 0
@@ -83,12 +82,14 @@ class PacedLoad(Load):
         if device is None:
             return
         now_ms = int(time.time() * 1000)
+        lat, lon = self._places.get(name) or (self._chance.uniform(-60, 70), self._chance.uniform(-179, 179))
+        self._places[name] = lat, lon = lat + self._chance.uniform(-1e-4, 1e-4), lon + self._chance.uniform(-1e-4, 1e-4)
         events = []
         for _ in range(count):
             self._number += 1
             key = f"{name}.{self._number}"
             self._intended_s[key] = intended_s
-            events.append(f'{{"id":"{key}","time":{now_ms},"lat":35.6,"lon":139.7}}')
+            events.append(f'{{"id":"{key}","time":{now_ms},"lat":{lat:.6f},"lon":{lon:.6f}}}')
         if count == 1:
             payload = '{"type":"location",' + events[0][1:]
         else:
@@ -109,22 +110,5 @@ class PacedLoad(Load):
             self._settled.set()
 
 
-async def main() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    load = PacedLoad(json.loads(sys.stdin.readline()))
-    loop = asyncio.get_running_loop()
-    running: set[asyncio.Task[None]] = set()
-
-    async def answer(command: dict[str, object]) -> None:
-        name = str(command.pop("do"))
-        print(json.dumps(await getattr(load, name)(**command)), flush=True)
-
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        task = asyncio.create_task(answer(json.loads(line)))
-        running.add(task)
-        task.add_done_callback(running.discard)
-
-
 if __name__ == "__main__":
-    uvloop.run(main())
+    obey(PacedLoad)

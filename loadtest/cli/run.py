@@ -157,14 +157,19 @@ def _told(options: RunOptions, as_json: bool) -> RunOutcome:
 
 
 def _compared(options: RunOptions, as_json: bool) -> RunOutcome:
-    """Run the deploy without the drain and then with it, and write both into one report; returns the second outcome."""
+    """Run the deploy without the drain (by weights: without following them) and then with it, both in one report.
+
+    Returns the second outcome.
+    """
     from msgspec.structs import replace
 
     from loadtest.run.compare import write
 
     scenario, whole = options.scenario, options.out
     assert scenario.deploy is not None
-    without = replace(scenario, deploy=replace(scenario.deploy, drain=False), thresholds=[])
+    by_weights = scenario.deploy.strategy != "rolling"
+    other = replace(scenario.deploy, follow=False) if by_weights else replace(scenario.deploy, drain=False)
+    without = replace(scenario, deploy=other, thresholds=[])
     before = replace(options, scenario=without, out=whole / "before")
     after = replace(options, out=whole / "after")
     if _conduct(before, as_json).result.stopped_by:

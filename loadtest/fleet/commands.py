@@ -41,9 +41,13 @@ class CutCommand(Struct, frozen=True, tag="cut", tag_field="do"):
 
 
 class TargetsCommand(Struct, frozen=True, tag="targets", tag_field="do"):
-    """Where devices connect from now on; empty: each connect is refused, unless the routing is `fixed`."""
+    """Where devices connect from now on; empty: each connect is refused, unless the routing is `fixed`.
+
+    `weights`: what part of the connects each of them gets; empty: as the routing says.
+    """
 
     urls: list[str] = []
+    weights: list[Annotated[float, Meta(ge=0)]] = []
 
 
 class CutTargetCommand(Struct, frozen=True, tag="cut_target", tag_field="do"):

@@ -41,7 +41,7 @@ class Connector:
         self._running: dict[int, asyncio.Task[None]] = {}
         self.aim(options.urls)
 
-    def aim(self, urls: Sequence[str]) -> None:
+    def aim(self, urls: Sequence[str], weights: Sequence[float] = ()) -> None:
         """Set the targets of the next connects; without a target each is refused with 503. Raises SettingsError."""
         if not urls and self._options.routing == "fixed":
             raise SettingsError("urls", "there must be at least one target")
@@ -53,7 +53,9 @@ class Connector:
             current.append(self.targets.index(one))
             if one.tls and self._tls is None:
                 self._tls = _context(self._options.tls_ca_file)
-        self._routing.aim(current)
+        if weights and len(weights) != len(urls):
+            raise SettingsError("weights", f"{len(weights)} of them for {len(urls)} targets")
+        self._routing.aim(current, weights)
 
     def target_of(self, slot: int) -> int | None:
         """The index in `targets` of the target that a device connects to next; None: there is none.

@@ -105,8 +105,8 @@ class DeviceFleet:
                 connected = self.population.connected()
                 chosen = self.population.random.sample(connected, round(len(connected) * fraction))
                 self._cut(chosen, how, for_s=for_s)
-            case TargetsCommand(urls):
-                self._connector.aim(urls)
+            case TargetsCommand(urls, weights):
+                self._connector.aim(urls, weights)
             case CutTargetCommand(url, how):
                 found, targets = target(url), self._connector.targets
                 slots = self.population.connected(targets.index(found)) if found in targets else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from random import Random
 
 from loadtest.scenario.deploy import RoutingAlgorithm
 
@@ -16,18 +17,23 @@ class Routing:
         self._first = first
         self._turn = first
         self._current: list[int] = []
+        self._weights: list[float] = []
+        self._random = Random(first)
         self._open: Counter[int] = Counter()
 
-    def aim(self, current: Sequence[int]) -> None:
-        """Set the targets of the next connects."""
+    def aim(self, current: Sequence[int], weights: Sequence[float] = ()) -> None:
+        """Set the targets of the next connects. With weights that differ, each connect is drawn by them."""
         self._current = list(current)
+        self._weights = list(weights) if len(set(weights)) > 1 else []
 
     def choose(self, slot: int) -> int | None:
         """The target of the next connect of device `slot`, open until `left` is called; None: there is none."""
         current = self._current
         if not current:
             return None
-        if self._algorithm == "fixed":
+        if self._weights:
+            chosen = self._random.choices(current, self._weights)[0]
+        elif self._algorithm == "fixed":
             chosen = current[(self._first + slot) % len(current)]
         else:
             self._turn += 1

@@ -93,12 +93,14 @@ def waves(of: Sequence[Wave]) -> str:
                 wave.plan_peak_per_s,
                 wave.plan_ratio,
                 wave.calls_per_s,
+                *(() if wave.step is None else (100 * wave.step.weight, wave.step.on_old, wave.step.on_new)),
             )
         ]
         for wave in of
     ]
     heads = "wave,connections,window s,even /s,highest /s,highest / even,highest / limit,planned /s,highest / planned"
-    return table([*heads.split(","), "polls /s"], rows, "Simulated seconds")
+    weights = [] if of[0].step is None else ["weight of the new %", "on the old", "on the new"]
+    return table([*heads.split(","), "polls /s", *weights], rows, "Simulated seconds")
 
 
 def drains(of: Sequence[Wave]) -> str:

@@ -132,6 +132,25 @@ class GatewayDrain(Struct, frozen=True):
     highest_per_s: float = 0.0
 
 
+StepKind = Literal["step", "noticing", "rollback", "clean_up", "failed"]
+
+
+class StepRecord(Struct, frozen=True):
+    """What a wave is in a deploy by weights, and who held how many connections: at the end of a step, or at the
+    beginning of a removal.
+
+    `what`: `step`, `noticing` (the weights are back, and some gateways do not know it yet), `rollback` (all know it,
+    and nobody is removed yet), `clean_up` (the old tasks are removed) or `failed` (the new ones are). `weight` is the
+    new revision's. `deployment_calls_per_s`: questions to ECS by all.
+    """
+
+    what: StepKind
+    weight: float
+    on_old: int
+    on_new: int
+    deployment_calls_per_s: float = 0.0
+
+
 class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=True):
     """A wave of a deploy, recorded when it is over. `began_ms`: its old tasks were told to go.
 
@@ -149,6 +168,7 @@ class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=Tru
     plan_peak_per_s: float | None = None
     calls_per_s: float = 0.0
     drains: list[GatewayDrain] = []
+    step: StepRecord | None = None
 
 
 RunRecord = Begin | Told | ProcessReading | KernelReading | Happened | Judged | Commanded | Waved

@@ -28,6 +28,8 @@ COMMANDS = (
     "carried_twice",
 )
 WATCHING = ("watch_snapshots", "watch_events", "watch_stale")
+# A device that is sent away is on its way back for a moment; one that is missing is missing for longer.
+END_S = 5
 
 
 class RunResult(Struct, frozen=True):
@@ -176,7 +178,7 @@ def _over_time(recorder: Recorder, seconds: list[Second]) -> Values:
     ]
     if not measured or begin is None:
         return values
-    values["connected"] = measured[-1].connected
+    values["connected"] = max(second.connected for second in measured[-END_S:])
     values["connected_min"] = min(second.connected for second in measured)
     values["reconnect_peak_per_s"] = _peak(measured[1:], measured[0].connects) if measured[1:] else 0
     values["recovered_s"] = _recovered_s(recorder, seconds)

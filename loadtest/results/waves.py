@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from gateway.drain.weights import HALF
 from gateway.settings.device_classes import PRESETS
 from loadtest.fleet.sample import ClientModelCounts
-from loadtest.results.records import GatewayDrain, Waved
+from loadtest.results.records import GatewayDrain, StepRecord, Waved
 from loadtest.scenario.client_models import CLIENT_MODELS
 from loadtest.scenario.metrics import Values
 
@@ -22,6 +23,8 @@ PLANNED = 0.2
 # thousand is more than three standard deviations above the mean; four are allowed where that matters.
 DEVIATIONS = 4
 FEW_PER_S = 40.0
+# However seldom they come: of two a second or fewer, chance makes more than four deviations.
+AT_ONCE = 5.0
 # The highest second belongs to the sample that contains it, or to the one before.
 NEAR_S = 2.0
 
@@ -32,7 +35,8 @@ class Wave(Struct, frozen=True):
     `even_per_s` is its connections divided by its window, `peak_per_s` the highest number of new connections in one
     second, `ratio` the peak divided by the even rate, `limit_ratio` the peak divided by its limit: the even rate plus
     its slack. `plan_ratio` is the peak divided by the planned one, `plan_limit_ratio` its distance from the planned one
-    divided by that one's slack; None: the gateways told no plan. For the slack see `slack_per_s`.
+    divided by that one's slack; None: the gateways told no plan. For the slack see `slack_per_s`. `lost`: connections
+    that ended in it; `step`: what it is in a deploy by weights, None: a wave of a rolling one.
     """
 
     number: int
@@ -50,6 +54,8 @@ class Wave(Struct, frozen=True):
     plan_limit_ratio: float | None
     calls_per_s: float
     drains: list[GatewayDrain]
+    lost: int = 0
+    step: StepRecord | None = None
 
 
 class Simulated(Struct, frozen=True):
@@ -74,7 +80,8 @@ def judge(told: Sequence[Waved], bins: BinCounts, end_ms: int | None) -> list[Wa
 def wave(told: Waved, bins: BinCounts, end_ms: int) -> Wave:
     """Judge a wave by its simulated seconds, from its beginning to `end_ms`."""
     first, last = (int(moment_ms / 1000 * told.speed) for moment_ms in (told.began_ms, end_ms))
-    within = {second: bins[second] for second in range(first, last + 1) if second in bins}
+    # Its last second belongs to what comes next: another wave, or the end of the fleet.
+    within = {second: bins[second] for second in range(first, max(last, first + 1)) if second in bins}
     peak_at, peak = max(((second, counts[0]) for second, counts in within.items()), key=_count, default=(first, 0))
     lost = sum(counts[1] for counts in within.values())
     connections = lost if told.connections is None else told.connections
@@ -96,12 +103,14 @@ def wave(told: Waved, bins: BinCounts, end_ms: int) -> Wave:
         plan_limit_ratio=abs(peak - planned) / slack_per_s(planned, PLANNED) if planned else None,
         calls_per_s=told.calls_per_s,
         drains=told.drains,
+        lost=lost,
+        step=told.step,
     )
 
 
 def slack_per_s(rate_per_s: float, fraction: float) -> float:
     """How far the highest second may be from a rate: a fraction of it, or, with few devices, what chance can do."""
-    chance_per_s = DEVIATIONS * math.sqrt(rate_per_s) if rate_per_s < FEW_PER_S else 0.0
+    chance_per_s = max(DEVIATIONS * math.sqrt(rate_per_s), AT_ONCE - rate_per_s) if 0 < rate_per_s < FEW_PER_S else 0.0
     return max(fraction * rate_per_s, chance_per_s)
 
 
@@ -135,6 +144,28 @@ def figures(waves: Sequence[Wave], speed: float, gaps_ms: Values) -> Values:
         "balancer_calls_per_s": max(one.calls_per_s for one in waves),
         "gap_p50_s": None if p50 is None else p50 / 1000 * speed,
         "gap_p99_s": None if p99 is None else p99 / 1000 * speed,
+        **by_weights(waves),
+    }
+
+
+def by_weights(waves: Sequence[Wave]) -> Values:
+    """The figures of a deploy by weights; none for a rolling one."""
+    steps = [(one, one.step) for one in waves if one.step is not None]
+    if not steps:
+        return {}
+    devices = max(step.on_old + step.on_new for _, step in steps)
+    first = next((step for _, step in steps if step.what == "step"), None)
+    clean_up = next((step for _, step in steps if step.what == "clean_up"), None)
+    early = sum(one.lost for one, step in steps if step.what == "step" and step.weight < HALF)
+    lost = {step.what: one.lost / devices for one, step in steps if devices}
+    return {
+        "canary_devices": None if first is None else first.on_new,
+        "canary_hops": early / devices if devices else None,
+        "hops": sum(one.lost for one, _ in steps) / devices if devices else None,
+        "clean_up_ratio": None if clean_up is None or not devices else clean_up.on_old / devices,
+        "rollback_late_ratio": lost.get("noticing"),
+        "rollback_moved_ratio": lost.get("rollback"),
+        "deployment_calls_per_s": max(step.deployment_calls_per_s for _, step in steps),
     }
 
 

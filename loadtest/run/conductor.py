@@ -20,6 +20,7 @@ from gateway.errors import HeiwaError
 from loadtest.cloud import fronts
 from loadtest.cloud.launcher import Start
 from loadtest.cloud.rollout import Rollout, Witness
+from loadtest.cloud.weighted import WeightedRollout
 from loadtest.fleet.commands import ConnectCommand, CutCommand, PauseCommand, SendCommand, TargetsCommand
 from loadtest.fleet.sample import Sample
 from loadtest.processes import limits, machine, slices
@@ -124,7 +125,8 @@ class Conductor:
         named = partial(gateway_name, share, out)
         start = Start(out, named, secret_file, secret, scenario.fleet.account, settings)
         witness = Witness(self._fleets.tell, self._log.happen, self._log.record, self._gateways.add)
-        self._rollout = Rollout(scenario.deploy, start, witness)
+        kind = Rollout if scenario.deploy.strategy == "rolling" else WeightedRollout
+        self._rollout = kind(scenario.deploy, start, witness)
         await self._rollout.begin()
         return secret
 
