@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Tests start hundreds of processes, each of which would compile the program anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -55,8 +58,8 @@ dist: $(VENV)/.installed-dev ## wheel and source distribution in dist/, the same
 demo: $(VENV)/.installed-dev ## a rolling deploy of 4 gateways with 20,000 devices, without the drain and with it (4 minutes)
 	@$(BIN)/heiwa-loadtest run deploy --compare --gateways 4 --devices 20000 --delay 300s --speed 5
 
-bench: $(VENV)/.installed-dev ## memory, handshake, idle, echo and ingest, beside peers in the same run (35 minutes)
-	@$(BIN)/python -m loadtest.bench
+bench: $(VENV)/.installed-dev ## all figures, beside peers in the same run (an hour); a part: make bench ONLY=commands
+	@$(BIN)/python -m loadtest.bench $(if $(ONLY),--only $(ONLY))
 
 docs: $(VENV)/.installed ## renew the generated pages of docs/
 	@$(BIN)/python docs/generate.py

@@ -31,6 +31,8 @@ docker)
     options+=(--output type=docker,rewrite-timestamp=true)
     ;;
 *)
+    # With control groups of both versions side by side, crun runs nothing.
+    [ ! -d /sys/fs/cgroup/unified ] || export BUILDAH_ISOLATION=${BUILDAH_ISOLATION:-chroot}
     # The OCI format has no place for HEALTHCHECK.
     options+=(--format docker --timestamp "$epoch")
     [ -z "${PIP_CERT:-}" ] || options+=(--volume "$PIP_CERT:$PIP_CERT:ro")
