@@ -36,6 +36,13 @@ def test_a_lamp_is_switched_from_the_command_line(tmp_path: Path) -> None:
     with Program(tmp_path / "data") as program, answering(program, "lamp-1") as lamp:
         done = command(program, "lamp-1", "switch", '{"on": true}')
         assert (done.returncode, json.loads(done.stdout)) == (0, {"on": True}), done.stderr
+        again = [
+            command(program, "lamp-1", "switch", '{"on": 1}', "--key", "k", "--idempotent", "--deadline", "30s")
+            for _ in range(2)
+        ]
+        assert [json.loads(each.stdout) for each in again] == [{"on": 1}] * 2, again
+        other = command(program, "lamp-1", "switch", '{"on": 2}', "--key", "k", "--deadline", "30s")
+        assert (other.returncode, "422" in other.stderr) == (1, True), other.stderr
         failed = command(program, "lamp-1", "fail", '{"code": "jammed"}')
         assert failed.returncode == 1
         assert "the device answered an error of its own" in failed.stderr
@@ -49,7 +56,7 @@ def test_a_lamp_is_switched_from_the_command_line(tmp_path: Path) -> None:
         lamp.wait(20)
         eventually(lambda: "not connected" in command(program, "lamp-1", "switch").stderr)
         counted = program.metrics()
-        assert counted['heiwa_commands_total{outcome="done"}'] == 1
+        assert counted['heiwa_commands_total{outcome="done"}'] == 2, "the key's only once"
         assert counted["heiwa_commands_in_flight"] == 0
         assert program.terminate() == 0
 

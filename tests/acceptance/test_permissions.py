@@ -11,17 +11,29 @@ from typing import Any
 
 import pytest
 
+from gateway.app.workflow_parts import cloud_jobs
 from gateway.drain.states import State
+from gateway.settings.workflows import WorkflowAccount, Workflows
+from loadtest.cloud.jobs_endpoint import JobsEndpoint
 from tests.support.cloudformation import Stack, read
 from tests.support.live_cloud import LiveCloud
 from tests.support.program import Program, eventually
-from tests.unit.ecs.rules import EXAMPLES, PARAMETERS, SERVICE, statements
+from tests.unit.ecs.rules import (
+    EXAMPLES,
+    MANAGER_PARAMETERS,
+    MANAGERS,
+    PARAMETERS,
+    SERVICE,
+    WORKFLOWS,
+    statements,
+)
 
 SPEED = 60.0
 SETTINGS = (f"drain.speed={SPEED:g}", "connections.close_timeout_s=0.1")
 # The SDK's names of services, and IAM's.
 PREFIXES = {
     "application-autoscaling": "application-autoscaling",
+    "cloudwatch": "cloudwatch",
     "ecs": "ecs",
     "elbv2": "elasticloadbalancing",
 }
@@ -29,11 +41,11 @@ PREFIXES = {
 LOCAL = {"metadata", "credentials"}
 
 
-def allowed(example: str) -> set[str]:
-    """The actions of the task role."""
+def allowed(example: str, role: str = "TaskRole") -> set[str]:
+    """The actions of a role."""
     stack = Stack(read(SERVICE), **PARAMETERS, **EXAMPLES[example])
     found: set[str] = set()
-    for statement in statements(stack["TaskRole"]):
+    for statement in statements(stack[role]):
         action: Any = statement["Action"]
         found.update([action] if isinstance(action, str) else action)
     return found
@@ -63,12 +75,16 @@ def test_the_task_role_allows_what_the_program_calls_and_nothing_else(
 
 
 def _live_through(cloud: LiveCloud, program: Program) -> None:
-    """Registered, drained, taken back, stopped."""
+    """Registered, moved by weights, drained, taken back, stopped."""
 
     def state() -> str:
         return str(program.get("/api/v1/drain", "admin")["state"])
 
     cloud.serve()
+    eventually(lambda: state() == State.SERVING)
+    cloud.deploy(percent=5)
+    eventually(lambda: state() == State.SHIFTING)
+    cloud.deploy(percent=0)
     eventually(lambda: state() == State.SERVING)
     with program.connect("dog-1"):
         cloud.deregister()
@@ -76,6 +92,56 @@ def _live_through(cloud: LiveCloud, program: Program) -> None:
     cloud.serve()
     eventually(lambda: state() == State.SERVING)
     assert program.terminate() == 0
+
+
+def test_the_guards_role_allows_what_the_guard_calls_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LiveCloud(monkeypatch, SPEED) as cloud:
+        told = cloud.pause()
+        words = ("deploy", "guard", "--service", "web", "--cluster", "default")
+        command = [sys.executable, "-m", "gateway", *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as guard:
+            assert guard.stdout is not None
+            assert guard.stdout.readline().startswith("CONTINUE: ")
+            eventually(lambda: told == ["CONTINUE"])
+            guard.terminate()
+            assert guard.wait(20) == 0
+        assert asked(cloud) == allowed("linear", "GuardRole")
+
+
+async def test_the_managers_role_allows_what_its_runners_call_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = JobsEndpoint()
+    cloud.batch.add_queue("etl")
+    cloud.ecs.add_cluster("main")
+    cloud.batch.add_definition("load", ["sleep", "60"])
+    cloud.ecs.add_definition("load", ["sleep", "60"])
+    await cloud.start()
+    for name, value in cloud.environment.items():
+        monkeypatch.setenv(name, value)
+    account = WorkflowAccount("etl", "load", "main", "load")
+    works: dict[str, dict[str, Any]] = {
+        "batch": {"queue": "etl", "job_definition": "load", "parameters": {}},
+        "ecs": {"cluster": "main", "task_definition": "load", "container": "", "command": []},
+    }
+    for name, work in works.items():
+        jobs = cloud_jobs(name, Workflows(), {"acme": account})
+        # What a manager does: it looks for a job, submits it, watches it, and stops it.
+        assert await jobs.find("a" * 32, work) is None
+        job = await jobs.submit("a" * 32, work, {})
+        assert job in await jobs.states([job])
+        await jobs.stop(job, "enough")
+        await jobs.close()
+    await cloud.close()
+    spelled = {"submitjob": "SubmitJob", "listjobs": "ListJobs", "describejobs": "DescribeJobs"}
+    spelled["terminatejob"] = "TerminateJob"
+    called = {
+        service + ":" + spelled.get(name, name) for service, _, name in (one.partition(":") for one in cloud.requests)
+    }
+    stack = Stack(read(WORKFLOWS), **MANAGER_PARAMETERS, **MANAGERS["jobs"])
+    roles = (stack["ManagerRole"]["Policies"][0], stack.of_type("AWS::IAM::RolePolicy")["TaskPolicy"])
+    actions = [one["Action"] for role in roles for one in role["PolicyDocument"]["Statement"]]
+    granted = {action for some in actions for action in ([some] if isinstance(some, str) else some)}
+    # Running a task with a role hands that over; ECS asks for it, the program does not call it.
+    assert called == granted - {"iam:PassRole"}
 
 
 def test_commands_that_need_no_aws_ask_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ def test_a_lamp_tells_why_it_dropped_after_a_stop_and_a_kill(tmp_path: Path) -> 
         unknown = why(program, "lamp-1")
         assert (unknown.returncode, "nothing is known of such a device" in unknown.stderr) == (1, True)
         with program.connect("lamp-1"):
-            assert why(program, "lamp-1").stdout.startswith("lamp-1 is connected to ")
+            # It is written in batches.
+            eventually(lambda: why(program, "lamp-1").stdout.startswith("lamp-1 is connected to "))
         eventually(lambda: program.metrics()["heiwa_connections"] == 0)
         with program.connect("lamp-1"):
             assert program.terminate() == 0

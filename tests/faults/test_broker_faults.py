@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -141,9 +142,15 @@ async def test_a_primary_that_became_a_replica_is_left(world: World, server: Red
 async def test_a_subscriber_that_is_too_slow_is_cut_and_comes_back(world: World, server: RedisServer) -> None:
     one, two = await world.join("one"), await world.join("two")
     server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 0 0")
-    posts = (one.broker.post("two", bytes(1 << 20)) for _ in range(50))
-    await asyncio.gather(*posts, return_exceptions=True)
-    await asyncio.wait_for(two.returns.get(), DEADLINE_S)
+    # Whether it is too slow is up to the machine: again, until it was.
+    for _ in range(10):
+        posts = (one.broker.post("two", bytes(1 << 20)) for _ in range(50))
+        await asyncio.gather(*posts, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(two.returns.get(), BACK_S)
+            break
+    else:
+        pytest.fail("it was never cut")
     while not two.inbox.empty():
         assert len(two.inbox.get_nowait()) == 1 << 20
     assert await one.broker.post("two", b"after")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.sqlite import day as sqlite_day
+from gateway.adapters.sqlite import fresh
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import StoreError
@@ -125,8 +126,12 @@ async def test_dedupe_survives_a_restart(tmp_path: Path) -> None:
     await index.close()
 
 
-async def test_events_of_one_millisecond_never_push_each_other_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("neighbours", [0, 1000])
+async def test_events_of_one_millisecond_never_push_each_other_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neighbours: int
+) -> None:
     """After a restart the tie-breakers of a ms start again; the rows that have them already must stay."""
+    monkeypatch.setattr(fresh, "NEIGHBOURS", neighbours)
     for turn in range(4):
         index = SQLiteLocationIndex(tmp_path, ManualClock())
         await index.open()

@@ -248,7 +248,7 @@ async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "locations-2026-09-21.db"
     open_store(path, "CREATE TABLE t (x);", 99, checkpoint_bytes=1 << 20, cache_bytes=1 << 20).close()
     index = SQLiteLocationIndex(tmp_path, ManualClock())
-    with pytest.raises(SchemaError, match="schema 99, this version knows 2"):
+    with pytest.raises(SchemaError, match="schema 99, this version knows 3"):
         await index.open()
     await index.close()
     spool = SQLiteSpool(path)

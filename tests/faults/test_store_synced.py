@@ -14,6 +14,8 @@ SCRIPT = """
 import asyncio, os, sys
 from pathlib import Path
 from gateway.adapters.dead_letters import DeadLetterFile
+from gateway.adapters.sql.engine import parse_url
+from gateway.adapters.sql.store import SqlWorkflowStore
 from gateway.adapters.sqlite.manifest import Manifest
 from gateway.adapters.sqlite.file import make_folder, open_store
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
@@ -21,6 +23,7 @@ from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.identity.key_files import local_key
 from gateway.locations.batch import DeviceEvents
 from gateway.locations.outcome import Rejection
+from gateway.workflows.records import NewRun
 from tests.support.locations import DAY_MS, NOON_MS, ManualClock, event
 
 folder = Path(sys.argv[1])
@@ -65,6 +68,17 @@ async def main():
     say("store made")
     make_folder(folder / "new")
     say("folder made")
+    runs = SqlWorkflowStore(parse_url(f"sqlite:///{folder}/workflows.db"))
+    await runs.open()
+    say("workflows opened")
+    spec = b'{"name": "n", "nodes": {}}'
+    await runs.put_definition("a", "n", spec, "digest", NOON_MS)
+    say("definition put")
+    await runs.create([NewRun("r", "a", "n", 1, {}, NOON_MS)], None)
+    say("run created")
+    await runs.signal("r", "cancel", None, NOON_MS)
+    say("signal stored")
+    await runs.close()
     await index.close()
     await spool.close()
 
@@ -109,6 +123,11 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Step]]:
         ("store made", "manifest saved", "plain.db-wal"),
         ("store made", "manifest saved", ""),
         ("folder made", "store made", ""),
+        ("workflows opened", "folder made", "workflows.db-wal"),
+        ("workflows opened", "folder made", ""),
+        ("definition put", "workflows opened", "workflows.db-wal"),
+        ("run created", "definition put", "workflows.db-wal"),
+        ("signal stored", "run created", "workflows.db-wal"),
     ],
 )
 def test_what_is_told_is_on_disk(traced: tuple[Path, list[Step]], said: str, after: str, file: str) -> None:

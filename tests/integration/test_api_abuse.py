@@ -54,7 +54,12 @@ def url(chance: random.Random, base: str, operation: Operation) -> URL:
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    flags = [f"data.folder={tmp_path}", "listen.public=127.0.0.1:0", "listen.operations=127.0.0.1:0"]
+    flags = [
+        f"data.folder={tmp_path}",
+        "listen.public=127.0.0.1:0",
+        "listen.operations=127.0.0.1:0",
+        "listen.jobs=127.0.0.1:0",
+    ]
     made = Gateway(load(None, {}, flags).settings)
     await made.start()
     yield made
@@ -72,7 +77,7 @@ async def test_every_answer_is_an_announced_one(gateway: Gateway, caplog: pytest
     async with ClientSession(headers=headers) as session:
         for _ in range(REQUESTS):
             operation = chance.choice(operations)
-            listener = "public" if operation.listener is Listener.PUBLIC else "operations"
+            listener = {Listener.PUBLIC: "public", Listener.JOBS: "jobs"}.get(operation.listener, "operations")
             target = url(chance, f"http://{gateway.addresses[listener][0]}", operation)
             payload = body(chance) if operation.method == "POST" else None
             async with session.request(operation.method, target, data=payload) as response:

@@ -101,6 +101,15 @@ async def test_plan(client: Client) -> None:
     assert (await get(client, f"{PATH}/plan"))["window_s"] == 300 - 15 - 6
 
 
+async def test_a_strategy_is_planned(client: Client) -> None:
+    found = await get(client, f"{PATH}/strategy?strategy=canary:5%25:10m&tasks=8")
+    assert (found["strategy"], found["connections"], found["tasks"]) == ("CANARY", 80, 8)
+    assert [step["weight"] for step in found["steps"]] == [0.05, 1.0]
+    assert (await get(client, f"{PATH}/strategy"))["strategy"] == "LINEAR"
+    problem = await get(client, f"{PATH}/strategy?strategy=rolling", 400)
+    assert problem["errors"][0]["field"] == "strategy"
+
+
 @pytest.mark.parametrize(
     ("query", "name"),
     [

@@ -8,7 +8,6 @@ from aiohttp import ClientSession, web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
-from gateway.api import exposition
 from gateway.api.application import build_operations, build_public
 from gateway.api.context import Api
 from tests.support.api import JSON, Client, World, bearer, problem
@@ -123,7 +122,7 @@ async def test_metrics_are_collected_on_the_loop_and_written_off_it(
         return generate_latest(registry)
 
     world.registry.register(Watching())
-    monkeypatch.setattr(exposition, "generate_latest", write)
+    monkeypatch.setattr("prometheus_client.exposition.generate_latest", write)
     assert (await operations.get("/metrics")).status == 200
     assert seen["collected"] is threading.current_thread()
     assert seen["written"] is not threading.current_thread()

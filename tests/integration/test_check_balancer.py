@@ -125,9 +125,22 @@ async def test_the_next_deploy_is_told(cloud: Cloud, tmp_path: Path) -> None:
         "deploy health": "ok",
         "deploy idle": "ok",
         "deploy scale-in": "warning",
+        "deploy weights": "ok",
     }
     assert "old tasks drain for 5 min more" in found["deploy duration"].found
     assert "idle time-out 60 s" in found["deploy idle"].found
+
+
+async def test_a_deployment_that_goes_on_is_told_and_a_missing_permission_is_a_warning(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    cloud.serve()
+    cloud.deploy(5)
+    assert "5% of new connections" in (await deploy_lines(tmp_path))["deploy weights"].found
+    cloud.endpoints.fail_with["ecs:DescribeServiceDeployments"] = "AccessDenied"
+    found = (await deploy_lines(tmp_path))["deploy weights"]
+    assert found.verdict == "warning"
+    assert "ecs:DescribeServiceDeployments" in found.found
 
 
 async def test_what_may_not_be_read_of_the_next_deploy_is_named(cloud: Cloud, tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ from aiohttp import web
 
 from gateway.adapters.http.guard import ForbiddenAddressError, check_address, parse_networks
 from gateway.adapters.http.runner import HttpRunner
-from gateway.workflows.names import public_id
+from gateway.workflows.job_access import JobAccess
+from gateway.workflows.names import attempt_secret, public_id
 from gateway.workflows.run import Attempt
 from gateway.workflows.step import Failed, Finished, Happening, Submitted
 
 ATTEMPT = Attempt("a", 0, 1)
+ACCESS = JobAccess("http://127.0.0.1:8082", b"key")
 WITHIN_S = 10.0
+CALLBACK = ("Heiwa-Callback", "Heiwa-Callback-Authorization")
 LOCAL = "127.0.0.0/8"
 
 
@@ -27,12 +30,16 @@ class Service:
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, str | None, bytes]] = []
         self.polls = 0
+        self.callbacks: list[dict[str, str]] = []
         self.asked = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         key = request.headers.get("Idempotency-Key")
         self.seen.append((request.method, request.path, key, await request.read()))
         what = request.path.strip("/")
+        if what == "calls-back":
+            self.callbacks.append({name: request.headers.get(name, "") for name in CALLBACK})
+            return web.json_response({}, status=202)
         self.asked.set()
         if what == "redirect":
             raise web.HTTPFound(request.query["to"])
@@ -56,11 +63,13 @@ class Bench:
     def __init__(self, allowed: str) -> None:
         self.reports: asyncio.Queue[Happening] = asyncio.Queue()
         self.number = 0
-        self.runner = HttpRunner(lambda run, happening: self.reports.put_nowait(happening), parse_networks(allowed))
+        self.runner = HttpRunner(
+            lambda run, happening: self.reports.put_nowait(happening), parse_networks(allowed), ACCESS
+        )
 
     async def ask(self, url: str, **work: Any) -> Happening:
         """The outcome of one attempt."""
-        whole = {"url": url, "method": "POST", "headers": {}, "body": None, **work}
+        whole = {"url": url, "method": "POST", "headers": {}, "body": None, "callback": False, **work}
         self.number += 1
         await self.runner.submit("run", "acme", ATTEMPT._replace(number=self.number), whole)
         return await self.outcome()
@@ -173,6 +182,20 @@ async def test_no_address_of_ours_is_reached(bench: Bench, service: tuple[Servic
 
 
 @guarded
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("127.0.0.1", "127.0.0.1 is no public address, and not in workflows.http_networks"),
+        ("localhost", "localhost leads to an address that is not public, and not in workflows.http_networks"),
+    ],
+)
+async def test_a_name_is_refused_as_clearly_as_a_number(bench: Bench, host: str, told: str) -> None:
+    found = await bench.ask(f"http://{host}:9/secret")
+    assert isinstance(found, Failed)
+    assert found.error == f"the request failed: {told}"
+
+
+@guarded
 async def test_a_name_that_means_something_else_a_moment_later_changes_nothing(
     bench: Bench, service: tuple[Service, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,11 +221,11 @@ async def test_what_is_no_address_is_refused(bench: Bench, url: str) -> None:
 
 def test_what_a_definition_may_not_ask_for() -> None:
     problem = HttpRunner.problem
-    work = {"url": "http://x/", "headers": {}}
+    work = {"url": "http://x/", "headers": {}, "callback": False}
     runner: Any = object()
-    assert problem(runner, work) == ""
-    assert "url" in problem(runner, {**work, "url": "file:///etc/passwd"})
-    assert "Host" in problem(runner, {**work, "headers": {"Host": "internal"}})
+    assert problem(runner, "acme", work) == ""
+    assert "url" in problem(runner, "acme", {**work, "url": "file:///etc/passwd"})
+    assert "Host" in problem(runner, "acme", {**work, "headers": {"Host": "internal"}})
 
 
 def test_listed_networks_are_allowed_and_nothing_beside_them() -> None:
@@ -213,3 +236,30 @@ def test_listed_networks_are_allowed_and_nothing_beside_them() -> None:
     for address in ("10.2.0.1", "127.0.0.1", "::2", "fe80::1%eth0"):
         with pytest.raises(ForbiddenAddressError):
             check_address(address, allowed)
+
+
+async def test_a_service_may_call_back(bench: Bench, service: tuple[Service, int]) -> None:
+    seen, port = service
+    url = f"http://127.0.0.1:{port}/calls-back"
+    work: dict[str, Any] = {"url": url, "method": "POST", "headers": {}, "body": None, "callback": True}
+    await bench.runner.submit("run", "acme", ATTEMPT, work)
+    async with asyncio.timeout(WITHIN_S):
+        assert await bench.reports.get() == Submitted(ATTEMPT, "callback")
+    name = public_id("run", ATTEMPT)
+    secret = attempt_secret(b"key", name)
+    told = {CALLBACK[0]: f"http://127.0.0.1:8082/api/v1/attempts/{name}/finish", CALLBACK[1]: f"Bearer {secret}"}
+    assert seen.callbacks == [told]
+    # Who takes it over asks for nothing a second time, and can stop it at once.
+    await bench.runner.adopt("run", "acme", ATTEMPT, "callback", work)
+    await bench.runner.stop("run", ATTEMPT)
+    assert isinstance(await bench.outcome(), Failed)
+    assert len(seen.callbacks) == 1
+
+
+async def test_only_who_may_be_called_back_is_given_the_secret(bench: Bench, service: tuple[Service, int]) -> None:
+    seen, port = service
+    assert await bench.ask(f"http://127.0.0.1:{port}/calls-back") == Finished(ATTEMPT, {})
+    assert seen.callbacks == [dict.fromkeys(CALLBACK, "")]
+    off = HttpRunner(lambda run, happening: None, [], JobAccess("", b"key"))
+    assert "listen.jobs" in off.problem("acme", {"url": "http://x/", "headers": {}, "callback": True})
+    await off.close()

@@ -218,7 +218,7 @@ def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) ->
 def test_list_and_schema(tmp_path: Path) -> None:
     names = [entry["name"] for entry in json.loads(run("list", "--json", cwd=tmp_path).stdout)]
     assert "node-loss" in names
-    assert run("list", cwd=tmp_path).stdout.splitlines()[0].startswith("broker-loss ")
+    assert run("list", cwd=tmp_path).stdout.splitlines()[0].startswith("alb-blue-green ")
     assert json.loads(run("schema", cwd=tmp_path).stdout)["$defs"]["Scenario"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,8 @@ class Jobs:
 
     name = "process"
     for_admins = False
+    deduplicates = False
+    movable = False
 
     def __init__(self, asked: list[Attempt]) -> None:
         self.asked = asked
@@ -49,7 +52,7 @@ class Jobs:
         self.manager: Manager | None = None
         self.more = asyncio.Condition()
 
-    def problem(self, work: Mapping[str, Any]) -> str:
+    def problem(self, account: str, work: Mapping[str, Any]) -> str:
         return ""
 
     async def _note(self, notes: list[Attempt], attempt: Attempt) -> None:
@@ -64,7 +67,14 @@ class Jobs:
         """It has begun."""
 
     async def adopt(
-        self, run: str, account: str, attempt: Attempt, external: str | None, work: Mapping[str, Any]
+        self,
+        run: str,
+        account: str,
+        attempt: Attempt,
+        external: str | None,
+        work: Mapping[str, Any],
+        *,
+        wanted: bool = True,
     ) -> None:
         await self._note(self.adopted, attempt)
 
@@ -100,12 +110,18 @@ class Engine:
         self.jobs = Jobs(self.asked)
         runners: Any = {"process": self.jobs}
         self.manager = Manager(
-            self.store, runners, self.clock, "local", "i", moved=lambda run, _: self.service.moved(run, _)
+            self.store,
+            runners,
+            self.clock,
+            "local",
+            "i",
+            moved=lambda change, _: self.service.moved(change.state.id, change.account),
         )
         self.jobs.manager = self.manager
         chance = random.Random(1)
+        manager = self.manager
         self.service = WorkflowService(
-            self.store, runners, self.clock, chance, read_yaml, cron, "local", self.manager.notice
+            self.store, runners, self.clock, chance, read_yaml, cron, lambda: "local", manager.notice, manager.begin
         )
         await self.manager.start()
         self._task = asyncio.create_task(self.manager.run())
@@ -162,6 +178,33 @@ async def test_a_run_that_was_cancelled_in_its_backoff_begins_nothing(engine: En
     assert engine.asked == [first("a")]
     rows = (await engine.service.run("acme", run)).state.rows
     assert {key.path: row.status.value for key, row in rows.items()} == {"a": "cancelled"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE definition SET spec = '{}' WHERE name = 'bad'",
+        "DELETE FROM definition WHERE name = 'bad'",
+        "UPDATE node SET body = '{\"external\": 7}' WHERE run IN (SELECT id FROM run WHERE definition = 'bad')",
+        "UPDATE run SET input = '{' WHERE definition = 'bad'",
+        "UPDATE run SET status = 'later' WHERE definition = 'bad'",
+    ],
+)
+async def test_what_cannot_be_read_of_one_run_stops_no_other(engine: Engine, damage: str) -> None:
+    runs = {}
+    for name in ("bad", "good"):
+        await engine.put(PLAIN.format(name=name, more=""))
+        runs[name] = await engine.run(name)
+    await engine.jobs.until(engine.asked, first("a"))
+    await engine.until(runs["good"], lambda found: bool(found.state.rows))
+    await engine.kill()
+    with sqlite3.connect(engine.path / "w.db") as connection:
+        assert connection.execute(damage).rowcount == 1
+    await engine.begin()
+    engine.jobs.report(runs["good"], Finished(first("a")))
+    await engine.jobs.until(engine.asked, first("b"))
+    engine.jobs.report(runs["good"], Finished(first("b")))
+    await engine.until_is(runs["good"], "ok")
 
 
 async def test_a_restart_adopts_what_is_at_work_instead_of_doing_it_again(engine: Engine) -> None:
@@ -263,3 +306,24 @@ async def test_what_is_over_for_long_is_deleted_with_all_that_belongs_to_it(engi
     assert [one.id for one in await engine.service.runs("acme", None, None, 10)] == [young]
     assert await engine.store.events("acme", old, 0, 10) is None
     assert engine.jobs.forgotten == [public_id(old, first("a"))]
+
+
+async def test_a_schedule_that_is_taken_out_begins_nothing_any_more(engine: Engine) -> None:
+    """hatchet-dev/hatchet 410: a cron of an earlier version went on after the definition was put without it."""
+    text = "name: timed\nnodes:\n  a: {run: {process: {command: [x]}}}\n"
+    await engine.put(f'{text}schedule: {{cron: "* * * * *"}}\n')
+    far_ms = engine.clock.time_ms() + 10 * 86_400_000
+    assert [one.name for one in await engine.store.due_schedules(far_ms, 9)] == ["timed"]
+    await engine.put(text)
+    assert await engine.store.due_schedules(far_ms, 9) == []
+
+
+async def test_many_nested_runs_that_end_at_once_wake_their_parent(engine: Engine) -> None:
+    """durable-workflow/workflow 493, with the store: each end is stored with what tells the parent."""
+    await engine.put('name: child\nnodes:\n  a: {when: "1 == 2", run: {process: {command: [x]}}}\n')
+    items = "[" + ", ".join(map(str, range(50))) + "]"
+    await engine.put(
+        f"name: parent\nnodes:\n  each: {{workflow: {{name: child}}, for_each: {{items: {items}, max_parallel: 50}}}}\n"
+    )
+    run = await engine.run("parent")
+    await engine.until(run, lambda found: found.state.status == "ok")

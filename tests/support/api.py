@@ -26,6 +26,7 @@ from gateway.locations.event import LocationEvent
 from gateway.locations.outcome import Durability, Outcomes, Refusal, Submitted
 from gateway.locations.query import Found, Page, Query
 from gateway.locations.times import EventTimes
+from gateway.workflows.job_reports import JobReports
 from gateway.workflows.service import WorkflowService
 from tests.support.bench import Bench
 
@@ -150,10 +151,8 @@ class FakeCourier:
     once: list[tuple[str, str, Command]] = field(default_factory=list)
     failure: Exception | None = None
 
-    async def send(
-        self, account: str, device: str, name: str, args: Any, deadline_ms: int, *, idempotent: bool = False
-    ) -> Settled:
-        self.sent.append((account, device, name, args, deadline_ms))
+    async def carry(self, command: Command, deadline_ms: int) -> Settled:
+        self.sent.append((*command[:4], deadline_ms))
         return self.settled
 
     async def send_once(self, key: str, sender: str, command: Command, deadline_ms: int) -> Settled:
@@ -167,6 +166,9 @@ class NoWorkflows:
     """Workflows whose store cannot be opened."""
 
     async def service(self) -> WorkflowService:
+        raise StoreError("the workflow store is away")
+
+    async def jobs(self) -> JobReports:
         raise StoreError("the workflow store is away")
 
 

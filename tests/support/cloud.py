@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.drain.deployment import Strategy
+from loadtest.cloud.deployments import RevisionRecord, ServiceDeployment, configuration
 from loadtest.cloud.ecs_records import Ecs, EcsTask, ServiceLoadBalancer
 from loadtest.cloud.elbv2 import DEFAULT_DELAY_S, Elbv2
 from loadtest.cloud.endpoints import Endpoints
@@ -41,6 +43,17 @@ class Cloud:
         """Register a target that is healthy."""
         self.elb.register(self.group, address, port)
         self.elb.set_health(self.group, address, port, healthy=True)
+
+    def deploy(self, percent: float) -> ServiceDeployment:
+        """A canary of a new task definition has this weight from now on; it begins with the first call."""
+        found = self.ecs.deployments.current(SERVICE)
+        if found is None:
+            old = RevisionRecord(1, SERVICE, definition="gateway:1", group=self.group)
+            new = RevisionRecord(2, SERVICE, definition="gateway:2")
+            asked = configuration(Strategy.CANARY, 600, 5, 600)
+            found = self.ecs.deployments.add(ServiceDeployment(old, new, asked))
+        found.stage, found.percent = "PRODUCTION_TRAFFIC_SHIFT", percent
+        return found
 
 
 @asynccontextmanager

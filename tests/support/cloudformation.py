@@ -108,7 +108,11 @@ class Stack:
             case "Sub":
                 return self._substitute(argument)
             case "Join":
-                return argument[0].join(self._evaluate(argument[1]))
+                parts = self._evaluate(argument[1])
+                # A parameter that is a list is given as its text.
+                return parts if isinstance(parts, str) else argument[0].join(parts)
+            case "Split":
+                return self._evaluate(argument[1]).split(argument[0])
             case "ImportValue":
                 return f"<imported {self._evaluate(argument)}>"
         return self._decide(name, argument)

@@ -188,5 +188,6 @@ class Container:
 
 
 def once(*command: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """`heiwa COMMAND` in a container that goes with it."""
-    return podman("run", "--rm", *LIMITS, "--no-healthcheck", *options, image(), *command, check=False)
+    """`heiwa COMMAND` in a container that goes with it; it listens wherever there is a free port."""
+    free = ("--env", "HEIWA_LISTEN__PUBLIC=127.0.0.1:0", "--env", "HEIWA_LISTEN__OPERATIONS=127.0.0.1:0")
+    return podman("run", "--rm", *LIMITS, "--no-healthcheck", *free, *options, image(), *command, check=False)

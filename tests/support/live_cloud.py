@@ -60,6 +60,22 @@ class LiveCloud:
         """Register a target that is healthy."""
         self._do(lambda: self._cloud.serve(address))
 
+    def deploy(self, percent: float) -> None:
+        """A canary has this weight from now on; it begins with the first call."""
+        self._do(lambda: self._cloud.deploy(percent))
+
+    def pause(self) -> list[str]:
+        """A canary waits before its first step; returns the actions that it is continued with."""
+        told: list[str] = []
+
+        def wait() -> None:
+            made = self._cloud.deploy(0)
+            made.stage, made.told = "PRE_PRODUCTION_TRAFFIC_SHIFT", told.append
+            made.wait()
+
+        self._do(wait)
+        return told
+
     def deregister(self) -> None:
         """The task's target drains from now on."""
         self._do(lambda: self.elb.deregister(self.group, ADDRESS, PORT))

@@ -117,6 +117,7 @@ CONVERSATIONS = {
     "open-a-welcome-of-words": text('{"type":"welcome","connection":7,"max_events":"many"}'),
     "open-an-ack-of-nothing": text(WELCOME) + text('{"type":"ack","ids":null}'),
     "goaway-0": text(WELCOME) + text('{"type":"goaway","reason":"drain","reconnect_after_ms":0}') + closing(1001),
+    "goaway-of-lists": text(WELCOME) + text('{"type":"goaway","reason":["replaced"],"reconnect_after_ms":[0]}'),
     "goaway-negative": text(WELCOME) + text('{"type":"goaway","reason":"drain","reconnect_after_ms":-9}'),
     "goaway-a-word": text(WELCOME) + text('{"type":"goaway","reason":"drain","reconnect_after_ms":"soon"}'),
     "goaway-without-a-time": text(WELCOME) + text('{"type":"goaway","reason":"drain"}') + closing(1001),

@@ -68,11 +68,13 @@ class Program:
         text = ""
         for line in self.process.stdout:
             text += line
-            if "curl" in line:
+            if "curl" in line or ("  data" in line and "  roles" in text):
                 break
         else:
             raise RuntimeError(f"exit {self.process.wait(EXIT_S)}: {self.log.read_text()}")
-        self.public_port = int(re.search(r"wss?://[\d.]+:(\d+)/ws", text)[1])  # type: ignore[index]
+        public = re.search(r"wss?://[\d.]+:(\d+)/ws", text)
+        # A process without the role gateway has none.
+        self.public_port = int(public[1]) if public else 0
         self.operations = re.search(r"operations  (http://\S+)", text)[1]  # type: ignore[index]
         self.ready = True
 
