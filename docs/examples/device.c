@@ -81,6 +81,8 @@ static lws_usec_t asked_us(const char *digits, lws_usec_t unit_us) {
 
 static signed char on_json(struct lejp_ctx *json, char reason) {
     json->buf[json->npos] = 0;
+    /* What stands in a list counts as one of `ids`, or not at all. */
+    if (json->path_match && (json->ipos != 0) != (json->path_match == IDS)) return 0;
     if (reason == LEJPCB_VAL_NUM_INT) {
         long long value = (long long)(asked_us(json->buf, 1000) / 1000);
         if (json->path_match == EVENTS) said.max_events = value;

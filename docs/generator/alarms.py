@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gateway.settings.model import Settings
-from gateway.telemetry.emf import CHOSEN, NAMESPACE, PERIOD_S
+from gateway.telemetry.emf import CHOSEN, PERIOD_S
+from gateway.telemetry.names import NAMESPACE
 from generator.operating import exposed, families
 
 NOTE = "Made by docs/generate.py from the metrics of the program (`make docs`). Do not edit."
@@ -87,6 +88,15 @@ ALARMS = (
         BELOW,
     ),
     Alarm(
+        "WeightsUnseen",
+        "heiwa_shift_signal_up",
+        "Minimum",
+        1,
+        30,
+        "A task cannot ask for the deployment of its service: its connections would not follow the weights.",
+        BELOW,
+    ),
+    Alarm(
         "DrainLeftovers",
         "heiwa_drain_leftover",
         "Sum",
@@ -102,6 +112,30 @@ ALARMS = (
         5000,
         5,
         "Many handshakes are refused: a storm, or too few tasks.",
+    ),
+    Alarm(
+        "AttemptsLost",
+        "heiwa_workflow_attempts_lost",
+        "Sum",
+        10,
+        5,
+        "Nobody knows how attempts of workflows ended: jobs die, or report to nobody.",
+    ),
+    Alarm(
+        "ManagersLost",
+        "heiwa_rebalancer_takeovers",
+        "Sum",
+        0,
+        1,
+        "A manager of workflows did not answer; others have its runs now.",
+    ),
+    Alarm(
+        "ManagerStands",
+        "heiwa_workflow_loop_stood",
+        "Sum",
+        10,
+        5,
+        "Runs hold up the loop of their manager: the log names them.",
     ),
     Alarm("TargetsUnhealthy", "UnHealthyHostCount", "Maximum", 0, 5, "Tasks fail their health checks.", balancer=True),
     Alarm(
@@ -144,6 +178,13 @@ PANELS = (
     Panel("Spool", "short", (("heiwa_locations_spool_events", "sum"), ("heiwa_locations_pending_events", "sum"))),
     Panel("Commands", "ops", (("heiwa_commands_total", "rate"),)),
     Panel("Broker", "short", (("heiwa_broker_up", "sum"), ("heiwa_directory_due", "sum"))),
+    Panel(
+        "Workflows",
+        "ops",
+        (("heiwa_workflow_transitions_total", "rate"), ("heiwa_workflow_runs_ended_total", "rate")),
+    ),
+    Panel("Attempts", "ops", (("heiwa_workflow_attempts_total", "rate"),)),
+    Panel("Runs", "short", (("heiwa_workflow_runs", "sum"), ("heiwa_workflow_runs_waiting", "sum"))),
     Panel("Memory", "percentunit", (("heiwa_memory_share", "max"),)),
     Panel("Event loop", "s", (("heiwa_event_loop_lag_seconds", "max"),)),
 )
@@ -153,7 +194,8 @@ def check(alarms: Iterable[Alarm], panels: Iterable[Panel], known: Iterable[str]
     """Raises ValueError for a metric that the program does not have."""
     known = set(known)
     chosen = {choice.name for choice in CHOSEN}
-    wrong = [choice.metric for choice in CHOSEN if choice.metric not in known]
+    # Of a histogram its buckets are read.
+    wrong = [choice.metric for choice in CHOSEN if choice.metric.removesuffix("_bucket") not in known]
     wrong += [alarm.metric for alarm in alarms if not alarm.balancer and alarm.metric not in chosen]
     wrong += [name for panel in panels for name, _ in panel.lines if name not in known]
     if wrong:

@@ -46,6 +46,8 @@ from gateway.settings.model import Settings
 from gateway.telemetry import emf
 from gateway.telemetry.lines import MAX_LINE_CHARS
 from gateway.telemetry.output import Background
+from gateway.workflows.figures import BalanceFigures, ManagerFigures
+from gateway.workflows.metrics import WorkflowMetrics
 from generator.markdown import Row, allowed, as_json, join, prose, table
 from generator.source import log_events
 
@@ -65,6 +67,8 @@ def settings() -> str:
     for section, reference in kinds["Settings"]["properties"].items():
         if section == "device_classes":
             parts.append(_device_classes(kinds["DeviceClass"]))
+        elif section == "workflow_accounts":
+            parts.append(_workflow_accounts(kinds["WorkflowAccount"]))
         else:
             rows = _settings_rows(section, kinds[reference["$ref"]])
             parts += [f"## {section}", table(("key", "default", "allowed", "what it is for", "environment"), rows)]
@@ -77,11 +81,25 @@ def _settings_rows(section: str, kind: dict[str, Any]) -> Iterator[Row]:
         yield f"`{section}.{key}`", as_json(field["default"]), allowed(field), field.get("description", ""), variable
 
 
-def _device_classes(kind: dict[str, Any]) -> str:
-    fields = [
+def _fields(kind: dict[str, Any]) -> list[Row]:
+    return [
         (f"`{key}`", as_json(field["default"]), allowed(field), field["description"])
         for key, field in kind["properties"].items()
     ]
+
+
+def _workflow_accounts(kind: dict[str, Any]) -> str:
+    return join(
+        "## workflow_accounts",
+        "One table an account, `[workflow_accounts.NAME]`: what its nodes may use of AWS. An account without one may "
+        "use nothing.",
+        table(("key", "default", "allowed", "what it is for"), _fields(kind)),
+        "Set one with `--set workflow_accounts.NAME.KEY=VALUE` or `HEIWA_WORKFLOW_ACCOUNTS__NAME__KEY` (names in small "
+        "letters only).",
+    )
+
+
+def _device_classes(kind: dict[str, Any]) -> str:
     names = list(kind["properties"])
     presets = [
         (f"`{name}`", *(_differing(getattr(one, key), kind["properties"][key]["default"]) for key in names))
@@ -91,7 +109,7 @@ def _device_classes(kind: dict[str, Any]) -> str:
         "## device_classes",
         "One table a class, `[device_classes.NAME]`, for the devices whose token has the claim `class` with that name, "
         "or whose token has no `class` and whose User-Agent begins as `user_agents` says. All others get the defaults.",
-        table(("key", "default", "allowed", "what it is for"), fields),
+        table(("key", "default", "allowed", "what it is for"), _fields(kind)),
         "These classes exist already; what is set for them is changed, the rest stays. An empty place is the default.",
         table(("class", *names), presets),
         "Set one with `--set device_classes.NAME.KEY=VALUE` or `HEIWA_DEVICE_CLASSES__NAME__KEY`.",
@@ -150,6 +168,7 @@ async def families() -> list[Metric]:
         *SQLiteLocationIndex(Path(), clock).collect(),
         *Recorder(hub.table, empty).collect(),
         *DrainMetrics(drainer, watch).collect(),
+        *WorkflowMetrics(ManagerFigures(), BalanceFigures()).collect(),
         *_peers(hub).collect(),
         *KeyRefresh(_ring(clock), empty, empty, clock, Random(0)).collect(),  # noqa: S311
     ]
