@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
 
 Ring = Sequence[tuple[float, float]]
 """Positions in GeoJSON's order, (longitude, latitude), the last equal to the first."""
@@ -26,8 +27,8 @@ class PreparedPolygons:
                 edges += _edges(len(self._outer), ring)
                 self._outer.append(place == 0)
                 self._polygon.append(number)
-        self._south = min((min(edge[2], edge[4]) for edge in edges), default=0.0)
-        self._north = max((max(edge[2], edge[4]) for edge in edges), default=0.0)
+        self._south = min((min(edge[2], edge[4]) for edge in edges), default=inf)
+        self._north = max((max(edge[2], edge[4]) for edge in edges), default=-inf)
         self._bands = self._banded(edges)
         outer = [rings[0] for rings in polygons]
         self._poles = {lat for ring in outer for _, lat in ring if abs(lat) == 90.0}
@@ -57,14 +58,13 @@ class PreparedPolygons:
         return any(self._outer[ring] and self._polygon[ring] not in holes for ring in inside)
 
     def _banded(self, edges: list[_Edge]) -> list[list[_Edge]]:
-        height = self._north - self._south
-        long = sum(abs(edge[2] - edge[4]) for edge in edges) / height if height else 0.0
-        number = int(min(MAX_BANDS, len(edges), 1 + _COPIES * len(edges) / long)) if long else 1
-        self._per_degree = number / height if height else 0.0
-        bands: list[list[_Edge]] = [[] for _ in range(max(1, number))]
-        last = len(bands) - 1
+        if not edges:
+            return []
+        long = sum(abs(edge[2] - edge[4]) for edge in edges) / (self._north - self._south)
+        number = int(min(MAX_BANDS, len(edges), 1 + _COPIES * len(edges) / long))
+        bands: list[list[_Edge]] = [[] for _ in range(number)]
         for edge in edges:
-            low, high = sorted((self._place(edge[2], last), self._place(edge[4], last)))
+            low, high = sorted((self._place(edge[2], len(bands)), self._place(edge[4], len(bands))))
             for band in range(low, high + 1):
                 bands[band].append(edge)
         return bands
@@ -72,10 +72,11 @@ class PreparedPolygons:
     def _band(self, lat: float) -> list[_Edge]:
         if not self._south <= lat <= self._north:
             return []
-        return self._bands[self._place(lat, len(self._bands) - 1)]
+        return self._bands[self._place(lat, len(self._bands))]
 
-    def _place(self, lat: float, last: int) -> int:
-        return min(int((lat - self._south) * self._per_degree), last)
+    def _place(self, lat: float, bands: int) -> int:
+        # Divided first: bands a degree would be infinite for a polygon of hardly any height.
+        return min(int((lat - self._south) / (self._north - self._south) * bands), bands - 1)
 
 
 def _edges(number: int, ring: Ring) -> Iterator[_Edge]:

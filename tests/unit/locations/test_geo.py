@@ -127,3 +127,10 @@ def test_a_point_meets_few_edges_of_many() -> None:
     assert max(shape.steps(lat) for lat in range(-80, 81)) < 50
     zigzag = [(float(n % 170), 89.0 if n % 2 else -89.0) for n in range(5000)]
     assert Polygons((((*zigzag, zigzag[0]),),)).steps(0.5) > 4000
+
+
+def test_polygons_may_have_hardly_any_height_or_none() -> None:
+    for height in (5e-324, -5e-324, 1e-308, 0.0):
+        thin = Polygons(((((0.0, 0.0), (1.0, 0.0), (1.0, height), (0.0, 0.0)),),))
+        assert not thin.contains(1.0, 0.5)
+        assert thin.contains(0.0, 0.5) is (height > 0), height
