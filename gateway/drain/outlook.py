@@ -27,8 +27,8 @@ REHEARSED = 10_000
 # ECS starts a task, and two health checks pass, before the first old one goes.
 START_MINUTES = 2.0
 ROLLING = "ROLLING"
-# Of ECS, where the task definition says nothing.
-STOP_TIMEOUT_S = 30.0
+DELAY = "deregistration_delay.timeout_seconds"
+ROUTING = "load_balancing.algorithm.type"
 LONGEST_STOP_S = 120.0
 SHORT_DELAY_S = 60.0
 # What the clean-up should find at most, and how old connections become (connections.max_age_h).
@@ -48,13 +48,13 @@ class GroupFacts(Struct, frozen=True):
 
 
 class Facts(Struct, frozen=True):
-    """What could be read. `deployment` is the service's `deploymentConfiguration`; percents are ECS's defaults.
+    """What could be read. `strategy` None: nothing of the service; `stop_timeout_s` None: nothing of the task.
 
     `scale_in_cooldown_s`: the shortest of its target-tracking policies; None: it has none, or they could not be read.
     `unread`: why something is missing.
     """
 
-    strategy: str = ROLLING
+    strategy: str | None = None
     maximum_percent: int = 200
     minimum_healthy_percent: int = 100
     circuit_breaker: bool = False
@@ -80,21 +80,21 @@ class Judgement(NamedTuple):
 def judge(
     facts: Facts, drain: Drain, heartbeat_s: float, close_timeout_s: float, chance: Random
 ) -> Iterator[Judgement]:
-    """Line by line, what happens and what to mend."""
-    delay_s = min((_delay_s(group) for group in facts.groups), default=300.0)
-    waves = _waves(facts)
-    yield _strategy(facts, waves, drain)
-    yield _window(facts, drain, delay_s, waves, close_timeout_s, chance)
-    yield _waiting(facts, delay_s, waves)
-    yield _stop(facts)
+    """Line by line, what happens and what to mend. Nothing is said of what rests on facts that could not be read."""
+    delay_s = min((float(group.attributes[DELAY]) for group in facts.groups if DELAY in group.attributes), default=None)
+    strategy = facts.strategy
+    if strategy is not None:
+        waves = _waves(facts)
+        yield _strategy(strategy, facts, waves, drain)
+        if delay_s is not None:
+            yield _window(facts, drain, delay_s, waves, close_timeout_s, chance)
+            yield _waiting(facts, delay_s, waves)
+    if facts.stop_timeout_s is not None:
+        yield _stop(facts.stop_timeout_s)
     for group in facts.groups:
         yield from _group(group, drain, heartbeat_s)
-    if facts.scales:
+    if facts.scales and delay_s is not None:
         yield _scale_in(facts, delay_s)
-
-
-def _delay_s(group: GroupFacts) -> float:
-    return float(group.attributes.get("deregistration_delay.timeout_seconds", "300"))
 
 
 def _waves(facts: Facts) -> int:
@@ -106,12 +106,12 @@ def _waves(facts: Facts) -> int:
     return math.ceil(facts.desired / max(1, room))
 
 
-def _strategy(facts: Facts, waves: int, drain: Drain) -> Judgement:
-    if facts.strategy != ROLLING and drain.follow_weights and facts.steps:
-        return _by_weights(facts, drain)
-    if facts.strategy != ROLLING:
+def _strategy(strategy: str, facts: Facts, waves: int, drain: Drain) -> Judgement:
+    if strategy != ROLLING and drain.follow_weights and facts.steps:
+        return _by_weights(strategy, facts, drain)
+    if strategy != ROLLING:
         found = (
-            f"{facts.strategy}: a weight moves new connections only; websockets stay on the old tasks until these are "
+            f"{strategy}: a weight moves new connections only; websockets stay on the old tasks until these are "
             "cleaned up, and then all go at once, within the deregistration delay"
         )
         mend = "set drain.follow_weights, or use ROLLING: else expect the whole fleet in that one delay"
@@ -127,15 +127,14 @@ def _strategy(facts: Facts, waves: int, drain: Drain) -> Judgement:
     return Judgement("strategy", GOOD, f"{found}; one that fails is rolled back")
 
 
-def _by_weights(facts: Facts, drain: Drain) -> Judgement:
+def _by_weights(strategy: str, facts: Facts, drain: Drain) -> Judgement:
     lag_s = deployment_period_s(2 * facts.desired)
     receivers = drain.receivers or facts.desired
-    strategy = Strategy(facts.strategy)
-    plan = foresee(strategy, facts.steps, REHEARSED, facts.desired, receivers, drain.shift_hops, lag_s, MEAN_AGE_S)
+    plan = foresee(Strategy(strategy), facts.steps, REHEARSED, facts.desired, receivers, drain.shift_hops, lag_s, MEAN_AGE_S)
     bake_s = facts.steps[-1].lasts_s
     left = plan.left / plan.connections
     found = (
-        f"{facts.strategy}: connections follow the weights in {plan.minutes:.0f} min, {plan.hops:.2f} moves a device; "
+        f"{strategy}: connections follow the weights in {plan.minutes:.0f} min, {plan.hops:.2f} moves a device; "
         f"{left:.0%} are left for the clean-up; weights are noticed up to {lag_s:.0f} s late"
     )
     if bake_s < 2 * lag_s or left > MANY_LEFT:
@@ -179,8 +178,7 @@ def _waiting(facts: Facts, delay_s: float, waves: int) -> Judgement:
     return Judgement("duration", GOOD, found)
 
 
-def _stop(facts: Facts) -> Judgement:
-    stop_s = STOP_TIMEOUT_S if facts.stop_timeout_s is None else facts.stop_timeout_s
+def _stop(stop_s: float) -> Judgement:
     over_s = window.stop_window_s(REHEARSED, stop_s, registered=True)
     found = f"stop time-out {stop_s:g} s: StopTask and Spot leave {over_s:g} s for all devices of a task"
     if stop_s < LONGEST_STOP_S:
@@ -189,7 +187,8 @@ def _stop(facts: Facts) -> Judgement:
 
 
 def _group(group: GroupFacts, drain: Drain, heartbeat_s: float) -> Iterator[Judgement]:
-    yield _routing(group, drain)
+    if ROUTING in group.attributes:
+        yield _routing(group, drain)
     if group.health_path:
         yield _health(group)
     idle = group.balancer.get("idle_timeout.timeout_seconds")
@@ -201,7 +200,7 @@ def _group(group: GroupFacts, drain: Drain, heartbeat_s: float) -> Iterator[Judg
 
 
 def _routing(group: GroupFacts, drain: Drain) -> Judgement:
-    law = group.attributes.get("load_balancing.algorithm.type", "round_robin")
+    law = group.attributes[ROUTING]
     sticky = group.attributes.get("stickiness.enabled") == "true"
     found = f"{group.name}: {law}{', sticky' if sticky else ''}"
     if sticky:

@@ -149,6 +149,8 @@ async def test_what_may_not_be_read_of_the_next_deploy_is_named(cloud: Cloud, tm
     found = await deploy_lines(tmp_path)
     assert "allow elasticloadbalancing:DescribeTargetGroups" in found["deploy"].found
     assert "deploy health" not in found
+    cloud.endpoints.fail_with = {"ecs": "AccessDeniedException"}
+    assert set(await deploy_lines(tmp_path)) == {"deploy", "deploy weights"}
 
 
 async def test_outside_of_ecs_there_is_no_deploy_to_tell_of(

@@ -18,6 +18,8 @@ from gateway.drain.outlook import ROLLING, Facts, GroupFacts
 from gateway.errors import CallError
 
 SCALING = "application-autoscaling"
+# Of ECS, where the task definition says nothing.
+STOP_TIMEOUT_S = 30.0
 
 
 class OutlookReader:
@@ -49,14 +51,14 @@ class OutlookReader:
         breaker = deployment.get("deploymentCircuitBreaker", {})
         early = deployment.get("earlySuccessCriteria", {})
         return Facts(
-            strategy=deployment.get("strategy", ROLLING),
+            strategy=deployment.get("strategy", ROLLING) if service else None,
             maximum_percent=int(deployment.get("maximumPercent", 200)),
             minimum_healthy_percent=int(deployment.get("minimumHealthyPercent", 100)),
             circuit_breaker=bool(breaker.get("enable") and breaker.get("rollback")),
             steps=steps_of(service),
             deferred=bool(early.get("enable") and early.get("sourceServiceRevisionCleanup") == "DEFERRED"),
             desired=max(1, int(service.get("desiredCount", 1))),
-            stop_timeout_s=stop_timeout_s(definition.get("taskDefinition", {}), own.container),
+            stop_timeout_s=_stop_timeout_s(definition, own.container),
             groups=await self._group_facts(own, arns),
             scales=bool(policies),
             scale_in_cooldown_s=min(cooldowns, default=None),
@@ -101,6 +103,14 @@ class OutlookReader:
             return {}
         found: Mapping[str, Any] = answer
         return found
+
+
+def _stop_timeout_s(answer: Mapping[str, Any], container: str) -> float | None:
+    definition = answer.get("taskDefinition")
+    if definition is None:
+        return None
+    found = stop_timeout_s(definition, container)
+    return STOP_TIMEOUT_S if found is None else found
 
 
 def _values(answer: Mapping[str, Any]) -> dict[str, str]:

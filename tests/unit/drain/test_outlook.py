@@ -21,6 +21,7 @@ GROUP = GroupFacts(
     {"idle_timeout.timeout_seconds": "120"},
 )
 CALM = Facts(
+    strategy="ROLLING",
     circuit_breaker=True,
     deferred=True,
     desired=4,
@@ -36,7 +37,8 @@ def judged(facts: Facts = CALM, drain: Drain | None = None, heartbeat_s: float =
 
 
 def of_group(**changes: Any) -> Facts:
-    return replace(CALM, groups=(replace(GROUP, **changes),))
+    attributes = {**GROUP.attributes, **changes.pop("attributes", {})}
+    return replace(CALM, groups=(replace(GROUP, attributes=attributes, **changes),))
 
 
 def test_a_calm_deploy() -> None:
@@ -62,7 +64,7 @@ def test_a_calm_deploy() -> None:
         ("window", of_group(attributes={"deregistration_delay.timeout_seconds": "20"}), "over 5 s"),
         ("duration", of_group(attributes={"deregistration_delay.timeout_seconds": "1200"}), "20 min more"),
         ("duration", replace(CALM, deferred=False, maximum_percent=150), "about 14 min"),
-        ("stop", replace(CALM, stop_timeout_s=None), "stop time-out 30 s"),
+        ("stop", replace(CALM, stop_timeout_s=30), "stop time-out 30 s"),
         ("routing", of_group(attributes={"load_balancing.algorithm.type": "least_outstanding_requests"}), "least"),
         ("routing", of_group(attributes={"stickiness.enabled": "true"}), "sticky"),
         ("health", of_group(health_path="/readyz"), "/readyz"),
@@ -96,8 +98,17 @@ def test_one_receiver_is_enough_for_least_outstanding_requests() -> None:
     assert judged(facts, Drain(receivers=1))["routing"].verdict == GOOD
 
 
-def test_nothing_known_is_no_error() -> None:
-    assert judged(Facts())
+@pytest.mark.parametrize(
+    ("facts", "untold"),
+    [
+        (replace(CALM, strategy=None), {"strategy", "window", "duration"}),
+        (replace(CALM, stop_timeout_s=None), {"stop"}),
+        (replace(CALM, groups=(replace(GROUP, attributes={}),)), {"window", "duration", "routing", "scale-in"}),
+        (Facts(), set(judged())),
+    ],
+)
+def test_nothing_is_said_of_what_could_not_be_read(facts: Facts, untold: set[str]) -> None:
+    assert set(judged()) - set(judged(facts)) == untold
 
 
 def test_the_page_shows_these_lines() -> None:
