@@ -130,7 +130,9 @@ def _strategy(strategy: str, facts: Facts, waves: int, drain: Drain) -> Judgemen
 def _by_weights(strategy: str, facts: Facts, drain: Drain) -> Judgement:
     lag_s = deployment_period_s(2 * facts.desired)
     receivers = drain.receivers or facts.desired
-    plan = foresee(Strategy(strategy), facts.steps, REHEARSED, facts.desired, receivers, drain.shift_hops, lag_s, MEAN_AGE_S)
+    plan = foresee(
+        Strategy(strategy), facts.steps, REHEARSED, facts.desired, receivers, drain.shift_hops, lag_s, MEAN_AGE_S
+    )
     bake_s = facts.steps[-1].lasts_s
     left = plan.left / plan.connections
     found = (
