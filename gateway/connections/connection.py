@@ -94,9 +94,7 @@ class Connection(Websocket):
         transport.set_protocol(self)
         self.hub.holders[self.slot] = self
         transport.write(answer)
-        # From now on, not from the last tick: some clients lose what follows the 101 too closely.
-        late_s = self.hub.clock.monotonic_s() - self.hub.now_s
-        self.hub.set_deadline(self.slot, late_s + min(GREETING_S, self.hub.settings.heartbeat_s))
+        self.hub.set_deadline(self.slot, min(GREETING_S, self.hub.settings.heartbeat_s))
         self.session.opened(self)
         if rest:
             self.data_received(rest)

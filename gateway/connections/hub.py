@@ -29,7 +29,8 @@ FRAMES_A_MESSAGE = 4
 READS_A_MESSAGE = 16
 # A burst of bytes is what one second allows, but at least one whole message with its header.
 _FRAME_OVERHEAD_BYTES = 14
-# A tick that comes so late was held up: the process was stopped, or its machine was.
+# A tick that comes so late was held up: the process was stopped, or its machine was. A loop that has too much to do is
+# late each time, and its peers' time must go on: then half a heartbeat is the limit.
 _STALL_S = 1.0
 
 
@@ -65,7 +66,10 @@ class Limits:
 
 class Hub:
     """Shared by all connections. `now_s` (monotonic) and `time_ms` (Unix epoch) are as of the last tick: good enough
-    for limits and heartbeats, and no system call a message. `leaving` counts the open connections that were sent away.
+    for limits and heartbeats, and no system call a message. `resumed_s` is when the process last went on after it had
+    stood still, and `catching_up` says that what came in meanwhile may still be unread.
+
+    `leaving` counts the open connections that were sent away.
     `gateway` is the name of this process among others. `hurry` (`drain.speed`) divides how long those are to stay away,
     and `tick_s`: a reset leaves with a tick. `defer` calls back in the next turn; None: as the running loop does.
     """
@@ -106,6 +110,8 @@ class Hub:
         self.messages_in = 0
         self.lag_s = 0.0
         self.longest_lag_s = 0.0
+        self.resumed_s = self.now_s
+        self.catching_up = False
         self.error_logs = TokenBucket(1, 1, self.now_s)
         self.outbox = Outbox(defer or _next_turn)
 
@@ -125,7 +131,8 @@ class Hub:
         self.table.give_back(slot)
 
     def set_deadline(self, slot: int, after_s: float) -> None:
-        """What is under way in `slot` has to end within `after_s`."""
+        """What is under way in `slot` has to end within `after_s` from now on, however long ago the last tick was."""
+        self.catch_up()
         at_s = self.now_s + after_s
         self.table.deadline_s[slot] = at_s
         self.wheel.schedule(slot, at_s)
@@ -152,10 +159,7 @@ class Hub:
 
     def tick(self) -> None:
         """Move the clocks and look at whatever is due."""
-        last_s, self.now_s = self.now_s, self.clock.monotonic_s()
-        self.time_ms = self.clock.time_ms()
-        if self.now_s - last_s > max(_STALL_S, self.settings.heartbeat_s / 2):
-            self._forgive(self.now_s - last_s)
+        self.catch_up()
         for slot in self.wheel.turn(self.now_s):
             holder = self.holders[slot]
             if holder is not None:
@@ -163,6 +167,16 @@ class Hub:
                     holder.look(self.now_s)
                 except Exception as error:
                     holder.failed(error)
+        self.catching_up = False
+
+    def catch_up(self) -> None:
+        """Move the clocks."""
+        last_s, self.now_s = self.now_s, self.clock.monotonic_s()
+        self.time_ms = self.clock.time_ms()
+        if self.now_s - last_s > _STALL_S + min(2 * self.lag_s, self.settings.heartbeat_s / 2):
+            self.resumed_s = self.now_s
+            self.catching_up = True
+            self._forgive(self.now_s - last_s)
 
     def _forgive(self, stalled_s: float) -> None:
         """This process stood still, and what peers sent lies unread: their time stood still, too."""
@@ -178,9 +192,12 @@ class Hub:
         while True:
             expected_s = self.clock.monotonic_s() + self.tick_s
             await asyncio.sleep(self.tick_s)
-            self.tick()
+            self.catch_up()
             self.lag_s = max(0.0, self.now_s - expected_s)
             self.longest_lag_s = max(self.longest_lag_s, self.lag_s)
+            # A loop runs what is due by time before it reads. Nobody is judged by a clock whose bytes are here already.
+            await asyncio.sleep(0)
+            self.tick()
 
     def device_class(self, name: str) -> DeviceClass:
         """The settings of a class; an unknown one is treated like none."""

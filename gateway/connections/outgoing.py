@@ -319,7 +319,7 @@ class Outgoing(asyncio.Protocol):
         self._step(Step.RESET)
         self.hub.endings[self.slot].by_reset = True
         self._pause(PAUSED_RESET)
-        self.hub.table.deadline_s[self.slot] = self.hub.now_s + RESET_GRACE_S
+        self.hub.set_deadline(self.slot, RESET_GRACE_S)
         self.hub.wheel.schedule(self.slot, self.hub.now_s + self.hub.tick_s)
 
     def _go_on_resetting(self, now_s: float) -> None:

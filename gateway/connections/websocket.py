@@ -168,7 +168,7 @@ class Websocket(Outgoing):
         hub = self.hub
         arrivals = hub.table.messages_s
         arrival_s = arrivals[self.slot] = next_arrival(arrivals[self.slot], hub.now_s, cost_s)
-        if arrival_s - hub.now_s <= hub.limits.messages_burst_s:
+        if arrival_s - hub.now_s <= hub.limits.messages_burst_s or self._spent_meanwhile(arrival_s):
             return True
         if self._flags & PHASE >= CLOSING:
             # It was told already, and makes work all the same.
@@ -177,18 +177,30 @@ class Websocket(Outgoing):
             self.fail(close_codes.RATE, "more messages or frames than allowed")
         return False
 
+    def _spent_meanwhile(self, arrival_s: float) -> bool:
+        """Whether it is within its rate all the same: the last tick is long ago, or what it has sent in good time lay
+        unread while this process stood still."""
+        hub = self.hub
+        hub.catch_up()
+        most_s = hub.now_s + hub.limits.messages_burst_s
+        if hub.catching_up:
+            arrival_s = hub.table.messages_s[self.slot] = min(arrival_s, most_s)
+        return arrival_s <= most_s
+
     def _watch_message(self) -> None:
         """A message has one heartbeat from its first byte to its last."""
         self.hub.wheel.schedule(self.slot, self.hub.now_s + self.hub.settings.heartbeat_s)
 
     @property
     def message_began_s(self) -> float | None:
-        """When the message began of which only a part is here; None: there is none."""
-        if self._partial is not None:
-            return self._partial.began_s
-        if self._inflated is not None and self._inflated.midway:
-            return self._inflated.began_s
-        return None
+        """When the message began of which only a part is here; None: there is none.
+
+        Time in which this process stood still does not count.
+        """
+        part: Partial | Inflated | None = self._partial
+        if part is None and self._inflated is not None and self._inflated.midway:
+            part = self._inflated
+        return None if part is None else max(part.began_s, self.hub.resumed_s)
 
     def eof_received(self) -> bool | None:
         """The peer will send nothing more, and the loop closes when it has sent what is left: that may take forever."""

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.program import Program, eventually, location, refusal, send
+from tests.support.wire import CLOSE, client_frame, close_payload
 
 
 def test_terminate_sends_goaway_then_1001(tmp_path: Path) -> None:
@@ -80,6 +81,27 @@ def test_a_peer_that_never_answers_does_not_hold_it_up(tmp_path: Path) -> None:
         assert time.monotonic() - began < 10
 
 
+def test_an_answer_that_came_while_it_stood_still_is_read_before_the_rest_is_cut(tmp_path: Path) -> None:
+    with Program(tmp_path / "data") as program, silent_peer(program) as peer:
+        program.process.terminate()
+        # FIN and close, with the code 1001.
+        seen = b""
+        while b"\x03\xe9" not in seen:
+            seen += peer.recv(65536)
+        # Only a loop that waits for its sockets looks at the clock first when it goes on.
+        eventually(lambda: state(program) == "S")
+        program.process.send_signal(signal.SIGSTOP)
+        eventually(lambda: state(program) == "T")
+        peer.sendall(client_frame(CLOSE, close_payload(1001)))
+        # It cuts what is left after two seconds.
+        time.sleep(2.2)
+        program.process.send_signal(signal.SIGCONT)
+        # A reset would raise.
+        while peer.recv(65536):
+            pass
+        assert program.process.wait(30) == 0
+
+
 def test_twice_is_at_once(tmp_path: Path) -> None:
     with Program(tmp_path / "data", "connections.close_timeout_s=60") as program, silent_peer(program):
         program.process.terminate()
@@ -122,6 +144,11 @@ def caught(program: Program) -> bool:
     status = Path(f"/proc/{program.process.pid}/status").read_text()
     mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
     return bool(mask >> (signal.SIGTERM - 1) & 1)
+
+
+def state(program: Program) -> str:
+    """Of its main thread: S waits, T is stopped (proc(5))."""
+    return Path(f"/proc/{program.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_drain_that_is_ordered_too_early_ends_nothing(tmp_path: Path) -> None:

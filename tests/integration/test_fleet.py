@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from gateway.wire.close_codes import HEARTBEAT_TIMEOUT
 from loadtest.fleet.acked import read as read_acked
 from loadtest.fleet.histogram import Latencies
 from loadtest.fleet.sample import Sample
 from tests.support.certificate import make_certificate
 from tests.support.fleet_program import DEVICES, FleetProgram, fleet, free_port
-from tests.support.program import Program
+from tests.support.program import Program, eventually
 
 # Tests come back more often than devices should.
 OPEN_HOUSE = ("connections.flap_limit=0",)
@@ -292,6 +293,20 @@ def test_a_silent_path_is_left_and_nothing_is_lost(gateway: Program, tmp_path: P
         last = subject.finish()
         judge(last, acked, gateway)
     assert last.unexpected == 0
+
+
+def test_what_came_while_it_stood_still_is_read_before_a_gateway_is_given_up(tmp_path: Path) -> None:
+    settings = ("connections.heartbeat_s=1", "connections.close_timeout_s=0.5")
+    with Program(tmp_path / "data", *OPEN_HOUSE, *settings) as program, fleet(program) as subject:
+        subject.tell("connect")
+        subject.until(lambda told: told.connected == DEVICES)
+        subject.process.send_signal(signal.SIGSTOP)
+        # The devices are taken for dead by now, and are told so.
+        eventually(lambda: program.metrics()["heiwa_connections"] == 0)
+        subject.process.send_signal(signal.SIGCONT)
+        back = subject.until(lambda told: told.connects == 2 * DEVICES)
+        assert back.closed == {str(HEARTBEAT_TIMEOUT): DEVICES}
+        subject.finish()
 
 
 def test_tokens_may_come_from_a_command(tmp_path: Path) -> None:

@@ -96,6 +96,19 @@ def test_a_stall_does_not_lower_the_load() -> None:
     assert world.ledger.sent >= 21 * DEVICES
 
 
+def test_a_device_that_leaves_after_a_stall_waits_for_the_answer() -> None:
+    world = World(Random(1))
+    world.server.kind = True
+    world.population.connect(world.now_s)
+    world.pass_s(1)
+    world.now_s += 20
+    for wire in list(world.server.wires):
+        wire.say(frame({"type": "goaway", "reason": "drain", "reconnect_after_ms": 400}))
+    world.population.turn()
+    world.server.settle()
+    assert world.tally.closed == {1000: DEVICES}
+
+
 def test_a_server_that_is_never_heard_is_left() -> None:
     world = World(Random(1), events={"period_s": 0})
     world.server.kind = True
