@@ -70,9 +70,10 @@ ROW_BYTES = 150
 # longer the commit takes that triggers it.
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 CACHE_BYTES = 64 * 1024 * 1024
-# Statements of a few sizes are prepared once and kept; a batch is padded with NULLs to the next one. The largest stays
-# below the 32,766 parameters that SQLite allows by default.
+# Statements of a few sizes are prepared once and kept; a batch is padded with rows of -1 to the next one. (The driver
+# looks for an adapter of NULL, in vain.) The largest stays below the 32,766 parameters that SQLite allows by default.
 _SIZES = (1, 4, 16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048, 4096)
+_NO_ROW = -1
 _COLUMNS = 7
 MAX_CACHED_DEVICES = 200_000
 _MAX_CACHED_MS = 10_000
@@ -99,7 +100,7 @@ def _insert(rows: int) -> str:
     values = ",".join(["(?,?,?,?,?,?,?)"] * rows)
     # Only the identity may conflict silently: a key that is taken must be an error, or an event would be lost.
     return (
-        f"INSERT INTO location SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL "  # noqa: S608 - placeholders
+        f"INSERT INTO location SELECT * FROM (VALUES {values}) WHERE column1 >= 0 "  # noqa: S608 - placeholders
         "ON CONFLICT (device, id) DO NOTHING"
     )
 
@@ -107,7 +108,10 @@ def _insert(rows: int) -> str:
 @cache
 def _add_bytes(rows: int) -> str:
     values = ",".join(["(?,?)"] * rows)
-    return f"UPDATE account SET bytes = bytes + column2 FROM (VALUES {values}) WHERE name = column1"  # noqa: S608
+    return (
+        f"UPDATE account SET bytes = bytes + column2 FROM (VALUES {values}) "  # noqa: S608 - placeholders
+        "WHERE name = column1 AND column2 >= 0"
+    )
 
 
 @cache
@@ -127,14 +131,14 @@ def _find_devices(rows: int) -> str:
 def _wanted_devices(rows: int) -> str:
     """Position, number of the account, name of the device. Not through JSON: its functions cut text at U+0000."""
     values = ",".join(["(?,?,?)"] * rows)
-    return f"(VALUES {values}) WHERE column1 IS NOT NULL"
+    return f"(VALUES {values}) WHERE column1 >= 0"
 
 
 def _pad(values: list[object], columns: int) -> int:
-    """Fill up with NULLs to the next size of statements; how many rows that is."""
+    """Fill up with rows of -1 to the next size of statements; how many rows that is."""
     rows = len(values) // columns
     size = next(size for size in _SIZES if size >= rows)
-    values += [None] * ((size - rows) * columns)
+    values += [_NO_ROW] * ((size - rows) * columns)
     return size
 
 
@@ -324,9 +328,10 @@ class DayWriter:
                     key |= sequence & _SEQUENCE_MASK
                     sequence += 1
                 document = _encode(event)
-                document = pack_head(MARK, crc32(document, checksum)) + document
-                size += len(document)
-                values += (key, device, event.id, account_cells | cell(lat, lon), lat, lon, document)
+                # A bytearray is bound as it is; for bytes the driver looks for an adapter first, in vain.
+                row = bytearray(pack_head(MARK, crc32(document, checksum)) + document)
+                size += len(row)
+                values += (key, device, event.id, account_cells | cell(lat, lon), lat, lon, row)
             self._built[group.account] = self._built.get(group.account, 0) + size + ROW_BYTES * len(group.events)
         self._sequence = sequence
         return values

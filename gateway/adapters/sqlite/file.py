@@ -86,6 +86,8 @@ def open_store(
         try:
             _prepare(connection, path, schema, version, migrations or {})
             connection.execute("PRAGMA synchronous = FULL")
+            # Some builds fill freed pages with zeros, and so write them all once more: of rows that were only moved.
+            connection.execute("PRAGMA secure_delete = OFF")
             # A file keeps the pages it was made with.
             page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
             connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_bytes // page_bytes}")

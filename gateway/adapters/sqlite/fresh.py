@@ -36,7 +36,7 @@ def insert(rows: int) -> str:
     return (
         "INSERT INTO fresh SELECT column1, column2, column3, column4, column5, column6, "  # noqa: S608 - placeholders
         "CASE WHEN EXISTS (SELECT 1 FROM location WHERE key = column1) THEN NULL ELSE column7 END "
-        f"FROM (VALUES {values}) WHERE column1 IS NOT NULL "
+        f"FROM (VALUES {values}) WHERE column1 >= 0 "
         "AND NOT EXISTS (SELECT 1 FROM location WHERE device = column2 AND id = column3)"
     )
 
