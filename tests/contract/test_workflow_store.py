@@ -127,6 +127,15 @@ async def test_definitions_have_versions_of_their_account(store: SqlWorkflowStor
     assert await store.definitions(ACCOUNT, "test", 10) == []
 
 
+async def test_a_run_without_a_key_is_itself_when_it_is_stored_again(store: SqlWorkflowStore) -> None:
+    await put(store)
+    runs = [NewRun(run, ACCOUNT, "test", None, {}, START_MS) for run in ("r1", "r2")]
+    expected = [Created("r1", True, 1), Created("r2", True, 1)]
+    assert await store.create(runs, None) == expected
+    # The answer was lost: whoever gathers the next transaction asks once more.
+    assert await store.create(runs, None) == expected
+
+
 async def test_a_run_is_one_for_its_key(store: SqlWorkflowStore) -> None:
     await put(store)
     await put(store, account="umbrella")

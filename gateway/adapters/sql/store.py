@@ -172,8 +172,11 @@ class SqlWorkflowStore:
         if new.id in made:
             return Created(new.id, new=True, version=version)
         found = tables.run.c
-        same = select(found.id).where(found.account == new.account, (found.key == new.key) | (found.id == new.id))
-        run = (await connection.execute(same)).scalars().first()
+        same = found.id == new.id
+        if new.key is not None:  # else all runs without one would be the same
+            same |= found.key == new.key
+        query = select(found.id).where(found.account == new.account, same)
+        run = (await connection.execute(query)).scalars().first()
         # Its own id: the call before this one has stored it, and its answer was lost.
         return Created(str(run), run == new.id, version)
 
