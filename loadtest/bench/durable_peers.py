@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from loadtest.bench.peers.build import CACHE, MissingToolError
+from loadtest.processes.ports import free_port
 
 HERE = Path(__file__).parent / "peers" / "durable"
 FOLDER = CACHE / "durable"
@@ -60,7 +61,7 @@ def play(peer: Peer, postgres_url: str) -> dict[str, Any]:
 
 def _restate(peer: Peer, folder: str) -> dict[str, Any]:
     where = _node()
-    ingress, admin, node = _free_port(), _free_port(), _free_port()
+    ingress, admin, node = free_port(), free_port(), free_port()
     environment = {
         "RESTATE_BASE_DIR": folder,
         "RESTATE_DISABLE_TELEMETRY": "true",
@@ -79,7 +80,7 @@ def _restate(peer: Peer, folder: str) -> dict[str, Any]:
 
 
 def _temporal(peer: Peer, folder: str) -> dict[str, Any]:
-    python, program, port = _python("temporal", TEMPORAL_SDK), _go(), _free_port()
+    python, program, port = _python("temporal", TEMPORAL_SDK), _go(), free_port()
     command = [program, "server", "start-dev", "--headless", "--port", str(port), "--db-filename", f"{folder}/t.db"]
     with _server([*command, "--log-level", "error"], {}, port) as server:
         time.sleep(2)
@@ -173,10 +174,3 @@ def _tool(name: str) -> str:
     if found is None:
         raise MissingToolError(f"{name} is not installed")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import socket
 from pathlib import Path
 
 from gateway.errors import HeiwaError
 from loadtest.processes import children
+from loadtest.processes.ports import free_port
 
 PROGRAMS = ("valkey-server", "redis-server")
 READY_S = 10.0
@@ -28,9 +28,7 @@ class BrokerProcess:
     """Killed, frozen and started again at the same address; started again it is empty."""
 
     def __init__(self, out: Path) -> None:
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            self._port = int(listening.getsockname()[1])
+        self._port = free_port()
         self._log = out / "broker.log"
         self._process: asyncio.subprocess.Process | None = None
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.processes.ports import free_port
 from tests.support.example_clients import CLIENTS
-from tests.support.fleet_program import free_port
 from tests.support.program import Program, eventually, http_problem
 
 WITHIN_S = 40

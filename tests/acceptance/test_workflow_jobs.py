@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import pwd
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from gateway import job
 from gateway.workflows.names import public_id
 from gateway.workflows.run import Attempt
 from loadtest.cloud.jobs_endpoint import JobsEndpoint
+from loadtest.processes.ports import free_port
 from tests.acceptance.test_workflows import Caller, ended, process, put
 from tests.support.program import Program, eventually, http_problem
 
@@ -209,10 +209,7 @@ async def test_a_job_of_batch_survives_the_program_and_speaks_for_itself(tmp_pat
     await cloud.start()
     for name, value in cloud.environment.items():
         monkeypatch.setenv(name, value)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    on = ["workflows.runners=batch,ecs", f"listen.jobs=127.0.0.1:{port}"]
+    on = ["workflows.runners=batch,ecs", f"listen.jobs=127.0.0.1:{free_port()}"]
     on += [f"workflow_accounts.default.{name}" for name in ("batch_queues=etl", "batch_job_definitions=load")]
     on += [f"workflow_accounts.default.{name}" for name in ("ecs_clusters=main", "ecs_task_definitions=load")]
 

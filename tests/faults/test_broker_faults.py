@@ -13,8 +13,9 @@ import pytest
 
 from gateway.channels.directory import Duplicates, Entry, Holder, Opened
 from gateway.errors import BrokerDownError
+from loadtest.processes.ports import free_port
 from tests.support.brokers import DEADLINE_S, Peer, World, eventually, on_server
-from tests.support.redis_server import BINARIES, RedisServer, free_port, redis_binary
+from tests.support.redis_server import BINARIES, RedisServer, redis_binary
 
 # What people are promised: all is right this long after the broker is back.
 BACK_S = 3.0

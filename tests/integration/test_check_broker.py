@@ -10,9 +10,10 @@ import pytest
 from gateway.cli import check_broker
 from gateway.cli.result import Result
 from gateway.errors import SettingsError
+from loadtest.processes.ports import free_port
 from tests.support.bench import make_settings
 from tests.support.certificate import make_certificate
-from tests.support.redis_server import BINARIES, RedisServer, free_port, redis_binary
+from tests.support.redis_server import BINARIES, RedisServer, redis_binary
 
 
 @pytest.fixture(scope="module", params=list(BINARIES))

@@ -16,8 +16,9 @@ from gateway.wire.close_codes import HEARTBEAT_TIMEOUT
 from loadtest.fleet.acked import read as read_acked
 from loadtest.fleet.histogram import Latencies
 from loadtest.fleet.sample import Sample
+from loadtest.processes.ports import free_port
 from tests.support.certificate import make_certificate
-from tests.support.fleet_program import DEVICES, FleetProgram, fleet, free_port
+from tests.support.fleet_program import DEVICES, FleetProgram, fleet
 from tests.support.program import Program, eventually
 
 # Tests come back more often than devices should.

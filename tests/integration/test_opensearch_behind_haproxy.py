@@ -22,7 +22,8 @@ from gateway.locations.batch import DeviceEvents
 from gateway.locations.event import LocationEvent
 from gateway.locations.query import Query
 from loadtest.cloud import haproxy
-from loadtest.opensearch.node import Node, free_port
+from loadtest.opensearch.node import Node
+from loadtest.processes.ports import free_port
 from tests.support.certificate import make_certificate
 from tests.support.opensearch import delete, new_prefix
 from tests.support.packages import need

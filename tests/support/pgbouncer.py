@@ -9,10 +9,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from loadtest.processes.ports import free_port
 from tests.support.packages import need
 from tests.support.postgres import Postgres
 from tests.support.program import eventually
-from tests.support.redis_server import free_port
 
 _USER = "postgres"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 
+from loadtest.processes.ports import free_port
 from tests.support.packages import need
 
 _USER = "postgres"
@@ -39,7 +39,7 @@ class Postgres:
             shutil.chown(self._folder, _USER, _USER)
             self._prefix = ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups")
         self._folder.chmod(0o755)
-        self.port = _free_port()
+        self.port = free_port()
 
     def start(self, *options: str) -> None:
         """`options` are settings, `name=value`."""
@@ -82,12 +82,3 @@ class Postgres:
         command = [*self._prefix, str(self._programs / program), *arguments]
         done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
-
-
-def _free_port() -> int:
-    """Below those that outgoing connections take."""
-    for port in range(20_000 + os.getpid() % 9_000, 32_000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise AssertionError("no port is free")

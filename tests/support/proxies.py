@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.fleet_program import free_port
+from loadtest.processes.ports import free_port
 from tests.support.packages import need
 from tests.support.process import ROOT
 from tests.support.program import eventually

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from loadtest.processes.ports import free_port
 from tests.support.packages import missing, need
 
 READY_S = 20.0
@@ -85,9 +86,3 @@ def valkey_binary() -> str:
 
 
 BINARIES = {"redis": redis_binary, "valkey": valkey_binary}
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])

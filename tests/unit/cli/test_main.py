@@ -16,6 +16,7 @@ from gateway import __version__
 from gateway.cli.main import main
 from gateway.identity.key_files import local_key
 from gateway.identity.token import verify_hs256
+from loadtest.processes.ports import free_port
 from tests.support.fake_target_health import GROUP
 
 Run = Callable[..., tuple[int, str, str]]
@@ -196,13 +197,8 @@ def test_check_names_what_is_wrong_and_how_to_mend_it(heiwa: Run, folder: Path) 
 FREE = ("--set=listen.public=127.0.0.1:0", "--set=listen.operations=127.0.0.1:0")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def _together(*settings: str) -> tuple[str, ...]:
-    port = _free_port()
+    port = free_port()
     return tuple(f"--set={setting}".replace("PORT", str(port)) for setting in settings)
 
 
