@@ -40,7 +40,10 @@ class Following:
             return Signal.SETTLED
         if found is None or found.id == self._over:
             return None
-        if shift is None and self._begins(found, own):
+        if shift is None and (found.going_back or found.over):
+            # Whoever missed it is not taken in by an answer that is older than this one.
+            self._over = found.id
+        elif shift is None and self._begins(found, own):
             shift = self.shift = Shift(found, connections, asked_s, self._hops)
             self.elders = Elders(time_ms)
         if shift is None:
@@ -65,5 +68,4 @@ class Following:
 
     @staticmethod
     def _begins(found: Deployment, own: Side) -> bool:
-        moved = (found.weight or 0.0) > TINY
-        return own is Side.SOURCE and bool(found.steps) and moved and not (found.going_back or found.over)
+        return own is Side.SOURCE and bool(found.steps) and (found.weight or 0.0) > TINY

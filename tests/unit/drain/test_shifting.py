@@ -63,6 +63,13 @@ def test_a_rollback_ends_it_at_once_and_moves_nobody() -> None:
     assert sum(fleet.pass_time(600)) == 0
 
 
+def test_a_rollback_that_was_seen_first_is_not_followed_by_an_older_answer() -> None:
+    fleet = Fleet(400)
+    assert follow(fleet, canary(0.05, back=True)) is State.SERVING
+    assert follow(fleet, canary(0.05)) is State.SERVING
+    assert sum(fleet.pass_time(60)) == 0
+
+
 def test_the_next_deployment_has_a_budget_of_its_own() -> None:
     fleet = Fleet(400)
     follow(fleet, canary(0.05))
