@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from gateway.drain.deployment import TINY, Step, Strategy, steps
 from loadtest.cloud.deployments import (
@@ -40,6 +41,15 @@ LOOK_S = 60.0
 
 class RolledBack(Exception):
     """The deployment goes back."""
+
+
+class Beginning(NamedTuple):
+    """Of a wave: by the wall clock and by the cloud's, and how often the two APIs had been called by then."""
+
+    time_ms: int
+    at_s: float
+    balancer_calls: int
+    deployment_calls: int
 
 
 class WeightedRollout(Rollout):
@@ -123,20 +133,19 @@ class WeightedRollout(Rollout):
         self._back_s = self.clock.now_s() + (self.options.rollback_at_s or float("inf"))
         for step in self._steps:
             await self._pass(made, "PRE_PRODUCTION_TRAFFIC_SHIFT")
+            began = self._begins()
             made.stage, made.percent = "PRODUCTION_TRAFFIC_SHIFT", round(100 * step.weight, 1)
             await self._pair.shift(step.weight)
             self._mark(0, f"{step.weight:.0%} of new connections to the new tasks")
             if step.weight > 1 - TINY:
                 await self._pass(made, "POST_PRODUCTION_TRAFFIC_SHIFT")
                 made.stage = "BAKE_TIME"
-            await self._bake(step)
+            await self._bake(step, began)
 
-    async def _bake(self, step: Step) -> None:
-        """A step's own time, recorded."""
-        began_ms, began_s, calls = time.time_ns() // 1_000_000, self.clock.now_s(), self._calls()
-        lasts_s = min(step.lasts_s, self._back_s - began_s)
-        await self.clock.until(began_s + lasts_s)
-        await self._record_step(began_ms, step.weight, lasts_s, calls, "step")
+    async def _bake(self, step: Step, began: Beginning) -> None:
+        """A step's own time. It is recorded from when its weights moved: connections follow from then on."""
+        await self.clock.until(min(self.clock.now_s() + step.lasts_s, self._back_s))
+        await self._record_step(began, step.weight, "step")
         if self.clock.now_s() >= self._back_s:
             raise RolledBack
 
@@ -158,12 +167,12 @@ class WeightedRollout(Rollout):
         made.status, made.percent = ROLLBACK_IN_PROGRESS, 0.0
         await self._pair.shift(0.0)
         self._mark(0, "rolled back: all new connections to the old tasks")
-        began_ms, began_s, calls = time.time_ns() // 1_000_000, self.clock.now_s(), self._calls()
+        began = self._begins()
         await self._watch.until(self.old, self._watch.has_settled)
-        await self._record_step(began_ms, 0.0, self.clock.now_s() - began_s, calls, "noticing")
-        began_ms, calls = time.time_ns() // 1_000_000, self._calls()
+        await self._record_step(began, 0.0, "noticing")
+        began = self._begins()
         await self.clock.sleep(LOOK_S)
-        await self._record_step(began_ms, 0.0, LOOK_S, calls, "rollback")
+        await self._record_step(began, 0.0, "rollback")
         made.stage = "CLEAN_UP"
         await self._remove(self.new, self._parts._replace(balancer=self._pair.green), "failed")
         made.status = ROLLBACK_SUCCESSFUL
@@ -176,50 +185,50 @@ class WeightedRollout(Rollout):
     async def _remove(self, tasks: Sequence[GatewayTask], parts: CloudParts, what: StepKind) -> None:
         await self._watch.look(self.tasks)
         held = self._watch.held(tasks), self._watch.held([task for task in self.tasks if task not in tasks])
-        planned, calls = await self._watch.planned(tasks), self._calls()
-        began_ms, began_s = time.time_ns() // 1_000_000, self.clock.now_s()
+        planned, began = await self._watch.planned(tasks), self._begins()
         await TaskRemoval(parts, tasks, lambda text: self._mark(0, text)).go()
         await self._watch.look([task for task in self.tasks if not task.gateway.ended.is_set()])
-        spent_s = self.clock.now_s() - began_s
+        spent_s, calls = self.clock.now_s() - began.at_s, self._begins().balancer_calls - began.balancer_calls
         self._number += 1
         old, new = held if what == "clean_up" else held[::-1]
         self._witness.record(
             Waved(
                 time_ms=time.time_ns() // 1_000_000,
                 number=self._number,
-                began_ms=began_ms,
+                began_ms=began.time_ms,
                 speed=self.options.speed,
                 window_s=planned.window_s,
                 connections=planned.connections,
-                calls_per_s=(self._calls()[0] - calls[0]) / spent_s,
+                calls_per_s=calls / spent_s,
                 drains=await self._watch.drains(self.tasks),
                 step=StepRecord(what, self._pair.part, on_old=old, on_new=new),
             )
         )
 
-    def _calls(self) -> tuple[int, int]:
-        return self.endpoints.balancer_calls, self._ecs.deployments.calls
+    def _begins(self) -> Beginning:
+        time_ms, calls = time.time_ns() // 1_000_000, self._ecs.deployments.calls
+        return Beginning(time_ms, self.clock.now_s(), self.endpoints.balancer_calls, calls)
 
-    async def _record_step(
-        self, began_ms: int, weight: float, lasts_s: float, calls: tuple[int, int], what: StepKind
-    ) -> None:
+    async def _record_step(self, began: Beginning, weight: float, what: StepKind) -> None:
+        ends = self._begins()
+        lasts_s, long_s = ends.at_s - began.at_s, max(ends.at_s - began.at_s, 1.0)
         await self._watch.look(self.tasks)
         self._number += 1
-        balancer, deployments = (now - before for now, before in zip(self._calls(), calls, strict=True))
         self._witness.record(
             Waved(
-                time_ms=time.time_ns() // 1_000_000,
+                time_ms=ends.time_ms,
                 number=self._number,
-                began_ms=began_ms,
+                began_ms=began.time_ms,
                 speed=self.options.speed,
                 window_s=lasts_s,
-                calls_per_s=balancer / max(lasts_s, 1.0),
+                calls_per_s=(ends.balancer_calls - began.balancer_calls) / long_s,
                 step=StepRecord(
                     what,
                     weight,
                     on_old=self._watch.held(self.old),
                     on_new=self._watch.held(self.new),
-                    deployment_calls_per_s=deployments / max(lasts_s, 1.0),
+                    deployment_calls_per_s=(ends.deployment_calls - began.deployment_calls) / long_s,
+                    gateways=len(self.old) if self.options.follow else 0,
                 ),
             )
         )

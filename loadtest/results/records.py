@@ -141,7 +141,8 @@ class StepRecord(Struct, frozen=True):
 
     `what`: `step`, `noticing` (the weights are back, and some gateways do not know it yet), `rollback` (all know it,
     and nobody is removed yet), `clean_up` (the old tasks are removed) or `failed` (the new ones are). `weight` is the
-    new revision's. `deployment_calls_per_s`: questions to ECS by all.
+    new revision's. `deployment_calls_per_s`: questions to ECS by all. `gateways`: the old ones, if they
+    follow the weights.
     """
 
     what: StepKind
@@ -149,6 +150,7 @@ class StepRecord(Struct, frozen=True):
     on_old: int
     on_new: int
     deployment_calls_per_s: float = 0.0
+    gateways: int = 0
 
 
 class Waved(Struct, frozen=True, tag="wave", tag_field="line", omit_defaults=True):

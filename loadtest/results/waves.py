@@ -32,11 +32,12 @@ NEAR_S = 2.0
 class Wave(Struct, frozen=True):
     """One wave. Seconds and rates are simulated; `began_ms` and `ended_ms` are of the wall clock.
 
-    `even_per_s` is its connections divided by its window, `peak_per_s` the highest number of new connections in one
-    second, `ratio` the peak divided by the even rate, `limit_ratio` the peak divided by its limit: the even rate plus
-    its slack. `plan_ratio` is the peak divided by the planned one, `plan_limit_ratio` its distance from the planned one
-    divided by that one's slack; None: the gateways told no plan. For the slack see `slack_per_s`. `lost`: connections
-    that ended in it; `step`: what it is in a deploy by weights, None: a wave of a rolling one.
+    `even_per_s` is its connections (of a step by weights: those that ended in its window) divided by its window,
+    `peak_per_s` the highest number of new connections in one second, `ratio` the peak divided by the even rate,
+    `limit_ratio` the peak divided by its limit: the even rate plus its slack. `plan_ratio` is the peak divided by the
+    planned one, `plan_limit_ratio` its distance from the planned one divided by that one's slack; None: the gateways
+    told no plan. For the slack see `slack_per_s`. `lost`: connections that ended in it, or before the next began;
+    `step`: what it is in a deploy by weights, None: a wave of a rolling one.
     """
 
     number: int
@@ -84,8 +85,12 @@ def wave(told: Waved, bins: BinCounts, end_ms: int) -> Wave:
     within = {second: bins[second] for second in range(first, max(last, first + 1)) if second in bins}
     peak_at, peak = max(((second, counts[0]) for second, counts in within.items()), key=_count, default=(first, 0))
     lost = sum(counts[1] for counts in within.values())
-    connections = lost if told.connections is None else told.connections
+    # What comes between two steps is none of the first one's time.
+    over = first + math.ceil(told.window_s) if told.step else last
+    ended = sum(counts[1] for second, counts in within.items() if second < over)
+    connections = ended if told.connections is None else told.connections
     even = connections / told.window_s if told.window_s else 0.0
+    slack = _slack_of_step_per_s(told.step, even) if told.step else slack_per_s(even, CALM)
     planned = told.plan_peak_per_s
     return Wave(
         number=told.number,
@@ -97,7 +102,7 @@ def wave(told: Waved, bins: BinCounts, end_ms: int) -> Wave:
         peak_per_s=peak,
         peak_at_s=float(peak_at - first),
         ratio=peak / even if even else None,
-        limit_ratio=peak / (even + slack_per_s(even, CALM)) if even else None,
+        limit_ratio=peak / (even + slack) if even else None,
         plan_peak_per_s=planned,
         plan_ratio=peak / planned if planned else None,
         plan_limit_ratio=abs(peak - planned) / slack_per_s(planned, PLANNED) if planned else None,
@@ -112,6 +117,16 @@ def slack_per_s(rate_per_s: float, fraction: float) -> float:
     """How far the highest second may be from a rate: a fraction of it, or, with few devices, what chance can do."""
     chance_per_s = max(DEVIATIONS * math.sqrt(rate_per_s), AT_ONCE - rate_per_s) if 0 < rate_per_s < FEW_PER_S else 0.0
     return max(fraction * rate_per_s, chance_per_s)
+
+
+def _slack_of_step_per_s(step: StepRecord, rate_per_s: float) -> float:
+    """As `slack_per_s`, but gateways that follow weights leave little to chance.
+
+    Connections are whole: each may close one more in a second than its part, and one more ends by its age.
+    """
+    slack = slack_per_s(rate_per_s, CALM)
+    follow = step.what == "step" and step.gateways
+    return max(CALM * rate_per_s, min(slack, step.gateways + 1)) if follow else slack
 
 
 def _count(found: tuple[int, int]) -> int:

@@ -25,7 +25,7 @@ FIGURES: dict[str, Figure] = {
     "connect_peak_ratio": Figure("", "Deploy: highest simulated second divided by the even rate; the worst wave."),
     "connect_peak_limit_ratio": Figure(
         "",
-        "Deploy: highest simulated second divided by its limit: 1.3 times the even rate (below 40/s: by chance more).",
+        "Deploy: highest simulated second divided by its limit: 1.3 times the even rate (below 40/s: more).",
     ),
     "plan_peak_ratio": Figure(
         "", "Deploy: highest simulated second divided by the planned one; the wave farthest from 1."

@@ -73,6 +73,25 @@ def test_a_deploy_by_weights_counts_moves_by_step() -> None:
     assert back["rollback_moved_ratio"] == 0.01
 
 
+def test_a_step_is_judged_by_what_ended_in_its_own_time() -> None:
+    """The five seconds before the next step are none of its own, for the even rate; a peak in them counts."""
+    bins = {second: [6, 6] for second in range(10_000, 10_360)} | {10_362: [9, 9]}
+    told = Waved(1_036_000, 1, 1_000_000, SPEED, 360.0, step=StepRecord("step", 0.5, 9, 9, gateways=4))
+    found = waves.judge([told], bins, 1_036_500)[0]
+    assert (found.even_per_s, found.peak_per_s, found.lost) == (6.0, 9, 2169)
+
+
+@pytest.mark.parametrize(
+    ("rate", "gateways", "limit"),
+    [(100, 4, 130), (33, 4, 42.9), (8, 4, 13), (6, 2, 9), (8, 40, 8 + 4 * 8**0.5), (8, 0, 8 + 4 * 8**0.5), (0.5, 4, 5)],
+)
+def test_gateways_that_follow_weights_leave_little_to_chance(rate: float, gateways: int, limit: float) -> None:
+    ended = round(rate * 10)
+    told = Waved(1_001_000, 1, 1_000_000, SPEED, 10.0, step=StepRecord("step", 0.5, 9, 9, gateways=gateways))
+    found = waves.wave(told, {10_005: [ended, ended]}, told.time_ms)
+    assert found.limit_ratio == pytest.approx(ended / limit)
+
+
 def test_the_highest_second_says_whether_the_machine_kept_time() -> None:
     judged = waves.judge([Waved(1_001_000, 1, 1_000_000, SPEED, 5.0, 40)], BINS, None)
     said = waves.of_the_peak(judged, SPEED, {998: 900, 1001: 120, 1002: 5, 1004: 800}, {998: 2.0, 1001: 0.814})
