@@ -160,16 +160,17 @@ class Connection(Websocket):
         """Whether events wait for their outcome, or part of a message is here."""
         return self.message_began_s is not None or self._in_flight > 0
 
-    def leave(self, cause: Cause, *, code: int = 0, words: str = "", spread_s: float = RECONNECT_SPREAD_S) -> None:
+    def leave(self, cause: Cause, *, code: int = 0, words: str = "", more_s: float | None = None) -> None:
         """A planned close: goaway, then the close in the class's style once the acks in flight are out (at most 2 s).
 
         `code` 0 is the cause's, else the class's own; `words` are an operator's own. The device is told to stay away
-        for what its class asks and up to `spread_s` more, drawn for it alone.
+        for what its class asks and `more_s` longer; None: up to a second, drawn for it alone.
         """
         if not self.stays:
             return
         hub = self.hub
-        away_s = self.device_class.reconnect_after_s + hub.chance.uniform(0, spread_s)
+        more_s = hub.chance.uniform(0, RECONNECT_SPREAD_S) if more_s is None else more_s
+        away_s = self.device_class.reconnect_after_s + more_s
         goaway = self.session.goaway(cause.announced, int(away_s * 1000 / hub.hurry))
         hub.endings[self.slot] = Ending(cause, code, words, goaway=goaway)
         hub.leaving += 1

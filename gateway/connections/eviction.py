@@ -34,11 +34,13 @@ class Elders:
             yield found
 
 
-def evict(hub: Hub, cause: Cause, count: int, *, spread_s: float, busy_too: bool, first: Elders | None = None) -> int:
+def evict(
+    hub: Hub, cause: Cause, count: int, *, tick_s: float, spread_s: float, busy_too: bool, first: Elders | None = None
+) -> int:
     """Ask as many as `count` connections to leave, those first that have nothing under way; returns how many it asked.
 
-    `busy_too` false: only those. Each stays away for up to `spread_s` more than its class asks for. `first`: before all
-    others.
+    `busy_too` false: only those. `first`: before all others. Each is to come back at a moment of its own: they are told
+    evenly over `tick_s`, until the next are asked, and each up to `spread_s` later than that, drawn for it alone.
     """
     asked = 0
     chosen = choose(hub, busy_too=busy_too)
@@ -46,7 +48,7 @@ def evict(hub: Hub, cause: Cause, count: int, *, spread_s: float, busy_too: bool
         chosen = chain(first.take(hub), chosen)
     for connection in islice(chosen, count):
         try:
-            connection.leave(cause, spread_s=spread_s)
+            connection.leave(cause, more_s=tick_s * asked / count + hub.chance.uniform(0, spread_s))
         except Exception as error:
             # One that cannot be told must not keep the others from being told.
             connection.failed(error)

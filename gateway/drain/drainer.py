@@ -293,7 +293,7 @@ class Drainer:
         cause = SHUTDOWN if by_sigterm else DRAIN
         # At the deadline those with something under way get a moment more; before it they only come last.
         busy_too = by_sigterm or now_s < pacer.deadline_s or now_s >= pacer.deadline_s + _DEFER_S
-        closed = evict(self._hub, cause, count, spread_s=spread_s, busy_too=busy_too)
+        closed = evict(self._hub, cause, count, tick_s=pacer.worked_s, spread_s=spread_s, busy_too=busy_too)
         self._count(leaving, now_s, cause, closed)
 
     def _count(self, leaving: Leaving, now_s: float, cause: Cause, closed: int) -> None:
@@ -311,9 +311,9 @@ class Drainer:
         # The new revision takes its part of what all old tasks send away.
         bound_per_s = self._bound_per_s(receivers, leavers) / max(shift.weight, TINY)
         rate_per_s = self.following.rate_per_s(now_s, self.remaining)
-        count = leaving.pacer.steady(now_s, rate_per_s, min(self.remaining, shift.left), bound_per_s)
-        spread_s = window.spread_s(0, 0.0, bound_per_s)
-        closed = evict(self._hub, SHIFT, count, spread_s=spread_s, busy_too=False, first=self.following.elders)
+        pacer, elders = leaving.pacer, self.following.elders
+        count = pacer.steady(now_s, rate_per_s, min(self.remaining, shift.left), bound_per_s)
+        closed = evict(self._hub, SHIFT, count, tick_s=pacer.worked_s, spread_s=0, busy_too=False, first=elders)
         shift.closed(closed)
         self._count(leaving, now_s, SHIFT, closed)
 

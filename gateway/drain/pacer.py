@@ -30,13 +30,15 @@ class Pacer:
 
     `overrun` counts closes above the receivers' bound, forced by the deadline.
 
-    `rate_per_s` is the rate that the last tick asked for. `phase`, drawn from 0 to below 1 for each drain, is owed at
-    the start: many processes with a few connections each must not all close their first at the same moment.
+    `rate_per_s` is the rate that the last tick asked for, `worked_s` the seconds whose closes it made. `phase`, drawn
+    from 0 to below 1 for each drain, is owed at the start: many processes with a few connections each must not all
+    close their first at the same moment.
     """
 
     def __init__(self, begin_s: float, deadline_s: float, phase: float = 0.0) -> None:
         self.deadline_s = deadline_s
         self.rate_per_s = 0.0
+        self.worked_s = 0.0
         self.overrun = 0
         self._last_s = begin_s
         self._usual_s = TICK_S
@@ -72,14 +74,15 @@ class Pacer:
         elapsed_s = max(0.0, now_s - self._last_s)
         self._last_s = max(now_s, self._last_s)
         self._room = min(self._room + bound_per_s * elapsed_s, max(1.0, bound_per_s * BURST_S))
-        return self._worked_s(elapsed_s)
+        self.worked_s = self._work_s(elapsed_s)
+        return self.worked_s
 
     def _owe(self, worked_s: float, left: int) -> int:
         # What the bound held back is spread over what is left, too.
         self._owed = min(min(self._owed, 1.0) + self.rate_per_s * worked_s, left)
         return math.floor(self._owed)
 
-    def _worked_s(self, elapsed_s: float) -> float:
+    def _work_s(self, elapsed_s: float) -> float:
         """Of the seconds since the last tick, those whose work this one does."""
         # Who is always late works for all the time that passes, or it would end with a rush.
         worked_s = min(elapsed_s, max(LATE_S, self._usual_s))

@@ -49,8 +49,8 @@ def play(connections: int, tasks: int, window_s: float, bound_per_s: float, chan
             pacer.closed(count)
             left -= count
             closes[int(now_s)] += count
-            for _ in range(count):
-                returns[int(now_s + chance.uniform(0, stay_away_s))] += 1
+            for place in range(count):
+                returns[int(now_s + TICK_S * place / count + chance.uniform(0, stay_away_s))] += 1
         overrun += pacer.overrun
     step_s = max(1, -(-int(window_s) // _MAX_STEPS))
     curve: Counter[int] = Counter()

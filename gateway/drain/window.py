@@ -12,8 +12,6 @@ QUICK_S = 1.0
 BEFORE_KILL_S = 10.0
 # Of the delay, a poll may be late by its period and its jitter.
 _POLL_SHARE = 1.2
-# Those who are reset leave with the hub's tick, all of it at once.
-_MIN_SPREAD_S = 0.25
 # No device is kept away for longer, whatever receivers there are.
 _MAX_SPREAD_S = 120.0
 _MIN_BOUND_PER_S = 1e-3
@@ -52,12 +50,11 @@ def deadline_s(
 
 
 def spread_s(connections: int, window_s: float, bound_per_s: float) -> float:
-    """Over how long those who left together come back: each is told a moment of its own.
+    """How much later than they leave those come back who cannot be taken within the window (`bound_per_s`), at most.
 
-    In a paced drain the closes are even already, and only those of one tick have to be told apart. What the receivers
-    (`bound_per_s`) cannot take within the window has to come after it.
+    0 in a paced drain: the closes are even already, and so are the returns.
     """
-    return min(max(_MIN_SPREAD_S, connections / max(bound_per_s, _MIN_BOUND_PER_S) - window_s), _MAX_SPREAD_S)
+    return min(max(0.0, connections / max(bound_per_s, _MIN_BOUND_PER_S) - window_s), _MAX_SPREAD_S)
 
 
 def stop_window_s(connections: int, stop_timeout_s: float, registered: bool | None) -> float:

@@ -98,7 +98,7 @@ def test_nothing_comes_before_the_first_message(heartbeat_s: str) -> None:
     transport, _ = bench.ask()
     (connection,) = (holder for holder in bench.hub.holders if isinstance(holder, Connection))
     connection.ping()
-    connection.leave(DRAIN, spread_s=0)
+    connection.leave(DRAIN, more_s=0)
     assert transport.take() == b""
     bench.pass_time(0.75)
     welcome, goaway, close = server_frames(transport.take())

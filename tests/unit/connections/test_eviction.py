@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 
 import pytest
 
 from gateway.connections.ending import DRAIN
-from gateway.connections.eviction import choose
+from gateway.connections.eviction import choose, evict
 from tests.support.bench import Bench, device
 from tests.support.wire import CONT, PING, TEXT, client_frame
 
@@ -78,3 +79,16 @@ def test_the_order_is_drawn() -> None:
         connection.leave(DRAIN)
         chosen.append(connection)
     assert chosen != connections
+
+
+@pytest.mark.parametrize(("spread_s", "most_later_ms"), [(0, 0), (2, 2000)])
+def test_those_of_one_tick_come_back_evenly_until_the_next(spread_s: float, most_later_ms: int) -> None:
+    bench = Bench()
+    pairs = [bench.open(device(f"d{number}")) for number in range(4)]
+    assert evict(bench.hub, DRAIN, 4, tick_s=0.1, spread_s=spread_s, busy_too=True) == 4
+    bench.turns.end()
+    written = (bytes(transport.written) for _, transport in pairs)
+    told = sorted(json.loads(text[2:].split(b"}")[0] + b"}")["reconnect_after_ms"] for text in written)
+    if spread_s:
+        assert max(told) > 100
+    assert all(at <= one <= at + most_later_ms for one, at in zip(told, (0, 25, 50, 75), strict=True))

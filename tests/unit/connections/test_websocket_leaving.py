@@ -34,7 +34,7 @@ def _types(transport: FakeTransport) -> list[object]:
 
 def test_goaway_then_the_close() -> None:
     connection, transport = Bench().open()
-    connection.leave(DRAIN, spread_s=0)
+    connection.leave(DRAIN, more_s=0)
     goaway, close = server_frames(transport.take())
     assert msgspec.json.decode(goaway.payload) == {"type": "goaway", "reason": "drain", "reconnect_after_ms": 0}
     assert close.close_code == 1001
@@ -53,7 +53,7 @@ def test_goaway_then_the_close_where_messages_are_compressed() -> None:
     protocol = ServerProtocol(state=State.OPEN, max_size=1000)
     protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
     connection, transport = Bench().open(inflated=Inflated(1000, protocol))
-    connection.leave(DRAIN, spread_s=0)
+    connection.leave(DRAIN, more_s=0)
     goaway, close = server_frames(transport.take())
     assert decompressed(goaway) == encode(Goaway("drain", 0))
     assert close.close_code == 1001
@@ -163,7 +163,7 @@ def _leave_unread(free_bytes: int) -> tuple[Bench, FakeTransport]:
     transport.write(b"x" * (1024 - free_bytes))
     assert not transport.reading
     transport.take()
-    connection.leave(DRAIN, spread_s=0)
+    connection.leave(DRAIN, more_s=0)
     return bench, transport
 
 
