@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,11 @@ from tests.support.postgres import Postgres
 # A loaded machine is no defect: what hangs is ended by the timeout of the test. A failure prints how to repeat it.
 settings.register_profile("heiwa", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("heiwa")
+
+# A program inherits what is ignored, and respects it: with `nohup`, or in the background of a script, none would stop.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

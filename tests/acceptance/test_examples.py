@@ -67,6 +67,8 @@ def watched(log: Path) -> int:
     return sum("connected" in line and "location" in line for line in log.read_text().splitlines())
 
 
+# Some have to be compiled first, with all that they stand on.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", list(CLIENTS))
 def test_an_example_outlives_its_gateway(name: str, tmp_path: Path) -> None:
     command, log = CLIENTS[name](), tmp_path / "device.log"

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -162,10 +163,11 @@ def test_a_drain_that_is_ordered_too_early_ends_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_an_end_while_it_starts_is_a_calm_end(tmp_path: Path, number: signal.Signals) -> None:
     program = Program(tmp_path / "data")
-    eventually(lambda: caught(program))
-    program.process.send_signal(number)
-    assert program.process.wait(30) == 0
-    program.__exit__()
+    with ExitStack() as stack:
+        stack.push(program)
+        eventually(lambda: caught(program))
+        program.process.send_signal(number)
+        assert program.process.wait(30) == 0
 
 
 def test_nohup_is_respected(tmp_path: Path) -> None:
