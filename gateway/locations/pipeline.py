@@ -295,30 +295,33 @@ class LocationPipeline:
         else:
             verdicts = await self._storing.store(parts, self._written)
         del self._in_flight[id(batch)]
-        self._settle(batch, verdicts)
+        self._typical_events = self._settle(batch, verdicts) // len(batch)
         self._counters.flushed(self._clock.monotonic_s() - began_s)
-        self._typical_events = count(submission.group for submission in batch) // len(batch)
         self._idle_rounds = 0
         self._resume(self._typical_events, 0)
 
     # Telling
 
-    def _settle(self, batch: list[Submission], verdicts: list[Verdict]) -> None:
-        """The batch is decided: count all of it first, then tell, so that it is right when senders are told."""
-        self._buffer.settled(batch)
+    def _settle(self, batch: list[Submission], verdicts: list[Verdict]) -> int:
+        """The batch is decided: count all of it first, then tell, so that it is right when senders are told.
+
+        How many events it held.
+        """
+        whole = self._buffer.settled(batch)
         for submission in batch:
             caller = submission.caller
             caller.submissions -= 1
             if caller.submissions == 0 and not caller.paused and caller.outcomes is not None:
                 del self._callers[id(caller.sender)]
         for verdict in verdicts:
-            events = count(group for _, group in verdict.parts)
+            events = whole if len(verdicts) == 1 else count(group for _, group in verdict.parts)
             if verdict.durability is not None:
                 self._counters.acknowledged[verdict.durability] += events
             elif events:
                 self._counters.refused[verdict.code] += events
         for verdict in verdicts:
             self._tell(verdict)
+        return whole
 
     def _tell(self, verdict: Verdict) -> None:
         for caller, events in merge(verdict.parts):

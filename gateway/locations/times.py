@@ -67,7 +67,8 @@ class EventTimes:
 
     def judge(self, account: str, device: str, events: Sequence[LocationEvent], now_ms: int) -> dict[int, Problem]:
         """What is wrong with the events of one message, by position. `now_ms` is the wall clock."""
-        self._fleet.seen(account, device, max(events[0].time, events[-1].time), self._clock.monotonic_s())
+        newest = events[0] if events[0].time > events[-1].time else events[-1]
+        self._fleet.seen(account, device, newest.time, self._clock.monotonic_s())
         found: dict[int, Problem] = {}
         oldest_ms, newest_ms = now_ms - self._max_age_ms, now_ms + NEWEST_MS
         for position, event in enumerate(events):
