@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,7 +77,8 @@ def fail(
 def run(context: typer.Context) -> None:
     """Run a command if this job is the one to work, and say how it ended. Of two jobs the other one exits 0.
 
-    Its exit code is the command's. The last line that it writes, if it is a JSON object, is the result.
+    Its exit code is the command's. The last line that it writes, if it is a JSON object, is the result. SIGTERM is
+    passed on to the command, so that a job that is stopped can clean up.
     """
     if not context.args:
         raise SettingsError("COMMAND", "is needed: heiwa job run -- COMMAND …")
@@ -85,7 +87,8 @@ def run(context: typer.Context) -> None:
         typer.echo("another job works on the attempt, or nobody wants it; nothing is done", err=True)
         return
     last, code = _run(context.args)
-    said = f"exit code {code}: {last}" if last else f"exit code {code}"
+    how = f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
+    said = f"{how}: {last}" if last else how
     _told((lambda: attempt.done(_result(last))) if code == 0 else lambda: attempt.fail(said))
     raise typer.Exit(code if code >= 0 else 128 - code)
 
@@ -93,8 +96,11 @@ def run(context: typer.Context) -> None:
 def _run(command: list[str]) -> tuple[str, int]:
     """The last line that it wrote, and its exit code."""
     last = ""
+    # As process 1 of a container this program would not even be ended by it.
+    stopping = _Stopping()
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as child:  # noqa: S603
+            stopping.has(child)
             for line in child.stdout or ():
                 sys.stdout.write(line)
                 sys.stdout.flush()
@@ -102,6 +108,26 @@ def _run(command: list[str]) -> tuple[str, int]:
     except OSError as error:
         return f"{command[0]}: {error.strerror}", 127
     return last, child.returncode
+
+
+class _Stopping:
+    """Passes SIGTERM on to a command, also one that is just being begun."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def has(self, child: subprocess.Popen[str]) -> None:
+        """It has begun."""
+        self._child = child
+        if self._asked:
+            child.terminate()
+
+    def _ask(self, *_: object) -> None:
+        self._asked = True
+        if self._child is not None:
+            self._child.terminate()
 
 
 def _result(line: str) -> dict[str, object]:

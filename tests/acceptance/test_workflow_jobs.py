@@ -90,6 +90,16 @@ def test_of_two_jobs_of_one_attempt_one_works_and_the_other_ends_well(program: P
     assert ledger.read_text().split() == ["worked"]
 
 
+def test_a_job_that_is_stopped_can_clean_up_and_says_how_it_ended(program: Program, tmp_path: Path) -> None:
+    # As the first process of a container: only the one that has the name of the job is sent SIGTERM.
+    command = f"sh -c 'trap \"echo swept > {tmp_path}/swept; exit 9\" TERM; touch {tmp_path}/begun; while :; do sleep 0.1; done'"
+    script = f"setsid {heiwa('run', '--', command)} & while [ ! -e {tmp_path}/begun ]; do sleep 0.05; done; "
+    script += "kill -TERM $!; wait $!; sleep 60"
+    found = ended(program, {"a": process("sh", "-c", script)}, "stopped")
+    assert [(node["status"], node["error"]) for node in found["nodes"]] == [("failed", "exit code 9")]
+    assert (tmp_path / "swept").read_text().split() == ["swept"]
+
+
 def test_the_file_that_jobs_copy_needs_nothing_else(program: Program, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(Path(job.__file__).read_text())
     script = "import job; a = job.Attempt.of_environment(); a.start() and a.done({'by': 'hand'})"

@@ -90,7 +90,7 @@ class Cluster:
         found = answer.json() if answer.status == 200 else {}
         names = sorted(name for name, value in found.items() if value.get("settings")) if found else []
         if names:
-            return Finding("final pipeline", f"{', '.join(names[:3])} have one", "remove index.final_pipeline", False)
+            return Finding("final pipeline", f"on {', '.join(names[:3])}", "remove index.final_pipeline", False)
         return Finding("final pipeline", "none on our indices")
 
     async def _policy(self) -> Finding:
