@@ -92,7 +92,8 @@ def test_of_two_jobs_of_one_attempt_one_works_and_the_other_ends_well(program: P
 
 def test_a_job_that_is_stopped_can_clean_up_and_says_how_it_ended(program: Program, tmp_path: Path) -> None:
     # As the first process of a container: only the one that has the name of the job is sent SIGTERM.
-    command = f"sh -c 'trap \"echo swept > {tmp_path}/swept; exit 9\" TERM; touch {tmp_path}/begun; while :; do sleep 0.1; done'"
+    swept = f'trap "echo swept > {tmp_path}/swept; exit 9" TERM'
+    command = f"sh -c '{swept}; touch {tmp_path}/begun; while :; do sleep 0.1; done'"
     script = f"setsid {heiwa('run', '--', command)} & while [ ! -e {tmp_path}/begun ]; do sleep 0.05; done; "
     script += "kill -TERM $!; wait $!; sleep 60"
     found = ended(program, {"a": process("sh", "-c", script)}, "stopped")
