@@ -110,6 +110,16 @@ async def test_the_newest_are_kept(store: HistoryStore) -> None:
     assert (await store.read("acme", "lamp-1"))[0] == past(100)
 
 
+async def test_many_devices_come_and_leave_in_one_batch(store: HistoryStore) -> None:
+    devices = [f"lamp-{number}" for number in range(700)]
+    first = [began(1, device) for device in devices] + [ended(1, device) for device in devices[:600]]
+    await store.write([*first, *(began(2, device) for device in devices[:650]), ended(2, "lamp-600")])
+    assert await store.read("acme", "lamp-0") == [open_one(2), past(1)]
+    assert await store.read("acme", "lamp-600") == [past(2), open_one(1)]
+    assert await store.read("acme", "lamp-649") == [open_one(2), open_one(1)]
+    assert await store.read("acme", "lamp-699") == [open_one(1)]
+
+
 async def test_what_is_written_twice_is_remembered_once(store: HistoryStore) -> None:
     for _ in range(3):
         await store.write([began(1), ended(1), began(2)])

@@ -22,6 +22,7 @@ from msgspec import json
 
 from gateway.adapters.sqlite import fresh
 from gateway.adapters.sqlite.file import checkpoint, damaged, open_store, store_errors
+from gateway.adapters.sqlite.many_rows import SIZES, pad, values_of
 from gateway.adapters.sqlite.rows import MARK, pack_head, seed
 from gateway.errors import StoreError
 from gateway.locations.batch import DeviceEvents
@@ -70,10 +71,6 @@ ROW_BYTES = 150
 # longer the commit takes that triggers it.
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 CACHE_BYTES = 64 * 1024 * 1024
-# Statements of a few sizes are prepared once and kept; a batch is padded with rows of -1 to the next one. (The driver
-# looks for an adapter of NULL, in vain.) The largest stays below the 32,766 parameters that SQLite allows by default.
-_SIZES = (1, 4, 16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048, 4096)
-_NO_ROW = -1
 _COLUMNS = 7
 MAX_CACHED_DEVICES = 200_000
 _MAX_CACHED_MS = 10_000
@@ -97,19 +94,17 @@ def find_account(connection: sqlite3.Connection, name: str) -> tuple[int, int] |
 @cache
 def _insert(rows: int) -> str:
     """The statement that adds rows to the indices."""
-    values = ",".join(["(?,?,?,?,?,?,?)"] * rows)
     # Only the identity may conflict silently: a key that is taken must be an error, or an event would be lost.
     return (
-        f"INSERT INTO location SELECT * FROM (VALUES {values}) WHERE column1 >= 0 "  # noqa: S608 - placeholders
+        f"INSERT INTO location SELECT * FROM {values_of(rows, _COLUMNS)} WHERE column1 >= 0 "  # noqa: S608 - placeholders
         "ON CONFLICT (device, id) DO NOTHING"
     )
 
 
 @cache
 def _add_bytes(rows: int) -> str:
-    values = ",".join(["(?,?)"] * rows)
     return (
-        f"UPDATE account SET bytes = bytes + column2 FROM (VALUES {values}) "  # noqa: S608 - placeholders
+        f"UPDATE account SET bytes = bytes + column2 FROM {values_of(rows, 2)} "  # noqa: S608 - placeholders
         "WHERE name = column1 AND column2 >= 0"
     )
 
@@ -130,16 +125,7 @@ def _find_devices(rows: int) -> str:
 
 def _wanted_devices(rows: int) -> str:
     """Position, number of the account, name of the device. Not through JSON: its functions cut text at U+0000."""
-    values = ",".join(["(?,?,?)"] * rows)
-    return f"(VALUES {values}) WHERE column1 >= 0"
-
-
-def _pad(values: list[object], columns: int) -> int:
-    """Fill up with rows of -1 to the next size of statements; how many rows that is."""
-    rows = len(values) // columns
-    size = next(size for size in _SIZES if size >= rows)
-    values += [_NO_ROW] * ((size - rows) * columns)
-    return size
+    return f"{values_of(rows, 3)} WHERE column1 >= 0"
 
 
 class _Device(NamedTuple):
@@ -210,11 +196,11 @@ class DayWriter:
         """Let the file say what each account takes; a crash forgets what was written since. Raises StoreError."""
         names = list(self._unsaved)
         with store_errors(self._path):
-            for start in range(0, len(names), _SIZES[-1]):
+            for start in range(0, len(names), SIZES[-1]):
                 values: list[object] = []
-                for name in names[start : start + _SIZES[-1]]:
+                for name in names[start : start + SIZES[-1]]:
                     values += (name, self._unsaved[name])
-                self._connection.execute(_add_bytes(_pad(values, 2)), values)
+                self._connection.execute(_add_bytes(pad(values, 2)), values)
         self._unsaved.clear()
 
     def checkpoint(self) -> None:
@@ -250,7 +236,7 @@ class DayWriter:
         refused: dict[int, Rejection] = {}
         if not missing and not in_free_keys:
             rows = self._rows(groups, refused)
-            if len(rows) <= _SIZES[-1] * _COLUMNS:
+            if len(rows) <= SIZES[-1] * _COLUMNS:
                 # Outside of a transaction one statement is one, and one handover of the interpreter's lock.
                 self._store(rows, len(groups))
                 return refused
@@ -284,12 +270,12 @@ class DayWriter:
                 raise damaged(self._path, "an account that was written is not found")
             self._accounts[account], self._displaced_ms[found[0]] = found
         names = list({(group.account, group.device): None for group in groups})
-        for start in range(0, len(names), _SIZES[-1]):
-            part = names[start : start + _SIZES[-1]]
+        for start in range(0, len(names), SIZES[-1]):
+            part = names[start : start + SIZES[-1]]
             wanted: list[object] = []
             for position, (account, device) in enumerate(part):
                 wanted += (position, self._accounts[account], device)
-            size = _pad(wanted, 3)
+            size = pad(wanted, 3)
             self._connection.execute(_insert_devices(size), wanted)
             numbers: str = self._connection.execute(_find_devices(size), wanted).fetchone()[0]
             for pair in numbers.split(","):
@@ -389,7 +375,7 @@ class DayWriter:
         self._added = self._built if inserted == rows else {name: int(n * share) for name, n in self._built.items()}
 
     def _insert_all(self, values: list[object], statement: Callable[[int], str]) -> None:
-        maximum = _SIZES[-1] * _COLUMNS
+        maximum = SIZES[-1] * _COLUMNS
         for start in range(0, len(values), maximum):
             part = values[start : start + maximum] if len(values) > maximum else values
-            self._connection.execute(statement(_pad(part, _COLUMNS)), part)
+            self._connection.execute(statement(pad(part, _COLUMNS)), part)

@@ -12,6 +12,7 @@ from collections.abc import Container
 from functools import cache
 from pathlib import Path
 
+from gateway.adapters.sqlite.many_rows import values_of
 from gateway.telemetry.log import Log
 
 SCHEMA = """
@@ -32,12 +33,11 @@ _log = Log("locations")
 @cache
 def insert(rows: int) -> str:
     """The statement that adds rows, without those whose identity is in the indices already."""
-    values = ",".join(["(?,?,?,?,?,?,?)"] * rows)
     # A key that is taken must be an error, or an event would be lost: a document must not be NULL.
     return (
         "INSERT INTO fresh SELECT column1, column2, column3, column4, column5, column6, "  # noqa: S608 - placeholders
         "CASE WHEN EXISTS (SELECT 1 FROM location WHERE key = column1) THEN NULL ELSE column7 END "
-        f"FROM (VALUES {values}) WHERE column1 >= 0 "
+        f"FROM {values_of(rows, 7)} WHERE column1 >= 0 "
         "AND NOT EXISTS (SELECT 1 FROM location WHERE device = column2 AND id = column3)"
     )
 

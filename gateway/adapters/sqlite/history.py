@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from ipaddress import IPv6Address
 from pathlib import Path
 
 from gateway.adapters.sqlite.file import make_folder, remove_store, store_errors
+from gateway.adapters.sqlite.many_rows import pad, values_of
 from gateway.adapters.sqlite.threaded_file import ThreadedFile
 from gateway.clock import Clock
 from gateway.errors import DamagedStoreError
@@ -30,30 +33,52 @@ CREATE TABLE connection (
     PRIMARY KEY (device, place)
 ) WITHOUT ROWID;
 """
-_ADD_DEVICE = """
-INSERT INTO device (account, name, connections, newest_ms) VALUES (?, ?, 1, ?)
-ON CONFLICT (account, name) DO UPDATE SET connections = connections + 1, newest_ms = excluded.newest_ms
-RETURNING number, connections
-"""
-_ADD = "INSERT OR REPLACE INTO connection (device, place, id, gateway, address, class) VALUES (?, ?, ?, ?, ?, ?)"
-_KNOWN = """
-SELECT 1 FROM connection JOIN device ON device.number = connection.device
-WHERE account = ? AND name = ? AND id = ?
-"""
-_END = """
-UPDATE connection SET ended_ms = ?, code = ?, reason = ?, fault = ?, drain = ?, drain_ms = ?
-WHERE device = (SELECT number FROM device WHERE account = ? AND name = ?) AND id = ?
-"""
 _READ = """
 SELECT id, gateway, address, class, ended_ms, code, reason, fault, drain, drain_ms
 FROM connection JOIN device ON device.number = connection.device WHERE account = ? AND name = ?
 ORDER BY id DESC
 """
+_ROWS = 512
 _OLD = "SELECT number FROM device WHERE newest_ms < ? LIMIT 1000"
 _HOUR_S = 3600.0
 _DAY_MS = 86_400_000
 
 _log = Log("history")
+
+
+# Of these lists no device is in more than one row.
+@cache
+def _add_devices(rows: int) -> str:
+    """Of rows (ms, account, device, id)."""
+    return f"""
+    INSERT INTO device (account, name, connections, newest_ms)
+    SELECT column2, column3, 1, column1 FROM {values_of(rows, 4)} WHERE column1 >= 0 AND NOT EXISTS (
+        SELECT 1 FROM connection JOIN device ON device.number = connection.device
+        WHERE account = column2 AND name = column3 AND id = column4)
+    ON CONFLICT (account, name) DO UPDATE SET connections = connections + 1, newest_ms = excluded.newest_ms
+    """  # noqa: S608 - placeholders
+
+
+@cache
+def _add(rows: int) -> str:
+    """Of rows (ms, account, device, id, gateway, address, class)."""
+    return f"""
+    INSERT OR REPLACE INTO connection (device, place, id, gateway, address, class)
+    SELECT number, connections % {MAX_KEPT}, column4, column5, column6, column7
+    FROM {values_of(rows, 7)} CROSS JOIN device ON account = column2 AND name = column3
+    WHERE column1 >= 0 AND NOT EXISTS (SELECT 1 FROM connection WHERE device = number AND id = column4)
+    """  # noqa: S608 - placeholders
+
+
+@cache
+def _end(rows: int) -> str:
+    """Of rows (ms, account, device, id, code, reason, fault, drain, ms of the drain)."""
+    return f"""
+    UPDATE connection SET
+        ended_ms = column1, code = column5, reason = column6, fault = column7, drain = column8, drain_ms = column9
+    FROM {values_of(rows, 9)} WHERE column1 >= 0 AND id = column4
+    AND device = (SELECT number FROM device WHERE account = column2 AND name = column3)
+    """  # noqa: S608 - placeholders
 
 
 class SQLiteHistory:
@@ -115,29 +140,33 @@ class SQLiteHistory:
         with store_errors(self._path):
             self._file.db.execute("BEGIN IMMEDIATE")
             try:
-                for happening in happenings:
-                    if isinstance(happening, Began):
-                        self._begin(happening)
-                    else:
-                        self._end(happening)
+                for began, ended in _rounds(happenings):
+                    for start in range(0, len(began), _ROWS):
+                        self._begin(began[start : start + _ROWS])
+                    for start in range(0, len(ended), _ROWS):
+                        self._end(ended[start : start + _ROWS])
                 self._file.db.execute("COMMIT")
             except BaseException:
                 self._file.db.execute("ROLLBACK")
                 raise
 
-    def _begin(self, began: Began) -> None:
-        name = _name(began)
-        if self._file.db.execute(_KNOWN, (began.account, began.device, name)).fetchone() is not None:
-            return
-        who = (began.account, began.device, time_ms_of(began.id_high))
-        number, connections = self._file.db.execute(_ADD_DEVICE, who).fetchone()
-        address = began.address_high.to_bytes(8) + began.address_low.to_bytes(8)
-        self._file.db.execute(_ADD, (number, connections % MAX_KEPT, name, self._gateway, address, began.device_class))
+    def _begin(self, connections: Sequence[Began]) -> None:
+        devices: list[object] = []
+        rows: list[object] = []
+        for began in connections:
+            who = (time_ms_of(began.id_high), began.account, began.device, _bytes(began.id_high, began.id_low))
+            devices += who
+            address = _bytes(began.address_high, began.address_low)
+            rows += (*who, self._gateway, address, began.device_class)
+        self._file.db.execute(_add_devices(pad(devices, 4)), devices)
+        self._file.db.execute(_add(pad(rows, 7)), rows)
 
-    def _end(self, ended: Ended) -> None:
-        drain, drain_ms = ended.drain or (None, None)
-        how = (ended.time_ms, ended.code, ended.reason, str(ended.fault), drain, drain_ms)
-        self._file.db.execute(_END, (*how, ended.account, ended.device, _name(ended)))
+    def _end(self, connections: Sequence[Ended]) -> None:
+        rows: list[object] = []
+        for ended in connections:
+            rows += (ended.time_ms, ended.account, ended.device, _bytes(ended.id_high, ended.id_low))
+            rows += (ended.code, ended.reason, str(ended.fault), *(ended.drain or (None, None)))
+        self._file.db.execute(_end(pad(rows, 9)), rows)
 
     def _read(self, account: str, device: str) -> list[PastConnection]:
         with store_errors(self._path):
@@ -154,8 +183,26 @@ class SQLiteHistory:
             self._file.db.execute("COMMIT")
 
 
-def _name(happening: Happening) -> bytes:
-    return happening.id_high.to_bytes(8) + happening.id_low.to_bytes(8)
+def _rounds(happenings: Sequence[Happening]) -> list[tuple[list[Began], list[Ended]]]:
+    """What may be written together, one after the other: each device once in each, in the order of what it did."""
+    rounds: list[tuple[list[Began], list[Ended]]] = []
+    seen: Counter[tuple[str, str]] = Counter()
+    for happening in happenings:
+        who = happening.account, happening.device
+        number = seen[who]
+        seen[who] = number + 1
+        if number == len(rounds):
+            rounds.append(([], []))
+        if isinstance(happening, Began):
+            rounds[number][0].append(happening)
+        else:
+            rounds[number][1].append(happening)
+    return rounds
+
+
+def _bytes(high: int, low: int) -> bytearray:
+    """16 bytes, in the one type for which the driver does not look for an adapter."""
+    return bytearray((high << 64 | low).to_bytes(16))
 
 
 def _record(
