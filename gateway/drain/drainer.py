@@ -193,8 +193,9 @@ class Drainer:
         """
         if not self.settings.follow_weights:
             return
-        self.following.believe(self.now_s() + fresh_s)
-        signal = self.following.learn(found, own, asked_s, self.remaining, self._clock.time_ms())
+        now_s = self.now_s()
+        self.following.believe(now_s + fresh_s)
+        signal = self.following.learn(found, own, asked_s, now_s, self.remaining, self._clock.time_ms())
         if signal is Signal.SETTLED:
             if self.state is State.SHIFTING:
                 self._end_shift()
@@ -202,7 +203,6 @@ class Drainer:
             self.following.end()
         elif signal is Signal.SHIFTED and self.state is State.SERVING:
             self._move(signal)
-            now_s = self.now_s()
             shift = self.following.shift
             end_s = now_s if shift is None else shift.end_s(now_s)
             self._begin(Origin.WEIGHTS, end_s - now_s, end_s)

@@ -25,12 +25,12 @@ class Following:
         self.elders = Elders(0)
 
     def learn(
-        self, found: Deployment | None, own: Side, asked_s: float, connections: int, time_ms: int
+        self, found: Deployment | None, own: Side, asked_s: float, now_s: float, connections: int, time_ms: int
     ) -> Signal | None:
         """What a question about the deployment found; None: nothing follows.
 
-        `asked_s`: when the question before it was asked, `connections`: those that nobody has sent away yet, `time_ms`:
-        now, by the wall clock.
+        `asked_s`: when the question before it was asked, `now_s` and `time_ms`: now, by the drain's and by the wall
+        clock, `connections`: those that nobody has sent away yet.
         """
         self.seen = found
         shift = self.shift
@@ -44,11 +44,11 @@ class Following:
             # Whoever missed it is not taken in by an answer that is older than this one.
             self._over = found.id
         elif shift is None and self._begins(found, own):
-            shift = self.shift = Shift(found, connections, asked_s, self._hops)
+            shift = self.shift = Shift(found, connections, self._hops)
             self.elders = Elders(time_ms)
         if shift is None:
             return None
-        shift.learn(found, connections, asked_s)
+        shift.learn(found, connections, asked_s, now_s)
         return Signal.SHIFTED if shift.outcome is None else Signal.SETTLED
 
     def believe(self, until_s: float) -> None:

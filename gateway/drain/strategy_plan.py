@@ -194,7 +194,7 @@ class _Play:
         self._now_s = 0.0
         self._owed = 0.0
         self._tick_s = max(_TICK_S, sum(step.lasts_s for step in of) / _TICKS)
-        self.shift = Shift(self._seen(-1), round(connections), 0.0, hops)
+        self.shift = Shift(self._seen(-1), round(connections), hops)
 
     def step(self, place: int) -> float:
         """Play one step; returns its closes."""
@@ -202,7 +202,7 @@ class _Play:
         end_s, seen_s, closes = self._now_s + step.lasts_s, self._now_s + self._lag_s, 0.0
         while self._now_s < end_s:
             if self._now_s >= min(seen_s, end_s - self._tick_s):
-                shift.learn(self._seen(place), round(self.old), seen_s - self._lag_s)
+                shift.learn(self._seen(place), round(self.old), seen_s - self._lag_s, self._now_s)
                 seen_s = float("inf")
             tick_s = min(self._tick_s, end_s - self._now_s)
             close = min(self.old, shift.rate_per_s(self._now_s, round(self.old)) * tick_s)

@@ -10,6 +10,10 @@ weight. Each deployment has a budget of closes, (1 + hops) × n₀, with n₀ th
   with its weight; within a step it is even. With k × weight closes a second, ∫ k × weight² dt devices move.
 
 A step that lasts longer than it was to (a hook waits) has had its share: nobody moves until the next one.
+
+A weight is noticed late, by up to a period of the polls, and so is the next one: a step is given its whole time from
+when it was noticed, and the rate goes on without a gap. Only the last one, whose end is the clean-up, must have begun
+as early as can be.
 """
 
 from __future__ import annotations
@@ -58,8 +62,7 @@ class Shift:
     `leavers`: running tasks of the new and the old revisions; 0: not told.
     """
 
-    def __init__(self, deployment: Deployment, connections: int, asked_s: float, hops: float) -> None:
-        """`asked_s`: the last moment when the weights had not moved yet, as far as known."""
+    def __init__(self, deployment: Deployment, connections: int, hops: float) -> None:
         self.id = deployment.id
         self.steps = deployment.steps
         self.base = connections
@@ -71,7 +74,7 @@ class Shift:
         self.receivers = 0
         self.leavers = 0
         self._hops = hops
-        self._moved_s = asked_s
+        self._began_s = 0.0
         self._baking = False
         self._held = False
         self._fastest_per_s = 0.0
@@ -93,8 +96,8 @@ class Shift:
         spendable = self.budget if self._late else self.early_budget
         return max(0, spendable - self.spent)
 
-    def learn(self, deployment: Deployment, connections: int, asked_s: float) -> None:
-        """Take what a poll found, and the connections now. `asked_s`: when the poll before it was made."""
+    def learn(self, deployment: Deployment, connections: int, asked_s: float, now_s: float) -> None:
+        """Take what a poll found now, and the connections. `asked_s`: when the poll before it was made."""
         weight = deployment.weight
         if deployment.going_back or (weight is not None and weight < self.weight - TINY):
             self.outcome = Outcome.ROLLED_BACK
@@ -107,9 +110,9 @@ class Shift:
             return
         place = _place(self.steps, weight)
         if place != self.place:
-            self.place, self._moved_s = place, asked_s
+            self.place, self._began_s = place, now_s
         if deployment.bakes and not self._baking:
-            self._baking, self._moved_s = True, asked_s
+            self._baking, self._began_s = True, asked_s
         self.weight = weight
         if weight >= HALF - TINY and not self._late:
             self._late = True
@@ -150,7 +153,7 @@ class Shift:
 
     def _overdue(self, now_s: float) -> bool:
         """Whether the step has had its time. Its end at full weight is only known once the bake time counts."""
-        return now_s >= self._moved_s + self.steps[self.place].lasts_s and not self._waits_for_bake
+        return now_s >= self._began_s + self.steps[self.place].lasts_s and not self._waits_for_bake
 
     @property
     def _waits_for_bake(self) -> bool:
@@ -162,7 +165,7 @@ class Shift:
             yield from self.steps
             return
         current = self.steps[self.place]
-        passed_s = 0.0 if self._waits_for_bake else max(0.0, now_s - self._moved_s)
+        passed_s = 0.0 if self._waits_for_bake else max(0.0, now_s - self._began_s)
         yield Step(max(current.weight, TINY), max(0.0, current.lasts_s - passed_s))
         yield from self.steps[self.place + 1 :]
 

@@ -122,7 +122,7 @@ def test_a_strategy_by_weights_is_played() -> None:
     bake = replace(CALM, strategy="CANARY", steps=(Step(0.05, 600), Step(1.0, 600)))
     found = judged(bake)["strategy"]
     assert found.verdict == "ok"
-    assert "follow the weights in 20 min, 1.23 moves a device; 0% are left" in found.found
+    assert "follow the weights in 20 min, 1.22 moves a device; 0% are left" in found.found
     assert judged(bake)["duration"].found == "about 27 min: the steps, the bake time and the delay, hooks apart"
     short = judged(replace(bake, steps=(Step(0.05, 600), Step(1.0, 30))))["strategy"]
     assert short.verdict == "warning"

@@ -29,11 +29,12 @@ class Play:
         self.now_s = 0.0
         self.owed = 0.0
         self.rates: list[float] = []
-        self.shift = Shift(seen(of, 0.0), connections, 0.0, hops)
+        self.shift = Shift(seen(of, 0.0), connections, hops)
 
     def learn(self, place: int, late_s: float = 0.0) -> None:
         stage = "BAKE_TIME" if place == len(self.of) - 1 else "PRODUCTION_TRAFFIC_SHIFT"
-        self.shift.learn(seen(self.of, self.of[place].weight, stage), round(self.left), self.now_s - late_s)
+        of_now = seen(self.of, self.of[place].weight, stage)
+        self.shift.learn(of_now, round(self.left), self.now_s - late_s, self.now_s)
 
     def pass_time(self, seconds: float) -> float:
         """The highest rate meanwhile."""
@@ -70,7 +71,7 @@ def test_a_step_that_waits_has_had_its_share_though_more_early_ones_follow() -> 
 def test_the_bake_time_begins_when_the_service_says_so() -> None:
     play = Play(BLUE_GREEN, 1000)
     waits = seen(BLUE_GREEN, 1.0, "POST_PRODUCTION_TRAFFIC_SHIFT")
-    play.shift.learn(waits, 1000, play.now_s)
+    play.shift.learn(waits, 1000, play.now_s, play.now_s)
     play.now_s += 500
     play.learn(0)
     assert play.shift.end_s(play.now_s) == play.now_s + 600
@@ -107,6 +108,18 @@ def test_within_a_step_it_is_even() -> None:
             assert max(moving) <= 1.3 * sum(moving) / len(moving)
 
 
+@pytest.mark.parametrize("lag_s", [0, 30, 240])
+def test_weights_that_are_noticed_late_leave_no_gap(lag_s: float) -> None:
+    """Each step is noticed as late as the one before it, and lasts as long: no hurry, and nothing stands still."""
+    play = Play(LINEAR, 5000)
+    play.whole(lag_s)
+    late = play.rates[round(4 * 360 + lag_s) : round(9 * 360 + lag_s)]
+    assert min(late) > 0
+    for place in range(5):
+        closes = late[place * 360 : (place + 1) * 360]
+        assert max(closes) <= 1.05 * sum(closes) / 360
+
+
 def test_a_step_that_is_held_has_had_its_share() -> None:
     play = Play(CANARY, 5000)
     play.learn(0)
@@ -121,7 +134,7 @@ def test_a_step_that_is_held_has_had_its_share() -> None:
 
 def test_full_weight_waits_for_its_bake_time_without_a_rush() -> None:
     play = Play(BLUE_GREEN, 1000)
-    play.shift.learn(seen(BLUE_GREEN, 1.0, "POST_PRODUCTION_TRAFFIC_SHIFT"), 1000, 0.0)
+    play.shift.learn(seen(BLUE_GREEN, 1.0, "POST_PRODUCTION_TRAFFIC_SHIFT"), 1000, 0.0, 0.0)
     highest = play.pass_time(3600)
     assert 0 < highest <= 1000 / 600 + 0.01
     assert play.left > 0
@@ -141,7 +154,7 @@ def test_a_rollback_moves_nobody() -> None:
     play = Play(LINEAR, 5000)
     play.learn(5)
     play.pass_time(100)
-    play.shift.learn(seen(LINEAR, 0.3), round(play.left), play.now_s)
+    play.shift.learn(seen(LINEAR, 0.3), round(play.left), play.now_s, play.now_s)
     assert play.shift.outcome is Outcome.ROLLED_BACK
     assert play.pass_time(1000) == 0
 
@@ -149,21 +162,21 @@ def test_a_rollback_moves_nobody() -> None:
 def test_a_status_that_goes_back_moves_nobody_before_the_weights_do() -> None:
     play = Play(LINEAR, 5000)
     play.learn(5)
-    play.shift.learn(seen(LINEAR, 0.6, going_back=True), round(play.left), play.now_s)
+    play.shift.learn(seen(LINEAR, 0.6, going_back=True), round(play.left), play.now_s, play.now_s)
     assert play.pass_time(1000) == 0
 
 
 def test_the_clean_up_is_the_drains() -> None:
     play = Play(BLUE_GREEN, 5000)
     play.learn(0)
-    play.shift.learn(seen(BLUE_GREEN, 1.0, "CLEAN_UP"), 5000, 0.0)
+    play.shift.learn(seen(BLUE_GREEN, 1.0, "CLEAN_UP"), 5000, 0.0, 0.0)
     assert play.pass_time(100) == 0
 
 
 def test_nobody_is_sent_to_a_revision_without_tasks() -> None:
     play = Play(BLUE_GREEN, 5000)
     empty = Deployment("d", Strategy.BLUE_GREEN, Revision("new", 1.0, tasks=0), steps=BLUE_GREEN, stage="BAKE_TIME")
-    play.shift.learn(empty, 5000, 0.0)
+    play.shift.learn(empty, 5000, 0.0, 0.0)
     assert play.pass_time(100) == 0
     play.learn(0)
     assert play.pass_time(100) > 0
@@ -171,9 +184,9 @@ def test_nobody_is_sent_to_a_revision_without_tasks() -> None:
 
 def test_a_stage_that_nobody_knows_changes_nothing() -> None:
     play = Play(CANARY, 5000)
-    play.shift.learn(seen(CANARY, 0.05, "A_STAGE_OF_NEXT_YEAR"), 5000, 0.0)
+    play.shift.learn(seen(CANARY, 0.05, "A_STAGE_OF_NEXT_YEAR"), 5000, 0.0, 0.0)
     assert play.pass_time(10) == pytest.approx(1250 / 600, rel=0.01)
-    play.shift.learn(seen(CANARY, None, "PRE_PRODUCTION_TRAFFIC_SHIFT"), 5000, 10.0)
+    play.shift.learn(seen(CANARY, None, "PRE_PRODUCTION_TRAFFIC_SHIFT"), 5000, 10.0, 10.0)
     assert play.pass_time(10) == pytest.approx(1250 / 600, rel=0.01)
 
 
@@ -228,6 +241,7 @@ def test_whatever_happens_the_budget_holds(
         if play.shift.outcome is not None:
             assert play.shift.spent == before or highest == 0
         play.left = max(0.0, play.left + others)
-        play.shift.learn(seen(of, weight, stage, going_back=back), round(play.left), play.now_s - wait_s)
+        found = seen(of, weight, stage, going_back=back)
+        play.shift.learn(found, round(play.left), play.now_s - wait_s, play.now_s)
         if back:
             assert play.pass_time(50) == 0
