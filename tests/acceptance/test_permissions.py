@@ -18,7 +18,7 @@ from loadtest.cloud.jobs_endpoint import JobsEndpoint
 from tests.support.cloudformation import Stack, read
 from tests.support.live_cloud import LiveCloud
 from tests.support.program import Program, eventually
-from tests.unit.ecs.rules import (
+from tests.unit.ecs.stacks import (
     EXAMPLES,
     MANAGER_PARAMETERS,
     MANAGERS,

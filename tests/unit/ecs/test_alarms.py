@@ -17,7 +17,7 @@ from gateway.settings.model import Connections, Drain
 from gateway.telemetry.emf import CHOSEN
 from gateway.telemetry.names import NAMESPACE
 from tests.support.cloudformation import Stack, read
-from tests.unit.ecs.rules import ROOT
+from tests.unit.ecs.stacks import ROOT
 
 NAMES = {choice.name for choice in CHOSEN}
 

@@ -16,7 +16,7 @@ import yaml
 from gateway.settings.load import ENVIRONMENT_PREFIX, flatten
 from gateway.settings.model import Settings
 from tests.support.packages import missing
-from tests.unit.ecs.rules import ROOT, dockerfile
+from tests.unit.ecs.stacks import ROOT, dockerfile
 
 # Where the specification's own implementation keeps its schema; the sum is that of the Go checksum database.
 MODULE = "github.com/compose-spec/compose-go/v2@v2.16.2"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ecs.rules import ROOT, dockerfile
+from tests.unit.ecs.stacks import ROOT, dockerfile
 
 TEXT = (ROOT / "Dockerfile").read_text("utf-8")
 FINAL = TEXT[TEXT.rindex("\nFROM ") :]

@@ -15,7 +15,8 @@ import pytest
 from gateway.errors import SettingsError
 from tests.support.cfn_lint import problems
 from tests.support.cloudformation import read
-from tests.unit.ecs.rules import DATA, SERVICE, examples
+from tests.unit.ecs.examples import examples
+from tests.unit.ecs.stacks import DATA, SERVICE
 
 REMOVED = object()
 CFN_LINT = "cfn-lint"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cfn_lint import problems
-from tests.unit.ecs.rules import ROOT, Example, examples
+from tests.unit.ecs.examples import Example, examples
+from tests.unit.ecs.stacks import ROOT
 
 TEMPLATES = sorted((ROOT / "ecs").glob("*.yaml"))
 CASES = [(example, name) for example in examples() for name in example.rules]
