@@ -24,9 +24,18 @@ def test_every_column_is_as_long() -> None:
     table = Table()
     for _ in range(5):
         table.take()
-    columns = set(Table.__slots__) - {"_free", "_columns"}
+    columns = set(Table.__slots__) - {"_free", "_columns", "slots"}
     assert columns == set(Table._DOUBLES + Table._SIGNED + Table._UNSIGNED)
-    assert {len(getattr(table, name)) for name in columns} == {5}
+    (length,) = {len(getattr(table, name)) for name in columns}
+    assert length >= table.slots == 5
+
+
+def test_slots_beyond_the_first_growth_are_clean_and_apart() -> None:
+    table = Table()
+    slots = [table.take() for _ in range(1000)]
+    assert slots == list(range(1000))
+    assert not any(table.id_low[slot] for slot in slots)
+    table.id_low[999] = 1
 
 
 @pytest.mark.parametrize(
