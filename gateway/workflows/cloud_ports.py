@@ -7,12 +7,14 @@ from typing import Any, NamedTuple, Protocol
 
 
 class JobState(NamedTuple):
-    """`running`: it has begun. `error` "" unless it ended badly; `lost`: nobody knows how it ended."""
+    """`running`: it has begun. `error` "" unless it ended badly; `lost`: nobody knows how it ended. `waits`: why it
+    cannot begin; "": it can, or the service does not say."""
 
     running: bool
     ended: bool = False
     error: str = ""
     lost: bool = False
+    waits: str = ""
 
 
 class CloudJobs(Protocol):

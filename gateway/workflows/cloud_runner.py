@@ -39,12 +39,13 @@ Key = tuple[str, Attempt]
 
 
 class _Watched:
-    __slots__ = ("job", "missing", "running")
+    __slots__ = ("job", "missing", "running", "waits")
 
     def __init__(self, job: str) -> None:
         self.job = job
         self.missing = 0
         self.running = False
+        self.waits = ""
 
 
 class CloudRunner:
@@ -239,6 +240,10 @@ class CloudRunner:
         elif state.running and not one.running:
             one.running = True
             self._report(run, Progress(attempt))
+        elif state.waits != one.waits:
+            one.waits = state.waits
+            if state.waits:
+                _log.warning("workflow_job_waits", runner=self.name, run=run, node=attempt.path, why=state.waits)
 
     async def _ended(self, key: Key, one: _Watched, state: JobState) -> None:
         """What the job said of its end counts more than what is seen of it, and so does the job that was let work."""

@@ -260,8 +260,11 @@ class Batch:
             if job.status not in _BEFORE:
                 continue
             at = _BEFORE.index(job.status)
-            if job.status == "RUNNABLE" and not self._has_room(job):
-                continue
+            if job.status == "RUNNABLE":
+                # User guide, "Jobs stuck in a RUNNABLE status".
+                job.reason = "" if self._has_room(job) else "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"
+                if job.reason:
+                    continue
             if at + 1 < len(_BEFORE):
                 job.status = _BEFORE[at + 1]
             else:

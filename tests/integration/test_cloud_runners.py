@@ -211,7 +211,7 @@ async def test_a_service_that_throttles_is_asked_again_later(bench: Bench) -> No
     assert len(bench.jobs) == 1
 
 
-async def test_a_full_environment_is_waited_for(bench: Bench) -> None:
+async def test_a_full_environment_is_waited_for(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     if bench.kind == "batch":
         bench.cloud.batch.environments["etl"].max_vcpus = 0
     else:
@@ -219,6 +219,10 @@ async def test_a_full_environment_is_waited_for(bench: Bench) -> None:
     await bench.runner.submit(RUN, ACCOUNT, ATTEMPT, bench.work())
     await bench.until(lambda: sum(bench.cloud.requests.values()) >= 4, "not asked again")
     assert not any(isinstance(one, Finished | Failed) for one in bench.reports)
+    if bench.kind == "batch":
+        # For ever, if nobody mends it: the log says once why.
+        await bench.until(lambda: "workflow_job_waits" in caplog.messages, "not told")
+        assert caplog.messages.count("workflow_job_waits") == 1
     bench.cloud.batch.environments["etl"].max_vcpus = 16
     bench.cloud.ecs.clusters["main"].room = 16
     assert await bench.outcome() == Finished(ATTEMPT, {})

@@ -67,7 +67,9 @@ class BatchJobs:
 def _state(job: Mapping[str, Any]) -> JobState:
     status = job.get("status")
     if status not in ("SUCCEEDED", "FAILED"):
-        return JobState(running=status in _RUNNING)
+        # Of one that cannot be placed, such as MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT.
+        waits = str(job.get("statusReason") or "") if status == "RUNNABLE" else ""
+        return JobState(running=status in _RUNNING, waits=waits[:_MAX_REASON_CHARS])
     if status == "SUCCEEDED":
         return JobState(running=True, ended=True)
     container = job.get("container", {})

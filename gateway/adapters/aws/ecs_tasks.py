@@ -114,20 +114,22 @@ def _state(task: Mapping[str, Any]) -> JobState:
     if status != "STOPPED":
         return JobState(running=status in _BEGUN)
     containers, named = task.get("containers", ()), _overridden(task)
-    # One that never started has no containers.
-    ended = [one for one in containers if one.get("exitCode") is not None]
-    job = next((one for one in ended if one.get("name") == named), ended[0] if ended else {})
-    if job.get("exitCode") == 0:
+    # A task that never started has no containers. What ended well beside a job that never did says nothing of it.
+    own = [one for one in containers if named in ("", one.get("name"))]
+    job: Mapping[str, Any] = next((one for one in own if one.get("exitCode") is not None), own[0] if own else {})
+    code = job.get("exitCode")
+    if code == 0:
         return JobState(running=True, ended=True)
     # Such as OutOfMemoryError, or why the image could not be pulled.
-    reasons = [job.get("reason"), *(one.get("reason") for one in containers if not job), task.get("stoppedReason")]
-    error = f"exit code {job['exitCode']}" if job else str(task.get("stopCode") or "the task stopped")
+    others = () if code is not None else (one.get("reason") for one in containers if one is not job)
+    reasons = [job.get("reason"), *others, task.get("stoppedReason")]
+    error = f"exit code {code}" if code is not None else str(task.get("stopCode") or "the task stopped")
     said = ": ".join([error, *(str(reason) for reason in reasons if reason)])
     return JobState(running=True, ended=True, error=said[:_MAX_REASON_CHARS])
 
 
 def _overridden(task: Mapping[str, Any]) -> str:
-    """The container that is the job."""
+    """The container that is the job; "": it was not said."""
     overrides = task.get("overrides", {}).get("containerOverrides", ())
     return str(overrides[0].get("name", "")) if overrides else ""
 

@@ -31,6 +31,12 @@ def task(*containers: dict[str, Any], **more: Any) -> dict[str, Any]:
         # The job is the container that was overridden, whatever stands beside it.
         (task({"name": "sidecar", "exitCode": 0}, {"name": "load", "exitCode": 3}), "exit code 3"),
         (task({"name": "sidecar", "exitCode": 1}, {"name": "load", "exitCode": 0}), ""),
+        # What ended well beside it says nothing of a job whose image could not be pulled.
+        (
+            task({"name": "sidecar", "exitCode": 0}, {"name": "load", "reason": "CannotPullContainerError"}),
+            "the task stopped: CannotPullContainerError",
+        ),
+        (task({"name": "sidecar", "exitCode": 0}), "the task stopped"),
         (task(), "the task stopped"),
     ],
 )
@@ -46,7 +52,9 @@ def test_a_task_that_goes_on(status: str, running: bool) -> None:
 
 
 def test_a_job_of_batch() -> None:
-    assert batch._state({"status": "RUNNABLE", "statusReason": "MISCONFIGURATION:…"}) == JobState(running=False)
+    stuck = {"status": "RUNNABLE", "statusReason": "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"}
+    assert batch._state(stuck) == JobState(running=False, waits="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT")
+    assert batch._state({"status": "RUNNABLE"}) == JobState(running=False)
     assert batch._state({"status": "SUCCEEDED"}) == JobState(running=True, ended=True)
     # The instance is gone: there is no exit code.
     lost = batch._state({"status": "FAILED", "statusReason": "Host EC2 (instance i-0abc) terminated.", "container": {}})
