@@ -14,24 +14,45 @@ from gateway.wire.uuid7 import time_ms_of
 
 # Slots tried at random before the table is searched: with nine in ten gone, 30 tries find one with 96 %.
 _TRIES = 30
+# Whose age ends so soon goes first: time enough for its turn at a close in twelve seconds. All ages are looked at once,
+# for as long as most deployments take.
+_SOON_S = 30.0
+_DEPLOYMENT_S = 7200.0
 
 
 class Elders:
-    """Those that were open before a moment (ms since the Unix epoch), and whether there may be any left."""
+    """Those that were open before a moment (ms since the Unix epoch), and whether there may be any left.
+
+    First those whose age is nearly reached: they would leave all the same, at chance moments beside all others.
+    """
 
     def __init__(self, before_ms: int) -> None:
         self.before_ms = before_ms
         self.left = True
+        self._ends: list[tuple[float, int]] | None = None
 
     def take(self, hub: Hub) -> Iterator[Connection]:
         """Those of them that nobody has asked to leave, as `choose`; once there is none, nobody is looked for again."""
         while self.left:
-            idle = _drawn(hub, idle=True, before_ms=self.before_ms) or _searched(hub, True, self.before_ms)
-            found = idle or _searched(hub, False, self.before_ms)
+            idle = self._aged(hub) or _drawn(hub, idle=True, before_ms=self.before_ms)
+            found = idle or _searched(hub, True, self.before_ms) or _searched(hub, False, self.before_ms)
             if found is None:
                 self.left = False
                 return
             yield found
+
+    def _aged(self, hub: Hub) -> Connection | None:
+        if self._ends is None:
+            until_s = hub.now_s + _DEPLOYMENT_S / hub.hurry
+            ends = ((at_s, slot) for slot, at_s in enumerate(hub.table.planned_s) if 0 < at_s < until_s)
+            self._ends = sorted(ends, reverse=True)
+        soon_s = _SOON_S / hub.hurry
+        while self._ends and self._ends[-1][0] <= hub.now_s + soon_s:
+            _, slot = self._ends.pop()
+            # A token that ends is renewed; and another connection may have the slot by now.
+            if hub.is_aged(slot, soon_s) and (found := _at(hub, slot, True, self.before_ms)) is not None:
+                return found
+        return None
 
 
 def evict(

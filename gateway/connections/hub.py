@@ -147,9 +147,9 @@ class Hub:
         table.planned_s[slot] = self.now_s + max(0.0, left_s)
         self.wheel.schedule(slot, table.planned_s[slot])
 
-    def is_aged(self, slot: int) -> bool:
-        """Whether it is its age, and not its token, that ends this connection now."""
-        return self._age_left_s(slot, self.time_ms) <= self.tick_s
+    def is_aged(self, slot: int, within_s: float = 0.0) -> bool:
+        """Whether it is its age, and not its token alone, that ends this connection now or `within_s`."""
+        return self._age_left_s(slot, self.time_ms) <= within_s + self.tick_s
 
     def _age_left_s(self, slot: int, now_ms: int) -> float:
         if self.ages_s is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from itertools import islice
+from random import Random
 
 import pytest
 
-from gateway.connections.ending import DRAIN
-from gateway.connections.eviction import choose, evict
+from gateway.connections.ending import DRAIN, SHIFT
+from gateway.connections.eviction import Elders, choose, evict
 from tests.support.bench import Bench, device
 from tests.support.wire import CONT, PING, TEXT, client_frame
 
@@ -92,3 +93,24 @@ def test_those_of_one_tick_come_back_evenly_until_the_next(spread_s: float, most
     if spread_s:
         assert max(told) > 100
     assert all(at <= one <= at + most_later_ms for one, at in zip(told, (0, 25, 50, 75), strict=True))
+
+
+def test_elders_whose_age_is_nearly_reached_go_first() -> None:
+    bench, chance = Bench("connections.max_age_h=1-2", "connections.heartbeat_s=3600"), Random(1)
+    connections = [bench.open(device(f"d{number}"))[0] for number in range(100)]
+    hub, table = bench.hub, bench.hub.table
+    for connection in connections:
+        table.id_high[connection.slot], table.id_low[connection.slot] = hub.time_ms << 16, chance.getrandbits(62)
+        hub.plan_end(connection.slot)
+    by_age = sorted(connections, key=lambda one: table.planned_s[one.slot])
+    # One's token ends before its age.
+    table.planned_s[by_age[50].slot] = hub.now_s + 1
+    elders = Elders(hub.time_ms + 1)
+    for number, connection in enumerate(by_age[:3]):
+        bench.clock.advance(table.planned_s[connection.slot] - 29 - hub.now_s)
+        hub.catch_up()
+        busy = number == 1
+        if busy:
+            connection.expect(1)
+        assert evict(hub, SHIFT, 1, tick_s=0.1, spread_s=0, busy_too=False, first=elders) == 1
+        assert connection.stays is busy
