@@ -41,7 +41,8 @@ HOUR_MS = 3_600_000
 
 
 class Jobs:
-    """A runner that begins nothing; `seen` has when each attempt was asked for. A first attempt fails if `failing`."""
+    """A runner that begins nothing; `seen` has when each attempt was asked for, `cpu_s` what this process had used by
+    then. A first attempt fails if `failing`."""
 
     name = "process"
     for_admins = False
@@ -52,6 +53,7 @@ class Jobs:
         self.report: Any = None
         self.failing = failing
         self.seen: dict[tuple[str, int], float] = {}
+        self.cpu_s: list[float] = []
         self.first = asyncio.Event()
 
     def problem(self, account: str, work: Mapping[str, Any]) -> str:
@@ -59,6 +61,7 @@ class Jobs:
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
         self.seen.setdefault((f"{run}[{attempt.iteration}]", attempt.number), time.time())
+        self.cpu_s.append(time.process_time())
         self.first.set()
         self.report(run, Submitted(attempt, "here"))
         fails = self.failing and attempt.number == 1
@@ -281,7 +284,7 @@ def hold_up(manager: Manager, hog_s: float, slice_s: float = 0.045) -> None:
 
 
 async def long_run(url: str, items: int) -> dict[str, Any]:
-    """One run of so many items, three events each: how long its first and its last thousand take."""
+    """One run of so many items, three events each: how long its first and its last tenth take."""
     made = definition("long", for_each={"items": "${input.items}", "max_parallel": 50})
     store = await opened(url, made)
     jobs = Jobs(failing=False)
@@ -303,7 +306,7 @@ async def long_run(url: str, items: int) -> dict[str, Any]:
     await store.close()
     if found.state.error is not None:
         raise RuntimeError(found.state.error)
-    at = sorted(jobs.seen.values())
+    at, cpu = sorted(jobs.seen.values()), jobs.cpu_s
     part = items // 10
     return {
         "items": items,
@@ -312,6 +315,8 @@ async def long_run(url: str, items: int) -> dict[str, Any]:
         "took_s": round(took_s, 1),
         "first_tenth_s": round(at[part] - at[0], 2),
         "last_tenth_s": round(at[-1] - at[-part], 2),
+        "first_tenth_cpu_s": round(cpu[part] - cpu[0], 2),
+        "last_tenth_cpu_s": round(cpu[-1] - cpu[-part], 2),
         "slow_calls": figures.slow_calls,
         "stood": figures.stood,
     }

@@ -5,18 +5,19 @@ from __future__ import annotations
 from aiohttp import web
 
 from loadtest.cloud.place import REGION
+from loadtest.processes.ports import free_port
 
 
 class Listening:
     """An application on a free port of 127.0.0.1; opened again, it is on the same one."""
 
     def __init__(self) -> None:
-        self._port = 0
+        self._port = free_port()
         self._runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:…`; known once it was open."""
+        """`http://127.0.0.1:…`."""
         return f"http://127.0.0.1:{self._port}"
 
     async def open(self, application: web.Application) -> None:
@@ -24,7 +25,6 @@ class Listening:
         self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
-        self._port = self._runner.addresses[0][1]
 
     async def close(self) -> None:
         """Refuse connections."""

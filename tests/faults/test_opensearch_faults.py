@@ -45,7 +45,7 @@ LONG = ("slow, 5 s", "404", "a page with 200", "half an answer", "503")
     "row", [pytest.param(row, id=row.name, marks=[pytest.mark.soak] if row.name in LONG else []) for row in ROWS]
 )
 async def test_nothing_is_lost_or_doubled(ingest: Ingest, row: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
-    await ingest.start(monkeypatch, warm=row.warm)
+    await ingest.start(monkeypatch, warm=row.warm, patient=not row.slow)
     await play(ingest, row.breaks, row.mends)
     account = await asyncio.to_thread(ingest.account)
     told = set(ingest.told) - {"indexed"}
@@ -55,7 +55,7 @@ async def test_nothing_is_lost_or_doubled(ingest: Ingest, row: Fault, monkeypatc
 
 
 async def test_nobody_listens(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    await ingest.start(monkeypatch)
+    await ingest.start(monkeypatch, patient=True)
     await ingest.proxy.close()
     await ingest.send(EVENTS)
     await ingest.proxy.start()
@@ -65,7 +65,7 @@ async def test_nobody_listens(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_name_that_nobody_knows(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    await ingest.start(monkeypatch, url="http://nowhere.invalid:9200", warm=False)
+    await ingest.start(monkeypatch, patient=True, url="http://nowhere.invalid:9200", warm=False)
     await ingest.send(200)
     assert {"firehose"} <= set(ingest.told) <= {"firehose", "spooled"}
     await ingest.firehose.flush()
@@ -76,7 +76,7 @@ async def test_what_the_mapping_refuses_becomes_a_dead_letter_and_nothing_else(
     ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mapping = {"mappings": {"properties": {"speed": {"type": "boolean"}}}}
-    await ingest.start(monkeypatch, warm=False)
+    await ingest.start(monkeypatch, patient=True, warm=False)
     await asyncio.to_thread(ask, f"{ingest.node_url}/{ingest.index_name}", "PUT", mapping)
     ingest.submit(300, speed=1.5)
     await ingest.send(300)
@@ -140,7 +140,7 @@ async def test_both_fail(
     told: set[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await ingest.start(monkeypatch)
+    await ingest.start(monkeypatch, patient=True)
     await breaks(ingest)
     ingest.proxy.mode = "429"
     await ingest.send(EVENTS)
@@ -154,7 +154,7 @@ async def test_both_fail(
 
 
 async def test_both_fail_and_the_spool_is_full(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    await ingest.start(monkeypatch, spool_max_bytes=64 << 10)
+    await ingest.start(monkeypatch, patient=True, spool_max_bytes=64 << 10)
     ingest.firehose.fail_with = "ServiceUnavailableException"
     ingest.proxy.mode = "503"
     for _ in range(5):
@@ -173,7 +173,7 @@ async def test_both_fail_and_the_spool_is_full(ingest: Ingest, monkeypatch: pyte
 async def test_less_durable_than_asked_is_refused(
     ingest: Ingest, ack_min: Durability, told: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await ingest.start(monkeypatch, ack_min=ack_min)
+    await ingest.start(monkeypatch, patient=True, ack_min=ack_min)
     ingest.proxy.mode = "429"
     await ingest.send(EVENTS // 2)
     ingest.firehose.fail_with = "ServiceUnavailableException"
@@ -185,7 +185,7 @@ async def test_less_durable_than_asked_is_refused(
 
 
 async def test_without_a_stream_the_spool_takes_its_place(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    await ingest.start(monkeypatch, firehose=False)
+    await ingest.start(monkeypatch, patient=True, firehose=False)
     ingest.proxy.mode = "429"
     await ingest.send(EVENTS)
     ingest.proxy.mode = ""

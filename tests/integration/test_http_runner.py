@@ -86,7 +86,8 @@ async def service() -> AsyncIterator[tuple[Service, int]]:
     made = Service()
     application = web.Application(client_max_size=10_000)
     application.router.add_route("*", "/{tail:.*}", made.handle)
-    runner = web.AppRunner(application)
+    # One of its answers would take an hour.
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

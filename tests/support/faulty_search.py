@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 
+from loadtest.processes.ports import free_port
+
 SLOW_S = 5.0
 _REFUSALS: dict[str, tuple[int, Any]] = {
     "401": (401, {"error": {"type": "security_exception", "reason": "missing authentication"}, "status": 401}),
@@ -36,7 +38,7 @@ class FaultyProxy:
         self.methods: set[str] = set()
         self._runner: web.AppRunner | None = None
         self._session: ClientSession | None = None
-        self._port = 0
+        self._port = free_port()
         self._closing = asyncio.Event()
 
     @property
@@ -51,7 +53,6 @@ class FaultyProxy:
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
-        self._port = self._runner.addresses[0][1]
 
     async def close(self) -> None:
         self._closing.set()

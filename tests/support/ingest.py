@@ -19,7 +19,7 @@ from gateway.adapters.opensearch.connection import Access
 from gateway.adapters.opensearch.definitions import Names
 from gateway.adapters.opensearch.index import OpenSearchLocationIndex
 from gateway.adapters.sqlite.spool import SQLiteSpool
-from gateway.locations import congestion, replay
+from gateway.locations import congestion, pipeline, replay, storing
 from gateway.locations.buffer import Limits
 from gateway.locations.document import document_id, index_of
 from gateway.locations.event import LocationEvent
@@ -35,6 +35,9 @@ DEVICES = 20
 STREAM = "overflow"
 # What waits a second in life waits a tenth here.
 SPEED = 10.0
+# What an event waits for before it goes another way: an answer, a place, a round trip as it should be.
+PATIENCE = ((storing, "SLOW_S"), (pipeline, "PATIENCE_S"), (congestion, "WAIT_S"), (congestion, "ROUND_TRIP_S"))
+PATIENT_S = 60.0
 
 
 class Ingest:
@@ -67,10 +70,15 @@ class Ingest:
         timeout_s: float = 3.0,
         ack_min: Durability = Durability.SPOOLED,
         warm: bool = True,
+        patient: bool = False,
     ) -> None:
+        """`patient`: a slow answer of the index is waited for, and only a fault leads another way."""
         monkeypatch.setattr(congestion, "PROBE_EVERY_S", congestion.PROBE_EVERY_S / SPEED)
         monkeypatch.setattr(replay, "INDEX_RETRY_S", replay.INDEX_RETRY_S / SPEED)
         monkeypatch.setattr(replay, "MAX_REST_S", replay.MAX_REST_S / SPEED)
+        if patient:
+            for module, name in PATIENCE:
+                monkeypatch.setattr(module, name, PATIENT_S)
         await self.proxy.start()
         await self.firehose.start()
         await initialise(self.node_url, self.prefix)

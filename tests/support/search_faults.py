@@ -49,17 +49,19 @@ def drop(broken: Broken) -> None:
 
 
 class Fault(NamedTuple):
-    """A line of the matrix: how it breaks and is mended, and what devices may be told besides `indexed`."""
+    """A line of the matrix: how it breaks and is mended, and what devices may be told besides `indexed`.
+    `slow`: the fault is that the answer does not come in time."""
 
     name: str
     breaks: Change
     mends: Change
     told: frozenset[str]
     warm: bool = True
+    slow: bool = False
 
 
-def row(name: str, breaks: Change, mends: Change, told: str, *, warm: bool = True) -> Fault:
-    return Fault(name, breaks, mends, frozenset(told.split()), warm)
+def row(name: str, breaks: Change, mends: Change, told: str, *, warm: bool = True, slow: bool = False) -> Fault:
+    return Fault(name, breaks, mends, frozenset(told.split()), warm, slow)
 
 
 PASS = mode("")
@@ -98,6 +100,6 @@ ROWS = [
     row("half an answer", mode("cut"), PASS, "firehose"),
     row("fewer items", mode("fewer"), PASS, "firehose"),
     row("a page with 200", mode("html"), PASS, "firehose"),
-    row("slow, 5 s", mode("slow"), PASS, "firehose"),
-    row("no answer", mode("late"), PASS, "firehose"),
+    row("slow, 5 s", mode("slow"), PASS, "firehose", slow=True),
+    row("no answer", mode("late"), PASS, "firehose", slow=True),
 ]
