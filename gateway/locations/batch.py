@@ -14,7 +14,7 @@ EVENT_BYTES = 320
 ATTRIBUTE_BYTES = 128
 
 
-class DeviceEvents(Struct, frozen=True):
+class DeviceEvents(Struct, frozen=True, gc=False):
     """Events of one device. `(account, device, event.id)` identifies an event: the first copy wins."""
 
     account: str

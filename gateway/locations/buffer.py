@@ -34,28 +34,22 @@ class Limits(Struct, frozen=True):
     refuse_bytes: int = 64 << 20
 
 
-class Caller:
+class Caller(Struct, eq=False):
     """A sender with what it waits for. `outcomes` is where it is told of them; None: it is gone."""
 
-    __slots__ = ("account", "outcomes", "paused", "sender", "submissions")
-
-    def __init__(self, outcomes: Outcomes, sender: Any, account: str) -> None:
-        self.outcomes: Outcomes | None = outcomes
-        self.sender = sender
-        self.account = account
-        self.submissions = 0
-        self.paused = False
+    outcomes: Outcomes | None
+    sender: Any
+    account: str
+    submissions: int = 0
+    paused: bool = False
 
 
-class Submission:
+class Submission(Struct, eq=False, gc=False):
     """The events of one message: one object a message, not one an event."""
 
-    __slots__ = ("caller", "group", "size_bytes")
-
-    def __init__(self, caller: Caller, group: DeviceEvents, size_bytes: int) -> None:
-        self.caller = caller
-        self.group = group
-        self.size_bytes = size_bytes
+    caller: Caller
+    group: DeviceEvents
+    size_bytes: int
 
 
 class _Held:
@@ -73,7 +67,8 @@ class Buffer:
     """Queues of submissions, one an account, taken in turns: an account that sends much waits only for itself.
 
     `events` and `size_bytes` count those taken too, until they are settled. An account may hold twice what is free for
-    all, so two thirds when it is alone: there is always room for another one.
+    all, so two thirds when it is alone: there is always room for another one. `enough`: what waits is worth a batch at
+    once.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -85,50 +80,49 @@ class Buffer:
         self._all_events = (limits.pause_events + limits.refuse_events) // 2
         self.events = 0
         self.size_bytes = 0
+        self.enough = False
 
     def __bool__(self) -> bool:
         """Whether anything waits to be taken."""
         return bool(self._turns)
 
-    @property
-    def enough(self) -> bool:
-        """Whether what waits is worth a batch at once."""
-        limits = self._limits
-        return self._waiting_messages >= limits.gather_messages or self._waiting_events >= limits.batch_events
-
-    def fits(self, account: str, events: int, size_bytes: int) -> bool:
-        """Whether that much more of an account stays below the second mark."""
-        free_events = self._limits.refuse_events - self.events
-        free_bytes = self._limits.refuse_bytes - self.size_bytes
-        if events > free_events or size_bytes > free_bytes:
+    def offer(self, submission: Submission) -> bool:
+        """Append one if with it its account, and all together, stay below the second mark; whether they do."""
+        group, size_bytes = submission.group, submission.size_bytes
+        number, limits = len(group.events), self._limits
+        free_events, free_bytes = limits.refuse_events - self.events, limits.refuse_bytes - self.size_bytes
+        if number > free_events or size_bytes > free_bytes:
             return False
-        held = self._accounts.get(account)
+        held = self._accounts.get(group.account)
         if held is None:
-            return True
-        return held.events + events <= 2 * free_events and held.size_bytes + size_bytes <= 2 * free_bytes
-
-    def presses(self, account: str) -> bool:
-        """Whether the account is above the first mark, or all together are half way from it to the second."""
-        limits, held = self._limits, self._accounts.get(account)
-        if held is not None and (held.events > limits.pause_events or held.size_bytes > limits.pause_bytes):
-            return True
-        return self.events > self._all_events or self.size_bytes > (limits.pause_bytes + limits.refuse_bytes) // 2
-
-    def add(self, submission: Submission) -> None:
-        """Append one."""
-        number = len(submission.group.events)
-        held = self._accounts.get(submission.group.account)
-        if held is None:
-            held = self._accounts[submission.group.account] = _Held()
+            held = self._accounts[group.account] = _Held()
+        elif held.events + number > 2 * free_events or held.size_bytes + size_bytes > 2 * free_bytes:
+            return False
         if not held.waiting:
             self._turns.append(held)
         held.waiting.append(submission)
         held.events += number
-        held.size_bytes += submission.size_bytes
+        held.size_bytes += size_bytes
         self._waiting_events += number
         self._waiting_messages += 1
         self.events += number
-        self.size_bytes += submission.size_bytes
+        self.size_bytes += size_bytes
+        self._look_whether_enough()
+        return True
+
+    def presses(self, account: str) -> bool:
+        """Whether the account is above the first mark, or all together are half way from it to the second."""
+        limits = self._limits
+        if self.events <= limits.pause_events and self.size_bytes <= limits.pause_bytes:
+            return False
+        held = self._accounts.get(account)
+        if held is not None and (held.events > limits.pause_events or held.size_bytes > limits.pause_bytes):
+            return True
+        return self.events > self._all_events or self.size_bytes > (limits.pause_bytes + limits.refuse_bytes) // 2
+
+    def _look_whether_enough(self) -> None:
+        limits = self._limits
+        self.enough = self._waiting_messages >= limits.gather_messages or self._waiting_events >= limits.batch_events
 
     @property
     def waiting_events(self) -> int:
@@ -157,6 +151,7 @@ class Buffer:
                 turns.rotate(-1)
         self._waiting_events -= events
         self._waiting_messages -= len(taken)
+        self._look_whether_enough()
         return taken
 
     def take_all(self) -> list[Submission]:
@@ -167,6 +162,7 @@ class Buffer:
             held.waiting.clear()
         self._turns.clear()
         self._waiting_events = self._waiting_messages = 0
+        self.enough = False
         return taken
 
     def settled(self, submissions: list[Submission]) -> int:

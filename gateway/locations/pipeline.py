@@ -174,15 +174,14 @@ class LocationPipeline:
         self._counters.accepted += number
         if not self._running:
             return Submitted(self._refuse_at_once(number, "shutting_down"))
-        size = size_bytes(events)
         caller = self._callers.get(id(sender))
         if caller is None:
             caller = self._callers[id(sender)] = Caller(outcomes, sender, account)
-        if not self._buffer.fits(account, number, size):
+        submission = Submission(caller, DeviceEvents(account, device, events), size_bytes(events))
+        if not self._buffer.offer(submission):
             self._pause(caller)
             return Submitted(self._refuse_at_once(number, "overloaded"), pause=True)
         caller.submissions += 1
-        self._buffer.add(Submission(caller, DeviceEvents(account, device, events), size))
         self._wake.set()
         if self._buffer.enough:
             self._enough.set()

@@ -98,7 +98,8 @@ class DeviceSession:
                 for nack in merged(action.refused):
                     connection.send_all(split(nack, connection.max_payload_bytes))
             if action.events:
-                self._strikes.pop(connection.slot, None)
+                if self._strikes:
+                    self._strikes.pop(connection.slot, None)
                 self._submit(connection, action.events)
             elif all(nack.code == "invalid" for nack in action.refused):
                 self._strike(connection)
@@ -151,7 +152,7 @@ class DeviceSession:
         """These events are durable; the newest of them is where the device is."""
         newest = events[0] if len(events) == 1 else max(events, key=_time)
         _remember(connection, newest)
-        self._devices.moved(connection.account_name, connection.device, events)
+        self._devices.moved(connection.profile.account.name, connection.device, events)
         ack = Ack([event.id for event in events], durability)
         if len(events) == 1:
             # As nearly all are; it cannot be split.

@@ -10,28 +10,31 @@ def submission(events: int, size_bytes: int = 10, account: str = "a") -> Submiss
 
 async def test_what_was_taken_counts_until_it_is_settled() -> None:
     buffer = Buffer(Limits(batch_events=5, pause_events=6, refuse_events=8))
-    for _ in range(3):
-        buffer.add(submission(2))
+    assert [buffer.offer(submission(2)) for _ in range(3)] == [True] * 3
     assert (buffer.events, buffer.enough, buffer.presses("a")) == (6, True, False)
-    assert not buffer.fits("a", 2, 0)
-    assert buffer.fits("b", 2, 0)
-    assert not buffer.fits("b", 3, 0)
+    assert not buffer.offer(submission(2))
+    assert not buffer.offer(submission(3, account="b"))
     taken = buffer.take(1 << 30)
     assert len(taken) == 2
     assert (buffer.events, buffer.enough, buffer.size_bytes) == (6, False, 30)
-    buffer.settled(taken)
+    assert buffer.settled(taken) == 4
     assert (buffer.events, buffer.size_bytes) == (2, 10)
     assert len(buffer.take_all()) == 1
     assert not buffer
 
 
+async def test_another_account_has_what_is_free() -> None:
+    buffer = Buffer(Limits(pause_events=6, refuse_events=8))
+    assert [buffer.offer(submission(2)) for _ in range(4)] == [True, True, True, False]
+    assert buffer.offer(submission(2, account="b"))
+
+
 async def test_accounts_are_taken_in_turns_each_in_its_order() -> None:
     buffer = Buffer(Limits(batch_events=4))
     for number in range(6):
-        buffer.add(submission(1, number))
-    buffer.add(submission(1, 100, "b"))
-    buffer.add(submission(1, 101, "b"))
-    buffer.add(submission(1, 200, "c"))
+        assert buffer.offer(submission(1, number))
+    for size, account in ((100, "b"), (101, "b"), (200, "c")):
+        assert buffer.offer(submission(1, size, account))
     batches = []
     while buffer:
         batches.append([one.size_bytes for one in buffer.take(1 << 30)])
@@ -40,10 +43,9 @@ async def test_accounts_are_taken_in_turns_each_in_its_order() -> None:
 
 async def test_one_account_leaves_room_for_the_others_and_pauses_only_itself() -> None:
     buffer = Buffer(Limits(pause_events=100, refuse_events=1000))
-    while buffer.fits("a", 10, 10):
-        buffer.add(submission(10))
+    while buffer.offer(submission(10)):
+        pass
     assert 600 < buffer.events < 700
-    assert buffer.fits("b", 300, 10)
     assert buffer.presses("a")
     held = buffer.take_all()
     buffer.settled(held[50:])
@@ -60,7 +62,7 @@ async def test_one_account_leaves_room_for_the_others_and_pauses_only_itself() -
 async def test_batches_end_at_their_bytes_but_hold_at_least_one_submission() -> None:
     buffer = Buffer(Limits(batch_bytes=25))
     for size in (10, 10, 10, 99, 10):
-        buffer.add(submission(1, size))
+        assert buffer.offer(submission(1, size))
     sizes = []
     while buffer:
         sizes.append([one.size_bytes for one in buffer.take(1 << 30)])
@@ -71,5 +73,5 @@ async def test_there_is_room_for_one_when_nothing_is_kept() -> None:
     buffer = Buffer(Limits(pause_events=10))
     assert buffer.room_for("a", 500) == 1
     assert buffer.room_for("a", 1) == 5
-    buffer.add(submission(7))
+    assert buffer.offer(submission(7))
     assert buffer.room_for("a", 1) == 0
