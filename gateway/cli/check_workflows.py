@@ -46,10 +46,10 @@ async def _postgres(settings: Settings, roles: Roles) -> list[Result]:
     except UnreachableError as error:
         mend = "let this machine reach it, and correct the address, the user or PGPASSWORD"
         return [Result(STORE, BAD, str(error), mend)]
-    if found.schema is not None and found.schema > found.newest:
+    if found.schema is not None and found.schema > found.newest and not found.usable:
         said = f"{found.product}: schema {found.schema}, this version knows {found.newest}"
         return [Result(STORE, BAD, said, "use the newer version of the program that wrote it")]
-    if found.schema != found.newest:
+    if not found.usable:
         what = "will be made" if found.schema is None else f"{found.schema} will be migrated to {found.newest}"
         rows = [Result(STORE, GOOD, f"{found.product}; the schema {what} at the start")]
     else:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.adapters.sql.balance_store import SqlBalanceStore
-from gateway.adapters.sql.engine import parse_url
+from gateway.adapters.sql.engine import make_engine, parse_url
 from gateway.adapters.sql.store import SqlWorkflowStore
 from gateway.cli import check_workflows
 from gateway.cli.result import Result
@@ -60,6 +60,25 @@ def test_who_is_missing_is_said(postgres: Postgres) -> None:
     assert "1 managers at work" in found["workflows.store_url"].found
     alone = check(f"workflows.store_url={url}", "serve.roles=manager")
     assert "reach no device" in alone["serve.roles"].found
+
+
+async def _changed(url: str, statement: str) -> None:
+    engine = make_engine(parse_url(url))
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(statement)
+    await engine.dispose()
+
+
+def test_a_newer_schema_is_good_as_long_as_this_version_may_use_it(postgres: Postgres) -> None:
+    url = postgres.url()
+    flags = (f"workflows.store_url={url}", "serve.roles=manager,rebalancer")
+    asyncio.run(_served(url))
+    asyncio.run(_changed(url, "UPDATE alembic_version SET version_num = '9998'"))
+    found = check(*flags)["workflows.store_url"]
+    assert found.verdict == GOOD
+    assert "schema 9998, 1 managers" in found.found
+    asyncio.run(_changed(url, "UPDATE usable SET since = '9998'"))
+    assert check(*flags)["workflows.store_url"].verdict == BAD
 
 
 async def _opened(url: str) -> None:

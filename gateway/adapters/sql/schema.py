@@ -1,4 +1,9 @@
-"""Bringing the store's schema to this program's version. Alembic is loaded only when a migration is missing."""
+"""Bringing the store's schema to this program's version. Alembic is loaded only when a migration is missing.
+
+In a rolling deploy the first new process migrates, while old ones run on, and start again when the deploy is rolled
+back. So a migration adds: tables, indices, columns that may be missing from a row. One that takes away or means
+something else has to raise `usable.since`, and old processes have to end before it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,13 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.errors import SchemaError
+from gateway.telemetry.log import Log
 
-HEAD = "0007"
+HEAD = "0008"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Of all programs that migrate one database, one does. The number is any that nobody else uses.
 _LOCK = 0x4845_4957_41
+_log = Log("workflows")
 
 
 async def migrate(engine: AsyncEngine, to: str = HEAD) -> bool:
@@ -32,11 +39,22 @@ def found(connection: Connection) -> str | None:
     return revision
 
 
+def is_usable(connection: Connection) -> bool:
+    """Whether this program may use a schema that is newer than its own."""
+    if not inspect(connection).has_table("usable"):
+        return False
+    since: str | None = connection.execute(text("SELECT max(since) FROM usable")).scalar()
+    return since is not None and since <= HEAD
+
+
 def _migrate(connection: Connection, to: str) -> bool:
     revision = found(connection)
     if revision == to:
         return False
     if revision is not None and revision > HEAD:
+        if is_usable(connection):
+            _log.info("workflow_schema_newer", schema=revision, known=HEAD)
+            return False
         raise SchemaError(f"the workflow store has schema {revision}, this version knows {HEAD}; use a newer version")
     from alembic import command
     from alembic.config import Config

@@ -212,3 +212,6 @@ line = Table(
     PrimaryKeyConstraint("account", "number"),
     Index("ix_line_time_ms", "time_ms"),
 )
+
+# One row: the first revision whose programs may use the schema. A migration that they do not get along with raises it.
+usable = Table("usable", metadata, Column("since", String(32), nullable=False))
