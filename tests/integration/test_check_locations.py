@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from gateway.adapters.opensearch import definitions
+from gateway.adapters.opensearch.definitions import VERSION, Names
 from gateway.cli import check
 from gateway.cli.check_locations import judge_stream
 from gateway.cli.result import Result
@@ -53,6 +55,22 @@ async def test_a_cluster_before_and_after_it_is_set_up(opensearch: Node, tmp_pat
     name = f"{prefix}-2026.01.01"
     await asyncio.to_thread(ask, f"{opensearch.url}/{name}", "PUT", {"settings": {"index.final_pipeline": "x"}})
     assert name in (await lines(tmp_path, *flags))["opensearch final pipeline"].found
+    await asyncio.to_thread(delete, opensearch.url, prefix)
+
+
+async def test_what_a_newer_program_has_added_to_is_good_and_left_alone(opensearch: Node, tmp_path: Path) -> None:
+    prefix = new_prefix()
+    flags = (f"locations.opensearch_url={opensearch.url}", f"locations.index_prefix={prefix}")
+    await initialise(opensearch.url, prefix)
+    url = f"{opensearch.url}/_index_template/{prefix}"
+    for version, verdict in ((VERSION + 1, outlook.GOOD), (100, outlook.BAD)):
+        template = definitions.template(Names(prefix)) | {"version": version}
+        await asyncio.to_thread(ask, url, "PUT", template)
+        await initialise(opensearch.url, prefix)
+        found = (await lines(tmp_path, *flags))["opensearch index template"]
+        assert found.verdict == verdict
+        assert f"version {version}" in found.found
+        assert "init" not in found.mend
     await asyncio.to_thread(delete, opensearch.url, prefix)
 
 

@@ -80,9 +80,12 @@ class Cluster:
         if answer.status != 200:
             return Finding(name, f"cannot be read: {_said(answer)}", self._credentials())
         known = version(answer.json())
-        if known != VERSION:
-            return Finding(name, f"has version {known}, this program needs {VERSION}", INIT)
-        return Finding(name, "is there")
+        if known == VERSION:
+            return Finding(name, "is there")
+        if definitions.is_newer(known):
+            return Finding(name, f"has version {known}, of a newer program, which only added to it")
+        mend = "use the newer program" if isinstance(known, int) and known > VERSION else INIT
+        return Finding(name, f"has version {known}, this program needs {VERSION}", mend)
 
     async def _final_pipeline(self) -> Finding:
         """One on our indices runs although a request says `pipeline=_none`, and may drop what it likes."""
@@ -124,6 +127,8 @@ class Cluster:
         known = version(before.json()) if before.status == 200 else None
         if known == VERSION and _same(before.json(), body):
             return Change(name, "unchanged")
+        if isinstance(known, int) and known > VERSION:
+            return Change(name, f"unchanged: version {known} is of a newer program")
         answer = await self._ask("PUT", path, body)
         if answer.status != 200:
             raise ClusterError(f"{name}: {_said(answer)}")

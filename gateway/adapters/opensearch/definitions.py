@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 REFRESH_INTERVAL_S = 1
-# Counted up when a definition changes, so that `heiwa check` and `serve` see an old one.
+# Counted up when a definition changes, so that `heiwa check` and `serve` see an old one. What only grew counts by one;
+# what programs of before do not get along with begins the next hundred. They start on what only grew: a deploy that is
+# rolled back must not find a cluster that it refuses.
 VERSION = 1
+_HUNDRED = 100
+
+
+def is_newer(version: Any) -> bool:
+    """Whether a later program has made it, and this one may use it."""
+    return isinstance(version, int) and version > VERSION and version // _HUNDRED == VERSION // _HUNDRED
+
 
 _PROPERTIES: dict[str, Any] = {
     "account": {"type": "keyword"},
