@@ -177,8 +177,10 @@ class OddServer:
         if odd and (answer := (REFUSALS | SILENT | LONG_REFUSALS).get(self.name)) is not None:
             if answer == DRIP:
                 await _drip(reader, writer)
+            elif answer == SILENCE:
+                await reader.read()
             else:
-                await (reader.read() if answer == SILENCE else _write(writer, answer))
+                await self._say_last(writer, answer)
             return
         protocol = ServerProtocol(subprotocols=[Subprotocol("heiwa.v1.json")])
         protocol.receive_data(head)
@@ -188,9 +190,7 @@ class OddServer:
         await _write(writer, b"".join(protocol.data_to_send()))
         if odd:
             said = (CONVERSATIONS | LONG_CONVERSATIONS)[self.name]
-            await _write(writer, said)
-            # A client may end it for what it read, and be back before the end of this connection is seen here.
-            self.ended_s.append(time.monotonic())
+            await self._say_last(writer, said)
             if said != RESET:
                 # Closed at once it would answer what the client sends with a reset, which can outrun what was said.
                 writer.write_eof()
@@ -200,6 +200,11 @@ class OddServer:
             return
         protocol.send_text(WELCOME.encode())
         await self._serve(protocol, reader, writer)
+
+    async def _say_last(self, writer: asyncio.StreamWriter, said: bytes) -> None:
+        # A client may end it for what it read, and be back before the end of this connection is seen here.
+        self.ended_s.append(time.monotonic())
+        await _write(writer, said)
 
     async def _serve(
         self, protocol: ServerProtocol, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
