@@ -1,6 +1,7 @@
 # The verbs of this project; `make help` lists them. The same on a laptop and in CI.
 PYTHON ?= python3
-# Tests hold real servers to deadlines: as many processes as there are cores to spare.
+# Tests hold real servers to deadlines: as many processes as there are cores to spare. The files come in their order,
+# the long ones (acceptance) first: those with the fewest tests, which come last by default, are the longest.
 WORKERS ?= 2
 IMAGE ?= heiwa
 VENV := .venv
@@ -32,7 +33,7 @@ run: $(VENV)/.installed ## start the gateway on this machine (Ctrl-C stops it)
 	@exec $(BIN)/heiwa serve
 
 test: $(VENV)/.installed-dev ## all tests, on real servers, in WORKERS=2 processes; parts: make test ONLY=tests/unit
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ONLY)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ONLY)
 
 soak: $(VENV)/.installed-dev ## the long storms: 50 kills, big matrices
 	@$(BIN)/python -m pytest -m soak $(ONLY)
