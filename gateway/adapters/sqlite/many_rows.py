@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Statements of a few sizes are prepared once and kept; a list is padded with rows of -1 to the next one. (The driver
 # looks for an adapter of NULL, in vain.) The largest stays below the 32,766 parameters that SQLite allows by default.
-SIZES = (1, 4, 16, 32, 64, 128, 192, 256, 384, 512, 1024, 2048, 4096)
+SIZES = (1, 4, 16, 32, 64, 128, 160, 192, 256, 384, 512, 1024, 2048, 4096)
 _NO_ROW = -1
 
 
