@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,17 +19,25 @@ from websockets.sync.client import ClientConnection
 from tests.acceptance.test_stop import silent_peer
 from tests.support.program import Program, eventually, location, receive, refusal, send
 
+# The first message comes a moment after the handshake, and is waited for.
+AT_A_TIME = 12
+
 
 def crowd(program: Program, count: int, stack: contextlib.ExitStack) -> tuple[list[ClientConnection], list[int]]:
-    """So many devices try to connect; who got in, and the status of who did not."""
-    inside, statuses = [], []
-    for number in range(count):
+    """So many devices try to connect, some at a time; who got in, and the status of who did not."""
+
+    def attempt(number: int) -> ClientConnection | int:
+        connecting = program.connect(f"crowd-{number}")
         try:
-            inside.append(stack.enter_context(program.connect(f"crowd-{number}")))
+            connection = connecting.__enter__()
         except InvalidStatus as refused:
-            told = "Retry-After" in refused.response.headers
-            statuses.append(refused.response.status_code if told else 0)
-    return inside, statuses
+            return refused.response.status_code if "Retry-After" in refused.response.headers else 0
+        stack.push(connecting)
+        return connection
+
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        found = list(threads.map(attempt, range(count)))
+    return [one for one in found if not isinstance(one, int)], [one for one in found if isinstance(one, int)]
 
 
 def still_works(connection: ClientConnection, name: str) -> None:
