@@ -23,12 +23,14 @@ _DEPLOYMENT_S = 7200.0
 class Elders:
     """Those that were open before a moment (ms since the Unix epoch), and whether there may be any left.
 
-    First those whose age is nearly reached: they would leave all the same, at chance moments beside all others.
+    First those whose age is nearly reached: they would leave all the same, at chance moments beside all others. `aged`
+    counts them.
     """
 
     def __init__(self, before_ms: int) -> None:
         self.before_ms = before_ms
         self.left = True
+        self.aged = 0
         self._ends: list[tuple[float, int]] | None = None
 
     def take(self, hub: Hub) -> Iterator[Connection]:
@@ -51,6 +53,7 @@ class Elders:
             _, slot = self._ends.pop()
             # A token that ends is renewed; and another connection may have the slot by now.
             if hub.is_aged(slot, soon_s) and (found := _at(hub, slot, True, self.before_ms)) is not None:
+                self.aged += 1
                 return found
         return None
 

@@ -311,10 +311,10 @@ class Drainer:
         # The new revision takes its part of what all old tasks send away.
         bound_per_s = self._bound_per_s(receivers, leavers) / max(shift.weight, TINY)
         rate_per_s = self.following.rate_per_s(now_s, self.remaining)
-        pacer, elders = leaving.pacer, self.following.elders
+        pacer, elders, aged = leaving.pacer, self.following.elders, self.following.elders.aged
         count = pacer.steady(now_s, rate_per_s, min(self.remaining, shift.left), bound_per_s)
         closed = evict(self._hub, SHIFT, count, tick_s=pacer.worked_s, spread_s=0, busy_too=False, first=elders)
-        shift.closed(closed)
+        shift.closed(closed, elders.aged - aged)
         self._count(leaving, now_s, SHIFT, closed)
 
     # Beginnings and ends

@@ -129,9 +129,9 @@ class Shift:
         wanted = self._late_per_s(now_s, connections) if self._late else self._early_per_s(now_s)
         return min(wanted, HURRY * self._fastest_per_s)
 
-    def closed(self, count: int) -> None:
-        """So many were sent away."""
-        self.spent += count
+    def closed(self, count: int, anyway: int = 0) -> None:
+        """So many were sent away. `anyway` of them would have left now by their age: they cost nothing."""
+        self.spent += count - anyway
         if 0 <= self.place < len(self.by_step):
             self.by_step[self.place] += count
 

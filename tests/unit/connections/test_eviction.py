@@ -114,3 +114,4 @@ def test_elders_whose_age_is_nearly_reached_go_first() -> None:
             connection.expect(1)
         assert evict(hub, SHIFT, 1, tick_s=0.1, spread_s=0, busy_too=False, first=elders) == 1
         assert connection.stays is busy
+    assert elders.aged == 2

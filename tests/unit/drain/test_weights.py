@@ -200,6 +200,13 @@ def test_one_that_began_in_the_middle_counts_anew_when_the_late_steps_begin() ->
     assert play.left < 3
 
 
+def test_who_would_have_left_anyway_costs_nothing() -> None:
+    play = Play(CANARY, 5000)
+    play.learn(0)
+    play.shift.closed(5, 2)
+    assert (play.shift.spent, play.shift.by_step) == (3, [5, 0])
+
+
 def test_many_small_steps_leave_less_for_the_early_ones() -> None:
     assert early_share(CANARY, 0.25) == 0.25
     assert early_share(LINEAR, 0.25) == pytest.approx(1.25 - needed(LINEAR))
