@@ -75,6 +75,7 @@ class Pipeline:
         try:
             packed = connection.pack_commands([command for command, _ in batch])
             await connection.send_packed_command(packed, check_health=False)
+            _heed_cancellation()
             answers = [await _answer(connection) for _ in batch]
         except BaseException as error:
             for _, answer in batch:
@@ -95,6 +96,14 @@ class Pipeline:
                 answer.set_result(found)
         if lost is not None:
             raise lost
+
+
+def _heed_cancellation() -> None:
+    """The library sends with asyncio.wait_for, which before Python 3.12 forgets a cancellation that comes as the send
+    ends: at a stop with much to tell the process never ended. Raises CancelledError."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _answer(connection: AbstractConnection) -> Any:
