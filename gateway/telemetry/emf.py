@@ -198,13 +198,19 @@ class EmfReporter:
         self._period_s = period_s
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Until it is cancelled; a last line then tells the rest of the minute, or each deploy would lose it."""
         of = Dimensions(self._service, self._role, await self._revision())
         before: dict[str, float] = {}
-        while True:
-            await asyncio.sleep(self._period_s)
-            # The loop owns the figures; they are few, and no text is made of the others.
-            now = values(self._registry.collect())
-            line = msgspec.json.encode(document(now, before, self._time_ms(), of)).decode()
-            logging.getLogger(EMF).info("%s", line)
-            before = now
+        try:
+            while True:
+                await asyncio.sleep(self._period_s)
+                before = self._write(of, before)
+        finally:
+            self._write(of, before)
+
+    def _write(self, of: Dimensions, before: Mapping[str, float]) -> dict[str, float]:
+        # The loop owns the figures; they are few, and no text is made of the others.
+        now = values(self._registry.collect())
+        line = msgspec.json.encode(document(now, before, self._time_ms(), of)).decode()
+        logging.getLogger(EMF).info("%s", line)
+        return now

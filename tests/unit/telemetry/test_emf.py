@@ -105,6 +105,23 @@ async def test_lines_are_written_whole_at_every_level(style: str, monkeypatch: p
         await asyncio.wait_for(registry.third.wait(), 20)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    first, second, *_ = (json.loads(line) for line in written.getvalue().splitlines())
+    first, second, *_, last = (json.loads(line) for line in written.getvalue().splitlines())
     assert (first["heiwa_handshakes_refused"], second["heiwa_handshakes_refused"]) == (11, 11)
     assert (first["service"], first["role"], first["revision"]) == ("dogs", "gateway", "17")
+    assert last["heiwa_connections"] == 7
+
+
+async def test_the_rest_of_a_minute_is_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    asked = asyncio.Event()
+
+    async def revision() -> str:
+        asked.set()
+        return ""
+
+    task = asyncio.create_task(EmfReporter(Registry(), lambda: 1, "dogs", "gateway", revision).run())
+    await asyncio.wait_for(asked.wait(), 20)
+    task.cancel()
+    with caplog.at_level("INFO"):
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert [json.loads(record.message)["heiwa_handshakes_refused"] for record in caplog.records] == [11]
