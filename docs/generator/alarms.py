@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from gateway.settings.model import Settings
 from gateway.telemetry.emf import CHOSEN, PERIOD_S
-from gateway.telemetry.names import NAMESPACE
+from gateway.telemetry.names import GATEWAY, MANAGER, NAMESPACE
 from generator.operating import exposed, families
 
 NOTE = "Made by docs/generate.py from the metrics of the program (`make docs`). Do not edit."
@@ -20,11 +20,23 @@ ABOVE, BELOW = "GreaterThanThreshold", "LessThanThreshold"
 LOCATIONS = Settings().locations
 PERIOD = int(PERIOD_S)
 ELB = "AWS/ApplicationELB"
+BALANCER = "balancer"
+# Managers may be tasks of their own, in another stack than the gateways; otherwise each gateway is one.
+_APART = "ManagersAreApart"
+_MANAGERS: Mapping[str, Any] = {
+    "service": {"Fn::If": [_APART, {"Ref": "WorkflowStack"}, {"Ref": "ServiceStack"}]},
+    "role": {"Fn::If": [_APART, MANAGER, GATEWAY]},
+}
+_GATEWAYS: Mapping[str, Any] = {"service": {"Ref": "ServiceStack"}, "role": GATEWAY}
+_STACK_NAME = "[A-Za-z][A-Za-z0-9-]{0,127}"
 _COLUMNS, _WIDTH, _HEIGHT = 3, 8, 6
 
 
 class Alarm(NamedTuple):
-    """`minutes` in a row with the statistic above (or below) the threshold; no data is no alarm unless `silent`."""
+    """`minutes` in a row with the statistic above (or below) the threshold; no data is no alarm unless `silent`.
+
+    `of`: whose metric it is. `apart`: only where managers are tasks of their own.
+    """
 
     name: str
     metric: str
@@ -34,7 +46,8 @@ class Alarm(NamedTuple):
     text: str
     comparison: str = ABOVE
     silent: bool = False
-    balancer: bool = False
+    of: str = GATEWAY
+    apart: bool = False
 
 
 ALARMS = (
@@ -120,6 +133,7 @@ ALARMS = (
         10,
         5,
         "Nobody knows how attempts of workflows ended: jobs die, or report to nobody.",
+        of=MANAGER,
     ),
     Alarm(
         "ManagersLost",
@@ -128,6 +142,7 @@ ALARMS = (
         0,
         1,
         "A manager of workflows did not answer; others have its runs now.",
+        of=MANAGER,
     ),
     Alarm(
         "ManagerStands",
@@ -136,8 +151,31 @@ ALARMS = (
         10,
         5,
         "Runs hold up the loop of their manager: the log names them.",
+        of=MANAGER,
     ),
-    Alarm("TargetsUnhealthy", "UnHealthyHostCount", "Maximum", 0, 5, "Tasks fail their health checks.", balancer=True),
+    Alarm(
+        "NobodyManages",
+        "heiwa_rebalancer_managers",
+        "Maximum",
+        1,
+        5,
+        "No manager of workflows is there: all runs stand still.",
+        BELOW,
+        silent=True,
+        of=MANAGER,
+        apart=True,
+    ),
+    Alarm(
+        "ManagerMemoryShort",
+        "heiwa_memory_share",
+        "Maximum",
+        0.8,
+        5,
+        "A manager of workflows has too many runs for its memory.",
+        of=MANAGER,
+        apart=True,
+    ),
+    Alarm("TargetsUnhealthy", "UnHealthyHostCount", "Maximum", 0, 5, "Tasks fail their health checks.", of=BALANCER),
     Alarm(
         "BalancerRefuses",
         "RejectedConnectionCount",
@@ -145,7 +183,7 @@ ALARMS = (
         0,
         1,
         "The load balancer is at its limit of connections.",
-        balancer=True,
+        of=BALANCER,
     ),
 )
 
@@ -196,7 +234,7 @@ def check(alarms: Iterable[Alarm], panels: Iterable[Panel], known: Iterable[str]
     chosen = {choice.name for choice in CHOSEN}
     # Of a histogram its buckets are read.
     wrong = [choice.metric for choice in CHOSEN if choice.metric.removesuffix("_bucket") not in known]
-    wrong += [alarm.metric for alarm in alarms if not alarm.balancer and alarm.metric not in chosen]
+    wrong += [alarm.metric for alarm in alarms if alarm.of != BALANCER and alarm.metric not in chosen]
     wrong += [name for panel in panels for name, _ in panel.lines if name not in known]
     if wrong:
         raise ValueError(f"no such metric: {', '.join(wrong)}")
@@ -228,7 +266,13 @@ def cloudformation() -> str:
             "ServiceStack": {
                 "Type": "String",
                 "Description": "The name of the stack of ecs/service.yaml.",
-                "AllowedPattern": "^[A-Za-z][A-Za-z0-9-]{0,127}$",
+                "AllowedPattern": f"^{_STACK_NAME}$",
+            },
+            "WorkflowStack": {
+                "Type": "String",
+                "Description": "The name of the stack of ecs/workflows.yaml. Empty - the gateways manage workflows.",
+                "AllowedPattern": f"^({_STACK_NAME})?$",
+                "Default": "",
             },
             "Email": {
                 "Type": "String",
@@ -237,7 +281,7 @@ def cloudformation() -> str:
                 "Default": "",
             },
         },
-        "Conditions": {"TellsSomebody": {"Fn::Not": [{"Fn::Equals": [{"Ref": "Email"}, ""]}]}},
+        "Conditions": {"TellsSomebody": _given("Email"), _APART: _given("WorkflowStack")},
         "Resources": resources,
         "Outputs": {"Dashboard": {"Value": {"Ref": "Dashboard"}}},
     }
@@ -261,17 +305,20 @@ def grafana() -> str:
 
 
 def _alarm(alarm: Alarm) -> dict[str, Any]:
-    dimensions = {"service": {"Ref": "ServiceStack"}, "role": "gateway"}
-    if alarm.balancer:
+    dimensions: Mapping[str, Any] = _MANAGERS if alarm.of == MANAGER else _GATEWAYS
+    if alarm.apart:
+        dimensions = {"service": {"Ref": "WorkflowStack"}, "role": MANAGER}
+    if alarm.of == BALANCER:
         dimensions = {"LoadBalancer": _imported("LoadBalancer")}
         if alarm.metric == "UnHealthyHostCount":
-            dimensions["TargetGroup"] = _imported("TargetGroup")
+            dimensions = {**dimensions, "TargetGroup": _imported("TargetGroup")}
     actions = {"Fn::If": ["TellsSomebody", [{"Ref": "Topic"}], {"Ref": "AWS::NoValue"}]}
     return {
         "Type": "AWS::CloudWatch::Alarm",
+        **({"Condition": _APART} if alarm.apart else {}),
         "Properties": {
             "AlarmDescription": alarm.text,
-            "Namespace": ELB if alarm.balancer else NAMESPACE,
+            "Namespace": ELB if alarm.of == BALANCER else NAMESPACE,
             "MetricName": alarm.metric,
             "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
             "Statistic": alarm.statistic,
@@ -286,12 +333,17 @@ def _alarm(alarm: Alarm) -> dict[str, Any]:
     }
 
 
+def _given(parameter: str) -> dict[str, Any]:
+    return {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}
+
+
 def _imported(name: str) -> dict[str, Any]:
     return {"Fn::ImportValue": {"Fn::Sub": f"${{ServiceStack}}-{name}"}}
 
 
 def _sub(text: str) -> dict[str, Any]:
-    return {"Fn::Sub": [text, {"LoadBalancer": _imported("LoadBalancer")}]}
+    replaced = {"LoadBalancer": _imported("LoadBalancer")}
+    return {"Fn::Sub": [text, {**replaced, "Managers": _MANAGERS["service"], "ManagerRole": _MANAGERS["role"]}]}
 
 
 def _dashboard() -> dict[str, Any]:
@@ -313,7 +365,9 @@ def _dashboard() -> dict[str, Any]:
 
 def _line(name: str, how: str) -> list[Any]:
     statistic = "Maximum" if how == "max" else "Sum"
-    return [NAMESPACE, name, "service", "${ServiceStack}", "role", "gateway", {"stat": statistic}]
+    managed = name.startswith(("heiwa_workflow_", "heiwa_rebalancer_"))
+    service, role = ("${Managers}", "${ManagerRole}") if managed else ("${ServiceStack}", GATEWAY)
+    return [NAMESPACE, name, "service", service, "role", role, {"stat": statistic}]
 
 
 def _widget(number: int, title: str, metrics: list[Any]) -> dict[str, Any]:

@@ -74,6 +74,7 @@ from gateway.recording.session import RecordedSession
 from gateway.settings.model import Settings
 from gateway.telemetry.log import Log
 from gateway.telemetry.metrics import new_registry
+from gateway.telemetry.names import GATEWAY
 from gateway.wire.handshake import V1
 from gateway.wire.listener import Address, listen, tls_context
 
@@ -125,7 +126,7 @@ class Gateway:
             workflows = await self._start_workflows(folder.path, jobs_url(self.settings, bound), stack)
             api = self._make_api(stores, search, authenticator, workflows)
             if self.settings.telemetry.emf:
-                reporter = emf_reporter(self.settings.telemetry, api.registry, self._clock)
+                reporter = emf_reporter(self.settings.telemetry, api.registry, self._clock, GATEWAY)
                 self._tasks.spawn("emf", reporter.run())
             await self._listen(bound, api, stack)
             self._started = stack.pop_all()

@@ -40,6 +40,7 @@ from gateway.protocol.channel_messages import ChannelMessages
 from gateway.protocol.session import command_message
 from gateway.settings.model import Settings
 from gateway.telemetry.metrics import new_registry
+from gateway.telemetry.names import MANAGER
 from gateway.wire.listener import Address, listen
 
 HTTP_SHUTDOWN_S = 1.0
@@ -162,7 +163,8 @@ class Managing:
         self._http_metrics = HttpMetrics(rates)
         registry = new_registry(self._metrics, self._http_metrics, workflows.metrics)
         if self.settings.telemetry.emf:
-            self._tasks.spawn("emf", emf_reporter(self.settings.telemetry, registry, self._clock).run())
+            reporter = emf_reporter(self.settings.telemetry, registry, self._clock, MANAGER)
+            self._tasks.spawn("emf", reporter.run())
         return Api(
             tokens=authenticator,
             devices=_ABSENT,

@@ -106,8 +106,8 @@ def key_refresh(
     return KeyRefresh(authenticator.keys, JwksEndpoint(auth.jwks_url), KeySetFile(folder, auth.jwks_url), clock, chance)
 
 
-def emf_reporter(telemetry: Telemetry, registry: Collecting, clock: Clock) -> EmfReporter:
-    """What writes metrics for CloudWatch into the log."""
+def emf_reporter(telemetry: Telemetry, registry: Collecting, clock: Clock, role: str) -> EmfReporter:
+    """What writes metrics for CloudWatch into the log, as those of a `role`."""
 
     async def revision() -> str:
         if telemetry.revision or not ecs_metadata.present(os.environ):
@@ -117,7 +117,7 @@ def emf_reporter(telemetry: Telemetry, registry: Collecting, clock: Clock) -> Em
         except CallError:
             return ""
 
-    return EmfReporter(registry, clock.time_ms, telemetry.service, "gateway", revision)
+    return EmfReporter(registry, clock.time_ms, telemetry.service, role, revision)
 
 
 def target_groups(settings: Settings) -> list[str]:

@@ -19,7 +19,7 @@ from gateway.drain.deployment import Deployment, Revision
 from gateway.drain.guard import Action, Pause, Readings
 from gateway.drain.ports import GuardedState
 from gateway.errors import CallError, CallErrorKind
-from gateway.telemetry.names import ACK_P99, NAMESPACE
+from gateway.telemetry.names import ACK_P99, GATEWAY, NAMESPACE
 
 WAITS = "AWAITING_ACTION"
 SUCCESSFUL = "SUCCESSFUL"
@@ -155,7 +155,7 @@ class EcsGuarded:
 
     def _query(self, name: str, revision: str) -> dict[str, Any]:
         metric, stat = _METRICS[name]
-        dimensions = {"service": self._metrics_service, "role": "gateway", "revision": revision}
+        dimensions = {"service": self._metrics_service, "role": GATEWAY, "revision": revision}
         return {
             "Id": name,
             "MetricStat": {

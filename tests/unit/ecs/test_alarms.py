@@ -19,6 +19,7 @@ from gateway.telemetry.names import NAMESPACE
 from tests.support.cloudformation import Stack, read
 from tests.unit.ecs.stacks import ROOT
 
+MANAGED = ("heiwa_workflow_", "heiwa_rebalancer_")
 NAMES = {choice.name for choice in CHOSEN}
 
 
@@ -53,11 +54,25 @@ def test_alarms_have_the_dimensions_of_the_lines(stack: Stack) -> None:
         dimensions = {pair["Name"]: pair["Value"] for pair in alarm["Dimensions"]}
         if alarm["Namespace"] == NAMESPACE:
             assert alarm["MetricName"] in NAMES, name
-            assert dimensions == {"service": "dogs", "role": "gateway"}
+            assert dimensions == {"service": "dogs", "role": "gateway"}, name
         else:
             assert dimensions["LoadBalancer"] == "<imported dogs-LoadBalancer>"
         assert alarm["AlarmActions"] == ["<Topic>"]
         assert alarm["AlarmDescription"].endswith(".")
+
+
+def test_managers_that_are_apart_are_watched_where_they_are(alarms: ModuleType) -> None:
+    stack = Stack(read(ROOT / "ecs/alarms.yaml"), ServiceStack="dogs", WorkflowStack="runs")
+    found = stack.of_type("AWS::CloudWatch::Alarm")
+    watched = {name: {pair["Name"]: pair["Value"] for pair in alarm["Dimensions"]} for name, alarm in found.items()}
+    of_managers = {alarm.name for alarm in alarms.ALARMS if alarm.of == "manager"}
+    assert {name for name, of in watched.items() if of == {"service": "runs", "role": "manager"}} == of_managers
+    assert {name for name, alarm in found.items() if alarm["MetricName"].startswith(MANAGED)} <= of_managers
+    body = json.loads(stack["Dashboard"]["DashboardBody"])
+    lines = [line for widget in body["widgets"] for line in widget["properties"]["metrics"] if line[0] == NAMESPACE]
+    for line in lines:
+        of = ("runs", "role", "manager") if line[1].startswith(MANAGED) else ("dogs", "role", "gateway")
+        assert line[2:6] == ["service", *of]
 
 
 def test_what_is_imported_is_exported_by_the_service() -> None:
