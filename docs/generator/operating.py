@@ -138,8 +138,8 @@ def metrics() -> str:
         f"CloudWatch makes metrics in the namespace `{emf.NAMESPACE}`. They have the dimensions `service` and `role`; "
         "some also `revision`, of which a deploy has two. The role is `gateway`, or `manager` for a process that "
         "manages workflows and holds no devices. What is a counter above is here what was added in the minute; a last "
-        "line at the stop has the rest. [ecs/alarms.yaml](../../ecs/alarms.yaml) has alarms and a dashboard made of them, "
-        "[ecs/grafana.json](../../ecs/grafana.json) a dashboard for Prometheus.",
+        "line at the stop has the rest. [ecs/alarms.yaml](../../ecs/alarms.yaml) has alarms and a dashboard made of "
+        "them, [ecs/grafana.json](../../ecs/grafana.json) a dashboard for Prometheus.",
         table(("metric in CloudWatch", "unit", "by revision", "of"), map(_chosen, emf.CHOSEN)),
     )
 
