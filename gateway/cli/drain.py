@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.options import Config, Json, Set, print_json
+from gateway.cli.options import Config, Json, Set, Url, print_json, token_for
 from gateway.drain.curve import curve
 from gateway.errors import SettingsError, UnreachableError
 from gateway.settings.load import load
@@ -25,10 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Url = Annotated[str, typer.Option(help="Operations listener, http://…; the one of the settings without it.")]
-Token = Annotated[
-    str, typer.Option(envvar="HEIWA_TOKEN", help="A JWT with scope admin; without it one is made with the local key.")
-]
+Token = Annotated[str, token_for("the scope admin")]
 Window = Annotated[float | None, typer.Option("--window", min=1, help="Seconds to spread the closes over.")]
 Watching = Annotated[bool, typer.Option("--watch", help="Draw the curve until the drain is over.")]
 

@@ -14,7 +14,7 @@ from gateway.cli.drain import app as drain
 from gateway.cli.entry import PLAIN, run
 from gateway.cli.init import app as init
 from gateway.cli.job import app as job
-from gateway.cli.options import Config, Json, Set, print_json
+from gateway.cli.options import Account, Config, Json, Set, Url, print_json, token_for
 from gateway.cli.workflow import app as workflow
 from gateway.settings.load import Loaded, flatten, load
 from gateway.settings.model import SECRETS
@@ -119,11 +119,9 @@ def check(config: Config = None, setting: Set = None, as_json: Json = False) -> 
 )
 def device(
     sub: Annotated[str, typer.Option(help="Device id, when it makes its own token.")] = "device-1",
-    account: Annotated[str, typer.Option(help="The tenant, when it makes its own token.")] = "default",
+    account: Account = "default",
     device_class: Annotated[str, typer.Option("--class", help="Device class: esp-idf, arduino, browser, …")] = "",
-    given_token: Annotated[
-        str, typer.Option("--token", envvar="HEIWA_TOKEN", help="A JWT; without it one is made with the local key.")
-    ] = "",
+    given_token: Annotated[str, token_for("the scopes of a device")] = "",
     url: Annotated[str, typer.Option(help="The gateway; the one of the settings without it.")] = "",
     track: Annotated[Path | None, typer.Option(help="GPX file to follow; a synthetic walk without it.")] = None,
     speed: Annotated[float, typer.Option(min=0, help="Times real time; 0: no pauses.")] = 1.0,
@@ -171,7 +169,7 @@ def command(
     device: Annotated[str, typer.Argument(help="The device.")],
     name: Annotated[str, typer.Argument(help="What it is to do.")],
     args: Annotated[str, typer.Argument(help="With what: JSON.")] = "null",
-    account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
+    account: Account = "default",
     deadline: Annotated[str, typer.Option(help="How long to wait for the result, at most 60s.")] = "10s",
     idempotent: Annotated[
         bool,
@@ -180,15 +178,8 @@ def command(
     key: Annotated[
         str | None, typer.Option(help="Idempotency key: the same again within the deadline is carried out once.")
     ] = None,
-    url: Annotated[str, typer.Option(help="Operations listener, http://…; the one of the settings without it.")] = "",
-    given_token: Annotated[
-        str,
-        typer.Option(
-            "--token",
-            envvar="HEIWA_TOKEN",
-            help="A JWT with scope command:send; without it one is made with the local key.",
-        ),
-    ] = "",
+    url: Url = "",
+    given_token: Annotated[str, token_for("the scope command:send")] = "",
     config: Config = None,
     setting: Set = None,
 ) -> None:
@@ -202,15 +193,10 @@ def command(
 @app.command(epilog="Example: heiwa watch device:dog-1")
 def watch(
     channel: Annotated[str, typer.Argument(help="What to watch: device:ID, workflow:RUN, workflows, drain.")],
-    account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
+    account: Account = "default",
     count: Annotated[int | None, typer.Option(min=1, help="Events until it ends.")] = None,
     url: Annotated[str, typer.Option(help="The gateway, ws://…/ws; the one of the settings without it.")] = "",
-    given_token: Annotated[
-        str,
-        typer.Option(
-            "--token", envvar="HEIWA_TOKEN", help="A JWT with the channel's scope; made with the local key without it."
-        ),
-    ] = "",
+    given_token: Annotated[str, token_for("the channel's scope")] = "",
     config: Config = None,
     setting: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -224,16 +210,9 @@ def watch(
 @app.command(epilog="Example: heiwa why lamp-1")
 def why(
     device: Annotated[str, typer.Argument(help="The device.")],
-    account: Annotated[str, typer.Option(help="The tenant, when the token is made here.")] = "default",
-    url: Annotated[str, typer.Option(help="Operations listener, http://…; the one of the settings without it.")] = "",
-    given_token: Annotated[
-        str,
-        typer.Option(
-            "--token",
-            envvar="HEIWA_TOKEN",
-            help="A JWT with scope device:read; without it one is made with the local key.",
-        ),
-    ] = "",
+    account: Account = "default",
+    url: Url = "",
+    given_token: Annotated[str, token_for("the scope device:read")] = "",
     config: Config = None,
     setting: Set = None,
     as_json: Json = False,

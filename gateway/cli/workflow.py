@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from gateway.cli.options import Config, Json, Set, print_json
+from gateway.cli.options import Account, Config, Json, Set, Url, print_json, token_for
 from gateway.settings.load import load
 
 app = typer.Typer(
@@ -20,14 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Url = Annotated[str, typer.Option(help="Operations listener, http://…; the one of the settings without it.")]
-Token = Annotated[
-    str,
-    typer.Option(
-        envvar="HEIWA_TOKEN", help="A JWT with workflow:read and workflow:write; made with the local key without it."
-    ),
-]
-Account = Annotated[str, typer.Option(help="The tenant, when the token is made here.")]
+Token = Annotated[str, token_for("the scopes workflow:read and workflow:write, or admin to put")]
 Run = Annotated[str, typer.Argument(help="The id of a run.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show what happens until the run is over.")]
 
