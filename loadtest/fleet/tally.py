@@ -35,7 +35,9 @@ class LatencyRecorder:
         if histogram is None or not histogram.total_count:
             return ""
         encoded: str = histogram.encode().decode()
-        # A new histogram takes a ninth of the time that a reset takes.
+        # A new histogram takes a ninth of the time that a reset takes. The old one holds its encoder, which holds it:
+        # the collector, which looks here once in minutes, would find 0.2 MB a second.
+        histogram.encoder.histogram = None
         self._histogram = None
         return encoded
 
