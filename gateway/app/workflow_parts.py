@@ -45,6 +45,8 @@ JOBS_FOLDER = "workflow-jobs"
 # The store of one process has one manager, which finds its runs again by its name; of a shared one each has its own.
 _LOCAL = "local"
 _RUNNERS = ("device", "process", "http", "batch", "ecs")
+# Handing runs over takes some ten milliseconds; without it others wait for the end of the lease.
+STOP_S = 3.0
 _log = Log("workflows")
 
 
@@ -144,6 +146,7 @@ class WorkflowParts:
         self._opened = asyncio.Event()
         self._service: WorkflowService | None = None
         self._notice: Callable[[], None] = lambda: None
+        self._give_up: Callable[[], None] = lambda: None
         self._moving: asyncio.Task[None] | None = None
         self._parts: list[tuple[str, Coroutine[Any, Any, None]]] = []
 
@@ -185,6 +188,7 @@ class WorkflowParts:
         if embedded and not self._roles.manager:
             raise SettingsError("serve.roles", "has no manager, and with SQLite no other process can have it")
         store = SqlWorkflowStore(url, idle_s=self._settings.lease_s)
+        self._give_up = store.give_up
         stack.push_async_callback(store.close)
         await store.open()
         self._run_log.alone = embedded
@@ -336,10 +340,16 @@ class WorkflowParts:
 
     async def close(self) -> None:
         """Processes that are at work live on; the next start adopts them."""
-        if self._moving is not None:
-            self._moving.cancel()
-            await asyncio.gather(self._moving, return_exceptions=True)
-        await self._stack.aclose()
+        giving_up = asyncio.get_running_loop().call_later(STOP_S, self._give_up)
+        try:
+            if self._moving is not None:
+                self._moving.cancel()
+                await asyncio.gather(self._moving, return_exceptions=True)
+            await self._stack.aclose()
+        finally:
+            giving_up.cancel()
+            # Who is cancelled here leaves nothing that waits.
+            self._give_up()
 
     def _drop_parts(self) -> None:
         """Those that were never run."""

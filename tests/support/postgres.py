@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -64,6 +66,22 @@ class Postgres:
     def pid(self) -> int:
         """Of its main process."""
         return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+
+    def freeze(self) -> None:
+        """No process of it does anything; the kernel still takes connections and what is sent."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        main = self.pid
+        # First the one that makes others.
+        os.kill(main, number)
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == main:
+                    os.kill(int(folder.name), number)
 
     def url(self) -> str:
         """A new database."""

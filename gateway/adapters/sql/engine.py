@@ -18,6 +18,9 @@ from gateway.errors import SettingsError, StoreError
 
 CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 20.0
+# The server ends a statement by itself; one that has not done so stands still, or the network swallows its packets, and
+# nothing else would say so for a quarter of an hour.
+SILENCE_S = STATEMENT_TIMEOUT_S + 2
 IDLE_S = 30.0
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql+asyncpg": "postgresql+asyncpg"}
 
@@ -54,7 +57,11 @@ def _postgresql(url: URL, idle_s: float) -> AsyncEngine:
         pool_size=4,
         max_overflow=0,
         pool_pre_ping=True,
-        connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": {"application_name": "heiwa", **timeouts}},
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": SILENCE_S,
+            "server_settings": {"application_name": "heiwa", **timeouts},
+        },
     )
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -103,8 +110,8 @@ def store_errors(what: str) -> Iterator[None]:
         raise
     except (DBAPIError, OSError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
-        raise StoreError(
-            f"the workflow store ({what}): {str(cause).splitlines()[0] if str(cause) else cause!r}"
-        ) from error
+        silent = isinstance(cause, TimeoutError) and not str(cause)
+        said = "it does not answer" if silent else str(cause).splitlines()[0] if str(cause) else repr(cause)
+        raise StoreError(f"the workflow store ({what}): {said}") from error
     except SQLAlchemyError as error:
         raise StoreError(f"the workflow store ({what}): {error}") from error

@@ -26,6 +26,7 @@ from gateway.adapters.sql.mapping import (
     summary_of,
 )
 from gateway.adapters.sql.notices import notify
+from gateway.adapters.sql.patience import Patience
 from gateway.adapters.sql.retention import delete_ended
 from gateway.adapters.sql.schema import migrate
 from gateway.adapters.sql.statements import statements
@@ -63,6 +64,9 @@ class SqlWorkflowStore:
     def __init__(self, url: URL, engine: AsyncEngine | None = None, *, idle_s: float = IDLE_S) -> None:
         self._url = url
         self._engine = engine or make_engine(url, idle_s)
+        self._patience = Patience()
+        if url.get_backend_name() == "postgresql":
+            self._patience.watch(self._engine)
         self._statements = statements(url.get_backend_name())
 
     async def open(self) -> None:
@@ -76,11 +80,15 @@ class SqlWorkflowStore:
     async def close(self) -> None:
         await self._engine.dispose()
 
+    def give_up(self) -> None:
+        """Whatever waits for the server fails at once, `close` too, and what is asked later."""
+        self._patience.end()
+
     @contextlib.asynccontextmanager
     async def unit(self, what: str) -> AsyncIterator[AsyncConnection]:
         """One transaction. Raises StoreError."""
         with store_errors(what):
-            async with self._engine.begin() as connection:
+            async with self._patience.bounded(), self._engine.begin() as connection:
                 yield connection
 
     # Definitions
