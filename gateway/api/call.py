@@ -6,12 +6,14 @@ import asyncio
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from gateway.api.context import Api
+from gateway.api.http_protocol import HttpProtocol
 from gateway.api.parameters import IDEMPOTENCY_KEY
 from gateway.api.problem import Problem, bad_field, forbidden, unauthorized
 from gateway.connections.handover import AUTHORIZED
@@ -48,6 +50,11 @@ class Call:
                 raise QueryError(name, "is given twice")
             found[name] = value
         return found
+
+    def for_the_answer(self) -> AbstractContextManager[None]:
+        """What is done within this is cancelled once the peer is gone."""
+        protocol = self.request.protocol
+        return protocol.for_the_answer() if isinstance(protocol, HttpProtocol) else nullcontext()
 
     async def body(self, types: Sequence[str] = ("application/json",)) -> bytes:
         """The body, at most as large as the application allows. Raises Problem 408 or 415.

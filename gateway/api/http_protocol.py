@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -76,7 +77,7 @@ class HttpListener:
 class HttpProtocol(web.RequestHandler):
     """One connection. `busy` from a request that is whole to the end of its answer."""
 
-    __slots__ = ("_listener", "busy")
+    __slots__ = ("_listener", "_reading", "busy")
 
     def __init__(self, listener: HttpListener, server: web.Server) -> None:
         super().__init__(
@@ -87,6 +88,7 @@ class HttpProtocol(web.RequestHandler):
         )
         self._listener = listener
         self.busy = False
+        self._reading: asyncio.Task[Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -94,7 +96,18 @@ class HttpProtocol(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._listener.open.pop(self, None)
+        if self._reading is not None:
+            self._reading.cancel()
         super().connection_lost(exc)
+
+    @contextmanager
+    def for_the_answer(self) -> Iterator[None]:
+        """What the current task does within this is for the peer alone: it is cancelled once the connection ends."""
+        self._reading = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._reading = None
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -110,11 +110,12 @@ async def search_polygon(call: Call) -> web.StreamResponse:
 
 
 async def find(call: Call, query: Query, *, track: bool = False) -> web.StreamResponse:
-    """Ask the index, for a bounded time."""
+    """Ask the index, for a bounded time, and no longer than somebody waits for the answer."""
     ask = call.api.search.track if track else call.api.search.search
     try:
-        async with asyncio.timeout(call.api.deadline_s):
-            return _page(call, await ask(call.identity.account, query))
+        with call.for_the_answer():
+            async with asyncio.timeout(call.api.deadline_s):
+                return _page(call, await ask(call.identity.account, query))
     except TimeoutError as error:
         raise unavailable(f"the search took longer than {call.api.deadline_s:g} s; narrow it") from error
 

@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from gateway.api.application import build_public
+from gateway.api.application import build_operations, build_public
+from gateway.api.http_protocol import HttpListener
 from gateway.api.http_rates import HttpRates
 from gateway.errors import QueryError, StoreError
-from tests.support.api import JSON, Client, World, bearer, event, problem
+from gateway.locations.query import Page, Query
+from tests.support.api import JSON, Client, FakeClock, World, bearer, event, problem
 
 # Storing
 
@@ -246,6 +249,36 @@ async def test_a_bad_polygon_is_named(operations: Client, body: dict[str, Any]) 
 async def test_a_long_query_is_refused(operations: Client) -> None:
     response = await operations.get(f"/api/v1/devices?cursor={'x' * 5000}", headers=bearer("device:read"))
     await problem(response, 414)
+
+
+async def test_a_search_ends_when_nobody_waits_for_it(world: World) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def search(account: str, query: Query) -> Page:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    world.search.search = search  # type: ignore[method-assign]
+    runner = web.AppRunner(build_operations(replace(world.api, deadline_s=60.0)), shutdown_timeout=0.1)
+    await runner.setup()
+    assert runner.server is not None
+    listener = HttpListener("operations", runner.server, FakeClock())
+    server = await asyncio.get_running_loop().create_server(listener, "127.0.0.1", 0)
+    try:
+        async with asyncio.timeout(10):
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            asked = "".join(f"{name}: {value}\r\n" for name, value in bearer("location:read").items())
+            writer.write(f"GET /api/v1/locations/search HTTP/1.1\r\nHost: a\r\n{asked}\r\n".encode())
+            await begun.wait()
+            writer.close()
+            await ended.wait()
+    finally:
+        server.close()
+        await runner.cleanup()
 
 
 async def test_a_search_that_hangs_is_503(world: World, operations: Client) -> None:
