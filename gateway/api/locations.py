@@ -90,9 +90,10 @@ def _kind(payload: bytes) -> str:
     except Problem:
         # Text that is not Unicode in one event must not spoil the others.
         raw = loosely(payload)
-        if not isinstance(raw, dict) or "events" not in raw or "type" in raw:
+        kind = raw.get("type", "locations") if isinstance(raw, dict) and "events" in raw else None
+        if not isinstance(kind, str):
             raise
-        return "locations"
+        return kind
 
 
 async def search(call: Call) -> web.StreamResponse:

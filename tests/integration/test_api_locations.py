@@ -51,9 +51,12 @@ async def test_of_one_id_the_first_event_counts(world: World, public: Client) ->
 
 
 @pytest.mark.parametrize("bad", [b'"\\ud800"', b'"\xff"', b'"a\\udc00"'])
-async def test_text_that_is_not_unicode_costs_only_its_event(world: World, public: Client, bad: bytes) -> None:
+@pytest.mark.parametrize("kind", [b"", b'"type":"locations",'])
+async def test_text_that_is_not_unicode_costs_only_its_event(
+    world: World, public: Client, bad: bytes, kind: bytes
+) -> None:
     spoiled = json.dumps(event("bad", attributes={"n": "?"})).encode().replace(b'"?"', bad)
-    payload = b'{"events":[%s,%s]}' % (json.dumps(event("a")).encode(), spoiled)
+    payload = b'{%s"events":[%s,%s]}' % (kind, json.dumps(event("a")).encode(), spoiled)
     response = await public.post("/api/v1/locations", data=payload, headers=bearer("location:write") | JSON)
     assert response.status == 200
     body = await response.json()
