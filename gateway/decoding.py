@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,13 +12,16 @@ T = TypeVar("T")
 Payload = bytes | str | msgspec.Raw
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+# Only what a record names itself, in no list or mapping: so a message holds no more of them than its record has fields.
+_FRACTION = re.compile(r"Expected `int[^`]*`, got `float` - at `\$((?:\.\w+)+)`")
 
 
 def decoder(kind: type[T]) -> Callable[[Payload], T]:
     """A function that reads JSON as `kind`.
 
-    It raises msgspec.ValidationError for JSON of another shape, and its base msgspec.DecodeError for all else: no JSON,
-    text that is not UTF-8, brackets nested deeper than the interpreter goes.
+    A field for an integer takes `5.0` and `5e0` as well: to JSON Schema, and to clients that know one kind of number,
+    they are integers. It raises msgspec.ValidationError for JSON of another shape, and its base msgspec.DecodeError for
+    all else: no JSON, text that is not UTF-8, brackets nested deeper than the interpreter goes.
     """
     decode = msgspec.json.Decoder(kind).decode
 
@@ -29,8 +32,8 @@ def decoder(kind: type[T]) -> Callable[[Payload], T]:
             raise msgspec.DecodeError("JSON is nested too deeply") from error
         except UnicodeError as error:
             raise msgspec.DecodeError("JSON is not UTF-8") from error
-        except msgspec.ValidationError:
-            raise
+        except msgspec.ValidationError as error:
+            return _with_integers(decode, payload, error)
         except msgspec.DecodeError as error:
             if _has_half_a_pair(payload):
                 # The library calls it truncated.
@@ -38,6 +41,33 @@ def decoder(kind: type[T]) -> Callable[[Payload], T]:
             raise
 
     return read
+
+
+def make_integer(raw: Any, error: msgspec.ValidationError) -> bool:
+    """Turn the number that `error` is about into an integer, within `raw`; false: it cannot be, or it is about none."""
+    found = _FRACTION.fullmatch(str(error))
+    if found is None:
+        return False
+    *path, name = found[1][1:].split(".")
+    for step in path:
+        raw = raw.get(step) if isinstance(raw, dict) else None
+    value = raw.get(name) if isinstance(raw, dict) else None
+    # Of a name that stands twice, `raw` holds the second. Above 2^53 nobody knows which integer was meant.
+    if not isinstance(value, float) or not value.is_integer() or abs(value) > 2**53:
+        return False
+    raw[name] = int(value)
+    return True
+
+
+def _with_integers(decode: Callable[[Payload], T], payload: Payload, error: msgspec.ValidationError) -> T:
+    """Read again what was refused with `error`, if all that is wrong with it is how its integers are written."""
+    raw = msgspec.json.decode(payload) if _FRACTION.fullmatch(str(error)) else None
+    while make_integer(raw, error):
+        try:
+            return decode(msgspec.json.encode(raw))
+        except msgspec.ValidationError as following:
+            error = following
+    raise error from None
 
 
 def _has_half_a_pair(payload: Payload) -> bool:

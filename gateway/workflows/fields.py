@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from gateway.decoding import make_integer
 from gateway.workflows.definition import RUNNERS
 from gateway.workflows.source import DefinitionError, Located, Mistake, cut
 from gateway.workflows.spec import CHOICES, IN_WORDS, Node, Spec
@@ -76,6 +77,8 @@ def _convert(source: Located, plain: Any, kind: type, prefix: str) -> tuple[Any,
         try:
             return msgspec.convert(plain, kind), mistakes
         except msgspec.ValidationError as error:
+            if make_integer(plain, error):
+                continue
             wrong = _wrong(str(error), plain)
         if not _follows(wrong, gone):
             unknown = wrong.name if _UNKNOWN_FIELD.fullmatch(wrong.problem) else ""

@@ -69,3 +69,51 @@ def test_a_whole_pair_is_text() -> None:
 def test_nothing_else_is_ever_raised(payload: bytes) -> None:
     with contextlib.suppress(msgspec.DecodeError):
         read(payload)
+
+
+class Inner(msgspec.Struct):
+    count: int | None = None
+
+
+class Numbers(msgspec.Struct):
+    count: int = 0
+    inner: Inner = msgspec.field(default_factory=Inner)
+    anything: object = None
+    names: list[int] = []
+
+
+read_numbers = decoder(Numbers)
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b'{"count":5.0}', Numbers(5)),
+        (b'{"count":5e0,"inner":{"count":7.0}}', Numbers(5, Inner(7))),
+        ('{"count":-1.20E1,"anything":[1.0,"1"]}', Numbers(-12, anything=[1.0, "1"])),
+        (
+            msgspec.Raw(b'{"anything":12345678901234567890123,"count":1.0}'),
+            Numbers(1, anything=12345678901234567890123),
+        ),
+    ],
+)
+def test_an_integer_may_be_written_with_a_fraction_or_an_exponent(payload: bytes, expected: Numbers) -> None:
+    assert read_numbers(payload) == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "path"),
+    [
+        (b'{"count":5.5}', "count"),
+        (b'{"count":1.0,"inner":{"count":0.5}}', "inner.count"),
+        (b'{"count":1.0,"inner":{"count":"5"}}', "inner.count"),
+        (b'{"count":1e300}', "count"),
+        (b'{"names":[1.0]}', r"names\[0\]"),
+        (b'{"count":1.0,"count":2.5}', "count"),
+        (b'{"count":1.0,"count":2}', "count"),
+        (b'{"inner":{"count":1.0},"inner":3}', "inner.count"),
+    ],
+)
+def test_no_other_number_is_an_integer(payload: bytes, path: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=rf"\$\.{path}`"):
+        read_numbers(payload)

@@ -48,6 +48,12 @@ def told(text: str, rules: Rules = ALLOWED) -> list[str]:
     return [str(one) for one in caught.value.mistakes]
 
 
+def test_an_integer_may_be_written_with_a_fraction() -> None:
+    written = GOOD.replace("max_parallel: 4", "max_parallel: 4.0").replace("max_attempts: 5", "max_attempts: 5.0e+0")
+    assert stored(from_yaml(written).spec) == stored(from_yaml(GOOD).spec)
+    assert "max_parallel" in told(GOOD.replace("max_parallel: 4", "max_parallel: 4.5"))[0]
+
+
 def test_the_example_is_good_and_is_stored_as_it_was() -> None:
     made = from_yaml(GOOD)
     assert made.order == ("extract", "load", "poll", "notify", "child")
