@@ -326,7 +326,9 @@ class Accepting(asyncio.Protocol):
             self._rejected = rejected
             self._door.held.add(self)
             hub.admission.held += 1
-            hub.set_deadline(self._slot, hub.chance.uniform(*HOLD_S))
+            shortest_s, longest_s = HOLD_S
+            # The wheel comes up to a tick later.
+            hub.set_deadline(self._slot, hub.chance.uniform(shortest_s, longest_s - hub.tick_s))
         else:
             self._answer(rejected)
 

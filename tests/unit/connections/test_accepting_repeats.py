@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from gateway.connections.admission import Repeats
@@ -38,6 +40,26 @@ def test_a_device_that_is_refused_again_waits_for_its_answer() -> None:
     again.finish()
     assert bench.door.refusals == {(503, "draining"): 3}
     assert (bench.hub.admission.pending, bench.hub.admission.held, bench.door.held) == (0, 0, set())
+
+
+class _Longest(random.Random):
+    """Whoever has to wait waits as long as anybody."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def test_nobody_waits_longer_than_three_seconds() -> None:
+    bench = Bench(authenticator=FakeAuthenticator(**FLEET))
+    bench.hub.admission.draining = True
+    bench.hub.chance = _Longest()
+    _refused(bench)
+    for _ in range(4):
+        again = _refused(bench)
+        bench.pass_time(2.5)
+        assert again.take() == b""
+        bench.pass_time(0.5)
+        assert read_answer(again.take()).status == 503
 
 
 @pytest.mark.parametrize(("others", "known"), [(16_383, True), (16_384, False)])
