@@ -18,7 +18,7 @@ from gateway.drain.leaving import Origin
 from gateway.drain.plan import Plan
 from gateway.drain.receipt import picture
 from gateway.drain.status import DrainStatus, status_of
-from gateway.drain.strategy_plan import BALANCER, FORM, StrategyPlan, by_age, parse
+from gateway.drain.strategy_plan import BALANCER, FORM, PATTERN, StrategyPlan, by_age, parse
 from gateway.drain.strategy_plan import play as foresee
 from gateway.errors import IllegalTransitionError, QueryError, SettingsError
 
@@ -62,6 +62,8 @@ async def strategy_plan(call: Call) -> web.StreamResponse:
         if ages_s is None:
             raise QueryError("strategy", "without connections.max_age_h nobody leaves the old load balancer by itself")
         return answer(by_age(connections, tasks, drainer.settings.receivers or tasks, ages_s))
+    if re.fullmatch(PATTERN, text) is None:
+        raise QueryError("strategy", f"{text[:60]!r} is not one; write {FORM}")
     try:
         strategy, steps = parse(text)
     except SettingsError as error:
@@ -174,7 +176,17 @@ ROUTES = (
             Listener.OPERATIONS,
             StrategyPlan,
             parameters=(
-                Parameter("strategy", FORM, {"type": "string", "minLength": 1, "maxLength": 60, "default": _STRATEGY}),
+                Parameter(
+                    "strategy",
+                    FORM,
+                    {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": 60,
+                        "pattern": f"^({PATTERN})$",
+                        "default": _STRATEGY,
+                    },
+                ),
                 Parameter(
                     "tasks",
                     "How many processes like this one there are.",

@@ -79,7 +79,9 @@ class RemoteDrain:
 
     def strategy(self, strategy: str, tasks: int, connections: int) -> dict[str, Any]:
         """What a deployment by weights would do; `connections` 0: with those that there are."""
-        query = {"strategy": strategy, "tasks": tasks, **({"connections": connections} if connections else {})}
+        query: dict[str, str | int] = {"strategy": strategy.strip().lower(), "tasks": tasks}
+        if connections:
+            query["connections"] = connections
         return self._remote.call("GET", f"{_DRAIN}/strategy?{urlencode(query)}")
 
     def start(self, window_s: float | None) -> dict[str, Any]:

@@ -19,6 +19,11 @@ _TICKS = 50_000
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(s|m|h)")
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 BALANCER = "balancer"
+_PERCENT = r"[0-9]+(\.[0-9])?%"
+# A regular expression of JSON Schema (ECMA-262) for what `parse` takes, and `balancer`; bounds apart.
+PATTERN = (
+    rf"(linear|canary)(:{_PERCENT}(:{_SPAN.pattern}(:{_SPAN.pattern})?)?)?|blue-green(:{_SPAN.pattern})?|{BALANCER}"
+)
 _WORDS = {"linear": Strategy.LINEAR, "canary": Strategy.CANARY, "blue-green": Strategy.BLUE_GREEN}
 FORM = (
     "linear:10%:6m, canary:5%:10m or blue-green, each with the bake time after it, such as linear:10%:6m:10m; or "

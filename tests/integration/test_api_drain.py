@@ -106,8 +106,9 @@ async def test_a_strategy_is_planned(client: Client) -> None:
     assert (found["strategy"], found["connections"], found["tasks"]) == ("CANARY", 80, 8)
     assert [step["weight"] for step in found["steps"]] == [0.05, 1.0]
     assert (await get(client, f"{PATH}/strategy"))["strategy"] == "LINEAR"
-    problem = await get(client, f"{PATH}/strategy?strategy=rolling", 400)
-    assert problem["errors"][0]["field"] == "strategy"
+    for wrong in ("rolling", "%20canary", "linear:101%25"):
+        problem = await get(client, f"{PATH}/strategy?strategy={wrong}", 400)
+        assert problem["errors"][0]["field"] == "strategy"
 
 
 @pytest.mark.parametrize(

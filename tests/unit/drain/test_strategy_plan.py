@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gateway.drain.deployment import Step, Strategy
-from gateway.drain.strategy_plan import by_age, parse, play
+from gateway.drain.strategy_plan import BALANCER, PATTERN, by_age, parse, play
 from gateway.errors import SettingsError
 
 AGE_S = 30 * 3600.0
@@ -25,6 +27,7 @@ AGE_S = 30 * 3600.0
 def test_a_strategy_is_read(text: str, first: Step, last: Step, count: int) -> None:
     _, steps = parse(text)
     assert (steps[0], steps[-1], len(steps)) == (first, last, count)
+    assert re.fullmatch(PATTERN, text.lower())
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,13 @@ def test_a_strategy_is_read(text: str, first: Step, last: Step, count: int) -> N
 def test_what_is_none_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(SettingsError, match="--strategy"):
         parse(text)
+
+
+def test_what_the_pattern_lets_through_is_refused_for_its_bounds_only() -> None:
+    assert not any(
+        re.fullmatch(PATTERN, text) for text in ("", "rolling", "linear:6m", "canary:5%:10m:1m:1m", " canary")
+    )
+    assert re.fullmatch(PATTERN, BALANCER)
 
 
 def test_a_canary_meets_forty_times_as_many_devices() -> None:
