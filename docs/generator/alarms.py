@@ -20,7 +20,8 @@ ABOVE, BELOW = "GreaterThanThreshold", "LessThanThreshold"
 LOCATIONS = Settings().locations
 PERIOD = int(PERIOD_S)
 ELB = "AWS/ApplicationELB"
-BALANCER = "balancer"
+BALANCER, ALTERNATE = "balancer", "alternate"
+_OF_BALANCER = {BALANCER: "TargetGroup", ALTERNATE: "AlternateTargetGroup"}
 # Managers may be tasks of their own, in another stack than the gateways; otherwise each gateway is one.
 _APART = "ManagersAreApart"
 _MANAGERS: Mapping[str, Any] = {
@@ -176,6 +177,10 @@ ALARMS = (
         apart=True,
     ),
     Alarm("TargetsUnhealthy", "UnHealthyHostCount", "Maximum", 0, 5, "Tasks fail their health checks.", of=BALANCER),
+    # By weights, where each deploy moves all tasks to the other target group of the pair.
+    Alarm(
+        "AlternatesUnhealthy", "UnHealthyHostCount", "Maximum", 0, 5, "Tasks fail their health checks.", of=ALTERNATE
+    ),
     Alarm(
         "BalancerRefuses",
         "RejectedConnectionCount",
@@ -234,7 +239,7 @@ def check(alarms: Iterable[Alarm], panels: Iterable[Panel], known: Iterable[str]
     chosen = {choice.name for choice in CHOSEN}
     # Of a histogram its buckets are read.
     wrong = [choice.metric for choice in CHOSEN if choice.metric.removesuffix("_bucket") not in known]
-    wrong += [alarm.metric for alarm in alarms if alarm.of != BALANCER and alarm.metric not in chosen]
+    wrong += [alarm.metric for alarm in alarms if alarm.of not in _OF_BALANCER and alarm.metric not in chosen]
     wrong += [name for panel in panels for name, _ in panel.lines if name not in known]
     if wrong:
         raise ValueError(f"no such metric: {', '.join(wrong)}")
@@ -308,17 +313,17 @@ def _alarm(alarm: Alarm) -> dict[str, Any]:
     dimensions: Mapping[str, Any] = _MANAGERS if alarm.of == MANAGER else _GATEWAYS
     if alarm.apart:
         dimensions = {"service": {"Ref": "WorkflowStack"}, "role": MANAGER}
-    if alarm.of == BALANCER:
+    if alarm.of in _OF_BALANCER:
         dimensions = {"LoadBalancer": _imported("LoadBalancer")}
         if alarm.metric == "UnHealthyHostCount":
-            dimensions = {**dimensions, "TargetGroup": _imported("TargetGroup")}
+            dimensions = {**dimensions, "TargetGroup": _imported(_OF_BALANCER[alarm.of])}
     actions = {"Fn::If": ["TellsSomebody", [{"Ref": "Topic"}], {"Ref": "AWS::NoValue"}]}
     return {
         "Type": "AWS::CloudWatch::Alarm",
         **({"Condition": _APART} if alarm.apart else {}),
         "Properties": {
             "AlarmDescription": alarm.text,
-            "Namespace": ELB if alarm.of == BALANCER else NAMESPACE,
+            "Namespace": ELB if alarm.of in _OF_BALANCER else NAMESPACE,
             "MetricName": alarm.metric,
             "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
             "Statistic": alarm.statistic,

@@ -19,7 +19,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "linear": {"Strategy": "LINEAR", "Guard": "yes"},
     "canary": {"Strategy": "CANARY", "StepPercent": 5, "DeregistrationDelay": 600},
     "data": {"DataStack": "heiwa-data", "Size": "large", "DeregistrationDelay": 900},
-    "workflows": {"DataStack": "heiwa-data", "WorkflowStack": "heiwa-workflows"},
+    "workflows": {"DataStack": "heiwa-data", "WorkflowStack": "heiwa-workflows", "Runners": "device,batch"},
 }
 _ARN = "arn:aws:{}:eu-west-1:123456789012:{}".format
 # Managers: alone, and with all of their runners.
@@ -38,7 +38,6 @@ MANAGERS: dict[str, dict[str, Any]] = {
 MANAGER_PARAMETERS = {
     "Image": "heiwa@sha256:" + "0" * 64,
     "DataStack": "heiwa-data",
-    "AuthSecretArn": _ARN("secretsmanager", "secret:heiwa-abc"),
 }
 PARAMETERS = {"VpcCidr": "10.0.0.0/16", "ClientCidr": "0.0.0.0/0", "Image": "heiwa@sha256:" + "0" * 64}
 # Amazon ECS developer guide, "Task definition parameters for Fargate": CPU units to MiB.

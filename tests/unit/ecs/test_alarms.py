@@ -75,13 +75,12 @@ def test_managers_that_are_apart_are_watched_where_they_are(alarms: ModuleType) 
         assert line[2:6] == ["service", *of]
 
 
-def test_what_is_imported_is_exported_by_the_service() -> None:
-    exported = {
-        str(one["Export"]["Name"]) for one in read(ROOT / "ecs/service.yaml")["Outputs"].values() if "Export" in one
-    }
-    text = (ROOT / "ecs/alarms.yaml").read_text()
-    for name in re.findall(r"\$\{ServiceStack\}-(\w+)", text):
-        assert any(name in one for one in exported)
+def test_both_target_groups_of_a_pair_are_watched(stack: Stack) -> None:
+    found = [
+        one for one in stack.of_type("AWS::CloudWatch::Alarm").values() if one["MetricName"] == "UnHealthyHostCount"
+    ]
+    watched = {pair["Value"] for one in found for pair in one["Dimensions"] if pair["Name"] == "TargetGroup"}
+    assert watched == {"<imported dogs-TargetGroup>", "<imported dogs-AlternateTargetGroup>"}
 
 
 def test_nobody_is_told_without_an_address(stack: Stack) -> None:

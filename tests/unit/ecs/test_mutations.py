@@ -201,6 +201,7 @@ SERVICE_MUTATIONS = [
     Mutation("TasksToBroker.FromPort", 443, "tasks_reach_each_other_through_the_broker"),
     Mutation("TasksToBroker.GroupId", {"Ref": "TaskSecurityGroup"}, "tasks_reach_each_other_through_the_broker"),
     Mutation("TaskSecurityGroup.SecurityGroupEgress.1", REMOVED, "tasks_reach_each_other_through_the_broker"),
+    Mutation("TaskSecurityGroup.SecurityGroupEgress.2", REMOVED, "tasks_share_the_runs_with_managers"),
     Mutation(
         "TaskSecurityGroup.SecurityGroupEgress.1.CidrIp", "0.0.0.0/0", "tasks_reach_each_other_through_the_broker"
     ),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cfn_lint import problems
+from tests.support.cloudformation import read
 from tests.unit.ecs.examples import Example, examples
 from tests.unit.ecs.stacks import ROOT
 
@@ -23,6 +24,19 @@ def test_a_template_keeps_a_rule(example: Example, name: str) -> None:
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
 def test_cfn_lint_finds_nothing(path: Path) -> None:
     assert problems(path.read_text("utf-8")) == []
+
+
+def test_what_a_template_imports_another_exports_in_any_case() -> None:
+    """An export that comes, goes or changes with a parameter could not, once another stack has it."""
+    makers = {"ServiceStack": "service.yaml", "DataStack": "data.yaml", "WorkflowStack": "workflows.yaml"}
+    imports = [found for path in TEMPLATES for found in re.findall(r"\$\{(\w+Stack)\}-(\w+)", path.read_text("utf-8"))]
+    assert {stack for stack, _ in imports} == set(makers)
+    for stack, name in imports:
+        outputs = read(ROOT / "ecs" / makers[stack])["Outputs"].values()
+        export = {"Name": {"Fn::Sub": f"${{AWS::StackName}}-{name}"}}
+        (output,) = (one for one in outputs if one.get("Export") == export)
+        assert "Condition" not in output
+        assert "Fn::If" not in output["Value"]
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)

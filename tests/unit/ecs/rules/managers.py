@@ -18,11 +18,13 @@ from tests.unit.ecs.stacks import (
 
 @manager_rule
 def managers_are_the_program_and_hold_no_device(stack: Stack) -> None:
-    """Settings that the program takes; nobody reaches a manager; two at least, and new ones before old ones go."""
+    """Settings that the program takes; nobody reaches a manager, so it needs no key; two at least, and new ones before
+    old ones go."""
     names = {f"{ENVIRONMENT_PREFIX}{key}".replace(".", "__").upper() for key, _ in flatten(Settings())}
     container, environment = container_of(stack), environment_of(stack)
     assert {*environment, *(one["Name"] for one in container["Secrets"])} <= names | {"PGPASSWORD"}
     assert environment["HEIWA_SERVE__ROLES"] == "manager,rebalancer"
+    assert {one["Name"] for one in container["Secrets"]} == {"PGPASSWORD", "HEIWA_BROKER__PASSWORD"}
     assert (container["ReadonlyRootFilesystem"], container["User"]) == (True, "10001:10001")
     assert container["LinuxParameters"] == {"InitProcessEnabled": True, "Capabilities": {"Drop": ["ALL"]}}
     assert "PortMappings" not in container

@@ -57,16 +57,19 @@ def firehoses_role_is_narrow(stack: Stack) -> None:
 
 @service_rule
 def tasks_share_the_runs_with_managers(stack: Stack) -> None:
-    """With a workflow stack: no manager here, the store and its password, and the way there; without one, nothing."""
+    """With a workflow stack: no manager here, its runners, the store, its password, the way there; else nothing."""
     environment = environment_of(stack)
     secrets = {one["Name"]: one["ValueFrom"] for one in container_of(stack)["Secrets"]}
     if "HEIWA_WORKFLOWS__STORE_URL" not in environment:
-        assert not {"HEIWA_SERVE__ROLES", "PGPASSWORD"} & {*environment, *secrets}
+        assert not {"HEIWA_SERVE__ROLES", "HEIWA_WORKFLOWS__RUNNERS", "PGPASSWORD"} & {*environment, *secrets}
         return
     assert environment["HEIWA_WORKFLOWS__STORE_URL"] == "<imported heiwa-workflows-StoreUrl>"
     assert environment["HEIWA_SERVE__ROLES"] == "gateway"
+    assert environment["HEIWA_WORKFLOWS__RUNNERS"] == "device,batch"
     assert secrets["PGPASSWORD"] == "<imported heiwa-workflows-StoreSecretArn>"
     way = stack["TasksToStore"]
     assert (way["FromPort"], way["ToPort"]) == (5432, 5432)
     assert way["GroupId"] == "<imported heiwa-workflows-StoreSecurityGroupId>"
     assert way["SourceSecurityGroupId"] == "<TaskSecurityGroup.GroupId>"
+    out = [one for one in stack["TaskSecurityGroup"]["SecurityGroupEgress"] if one["FromPort"] == 5432]
+    assert [(one["ToPort"], one["CidrIp"]) for one in out] == [(5432, "10.0.0.0/16")]
