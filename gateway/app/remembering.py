@@ -42,7 +42,7 @@ def start_recorder(hub: Hub, store: HistoryStore, tasks: Tasks, stack: AsyncExit
     recorder = Recorder(hub.table, store)
     hub.registry.followers += (recorder,)
     tasks.spawn("history", recorder.run())
-    stack.push_async_callback(recorder.flush)
+    stack.push_async_callback(recorder.finish)
     return recorder
 
 

@@ -23,6 +23,8 @@ PERIOD_S = 1.0
 MAX_DUE = 200_000
 # Written in one commit: a larger one holds up readers.
 BATCH = 20_000
+# For what came since the last second.
+FINISH_S = 3.0
 _SENT_AWAY = (DRAIN.name, SHUTDOWN.name)
 # Half of what the constructor of a named tuple costs, which is a function of Python's.
 _new: Any = tuple.__new__
@@ -89,6 +91,14 @@ class Recorder:
         while True:
             await asyncio.sleep(PERIOD_S)
             await self.flush()
+
+    async def finish(self) -> None:
+        """Write the rest at the end of the process; a store that does not answer must not hold that up."""
+        try:
+            async with asyncio.timeout(FINISH_S):
+                await self.flush()
+        except TimeoutError:
+            _log.error("history_not_written", message="the store does not answer", count=len(self._due))
 
     async def flush(self) -> None:
         """Write what is due. What the store does not take waits."""

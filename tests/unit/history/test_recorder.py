@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -22,12 +23,15 @@ class Store:
         self.batches: list[list[Happening]] = []
         self.problem = ""
         self.defect: Exception | None = None
+        self.hangs: asyncio.Event | None = None
 
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
 
     async def write(self, happenings: Sequence[Happening]) -> None:
+        if self.hangs is not None:
+            await self.hangs.wait()
         if self.problem:
             raise StoreError(self.problem)
         if self.defect is not None:
@@ -44,6 +48,22 @@ class Desk:
         self.store = Store()
         self.recorder = Recorder(self.bench.hub.table, self.store)  # type: ignore[arg-type]
         self.bench.hub.registry.followers += (self.recorder,)
+
+
+async def test_a_store_that_does_not_answer_holds_up_no_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "FINISH_S", 0.01)
+    desk = Desk()
+    desk.bench.open(device("a"))
+    desk.store.hangs = asyncio.Event()
+    # The task of the recorder is in the middle of it, too.
+    writing = asyncio.create_task(desk.recorder.flush())
+    await desk.recorder.finish()
+    assert [record.getMessage() for record in caplog.records] == ["history_not_written"]
+    desk.store.hangs.set()
+    await writing
+    assert len(desk.store.batches) == 1
 
 
 async def test_each_end_says_how_and_by_which_drain() -> None:
