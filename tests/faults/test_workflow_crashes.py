@@ -17,15 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gates import BOUNDARIES, CREATING, TAKING_OVER, Gates
+from tests.support.gates import BOUNDARIES, CREATING, SAMPLE, TAKING_OVER, Gates
 from tests.support.postgres import Postgres
 from tests.support.program import Program, eventually
 from tests.support.workflow_fleet import Caller, Fleet, Ledger, history, persistent, runs_of
 
 pytestmark = pytest.mark.timeout(180)
 ITEMS = 2
-# `make soak` has them all.
-SAMPLE = ("the intent is being stored", "its end is being stored", "the next attempt is being stored")
 
 
 @pytest.fixture(scope="module")

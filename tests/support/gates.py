@@ -22,6 +22,8 @@ BOUNDARIES = {
     "the next attempt is being stored": ("attempt", "INSERT", "NEW.attempt = 2"),
     "the run's end is being stored": ("run", "UPDATE", "OLD.ended_ms IS NULL AND NEW.ended_ms IS NOT NULL"),
 }
+# `make soak` has them all.
+SAMPLE = ("the intent is being stored", "its end is being stored", "the next attempt is being stored")
 TAKING_OVER = ("manager", "UPDATE", "NEW.state = 'dead'")
 CREATING = ("run", "INSERT", "NEW.status = 'queued'")
 _TABLES = ("run", "attempt", "manager")
