@@ -20,7 +20,7 @@ from gateway.drain.receipt import picture
 from gateway.drain.status import DrainStatus, status_of
 from gateway.drain.strategy_plan import BALANCER, FORM, PATTERN, StrategyPlan, by_age, parse
 from gateway.drain.strategy_plan import play as foresee
-from gateway.errors import IllegalTransitionError, QueryError, SettingsError
+from gateway.errors import IllegalTransitionError, QueryError
 
 # A plan is played close by close: bounded, and in a thread, so that asking for one does not hold up the loop.
 MAX_TASKS = 64
@@ -64,10 +64,7 @@ async def strategy_plan(call: Call) -> web.StreamResponse:
         return answer(by_age(connections, tasks, drainer.settings.receivers or tasks, ages_s))
     if re.fullmatch(PATTERN, text) is None:
         raise QueryError("strategy", f"{text[:60]!r} is not one; write {FORM}")
-    try:
-        strategy, steps = parse(text)
-    except SettingsError as error:
-        raise QueryError("strategy", str(error)) from error
+    strategy, steps = parse(text)
     # Both colours ask about the deployment.
     lag_s = polling.deployment_period_s(2 * tasks)
     receivers, hops = drainer.settings.receivers or tasks, drainer.settings.shift_hops

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from gateway.drain.deployment import MINUTE_S, Deployment, Revision, Step, Strategy, steps
 from gateway.drain.weights import Shift
-from gateway.errors import SettingsError
+from gateway.errors import QueryError
 
 # Of a day and a half: six hours a step, at the default ages.
 _PARTS = 6
@@ -106,25 +106,25 @@ def _moved(until_s: float, low_s: float, high_s: float) -> float:
 
 
 def parse(text: str) -> tuple[Strategy, tuple[Step, ...]]:
-    """`linear:10%:6m`, `canary:5%:10m`, `blue-green`, with the bake time as one more part. Raises SettingsError."""
+    """`linear:10%:6m`, `canary:5%:10m`, `blue-green`, with the bake time as one more part. Raises QueryError."""
     word, *parts = text.strip().lower().split(":")
     strategy = _WORDS.get(word)
     if strategy is None:
-        raise SettingsError("--strategy", f"{text!r} is not a strategy; write {FORM}")
+        raise QueryError("strategy", f"{text!r} is not a strategy; write {FORM}")
     percent = lasts_s = None
     if strategy is not Strategy.BLUE_GREEN and parts:
         percent = _percent(parts.pop(0), text)
         lasts_s = _span_s(parts.pop(0), text) if parts else None
     bake_s = _span_s(parts.pop(0), text) if parts else BAKE_S
     if parts:
-        raise SettingsError("--strategy", f"{text!r} has more parts than are known; write {FORM}")
+        raise QueryError("strategy", f"{text!r} has more parts than are known; write {FORM}")
     return strategy, steps(strategy, bake_s, percent, lasts_s)
 
 
 def _percent(part: str, text: str) -> float:
     found = re.fullmatch(r"([0-9]+(?:\.[0-9])?)%", part)
     if found is None or not 0.1 <= float(found[1]) <= 100:
-        raise SettingsError("--strategy", f"{part!r} in {text!r} is not a percentage from 0.1% to 100%; write {FORM}")
+        raise QueryError("strategy", f"{part!r} in {text!r} is not a percentage from 0.1% to 100%; write {FORM}")
     return float(found[1])
 
 
@@ -132,7 +132,7 @@ def _span_s(part: str, text: str) -> float:
     found = _SPAN.fullmatch(part)
     span_s = float(found[1]) * _UNITS_S[found[2]] if found else -1.0
     if not 0 <= span_s <= 86_400:
-        raise SettingsError("--strategy", f"{part!r} in {text!r} is not a time up to 24h, such as 6m; write {FORM}")
+        raise QueryError("strategy", f"{part!r} in {text!r} is not a time up to 24h, such as 6m; write {FORM}")
     return span_s
 
 

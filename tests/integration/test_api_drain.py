@@ -109,6 +109,7 @@ async def test_a_strategy_is_planned(client: Client) -> None:
     for wrong in ("rolling", "%20canary", "linear:101%25"):
         problem = await get(client, f"{PATH}/strategy?strategy={wrong}", 400)
         assert problem["errors"][0]["field"] == "strategy"
+        assert problem["detail"].count("strategy") == 1
 
 
 @pytest.mark.parametrize(

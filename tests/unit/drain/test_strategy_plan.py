@@ -8,7 +8,7 @@ import pytest
 
 from gateway.drain.deployment import Step, Strategy
 from gateway.drain.strategy_plan import BALANCER, PATTERN, by_age, parse, play
-from gateway.errors import SettingsError
+from gateway.errors import QueryError
 
 AGE_S = 30 * 3600.0
 
@@ -35,7 +35,7 @@ def test_a_strategy_is_read(text: str, first: Step, last: Step, count: int) -> N
     ["", "rolling", "linear:6m", "linear:10%:6", "linear:0%:6m", "linear:101%", "canary:5%:10m:1m:1m", "canary:5%:25h"],
 )
 def test_what_is_none_is_refused_with_what_is_allowed(text: str) -> None:
-    with pytest.raises(SettingsError, match="--strategy"):
+    with pytest.raises(QueryError, match="strategy: "):
         parse(text)
 
 
