@@ -79,6 +79,16 @@ async def test_the_first_copy_wins(index: LocationIndex) -> None:
     assert [(one.id, one.lat) for one in events] == [("1", 1.0), ("2", 4.0)]
 
 
+@pytest.mark.parametrize("first", [1, 500])
+@pytest.mark.parametrize("second", [1, 500])
+async def test_the_first_copy_wins_in_batches_of_any_size(index: LocationIndex, first: int, second: int) -> None:
+    await store(index, "d", *(event(f"e{n}", NOON_MS + n, lat=1.0) for n in range(first)))
+    await store(index, "d", *(event(f"e{n}", NOON_MS + n, lat=2.0) for n in range(second)))
+    events, _ = await index.search("a", Query(limit=1000))
+    assert len(events) == max(first, second)
+    assert all(one.lat == 1.0 for one in events if int(one.id[1:]) < first)
+
+
 async def test_accounts_never_see_each_other(index: LocationIndex) -> None:
     await store(index, "d", event("1", lat=1), account="a")
     await store(index, "d", event("1", lat=2), account="b")

@@ -98,3 +98,20 @@ async def test_a_full_spool_takes_nothing_of_a_batch(spool: Spool) -> None:
     assert spool.events == 0
     await spool.append([group("1")])
     assert spool.events == 1
+
+
+async def test_what_is_left_counts_again_after_a_restart(tmp_path: Path) -> None:
+    spool = SQLiteSpool(tmp_path / "s.db", 7000)
+    await spool.open()
+    await spool.append([group("1", "2")])
+    await spool.append([group("3")])
+    held = spool.events, spool.size_bytes
+    await spool.close()
+    again = SQLiteSpool(tmp_path / "s.db", held[1] + 10)
+    await again.open()
+    try:
+        assert (again.events, again.size_bytes) == held
+        with pytest.raises(SpoolFullError):
+            await again.append([group("4")])
+    finally:
+        await again.close()

@@ -40,6 +40,12 @@ def test_a_bucket_gives_no_more_than_burst_and_rate(waits: list[float], rate: fl
         assert taken <= burst + (now_s - 100.0) * rate + 1e-6
 
 
+def test_a_bucket_saves_no_more_than_its_burst() -> None:
+    bucket = TokenBucket(10, 3, 0.0)
+    assert [bucket.take(1000.0) for _ in range(5)] == [True, True, True, False, False]
+    assert [bucket.take(9000.0) for _ in range(4)] == [True, True, True, False]
+
+
 def test_a_bucket_ignores_a_clock_that_goes_back() -> None:
     bucket = TokenBucket(1, 1, 100.0)
     assert bucket.take(100.0)

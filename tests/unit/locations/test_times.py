@@ -88,6 +88,14 @@ def test_an_account_with_wrong_devices_changes_nothing_for_another_one() -> None
     assert not fleet.times.clock_off
 
 
+def test_two_devices_do_not_speak_for_a_lone_account() -> None:
+    fleet = Fleet(40 * DAY_MS)
+    for device in ("d1", "d2", "d1", "d2"):
+        (problem,) = fleet.sends("a", device=device).values()
+        assert problem.code == "invalid"
+    assert not fleet.times.clock_off
+
+
 def test_few_wrong_devices_do_not_speak_for_their_account() -> None:
     fleet = Fleet()
     for device in ("d1", "d2", "d3"):
