@@ -33,7 +33,9 @@ def _text(said: str) -> str:
 
 
 def happening_of(signal: Signal) -> Happening:
-    """What the run is told."""
+    """What the run is told. Raises ValueError, KeyError or TypeError for what is of a later version, or damaged."""
+    if signal.kind is SignalKind.UNREADABLE:
+        raise ValueError("what was told cannot be read")
     if signal.kind is SignalKind.BEGIN:
         return Begin()
     if signal.kind is SignalKind.CANCEL:

@@ -23,7 +23,7 @@ from gateway.workflows.holding import Holding, Periods
 from gateway.workflows.live import Live
 from gateway.workflows.own_runs import OwnRuns
 from gateway.workflows.ports import Alone, NodeRunner, Presence, WorkflowStore
-from gateway.workflows.records import Change, Lease, NewRun, Owned, RunDetail, Sign
+from gateway.workflows.records import Change, Lease, NewRun, Owned, RunDetail, Sign, Signal
 from gateway.workflows.slices import Move, Slices, Told
 from gateway.workflows.states import AttemptStatus, RunStatus
 from gateway.workflows.step import Begin, Happening, Tick
@@ -211,15 +211,24 @@ class Manager:
             self._owned.unsure.add(owned.id)
             self._figures.claimed += 1
         await self._let_go(lease)
-        for owned in await self._store.queued(lease, MAX_HEARD):
-            if owned.id not in self._owned and owned.id not in self._owned.stuck:
+        # Those that stand keep what they were told: thousands of it must not hide what others are told.
+        standing = self._owned.stuck
+        for owned in await self._store.queued(lease, MAX_HEARD, standing):
+            if owned.id not in self._owned:
                 self._owned.own(owned)
                 self._owned.unsure.add(owned.id)
-        heard = await self._store.signals(lease, MAX_HEARD)
+        heard = await self._store.signals(lease, MAX_HEARD, standing)
         for owned, signal in heard:
-            self._owned.hear(owned, signal)
+            self._hear_one(owned, signal)
         if len(heard) == MAX_HEARD:
             self._poll_at_s = 0.0
+
+    def _hear_one(self, owned: Owned, signal: Signal) -> None:
+        try:
+            self._owned.hear(owned, signal)
+        except Exception as error:
+            # Whoever told it is of a later version.
+            self._stand(owned.id, error)
 
     async def _let_go(self, lease: Lease) -> None:
         """Runs that others are to have leave when nothing is being begun, and nothing is at work that cannot move."""
@@ -281,8 +290,11 @@ class Manager:
             return
         found = {owned.id: (owned, detail) for owned, detail in await self._store.load(lease, missing)}
         for one in missing:
-            if one.id in found:
-                await self._enliven(*found[one.id])
+            owned, detail = found.get(one.id, (one, None))
+            if detail is not None:
+                await self._enliven(owned, detail)
+            elif one.id in found:
+                self._set_aside(one.id)
             else:
                 self._owned.forget(one.id)
 
@@ -305,6 +317,9 @@ class Manager:
     def _stand(self, run: str, error: Exception) -> None:
         """One run that cannot be moved is no reason to stop the others."""
         _log.error("workflow_run_stuck", exc_info=error, run=run)
+        self._set_aside(run)
+
+    def _set_aside(self, run: str) -> None:
         self._owned.stuck.add(run)
         self._owned.forget(run)
 

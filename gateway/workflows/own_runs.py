@@ -119,10 +119,11 @@ class OwnRuns:
         """What was stored for it; harmless again."""
         if signal.id in self._heard or owned.id in self.stuck:
             return
+        told = Told(happening_of(signal), signal.id)
         if owned.id not in self._epochs:
             self.own(owned)
         self._heard.add(signal.id)
-        self.told.setdefault(owned.id, deque()).append(Told(happening_of(signal), signal.id))
+        self.told.setdefault(owned.id, deque()).append(told)
 
     def heard(self, signals: Iterable[int]) -> None:
         """They are gone from the store; one that is not is heard again."""

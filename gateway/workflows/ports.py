@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.workflows.fleet import FleetSeen, Lead, Orders
@@ -151,14 +151,14 @@ class WorkflowStore(Protocol):
     async def let_go(self, lease: Lease, runs: Sequence[Owned]) -> set[str]:
         """Those of its offered runs are nobody's, for whom they are offered to. The ids of them."""
 
-    async def queued(self, lease: Lease, limit: int) -> list[Owned]:
-        """Runs of this manager that nobody has begun."""
+    async def queued(self, lease: Lease, limit: int, but: Collection[str] = ()) -> list[Owned]:
+        """Runs of this manager that nobody has begun, the oldest first; not those in `but`."""
 
-    async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail]]:
-        """Those that are still this manager's under the same epoch."""
+    async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail | None]]:
+        """Those that are still this manager's under the same epoch; None: it is there, and cannot be read."""
 
-    async def signals(self, lease: Lease, limit: int) -> list[tuple[Owned, Signal]]:
-        """What was told to runs of this manager, the oldest first."""
+    async def signals(self, lease: Lease, limit: int, but: Collection[str] = ()) -> list[tuple[Owned, Signal]]:
+        """What was told to runs of this manager, the oldest first; not to those in `but`."""
 
     async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
         """Store all changes in one transaction; the ids of the runs that were still this manager's. Of the others

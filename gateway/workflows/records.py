@@ -131,6 +131,8 @@ class SignalKind(StrEnum):
     RESUME = "resume"
     CHILD = "child"
     REPORT = "report"
+    # Never stored: of a later version, or damaged.
+    UNREADABLE = "unreadable"
 
 
 class Signal(NamedTuple):

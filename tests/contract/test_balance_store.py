@@ -101,6 +101,7 @@ async def test_the_runs_of_a_dead_manager_go_where_they_are_offered(
     runs = [(lease, one) for lease in others for one in claimed[lease.manager] if one.id == "r1"]
     ((lease, again),) = runs
     ((_, detail),) = await store.load(lease, [again])
+    assert detail is not None
     assert again.epoch == owned.epoch + 2
     assert (await play(store, lease, again, loaded(TWO, detail.state), Begin()))[0] == {"r1"}
     back = await store.register("slow", "two", 30)

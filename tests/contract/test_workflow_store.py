@@ -59,6 +59,7 @@ async def begun(store: SqlWorkflowStore, lease: Lease, run: str = "r1", **more: 
 async def load(store: SqlWorkflowStore, lease: Lease, run: str) -> tuple[Owned, State]:
     owned = next(one for one in await store.owned(lease) if one.id == run)
     ((found, detail),) = await store.load(lease, [owned])
+    assert detail is not None
     return found, loaded(TWO, detail.state)
 
 
@@ -214,7 +215,7 @@ async def test_a_run_that_cannot_be_read_stands_and_the_others_go_on(store: SqlW
         await connection.execute(broken)
     await engine.dispose()
     found = await store.load(lease, await store.owned(lease))
-    assert [owned.id for owned, _ in found] == ["good"]
+    assert {owned.id: detail is not None for owned, detail in found} == {"good": True, "bad": False}
     with pytest.raises(StoreError, match="the run bad cannot be read"):
         await store.run(ACCOUNT, "bad")
 
@@ -301,6 +302,7 @@ async def test_those_that_nobody_has_begun_are_found_by_their_manager(store: Sql
     lease, other = await store.register("m", "one", 30), await store.register("other", "one", 30)
     owned = [await begun(store, lease, run) for run in ("r1", "r2", "r3")]
     assert await store.queued(lease, 2) == [Owned("r1", 1, None), Owned("r2", 1, None)]
+    assert await store.queued(lease, 2, {"r1", "r4"}) == [Owned("r2", 1, None), Owned("r3", 1, None)]
     assert await store.queued(other, 9) == []
     await play(store, lease, *owned[0], Begin())
     await play(store, lease, *owned[1], Cancel("no"))
@@ -319,6 +321,8 @@ async def test_signals_are_heard_once_and_only_by_the_manager(store: SqlWorkflow
         ("r1", "cancel", "enough"),
     ]
     assert await store.signals(lease._replace(manager="other"), 9) == []
+    assert await store.signals(lease, 9, {"r2"}) == heard
+    assert await store.signals(lease, 9, {"r1", "r2"}) == []
     await play(store, lease, owned._replace(epoch=0), state, Begin(), heard=[heard[0][1].id])
     assert len(await store.signals(lease, 9)) == 2
     await play(store, lease, owned, state, Begin(), heard=[heard[0][1].id])

@@ -16,6 +16,7 @@ from gateway.adapters import cron
 from gateway.adapters.sql.engine import parse_url
 from gateway.adapters.sql.store import SqlWorkflowStore
 from gateway.adapters.yaml_source import read_yaml
+from gateway.workflows import manager
 from gateway.workflows.manager import Manager
 from gateway.workflows.names import public_id
 from gateway.workflows.records import RunDetail, SignalKind
@@ -180,7 +181,7 @@ async def test_a_run_that_was_cancelled_in_its_backoff_begins_nothing(engine: En
     assert {key.path: row.status.value for key, row in rows.items()} == {"a": "cancelled"}
 
 
-@pytest.mark.parametrize(
+DAMAGE = pytest.mark.parametrize(
     "damage",
     [
         "UPDATE definition SET spec = '{}' WHERE name = 'bad'",
@@ -190,6 +191,9 @@ async def test_a_run_that_was_cancelled_in_its_backoff_begins_nothing(engine: En
         "UPDATE run SET status = 'later' WHERE definition = 'bad'",
     ],
 )
+
+
+@DAMAGE
 async def test_what_cannot_be_read_of_one_run_stops_no_other(engine: Engine, damage: str) -> None:
     runs = {}
     for name in ("bad", "good"):
@@ -205,6 +209,47 @@ async def test_what_cannot_be_read_of_one_run_stops_no_other(engine: Engine, dam
     await engine.jobs.until(engine.asked, first("b"))
     engine.jobs.report(runs["good"], Finished(first("b")))
     await engine.until_is(runs["good"], "ok")
+
+
+@DAMAGE
+async def test_what_is_told_to_a_run_that_stands_hides_nothing_that_others_are_told(
+    engine: Engine, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "MAX_HEARD", 3)
+    runs = {}
+    for name in ("bad", "good"):
+        await engine.put(PLAIN.format(name=name, more=""))
+        runs[name] = await engine.run(name)
+        await engine.until(runs[name], lambda found: bool(found.state.rows))
+    await engine.kill()
+    with sqlite3.connect(engine.path / "w.db") as connection:
+        assert connection.execute(damage).rowcount == 1
+    await engine.begin()
+    for _ in range(10):
+        await engine.store.signal(runs["bad"], SignalKind.REPORT, {"attempt": first("a")}, 0)
+    await engine.store.signal(runs["good"], SignalKind.CANCEL, "enough", 0)
+    engine.manager.notice()
+    await engine.jobs.until(engine.jobs.stopped, first("a"))
+
+
+@pytest.mark.parametrize(
+    "damage", ["body = '{}'", "body = '{'", "body = '[]'", "kind = 'later'"], ids=["empty", "broken", "list", "later"]
+)
+async def test_a_word_that_cannot_be_read_stops_no_other_run(engine: Engine, damage: str) -> None:
+    runs = {}
+    for name in ("bad", "good"):
+        await engine.put(PLAIN.format(name=name, more=""))
+        runs[name] = await engine.run(name)
+        await engine.until(runs[name], lambda found: bool(found.state.rows))
+    await engine.kill()
+    store = SqlWorkflowStore(parse_url(f"sqlite:///{engine.path}/w.db"))
+    await store.signal(runs["bad"], SignalKind.REPORT, {}, 0)
+    with sqlite3.connect(engine.path / "w.db") as connection:
+        assert connection.execute(f"UPDATE signal SET {damage}").rowcount == 1
+    await store.signal(runs["good"], SignalKind.CANCEL, "enough", 0)
+    await store.close()
+    await engine.begin()
+    await engine.jobs.until(engine.jobs.stopped, first("a"))
 
 
 async def test_a_restart_adopts_what_is_at_work_instead_of_doing_it_again(engine: Engine) -> None:

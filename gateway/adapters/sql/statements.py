@@ -53,6 +53,7 @@ class Statements:
         self.offers = self._offers()
         self.let_go = self._let_go()
         self.signals = self._signals()
+        self.queued = self._queued()
 
     def insert_ignored(self, table: Table) -> Any:
         """An insert that leaves a row alone that is there already; its values are still to be given."""
@@ -138,12 +139,21 @@ class Statements:
         gone = update(tables.run).where(*owned, found.offered.is_not(None)).values(free).returning(found.id)
         return ForRows(rows, gone)
 
-    def _signals(self) -> Select[Any]:
-        """What was told to a manager's runs, the oldest first."""
+    def _signals(self) -> ForRows:
+        """What was told to a manager's runs but the given ones, the oldest first."""
         found, run = tables.signal.c, tables.run.c
+        but = rows_of(self.dialect, tables.run, ("id",))
         mine = select(tables.signal, run.epoch, run.wake_ms).join(tables.run, run.id == found.run)
-        mine = mine.where(run.manager == bindparam("holder", type_=Text()))
-        return mine.order_by(found.id).limit(bindparam("most", type_=Integer()))
+        mine = mine.where(run.manager == bindparam("holder", type_=Text()), run.id.not_in(select(but.c.id)))
+        return ForRows(but, mine.order_by(found.id).limit(bindparam("most", type_=Integer())))
+
+    def _queued(self) -> ForRows:
+        """Runs of a manager that nobody has begun, but the given ones, the oldest first."""
+        run = tables.run.c
+        but = rows_of(self.dialect, tables.run, ("id",))
+        mine = select(run.id, run.epoch).where(run.manager == bindparam("holder", type_=Text()), tables.QUEUED)
+        mine = mine.where(run.id.not_in(select(but.c.id)))
+        return ForRows(but, mine.order_by(run.id).limit(bindparam("most", type_=Integer())))
 
     def _nodes_of(self) -> ForRows:
         rows = rows_of(self.dialect, tables.run, ("id",))

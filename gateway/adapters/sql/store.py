@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -342,35 +342,36 @@ class SqlWorkflowStore:
             await notify(connection)
             return gone
 
-    async def queued(self, lease: Lease, limit: int) -> list[Owned]:
-        found = tables.run.c
-        query = select(found.id, found.epoch).where(found.manager == lease.manager, tables.QUEUED)
+    async def queued(self, lease: Lease, limit: int, but: Collection[str] = ()) -> list[Owned]:
         async with self.unit("queued") as connection:
-            rows = await connection.execute(query.order_by(found.id).limit(limit))
+            given = [(run,) for run in but]
+            rows = await self._statements.queued(connection, given, holder=lease.manager, most=limit)
             return [Owned(row.id, row.epoch, None) for row in rows]
 
-    async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail]]:
+    async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail | None]]:
         async with self.unit("load") as connection:
             asked = [(one.id, one.epoch) for one in runs]
             rows = (await self._statements.runs_of(connection, asked, holder=lease.manager)).all()
             nodes: dict[str, list[Any]] = {row.id: [] for row in rows}
             for node in await self._statements.nodes_of(connection, [(row.id,) for row in rows]):
                 nodes[node.run].append(node)
-            found: list[tuple[Owned, RunDetail]] = []
+            found: list[tuple[Owned, RunDetail | None]] = []
             for row in rows:
+                detail: RunDetail | None = None
                 try:
                     with readable(row.id):
-                        found.append((Owned(row.id, row.epoch, row.wake_ms), detail_of(row, nodes[row.id])))
+                        detail = detail_of(row, nodes[row.id])
                 except StoreError as error:
                     # It stands; the others go on.
                     _log.error("workflow_run_unreadable", run=row.id, message=str(error))
+                found.append((Owned(row.id, row.epoch, row.wake_ms), detail))
             return found
 
-    async def signals(self, lease: Lease, limit: int) -> list[tuple[Owned, Signal]]:
+    async def signals(self, lease: Lease, limit: int, but: Collection[str] = ()) -> list[tuple[Owned, Signal]]:
         async with self.unit("signals") as connection:
-            asked = {"holder": lease.manager, "most": limit}
-            rows = (await connection.execute(self._statements.signals, asked)).all()
-            return [(Owned(row.run, row.epoch, row.wake_ms), signal_of(row)) for row in rows]
+            given = [(run,) for run in but]
+            rows = await self._statements.signals(connection, given, holder=lease.manager, most=limit)
+            return [(Owned(row.run, row.epoch, row.wake_ms), _signal(row)) for row in rows]
 
     async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
         try:
@@ -378,3 +379,12 @@ class SqlWorkflowStore:
                 return await commit(connection, self._statements, lease, changes, now_ms)
         except IntegrityError as error:
             raise AttemptTakenError(f"the workflow store (commit): {error.orig}") from error
+
+
+def _signal(row: Any) -> Signal:
+    try:
+        with readable(row.run):
+            return signal_of(row)
+    except StoreError as error:
+        _log.error("workflow_run_unreadable", run=row.run, message=str(error))
+        return Signal(row.id, row.run, SignalKind.UNREADABLE, None)
