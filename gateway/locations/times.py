@@ -2,7 +2,7 @@
 
 An event must not be older than what the index keeps, nor of the future. Where most accounts' events are out of these
 bounds the wall clock is, and devices are asked to send again later what is good. Where there are too few accounts for
-that, each account with several devices is asked for itself.
+that, each account with several devices is asked for itself. Where nobody can be asked, a step of our own clock counts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,29 @@ from gateway.telemetry.metrics import gauge
 # Spread over a minute, so that a fleet does not come back at once.
 RETRY_MS = 60_000
 _LOOK_EVERY_S = 1.0
+# For so long after a step of the wall clock either side of it may be the right one.
+_DOUBT_S = 3600.0
 
 _log = Log("locations")
+
+
+class _Steps:
+    """Steps of the wall clock against the monotonic one: a correction, or a fault that will be corrected."""
+
+    def __init__(self, now_ms: int, now_s: float) -> None:
+        self._apart_ms = now_ms - now_s * 1000
+        self._since_s: float | None = None
+
+    def step_ms(self, now_ms: int, now_s: float) -> int:
+        """By how much the wall clock was set a while ago; 0: by no more than a day, or long ago."""
+        step_ms = now_ms - now_s * 1000 - self._apart_ms
+        if abs(step_ms) > NEWEST_MS:
+            since_s = self._since_s = now_s if self._since_s is None else self._since_s
+            if now_s - since_s < _DOUBT_S:
+                return round(step_ms)
+        self._apart_ms += step_ms
+        self._since_s = None
+        return 0
 
 
 class EventTimes:
@@ -40,7 +61,10 @@ class EventTimes:
         self._newest_ms = newest_ms
         self._max_age_ms = min(OLDEST_MS, retention_days * DAY_MS)
         self._fleet = FleetTime()
+        self._steps = _Steps(clock.time_ms(), clock.monotonic_s())
+        self._step_ms = 0
         self._looked_s = float("-inf")
+        self._apart_ms = 0.0
         self._joined = 0
         self._offset_ms: int | None = None
         self._own_offsets_ms: dict[str, int] = {}
@@ -74,7 +98,7 @@ class EventTimes:
         for position, event in enumerate(events):
             timely = oldest_ms <= event.time <= newest_ms
             if not timely and (text := check_time(event.time, now_ms, self._max_age_ms)) is not None:
-                found[position] = self._untimely(account, event, text)
+                found[position] = self._untimely(account, event, text, now_ms)
             elif (text := check_form(event)) is not None:
                 found[position] = Problem(text)
         return found
@@ -89,15 +113,20 @@ class EventTimes:
             (offset_ms or 0) / 1000,
         )
 
-    def _untimely(self, account: str, event: LocationEvent, text: str) -> Problem:
+    def _untimely(self, account: str, event: LocationEvent, text: str, now_ms: int) -> Problem:
         offset_ms = self.offset_ms
-        if not self._is_off(self._own_offsets_ms.get(account) if offset_ms is None else offset_ms):
+        said_ms = self._own_offsets_ms.get(account) if offset_ms is None else offset_ms
+        if not (self._was_timely(event, now_ms) if said_ms is None else self._is_off(said_ms)):
             return Problem(text)
         return Problem(
             f"{MESSAGES['clock']} - at `$.time`",
             "clock",
             RETRY_MS + crc32(event.id.encode(errors="replace")) % RETRY_MS,
         )
+
+    def _was_timely(self, event: LocationEvent, now_ms: int) -> bool:
+        """Whether the event would have been taken had our clock not been set a while ago."""
+        return self._step_ms != 0 and check_time(event.time, now_ms - self._step_ms, self._max_age_ms) is None
 
     def _is_off(self, offset_ms: int | None) -> bool:
         """Whether events so far from the wall clock would be refused."""
@@ -110,11 +139,15 @@ class EventTimes:
         return max(filter(self._is_off, said_ms), key=abs, default=None)
 
     def _refresh(self) -> None:
-        now_s = self._clock.monotonic_s()
-        if now_s - self._looked_s < _LOOK_EVERY_S and self._fleet.joined == self._joined:
+        now_ms, now_s = self._clock.time_ms(), self._clock.monotonic_s()
+        apart_ms = now_ms - now_s * 1000
+        fresh = now_s - self._looked_s < _LOOK_EVERY_S and abs(apart_ms - self._apart_ms) <= NEWEST_MS
+        if fresh and self._fleet.joined == self._joined:
             return
-        self._looked_s, self._joined = now_s, self._fleet.joined
-        now_ms = self._clock.time_ms()
+        self._looked_s, self._apart_ms, self._joined = now_s, apart_ms, self._fleet.joined
+        before_ms, self._step_ms = self._step_ms, self._steps.step_ms(now_ms, now_s)
+        if self._step_ms and not before_ms:
+            _log.warning("clock_stepped", by_s=round(self._step_ms / 1000))
         self._offset_ms = self._found_offset_ms(now_ms, now_s)
         self._own_offsets_ms = self._fleet.own_offsets_ms(now_ms, now_s)
         off = self.clock_off

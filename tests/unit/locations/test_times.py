@@ -88,6 +88,47 @@ def test_an_account_with_wrong_devices_changes_nothing_for_another_one() -> None
     assert not fleet.times.clock_off
 
 
+@pytest.mark.parametrize("step_days", [-40, 40])
+def test_a_step_of_our_clock_costs_a_lone_device_nothing(step_days: int) -> None:
+    fleet = Fleet()
+    assert fleet.sends("a") == {}
+    fleet.clock.now_ms += step_days * DAY_MS
+    (problem,) = fleet.sends("a").values()
+    assert (problem.code, problem.retry_after_ms is not None) == ("clock", True)
+    # What no clock would have taken stays refused, and what the new one takes is taken.
+    (problem,) = fleet.sends("a", event("e", 0)).values()
+    assert problem.code == "invalid"
+    assert fleet.sends("a", event("e", fleet.clock.now_ms)) == {}
+    # An hour later the new clock is believed.
+    fleet.clock.now_s += 3600
+    fleet.clock.now_ms += 3_600_000
+    (problem,) = fleet.sends("a").values()
+    assert problem.code == "invalid"
+
+
+@pytest.mark.parametrize("accounts", [("a",), ("a", "b", "c")])
+def test_a_step_of_our_clock_is_seen_by_the_very_next_event(accounts: tuple[str, ...]) -> None:
+    fleet = Fleet()
+    for account in accounts:
+        assert fleet.sends(account) == {}
+    assert fleet.times.problem() == ""
+    fleet.clock.now_ms += 40 * DAY_MS
+    (problem,) = fleet.times.judge("a", "d", [event("e", NOON_MS)], fleet.clock.now_ms).values()
+    assert problem.code == "clock"
+
+
+def test_a_step_that_is_taken_back_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = Fleet()
+    fleet.clock.now_ms += 40 * DAY_MS
+    (problem,) = fleet.sends("a").values()
+    assert problem.code == "clock"
+    fleet.clock.now_ms -= 40 * DAY_MS
+    assert fleet.sends("a") == {}
+    (problem,) = fleet.sends("a", event("e", NOON_MS + 40 * DAY_MS)).values()
+    assert problem.code == "invalid"
+    assert [record.getMessage() for record in caplog.records].count("clock_stepped") == 1
+
+
 def test_two_devices_do_not_speak_for_a_lone_account() -> None:
     fleet = Fleet(40 * DAY_MS)
     for device in ("d1", "d2", "d1", "d2"):
