@@ -176,6 +176,17 @@ ALARMS = (
         of=MANAGER,
         apart=True,
     ),
+    Alarm(
+        "ManagerBrokerAway",
+        "heiwa_broker_up",
+        "Minimum",
+        1,
+        2,
+        "A manager of workflows cannot reach the gateways: commands to devices fail.",
+        BELOW,
+        of=MANAGER,
+        apart=True,
+    ),
     Alarm("TargetsUnhealthy", "UnHealthyHostCount", "Maximum", 0, 5, "Tasks fail their health checks.", of=BALANCER),
     # By weights, where each deploy moves all tasks to the other target group of the pair.
     Alarm(

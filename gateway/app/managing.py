@@ -123,7 +123,7 @@ class Managing:
         self._housekeeping = Housekeeping(hub, lambda: memory(settings.connections.memory_limit_bytes).share)
         self._metrics = ProcessMetrics(hub, self._housekeeping)
         local = LocalCourier(hub.registry, self._clock, self._chance, 1, command_message)
-        neighbours = peering(settings.broker, hub, local, self._chance)
+        self._peering = neighbours = peering(settings.broker, hub, local, self._chance)
         if neighbours is not None:
             neighbours.start(self._tasks, stack)
         couriers = courier(hub, local, neighbours, self._chance)
@@ -161,7 +161,12 @@ class Managing:
             limits.messages_per_s, limits.messages_burst, limits.bytes_per_s, float(limits.max_message_bytes)
         )
         self._http_metrics = HttpMetrics(rates)
-        registry = new_registry(self._metrics, self._http_metrics, workflows.metrics)
+        registry = new_registry(
+            self._metrics,
+            self._http_metrics,
+            *([] if self._peering is None else [self._peering.metrics]),
+            workflows.metrics,
+        )
         if self.settings.telemetry.emf:
             reporter = emf_reporter(self.settings.telemetry, registry, self._clock, MANAGER)
             self._tasks.spawn("emf", reporter.run())

@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.telemetry.emf import CHOSEN
 from tests.acceptance.test_workflows import Caller, ledger_definition
+from tests.support.cloudformation import Stack, read
 from tests.support.postgres import Postgres
-from tests.support.program import eventually
+from tests.support.program import Program, eventually
+from tests.support.redis_server import RedisServer, redis_binary
 from tests.support.workflow_fleet import Fleet, runs_of
+from tests.unit.ecs.stacks import ROOT
 
 
 @pytest.fixture
@@ -63,6 +67,28 @@ def test_a_killed_manager_is_taken_over_for_within_three_seconds(
     assert set(Counter(ledger.read_text().splitlines()).values()) == {1}
     assert managers[0].terminate() == 0
     assert rebalancer.terminate() == 0
+
+
+def watched_of_managers() -> set[str]:
+    """Metrics that the alarms of managers that are apart look at, as Prometheus calls them."""
+    metrics = {choice.name: choice.metric for choice in CHOSEN}
+    alarms = Stack(read(ROOT / "ecs/alarms.yaml"), ServiceStack="dogs", WorkflowStack="runs")
+    role = {"Name": "role", "Value": "manager"}
+    found = [one for one in alarms.of_type("AWS::CloudWatch::Alarm").values() if role in one["Dimensions"]]
+    assert len(found) >= 6
+    return {metrics[one["MetricName"]] for one in found}
+
+
+def test_a_manager_tells_whether_it_reaches_the_gateways(tmp_path: Path, postgres: Postgres, stack: ExitStack) -> None:
+    broker = RedisServer(redis_binary(), tmp_path)
+    broker.start()
+    stack.callback(broker.kill)
+    settings = f"workflows.store_url={postgres.url()}", f"broker.url={broker.url}", "serve.roles=manager"
+    manager = stack.enter_context(Program(tmp_path / "manager", *settings))
+    eventually(lambda: manager.metrics()["heiwa_broker_up"] == 1)
+    assert watched_of_managers() <= {name.partition("{")[0] for name in manager.metrics()}
+    broker.kill()
+    eventually(lambda: manager.metrics()["heiwa_broker_up"] == 0)
 
 
 def test_managers_alone_need_a_store_that_others_reach(tmp_path: Path) -> None:
