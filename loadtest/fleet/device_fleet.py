@@ -176,8 +176,9 @@ class DeviceFleet:
                 self._end()
                 return
         except BaseException as error:
-            self.output.tell("failed", error=f"{type(error).__name__}: {error}")
+            # First: there may be nobody left to be told.
             self.ended.set()
+            self.output.tell("failed", error=f"{type(error).__name__}: {error}")
             raise
         busy = self.population.busy or self.sender.sending or self.population.commander.sending
         tick_s = TICK_S if busy else IDLE_TICK_S

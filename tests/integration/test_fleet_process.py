@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,27 @@ def test_a_load_of_the_benchmarks_is_told_its_secret_in_its_input() -> None:
         assert load.do("idle", seconds=0)["open"] == 0
     finally:
         load.stop()
+
+
+async def test_a_fleet_that_nobody_listens_to_ends() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "loadtest.fleet.process"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        options = FleetOptions(urls=OPTIONS.urls, devices=1, secret="x" * 32, probe=False)
+        process.stdin.write(msgspec.json.encode(options) + b"\n")
+        async with asyncio.timeout(30):
+            assert b"ready" in await process.stdout.readline()
+            # As when the conductor is killed: both pipes end.
+            process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+            process.stdin.close()
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
