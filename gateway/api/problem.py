@@ -18,6 +18,7 @@ from gateway.errors import (
     StoreError,
     TokenError,
 )
+from gateway.telemetry.lines import redact
 from gateway.telemetry.log import Log
 from gateway.wire.status import phrase
 
@@ -57,6 +58,8 @@ class Problem(HeiwaError):
 
 def bad_field(field: str, problem: str, status: int = 400) -> Problem:
     """The request is wrong in one place; `field` is a parameter's name or a JSON path."""
+    # A value that is quoted may be a token in the wrong place.
+    problem = redact(problem)
     return Problem(status, f"{field}: {problem}", errors=[{"field": field, "problem": problem}])
 
 

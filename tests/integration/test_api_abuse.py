@@ -92,3 +92,14 @@ async def test_every_answer_is_an_announced_one(gateway: Gateway, caplog: pytest
                 if problem:
                     assert json.loads(told)["detail"], said
     assert "request_failed" not in caplog.text
+
+
+async def test_a_token_in_the_wrong_place_is_not_quoted(gateway: Gateway) -> None:
+    token = Minter(gateway.settings).mint("d", "acme", "admin", "", SystemClock().time_ms() / 1000, 600).token
+    base = f"http://{gateway.addresses['operations'][0]}/api/v1"
+    async with ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+        for wrong in ("locations/search?near=", "locations/search?bbox=", "drain/plan?strategy=", "devices?limit="):
+            async with session.get(f"{base}/{wrong}{token}") as response:
+                said = await response.text()
+            assert response.status == 400, wrong
+            assert token[:20] not in said, said
