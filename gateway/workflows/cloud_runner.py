@@ -39,11 +39,11 @@ Key = tuple[str, Attempt]
 
 
 class _Watched:
-    __slots__ = ("job", "missing", "running", "waits")
+    __slots__ = ("job", "missing", "running", "unread", "waits")
 
     def __init__(self, job: str) -> None:
         self.job = job
-        self.missing = 0
+        self.missing = self.unread = 0
         self.running = False
         self.waits = ""
 
@@ -155,6 +155,11 @@ class CloudRunner:
             lost = error.kind is CallErrorKind.UNREACHABLE
             self._report(run, Failed(attempt, str(error), again=error.kind not in _FINAL, lost=lost))
             return
+        except Exception as error:
+            # Without a word the attempt would stand for ever.
+            _log.error("workflow_job_failed", exc_info=error, runner=self.name, run=run, node=attempt.path)
+            self._report(run, Failed(attempt, f"it could not be submitted: {type(error).__name__}", lost=True))
+            return
         if job is None:
             self._report(run, Failed(attempt, "it was not wanted any more before it began"))
             return
@@ -222,10 +227,40 @@ class CloudRunner:
         """Raises CallError, StoreError; those that were not looked at are the next time."""
         keys = list(self._watched)
         for first in range(0, len(keys), MAX_ASKED):
-            some = {key: one for key in keys[first : first + MAX_ASKED] if (one := self._watched.get(key)) is not None}
-            states = await self._jobs.states(sorted({one.job for one in some.values()}))
-            for key, one in some.items():
-                await self._seen(key, one, states.get(one.job))
+            some = keys[first : first + MAX_ASKED]
+            try:
+                await self._look_at(some)
+            except (CallError, StoreError):
+                raise
+            except Exception as error:
+                # What is said of one of them cannot be read: it must not hide the others.
+                _log.error("workflow_jobs_unreadable", exc_info=error, runner=self.name)
+                for key in some:
+                    await self._look_alone(key)
+
+    async def _look_at(self, keys: Sequence[Key]) -> None:
+        some = {key: one for key in keys if (one := self._watched.get(key)) is not None}
+        if not some:
+            return
+        states = await self._jobs.states(sorted({one.job for one in some.values()}))
+        for key, one in some.items():
+            await self._seen(key, one, states.get(one.job))
+
+    async def _look_alone(self, key: Key) -> None:
+        run, attempt = key
+        try:
+            await self._look_at([key])
+        except (CallError, StoreError):
+            raise
+        except Exception as error:
+            one = self._watched.get(key)
+            if one is None:
+                return
+            one.unread += 1
+            if one.unread >= MISSING:
+                del self._watched[key]
+                _log.error("workflow_job_failed", exc_info=error, runner=self.name, run=run, node=attempt.path)
+                self._report(run, Failed(attempt, f"what became of it is not known: {type(error).__name__}", lost=True))
 
     async def _seen(self, key: Key, one: _Watched, state: JobState | None) -> None:
         run, attempt = key

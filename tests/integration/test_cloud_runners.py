@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.aws import batch, ecs_tasks
 from gateway.app.workflow_parts import cloud_jobs
 from gateway.cli import check_runners
 from gateway.drain.outlook import BAD, GOOD, WARN
@@ -114,6 +115,34 @@ async def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 batch_only = pytest.mark.parametrize("bench", ["batch"], indirect=True)
+
+
+async def test_what_cannot_be_read_of_one_job_hides_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = {"batch": batch, "ecs": ecs_tasks}[bench.kind]
+    read, name = adapter._state, {"batch": "jobId", "ecs": "taskArn"}[bench.kind]
+    other = Attempt("other", 0, 1)
+    await bench.runner.submit(RUN, ACCOUNT, ATTEMPT, bench.work("long"))
+    odd = await bench.until(lambda: bench.external, "it was not submitted")
+
+    def state(job: dict[str, Any]) -> Any:
+        if job[name] == odd:
+            raise ValueError("odd")
+        return read(job)
+
+    monkeypatch.setattr(adapter, "_state", state)
+    await bench.runner.submit(RUN, ACCOUNT, other, bench.work())
+    await bench.until(lambda: Finished(other, {}) in bench.reports, "the other was not seen")
+    lost = Failed(ATTEMPT, "what became of it is not known: ValueError", lost=True)
+    await bench.until(lambda: lost in bench.reports, "it stands for ever")
+
+
+async def test_a_job_that_cannot_even_be_asked_for_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def submit(*_: Any) -> str:
+        raise TypeError
+
+    monkeypatch.setattr(bench.runner._jobs, "submit", submit)
+    await bench.runner.submit(RUN, ACCOUNT, ATTEMPT, bench.work())
+    assert await bench.outcome() == Failed(ATTEMPT, "it could not be submitted: TypeError", lost=True)
 
 
 async def test_a_job_runs_and_ends(bench: Bench) -> None:
