@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from gateway.clock import Clock
+from gateway.errors import StoreError
 from gateway.telemetry.log import Log
 from gateway.workflows.again import again
 from gateway.workflows.definition import load
@@ -18,6 +19,7 @@ from gateway.workflows.spec import Schedule
 
 POLL_S = 1.0
 _DUE = 100
+_AGAIN_MS = 600_000
 _log = Log("workflows")
 
 
@@ -43,7 +45,15 @@ class Scheduler:
     async def turn(self) -> None:
         """Begin what is due. Raises StoreError."""
         for due in await self._store.due_schedules(self._clock.time_ms(), _DUE):
-            await self._begin(due)
+            try:
+                await self._begin(due)
+            except StoreError:
+                raise
+            except Exception as error:
+                # Its definition is of a later version, or its time zone is not known here. What it misses meanwhile is
+                # missed as if nobody had been there; the others begin.
+                _log.error("workflow_schedule_failed", exc_info=error, definition=due.name)
+                await self._store.move_schedule(due, due.done_ms, self._clock.time_ms() + _AGAIN_MS)
 
     async def _begin(self, due: DueSchedule) -> None:
         stored = await self._store.definition(due.account, due.name)

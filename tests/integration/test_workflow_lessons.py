@@ -339,6 +339,33 @@ async def test_a_schedule_begins_one_run_when_the_clocks_go_back(engine: Engine)
     assert len(await engine.service.runs("acme", None, None, 10)) == 2
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["""'{}'""", """replace(spec, 'Europe/Berlin', 'Europe/Nowhere')""", """'{'"""],
+    ids=["spec", "zone", "json"],
+)
+async def test_a_schedule_that_cannot_be_read_keeps_no_other_from_its_time(engine: Engine, damage: str) -> None:
+    engine.clock.advance((ms_of(datetime.fromisoformat("2026-10-20T00:10Z")) - engine.clock.time_ms()) / 1000)
+    for name, minute in (("bad", 30), ("good", 40)):
+        text = PLAIN.format(name=name, more="")
+        await engine.put(f'{text}schedule: {{cron: "{minute} * * * *", time_zone: Europe/Berlin}}\n')
+    with sqlite3.connect(engine.path / "w.db") as connection:
+        spec = connection.execute("SELECT spec FROM definition WHERE name = 'bad'").fetchone()[0]
+        connection.execute(f"UPDATE definition SET spec = {damage} WHERE name = 'bad'")
+    scheduler = Scheduler(engine.store, engine.service, engine.clock, cron)
+    engine.clock.advance(3600)
+    await scheduler.turn()
+    assert [one.name for one in await engine.service.runs("acme", None, None, 10)] == ["good"]
+    # It is looked at again, and not at once.
+    with sqlite3.connect(engine.path / "w.db") as connection:
+        connection.execute("UPDATE definition SET spec = ? WHERE name = 'bad'", (spec,))
+    await scheduler.turn()
+    assert len(await engine.service.runs("acme", None, None, 10)) == 1
+    engine.clock.advance(600)
+    await scheduler.turn()
+    assert {one.name for one in await engine.service.runs("acme", None, None, 10)} == {"good", "bad"}
+
+
 async def test_what_is_over_for_long_is_deleted_with_all_that_belongs_to_it(engine: Engine) -> None:
     await engine.put(PLAIN.format(name="x", more=""))
     old = await engine.run("x")
