@@ -37,6 +37,7 @@ _LEAVE_S = 1.0
 # Each connection is announced again this often, long before its entry would be too old.
 _ROUND_S = KEPT_S / 12
 
+_Key = tuple[str, str] | tuple[str, str, str]
 _log = Log("broker")
 
 
@@ -48,8 +49,9 @@ class Announcer:
         self._peers = peers
         self._directory = directory
         self._rule = Duplicates(hub.settings.duplicates)
-        # What is to be written of a device: that a connection is open, or that one ended.
-        self._pending: OrderedDict[tuple[str, str], Member | Closed] = OrderedDict()
+        # What is to be written: of a device which connection is open, and by the connection's name which ones ended. An
+        # end goes before what is open then: one connection may replace another within a tick.
+        self._pending: OrderedDict[_Key, Member | Closed] = OrderedDict()
         # By slot: when it was opened (monotonic), and its number in the directory; 0: none yet.
         self._opened_s = array("d")
         self._orders = array("q")
@@ -76,13 +78,16 @@ class Announcer:
     def changed(self, member: Member) -> None:
         """It may do other things than before."""
         if member.profile.exclusive:
-            self._put(member.profile.account.name, member.device, member)
+            self._put((member.profile.account.name, member.device), member)
 
     def left(self, member: Member, ended: DisconnectInfo) -> None:
         """It ended."""
         account, device = member.profile.account.name, member.device
-        if member.profile.exclusive or self._pending.get((account, device)) is member:
-            self._put(account, device, Closed(account, device, self._name(member), ended))
+        unsaid = self._pending.get((account, device)) is member
+        if unsaid:
+            del self._pending[account, device]
+        if member.profile.exclusive or unsaid:
+            self._end_of(Closed(account, device, self._name(member), ended))
 
     def returned(self) -> None:
         """The broker is there, at first or again, and may have lost everything."""
@@ -101,10 +106,14 @@ class Announcer:
     def missed(self, account: str, device: str, connection: str) -> None:
         """The directory names a connection of ours; forget it there, if we do not have it any more."""
         if (account, device) not in self._pending and self._held(account, device, connection) is None:
-            self._put(account, device, Closed(account, device, connection, None))
+            self._end_of(Closed(account, device, connection, None))
 
-    def _put(self, account: str, device: str, what: Member | Closed) -> None:
-        key = (account, device)
+    def _end_of(self, closed: Closed) -> None:
+        self._put((closed.account, closed.device, closed.connection), closed)
+        if (closed.account, closed.device) in self._pending:
+            self._pending.move_to_end((closed.account, closed.device))
+
+    def _put(self, key: _Key, what: Member | Closed) -> None:
         self._pending.pop(key, None)
         self._pending[key] = what
         if len(self._pending) > MAX_KEPT:
@@ -174,18 +183,18 @@ class Announcer:
                 await self._settle(change, standing)
         return True
 
-    def _put_back(self, due: list[tuple[tuple[str, str], Member | Closed]]) -> None:
+    def _put_back(self, due: list[tuple[_Key, Member | Closed]]) -> None:
         for key, what in reversed(due):
             # What came meanwhile is newer; and who has left meanwhile has said so.
-            if key not in self._pending and (isinstance(what, Closed) or what in self._hub.registry.members(*key)):
+            if key not in self._pending and (isinstance(what, Closed) or what in self._hub.registry.members(*key[:2])):
                 self._pending[key] = what
                 self._pending.move_to_end(key, last=False)
 
-    def _some_again(self, count: int) -> list[tuple[tuple[str, str], Member | Closed]]:
+    def _some_again(self, count: int) -> list[tuple[_Key, Member | Closed]]:
         """The next connections of a round over all of them."""
         holders = self._hub.holders
         held = (holders[slot] for slot in self._again if slot < len(holders))
-        found = (
+        found: Iterator[tuple[_Key, Member | Closed]] = (
             ((holder.profile.account.name, holder.device), holder)
             for holder in held
             if isinstance(holder, Connection) and holder.profile.exclusive and holder.stays

@@ -13,6 +13,7 @@ from gateway.channels import announcing as module
 from gateway.channels.announcing import Announcer
 from gateway.channels.directory import Change, Closed, Duplicates, Opened, Standing
 from gateway.channels.peers import Peers
+from gateway.errors import BrokerDownError
 from tests.support.bench import Bench, device
 from tests.support.gateways import until
 
@@ -77,6 +78,40 @@ async def test_one_that_comes_and_goes_within_a_tick_is_written_as_gone() -> Non
     assert isinstance(gone, Closed)
     assert isinstance(there, Opened)
     assert (gone.device, there.device) == ("a", "b")
+
+
+async def test_a_connection_that_replaces_one_within_a_tick_is_written() -> None:
+    desk = Desk()
+    _, before = desk.bench.open(device("a"))
+    async with desk:
+        await until(lambda: desk.rows() == 1)
+        desk.bench.open(device("a"))
+        before.finish()
+        await until(lambda: len(desk.directory.batches) == 2)
+    (gone, there) = desk.directory.batches[1]
+    assert isinstance(gone, Closed)
+    assert isinstance(there, Opened)
+    assert gone.connection != there.connection
+    assert desk.rows() == 1
+
+
+async def test_a_broker_that_fails_leaves_both_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    _, before = desk.bench.open(device("a"))
+    async with desk:
+        await until(lambda: desk.rows() == 1)
+        write = desk.directory.write
+
+        async def fail(changes: Sequence[Change], rule: Duplicates) -> list[Standing]:
+            monkeypatch.setattr(desk.directory, "write", write)
+            desk.announcer.returned()
+            raise BrokerDownError("away")
+
+        monkeypatch.setattr(desk.directory, "write", fail)
+        desk.bench.open(device("a"))
+        before.finish()
+        await until(lambda: len(desk.directory.batches) == 2)
+    assert [type(one) for one in desk.directory.batches[1]][:2] == [Closed, Opened]
 
 
 async def test_what_the_directory_lost_comes_back_with_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
