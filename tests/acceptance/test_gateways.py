@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from gateway.identity.key_files import KEY_NAME, local_key
@@ -263,3 +264,21 @@ def test_an_app_switches_a_lamp_of_the_other_gateway_over_its_websocket(fleet: F
         assert command["id"] != "1"
         send(connection, {"type": "result", "command": command["id"], "ok": True, "value": 7})
         assert receive(phone, "result") == {"type": "result", "id": "1", "ok": True, "value": 7}
+
+
+def test_a_device_that_came_back_here_and_moves_on_leaves_nothing(fleet: Fleet) -> None:
+    # fluxmq 595, comqtt 157: the end of the connection that was replaced took its successor out of the directory.
+    one, two = fleet.both
+    scope = "location:write command:receive"
+    with one.connect("mover", scope=scope) as first, one.connect("mover", scope=scope) as second:
+        with pytest.raises(ConnectionClosed):
+            receive(first, "none")
+        eventually(lambda: two.get("/api/v1/devices/mover")["connection"] is not None, what="it is unknown elsewhere")
+        with two.connect("mover", scope=scope) as third:
+            with pytest.raises(ConnectionClosed) as closed:
+                receive(second, "none")
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4409
+            eventually(lambda: len({str(each.get("/api/v1/devices/mover")["connection"]) for each in fleet.both}) == 1)
+            send(third, {"type": "ping"})
+            assert receive(third, "pong")
