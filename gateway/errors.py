@@ -83,6 +83,10 @@ class AttemptTakenError(StoreError):
     """An attempt of a workflow that was to begin is there already: somebody else moves the run on, too."""
 
 
+class UnstorableError(StoreError):
+    """A store is well, but what it was given cannot be kept: it would refuse the same again."""
+
+
 class TooManyReportsError(HeiwaError):
     """More attempts of workflows report their progress than are kept until it is stored."""
 

@@ -1,7 +1,8 @@
 """What was decided is stored, and only then has effects. One transaction is under way while the next is decided.
 
 A run whose change is not stored belongs to somebody else by now, and is forgotten. When the store fails, nobody knows
-what it has; then the runs concerned are read again, and what was reported is applied once more.
+what it has; then the runs concerned are read again, and what was reported is applied once more. A change that the store
+cannot take is tried alone: its run stands, and the others go on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from gateway.errors import AttemptTakenError, StoreError
+from gateway.errors import AttemptTakenError, StoreError, UnstorableError
 from gateway.telemetry.log import Log
 from gateway.workflows.effects import Effects
 from gateway.workflows.figures import ManagerFigures
@@ -21,6 +22,8 @@ from gateway.workflows.slices import Move
 from gateway.workflows.states import is_run_over
 
 Moves = Mapping[str, Move]
+# What is at fault is one of the changes.
+_OF_ONE = (AttemptTakenError, UnstorableError)
 _log = Log("workflows")
 
 
@@ -107,7 +110,7 @@ class Committing:
         try:
             # Whose lease was lost in between has nothing to store.
             stored = await self._store.commit(lease, changes, now_ms) if lease is not None else set()
-        except AttemptTakenError as error:
+        except _OF_ONE as error:
             await self._one_by_one(changes, moves, now_ms, error)
             return
         self._figures.committed(len(stored))
@@ -137,14 +140,18 @@ class Committing:
         if kept:
             self._moved(change, now_ms)
 
-    async def _one_by_one(self, changes: list[Change], moves: Moves, now_ms: int, error: AttemptTakenError) -> None:
-        """One of them begins an attempt that another engine has begun: the others must not wait for it."""
+    async def _one_by_one(self, changes: list[Change], moves: Moves, now_ms: int, error: StoreError) -> None:
+        """One of them begins an attempt that another engine has begun, or cannot be kept: the others must not wait for
+        it."""
         if len(changes) > 1:
             for change in changes:
                 await self._store_all([change], moves, now_ms)
             return
         run = changes[0].state.id
-        _log.error("workflow_attempt_taken", run=run, message=str(error))
+        if isinstance(error, AttemptTakenError):
+            _log.error("workflow_attempt_taken", run=run, message=str(error))
+        else:
+            _log.error("workflow_run_unstorable", run=run, message=str(error))
         self._runs.storing.discard(run)
         self._runs.stuck.add(run)
         self._runs.forget(run)

@@ -13,7 +13,8 @@ from gateway.workflows.step import Begin, Cancel, Failed, Finished, Happening, P
 
 
 def readable(happening: Happening) -> Happening:
-    """The same, if it can be stored: half of a surrogate pair, which programs and services may send, is no text."""
+    """The same, if it can be stored. Programs and services may send half of a surrogate pair, which is no text, and
+    U+0000, which PostgreSQL keeps in no text."""
     if isinstance(happening, Finished):
         try:
             msgspec.json.encode(happening.value)
@@ -25,15 +26,21 @@ def readable(happening: Happening) -> Happening:
         return happening._replace(message=_text(happening.message))
     elif isinstance(happening, Submitted):
         return happening._replace(external=_text(happening.external))
+    elif isinstance(happening, Cancel):
+        return happening._replace(why=_text(happening.why))
     return happening
 
 
 def _text(said: str) -> str:
-    return said.encode("utf-8", "replace").decode()
+    return said.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def happening_of(signal: Signal) -> Happening:
     """What the run is told. Raises ValueError, KeyError or TypeError for what is of a later version, or damaged."""
+    return readable(_happening_of(signal))
+
+
+def _happening_of(signal: Signal) -> Happening:
     if signal.kind is SignalKind.UNREADABLE:
         raise ValueError("what was told cannot be read")
     if signal.kind is SignalKind.BEGIN:

@@ -15,7 +15,7 @@ from gateway.adapters.sql.mapping import NEW_RUN, new_run_row
 from gateway.adapters.sql.schema import differences, migrate
 from gateway.adapters.sql.store import SqlWorkflowStore
 from gateway.adapters.sql.tables import metadata
-from gateway.errors import AttemptTakenError, SchemaError, StoreError
+from gateway.errors import AttemptTakenError, SchemaError, StoreError, UnstorableError
 from gateway.workflows.advance import advance, loaded
 from gateway.workflows.definition import Definition, digest, stored
 from gateway.workflows.names import public_id
@@ -347,6 +347,20 @@ async def test_an_attempt_begins_once_whoever_tries(store: SqlWorkflowStore) -> 
     unchanged = await store.run(ACCOUNT, "r1")
     assert unchanged is not None
     assert unchanged.state.revision == state.revision
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+async def test_what_cannot_be_kept_is_told_from_a_store_that_is_away(store: SqlWorkflowStore) -> None:
+    await put(store)
+    lease = await store.register("m", "one", 30)
+    owned, state = await begun(store, lease)
+    _, state = await play(store, lease, owned, state, Begin())
+    failed = change(advance(TWO, state, Failed(Attempt("a", 0, 1), "x"), START_MS), owned)
+    for error in ("U+0000: \0", "half of a pair: \ud800"):
+        attempts = {one: record._replace(error=error) for one, record in failed.attempts.items()}
+        with pytest.raises(UnstorableError):
+            await store.commit(lease, [failed._replace(attempts=attempts)], START_MS)
+    assert await store.commit(lease, [failed], START_MS) == {"r1"}
 
 
 @pytest.mark.parametrize("name", ["test", "nothing"])

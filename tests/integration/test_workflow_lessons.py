@@ -16,10 +16,11 @@ from gateway.adapters import cron
 from gateway.adapters.sql.engine import parse_url
 from gateway.adapters.sql.store import SqlWorkflowStore
 from gateway.adapters.yaml_source import read_yaml
+from gateway.errors import UnstorableError
 from gateway.workflows import manager
 from gateway.workflows.manager import Manager
 from gateway.workflows.names import public_id
-from gateway.workflows.records import RunDetail, SignalKind
+from gateway.workflows.records import Changes, Lease, RunDetail, SignalKind
 from gateway.workflows.retention import Retention
 from gateway.workflows.run import Attempt, Key
 from gateway.workflows.schedule import ms_of
@@ -209,6 +210,28 @@ async def test_what_cannot_be_read_of_one_run_stops_no_other(engine: Engine, dam
     await engine.jobs.until(engine.asked, first("b"))
     engine.jobs.report(runs["good"], Finished(first("b")))
     await engine.until_is(runs["good"], "ok")
+
+
+async def test_what_cannot_be_stored_of_one_run_stops_no_other(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {}
+    for name in ("bad", "good"):
+        await engine.put(PLAIN.format(name=name, more=""))
+        runs[name] = await engine.run(name)
+        await engine.until(runs[name], lambda found: bool(found.state.rows))
+    commit = engine.store.commit
+
+    async def refusing(lease: Lease, changes: Changes, now_ms: int) -> set[str]:
+        if any(change.state.id == runs["bad"] for change in changes):
+            raise UnstorableError("no text of ours")
+        return await commit(lease, changes, now_ms)
+
+    monkeypatch.setattr(engine.store, "commit", refusing)
+    for run in runs.values():
+        engine.jobs.report(run, Finished(first("a")))
+    await engine.until(runs["good"], lambda found: Key("b") in found.state.rows)
+    engine.jobs.report(runs["good"], Finished(first("b")))
+    await engine.until_is(runs["good"], "ok")
+    assert (await engine.service.run("acme", runs["bad"])).state.rows[Key("a")].status == "running"
 
 
 @DAMAGE

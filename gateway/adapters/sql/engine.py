@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from gateway.adapters.sqlite.file import BUSY_TIMEOUT_S
-from gateway.errors import SettingsError, StoreError
+from gateway.errors import SettingsError, StoreError, UnstorableError
 
 CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 20.0
@@ -22,6 +22,8 @@ STATEMENT_TIMEOUT_S = 20.0
 # nothing else would say so for a quarter of an hour.
 SILENCE_S = STATEMENT_TIMEOUT_S + 2
 IDLE_S = 30.0
+# Classes of SQLSTATE: data exceptions, limits of the program. So the driver tells, too, what it refuses itself.
+_UNSTORABLE = ("22", "54")
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql+asyncpg": "postgresql+asyncpg"}
 
 
@@ -103,7 +105,7 @@ def _sqlite(url: URL) -> AsyncEngine:
 
 @contextlib.contextmanager
 def store_errors(what: str) -> Iterator[None]:
-    """Turn the driver's exceptions into StoreError; a broken rule of the schema stays what it is."""
+    """Turn the driver's exceptions into StoreError or UnstorableError; a broken rule of the schema stays what it is."""
     try:
         yield
     except IntegrityError:
@@ -112,6 +114,11 @@ def store_errors(what: str) -> Iterator[None]:
         cause = getattr(error, "orig", None) or error
         silent = isinstance(cause, TimeoutError) and not str(cause)
         said = "it does not answer" if silent else str(cause).splitlines()[0] if str(cause) else repr(cause)
-        raise StoreError(f"the workflow store ({what}): {said}") from error
+        kind = UnstorableError if _is_unstorable(error, cause) else StoreError
+        raise kind(f"the workflow store ({what}): {said}") from error
     except SQLAlchemyError as error:
         raise StoreError(f"the workflow store ({what}): {error}") from error
+
+
+def _is_unstorable(error: Exception, cause: BaseException) -> bool:
+    return isinstance(error, DataError) or str(getattr(cause, "sqlstate", None) or "").startswith(_UNSTORABLE)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.workflows.expression import ExpressionError, Path, follow
-from gateway.workflows.hearing import readable
+from gateway.workflows.hearing import happening_of, readable
+from gateway.workflows.records import Signal, SignalKind
 from gateway.workflows.run import Attempt
-from gateway.workflows.step import Failed, Finished, Happening, Progress, Submitted
+from gateway.workflows.step import Cancel, Failed, Finished, Happening, Progress, Submitted
 from gateway.workflows.work import asked_of
 from tests.support.workflows import definition
 
@@ -65,12 +66,23 @@ def test_what_is_no_text_is_refused_by_its_place(value: Any, said: str) -> None:
         (Progress(A, 5, "\udc00"), Progress(A, 5, "?")),
         (Progress(A, 5), Progress(A, 5)),
         (Submitted(A, "\ud800"), Submitted(A, "?")),
+        (Finished(A, {"x": "\0"}), Finished(A, {"x": "\0"})),
+        (Failed(A, "b\0d"), Failed(A, "b\ufffdd")),
+        (Progress(A, 5, "\0"), Progress(A, 5, "\ufffd")),
+        (Submitted(A, "\0"), Submitted(A, "\ufffd")),
+        (Cancel("\0\ud800"), Cancel("\ufffd?")),
     ],
 )
-def test_half_a_surrogate_pair_is_no_text(told: Happening, kept: Happening) -> None:
+def test_what_a_database_keeps_in_no_text_is_not_kept(told: Happening, kept: Happening) -> None:
     found = readable(told)
     if isinstance(told, Finished) and isinstance(found, Failed):
         assert "half of a surrogate pair" in found.error
         assert not found.again
     else:
         assert found == kept
+
+
+def test_what_was_stored_for_a_run_is_looked_at_in_the_same_way() -> None:
+    assert happening_of(Signal(1, "r", SignalKind.CANCEL, "no\0")) == Cancel("no\ufffd")
+    told = {"attempt": ["a", -1, 1], "ok": False, "error": "no\0"}
+    assert happening_of(Signal(1, "r", SignalKind.REPORT, told)) == Failed(A, "no\ufffd")
