@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from gateway.adapters.process.folder import JobFolder
 from gateway.adapters.process.runner import ProcessRunner
 from gateway.workflows.job_access import JobAccess
 from gateway.workflows.run import Attempt
@@ -68,3 +73,58 @@ async def test_how_it_ended_is_told_although_it_was_told_to_stop(tmp_path: Path)
     assert await second.end() == Finished(ATTEMPT, {"n": 1})
     for bench in (first, second):
         await bench.runner.close()
+
+
+async def ended(folder: Path, script: str) -> Happening:
+    """How a job of this script ended."""
+    bench = Bench(folder)
+    await bench.runner.submit("run", "acme", ATTEMPT, {"command": ["sh", "-c", script], "environment": {}})
+    await bench.runner.proceed("run", ATTEMPT)
+    found = await bench.end()
+    await bench.runner.close()
+    return found
+
+
+async def test_a_job_cannot_pass_another_users_process_off_as_its_own(tmp_path: Path) -> None:
+    # Its end was waited for, and its group killed when the run was cancelled.
+    script = 'read -r stat </proc/1/stat; rm pid; echo "1 ${stat##*)}" >pid; echo {}'
+    assert await ended(tmp_path / "jobs", script) == Finished(ATTEMPT, {})
+
+
+@pytest.mark.parametrize("pid", ["0", "99999999999999999999", "4194305", "²", "x", "-1"])
+def test_what_a_job_writes_for_its_number_is_looked_at(tmp_path: Path, pid: str) -> None:
+    folder = JobFolder(tmp_path)
+    for text in (f"{pid} {'7 ' * 40}", f"{2**22} {'x ' * 40}", f"{2**22} {'² ' * 40}", f"{2**22} {f'{10**20} ' * 40}"):
+        (tmp_path / "pid").write_text(text)
+        assert folder.known(os.geteuid()) is None
+    (tmp_path / "pid").write_text(f"{2**22} {'7 ' * 40}")
+    assert folder.known(os.geteuid()) == (2**22, 7)
+
+
+@pytest.mark.parametrize("code", ["²", "-1", "x", "9" * 5000])
+async def test_a_job_that_writes_nonsense_for_its_exit_code_has_an_end(tmp_path: Path, code: str) -> None:
+    found = await ended(tmp_path / "jobs", f"echo {code} >exit; kill -9 0")
+    assert isinstance(found, Failed)
+    assert found.lost
+
+
+async def test_a_file_with_another_name_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text('{"key": "secret"}')
+    (tmp_path / "output").hardlink_to(tmp_path / "secret")
+    assert JobFolder(tmp_path).result() == {}
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u0085"])
+async def test_only_a_line_feed_ends_the_line_of_a_result(tmp_path: Path, end: str) -> None:
+    text = json.dumps({"said": f"a{end}b"}, ensure_ascii=False)
+    assert await ended(tmp_path / "jobs", f"echo first; echo '{text}'") == Finished(ATTEMPT, {"said": f"a{end}b"})
+
+
+async def test_a_result_that_was_cut_is_told(tmp_path: Path) -> None:
+    long = "head -c 70000 /dev/zero | tr '\\0' x"
+    found = await ended(tmp_path / "jobs", f"echo first; printf '{{\"a\": \"'; {long}; echo '\"}}'")
+    assert isinstance(found, Failed)
+    assert not found.again
+    assert "longer than 65,536 bytes" in found.error
+    # Without a result, much may be written.
+    assert await ended(tmp_path / "others", f"{long}; echo; echo done") == Finished(ATTEMPT, {})

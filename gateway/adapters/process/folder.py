@@ -7,12 +7,18 @@ import json
 import os
 import shutil
 import signal
+import stat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 # The fields of /proc/PID/stat behind the name; the start time is the 22nd of all.
 _START_FIELD = 22 - 3
 MAX_SAID_CHARS = 1_000
+# What is kept of each output.
+TAIL_BYTES = 65_536
+# The kernel gives no larger ones (proc(5), pid_max).
+_MAX_PID = 1 << 22
+_MAX_DIGITS = 18
 
 
 class Known(NamedTuple):
@@ -52,6 +58,14 @@ def start_time(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[_START_FIELD])
 
 
+def user_of(pid: int) -> int | None:
+    """Whom a process runs as; None: there is no such process."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return None
+
+
 class JobFolder:
     """Blocks; the files are small."""
 
@@ -78,26 +92,34 @@ class JobFolder:
         """Whether a process has begun the attempt."""
         return (self.path / "started").is_dir()
 
-    def known(self) -> Known | None:
-        """The process that began it; None: it has not said so."""
-        text = self._read("pid")
-        fields = text.split()
-        if len(fields) <= _START_FIELD + 1 or not fields[0].isdigit():
+    def known(self, user: int) -> Known | None:
+        """The process that began it; None: it has not said so.
+
+        The job can write there, too: what it does not run as is not its process, and must not be ended in its place.
+        """
+        fields = self._read("pid").split()
+        if len(fields) <= _START_FIELD + 1:
             return None
-        return Known(int(fields[0]), int(fields[_START_FIELD + 1]))
+        pid, started = _number(fields[0]), _number(fields[_START_FIELD + 1])
+        if not pid or pid > _MAX_PID or started is None or user_of(pid) not in (None, user):
+            return None
+        return Known(pid, started)
 
     def exit_code(self) -> int | None:
         """How the command ended; None: it was not written down."""
-        text = self._read("exit").strip()
-        return int(text) if text.isdigit() else None
+        return _number(self._read("exit").strip())
 
     def result(self) -> dict[str, Any]:
-        """The last line of its output, when that is a JSON object."""
-        lines = self._read("output").strip().splitlines()
+        """The last line of its output, when that is a JSON object. Raises ValueError when its beginning is lost."""
+        text = self._read("output")
+        # Other ends of lines may stand in a text of JSON.
+        last = text.strip().rpartition("\n")[2]
         with contextlib.suppress(ValueError, RecursionError):
-            found = json.loads(lines[-1], parse_constant=_no_constant) if lines else {}
+            found = json.loads(last, parse_constant=_no_constant) if last else {}
             if isinstance(found, dict):
                 return found
+        if "\n" not in text.strip() and last.endswith("}") and self._size("output") >= TAIL_BYTES:
+            raise ValueError(f"the last line of its output, its result, is longer than {TAIL_BYTES:,} bytes")
         return {}
 
     def said(self) -> str:
@@ -116,9 +138,22 @@ class JobFolder:
             return ""
         with os.fdopen(descriptor, "rb") as file:
             try:
+                # A second name may be that of a file which only we can read.
+                if os.fstat(descriptor).st_nlink != 1:
+                    return ""
                 return file.read(1 << 20).decode(errors="replace")
             except OSError:
                 return ""
+
+    def _size(self, name: str) -> int:
+        with contextlib.suppress(OSError):
+            found = os.lstat(self.path / name)
+            return found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return 0
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 def _no_constant(text: str) -> float:

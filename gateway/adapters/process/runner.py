@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from gateway.adapters.process import scripts
-from gateway.adapters.process.folder import Home, JobFolder, Known, boot_id, describe, start_time
+from gateway.adapters.process.folder import TAIL_BYTES, Home, JobFolder, Known, boot_id, describe, start_time
 from gateway.workflows.job_access import JobAccess
 from gateway.workflows.names import public_id
 from gateway.workflows.ports import Report
 from gateway.workflows.run import Attempt
 from gateway.workflows.step import Failed, Finished, Happening, Submitted
 
-TAIL_BYTES = 65_536
 TERM_S = 10.0
 # How long a process that has begun may take to say who it is.
 KNOWN_S = 5.0
@@ -63,6 +62,7 @@ class ProcessRunner:
         self._memory_kib = str(memory_bytes // 1024) if memory_bytes else "unlimited"
         self._script = (Path(__file__).parent / "job.sh").read_text("utf-8")
         self._owner = _owner(user)
+        self._user = os.geteuid() if self._owner is None else self._owner[0]
         self._jobs: dict[tuple[str, Attempt], _Job] = {}
         # Not begun: where they will be found is not stored yet.
         self._prepared: dict[tuple[str, Attempt], Mapping[str, Any]] = {}
@@ -184,7 +184,7 @@ class ProcessRunner:
     async def _began(self, folder: JobFolder) -> Known | None:
         """Who began the attempt; between beginning and saying who it is there is a moment."""
         for _ in range(KNOWN_TRIES):
-            if (known := folder.known()) is not None:
+            if (known := folder.known(self._user)) is not None:
                 return known
             await asyncio.sleep(KNOWN_S / KNOWN_TRIES)
         return None
@@ -220,7 +220,7 @@ class ProcessRunner:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(job.known.pid, signal.SIGKILL)
             job.child.poll()
-            other = job.folder.known()
+            other = job.folder.known(self._user)
             if other is not None and other != job.known:
                 # An earlier try was faster, and ours has left it the attempt.
                 self._watch(key, _Job(job.folder, other, None))
@@ -233,7 +233,10 @@ def _outcome(attempt: Attempt, folder: JobFolder) -> Happening:
     if code is None:
         return Failed(attempt, "its process was killed, or the machine went down", lost=True)
     if code == 0:
-        return Finished(attempt, folder.result())
+        try:
+            return Finished(attempt, folder.result())
+        except ValueError as error:
+            return Failed(attempt, str(error), again=False)
     said = folder.said()
     return Failed(attempt, f"{describe(code)}: {said}" if said else describe(code))
 
@@ -253,7 +256,7 @@ def _open(known: Known) -> int | None:
 
 def _signal_group(known: Known, number: int) -> None:
     if start_time(known.pid) == known.started:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(known.pid, number)
 
 
