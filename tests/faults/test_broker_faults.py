@@ -187,14 +187,15 @@ async def test_a_counter_that_is_ahead_of_the_clock_keeps_counting(world: World,
     assert (second.wins, third.wins) == (True, True)
 
 
-async def test_what_it_may_not_write_is_said(world: World, server: RedisServer) -> None:
-    one = await world.join("one")
+async def test_a_server_without_memory_counts_as_away(world: World, server: RedisServer) -> None:
+    one, two = await world.join("one"), await world.join("two")
     server.ask("CONFIG", "SET", "maxmemory", "1")
-    with pytest.raises(BrokerDownError, match="maxmemory"):
-        await one.directory.renew()
+    await down(one)
+    await down(two)
+    # Not that the device is offline: its gateway's lease cannot be prolonged.
+    assert "maxmemory" in str(await refused(one.directory.find("acme", "lamp")))
     server.ask("CONFIG", "SET", "maxmemory", "0")
-    await one.directory.renew()
-    assert one.returns.empty()
+    await all_is_well(one, two)
 
 
 async def test_a_slot_that_goes_elsewhere_takes_the_subscription_with_it(tmp_path: Path) -> None:

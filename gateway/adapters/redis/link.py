@@ -20,6 +20,7 @@ from gateway.telemetry.log import Log
 
 # All gateways come back at once: each waits for a time of its own, and never so long that people notice.
 RETRY_S = (0.1, 1.0)
+_BEAT_KEPT_MS = 10_000
 
 _log = Log("broker")
 
@@ -78,10 +79,10 @@ class Link:
                 await self._hold()
             except* Exception as errors:
                 error = _first(errors)
-                if not isinstance(error, (*LOST, RedisError)):
+                if not isinstance(error, (*LOST, RedisError, BrokerDownError)):
                     # A defect, of ours or of the library: a new connection begins without what led to it.
                     _log.error("broker_failed", exc_info=error)
-                self._lost(told(self.address, error))
+                self._lost(str(error) if isinstance(error, BrokerDownError) else told(self.address, error))
             await asyncio.sleep(self._chance.uniform(*RETRY_S))
 
     async def _hold(self) -> None:
@@ -95,6 +96,7 @@ class Link:
                 tasks.create_task(pipeline.run(), name="broker commands")
                 await pipeline.ask(*inbox.message(self._channel(self.gateway)))
                 await inbox.heard()
+                await self._write(pipeline)
                 tasks.create_task(self._beat(pipeline, inbox), name="broker beat")
                 self.lend(pipeline, inbox)
                 _log.info("broker_up", address=str(self.address), sharded=inbox.sharded)
@@ -113,6 +115,12 @@ class Link:
             with contextlib.suppress(BrokerDownError):
                 await pipeline.ask(*inbox.message(self._channel(self.gateway)))
             await inbox.heard()
+            await self._write(pipeline)
+
+    async def _write(self, pipeline: Pipeline) -> None:
+        """A server that takes no writes, for its memory is full or its disk, is as good as none: leases end there, and
+        devices would be called offline. Raises BrokerDownError with its words."""
+        await pipeline.ask("SET", self.access.key("beat", self.gateway), "", "PX", _BEAT_KEPT_MS)
 
     def _lost(self, problem: str) -> None:
         if problem != self.problem:
