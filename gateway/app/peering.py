@@ -54,6 +54,7 @@ class Peering:
         self.fleet = Fleet(self.peers, directory)
         self.devices = FleetDevices(LocalDevices(hub.registry), self.fleet)
         self.remote = RemoteCourier(local, self.peers, directory, self.announcer)
+        self.announcer.emptied = self.returned
         self.channels = PeerChannels(self.peers, directory, self.announcer)
         self.channels.offer(DEVICE.name, Shape(DeviceState, merged))
         self.channels.offer(DRAIN.name, Shape(figures.Frames, figures.merged))
@@ -78,7 +79,7 @@ class Peering:
         self._doubt = fanout.doubt
 
     def returned(self) -> None:
-        """The way to the others is open, at first or again: announce and read everything."""
+        """The way to the others is open, at first or again, or the directory is empty: announce and read everything."""
         self.peers.returns += 1
         self.announcer.returned()
         self._doubt()

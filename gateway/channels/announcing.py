@@ -61,6 +61,8 @@ class Announcer:
         self._renewed_s = float("-inf")
         self._leaving = False
         self.settled: Callable[[Opened, Standing, int], None] = lambda *_: None
+        # The directory has lost what it knew, while the way to it was open.
+        self.emptied: Callable[[], None] = self.returned
         peers.serve(Displaced, self._displaced)
 
     # What the registry tells
@@ -159,8 +161,11 @@ class Announcer:
     async def _renew(self) -> None:
         now_s = self._hub.clock.monotonic_s()
         if now_s - self._renewed_s >= _RENEW_S:
-            await self._directory.renew()
+            known, first = await self._directory.renew(), self._renewed_s == float("-inf")
             self._renewed_s = now_s
+            if not known and not first:
+                _log.warning("directory_emptied")
+                self.emptied()
         if now_s - self._round_s >= _ROUND_S:
             self._round_s = now_s
             self._again = iter(range(len(self._hub.holders)))

@@ -58,8 +58,11 @@ class Directory(Protocol):
         """What is known of a device; None: nothing."""
         ...
 
-    async def renew(self) -> None:
-        """Begin our lease, or prolong it. Without one, what names us counts for nothing."""
+    async def renew(self) -> bool:
+        """Begin our lease, or prolong it. Without one, what names us counts for nothing.
+
+        False: it did not know us; what it knew of us may be gone.
+        """
         ...
 
     async def leave(self) -> None:

@@ -192,6 +192,14 @@ async def test_a_gateway_without_a_lease_holds_nothing(world: World) -> None:
     assert await two.directory.gateways() == ["two"]
 
 
+async def test_who_was_forgotten_is_told_so(world: World) -> None:
+    one = await world.join("one")
+    assert await one.directory.renew()
+    await one.directory.leave()
+    assert not await one.directory.renew()
+    assert await one.directory.renew()
+
+
 async def test_who_watches_is_told_to_who_holds(world: World) -> None:
     one, two = await world.join("one"), await world.join("two")
     await two.directory.watch("acme", "device:lamp-1")

@@ -137,9 +137,11 @@ class MemoryDirectory:
         alive = row.holder is not None and self._exchange.alive(row.holder.gateway)
         return Entry(row.holder if alive else None, row.last, row.order)
 
-    async def renew(self) -> None:
+    async def renew(self) -> bool:
         self._exchange.check()
+        known = self._exchange.alive(self._gateway)
         self._exchange.leases_s[self._gateway] = self._exchange.clock.monotonic_s() + self._exchange.lease_s
+        return known
 
     async def leave(self) -> None:
         self._exchange.check()

@@ -139,10 +139,10 @@ class RedisDirectory:
         holder = Holder(gateway.decode(), connection.decode()) if gateway else None
         return Entry(holder, _read_last(last), int(order))
 
-    async def renew(self) -> None:
+    async def renew(self) -> bool:
         gateway = self._link.gateway
         await self._link.ask("SET", self._lease + gateway, "", "PX", self._lease_ms)
-        await self._link.ask("SADD", self._key("gateways"), gateway)
+        return not await self._link.ask("SADD", self._key("gateways"), gateway)
 
     async def leave(self) -> None:
         await self._link.ask("DEL", self._lease + self._link.gateway)

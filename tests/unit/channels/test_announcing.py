@@ -31,9 +31,9 @@ class Directory(MemoryDirectory):
         self.batches.append(list(changes))
         return standings
 
-    async def renew(self) -> None:
-        await super().renew()
+    async def renew(self) -> bool:
         self.renewals += 1
+        return await super().renew()
 
 
 class Desk:
@@ -201,3 +201,17 @@ async def test_one_that_cannot_be_announced_ends_nothing(caplog: pytest.LogCaptu
         desk.announcer.settled = lambda *_: None
         desk.bench.open(device("b"))
         await until(lambda: desk.rows() == 2)
+
+
+async def test_a_directory_that_was_emptied_is_filled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RENEW_S", 0.0)
+    desk = Desk()
+    desk.bench.open(device("a"))
+    async with desk:
+        await until(lambda: desk.rows() == 1 and desk.directory.renewals > 1)
+        written = len(desk.directory.batches)
+        await until(lambda: desk.directory.renewals > 3)
+        assert len(desk.directory.batches) == written
+        desk.exchange.rows.clear()
+        desk.exchange.leases_s.clear()
+        await until(lambda: desk.rows() == 1)
