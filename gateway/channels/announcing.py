@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from array import array
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -60,6 +60,11 @@ class Announcer:
         self._round_s = 0.0
         self._renewed_s = float("-inf")
         self._leaving = False
+        # Those that have to be told that a newer connection displaced theirs.
+        self._displaced_due: deque[tuple[str, str, Displaced]] = deque(maxlen=MAX_KEPT)
+        # The directory is about to be asked; it is being asked; what it answered to a connection of ours.
+        self.asking: Callable[[], None] = lambda: None
+        self.is_asking = False
         self.settled: Callable[[Opened, Standing, int], None] = lambda *_: None
         # The directory has lost what it knew, while the way to it was open.
         self.emptied: Callable[[], None] = self.returned
@@ -172,28 +177,66 @@ class Announcer:
 
     async def _write(self) -> bool:
         """Write what is due, at most a batch; whether there was something."""
+        await self._tell_displaced()
         due = [self._pending.popitem(last=False) for _ in range(min(BATCH, len(self._pending)))]
         due += self._some_again(BATCH - len(due))
         if not due:
             return False
-        # How old a connection is counts when it is written, however long that had to wait.
-        changes = [what if isinstance(what, Closed) else self._announced(what) for _, what in due]
+        await self._write_these(due)
+        await self._tell_displaced()
+        return True
+
+    async def _write_these(self, due: list[tuple[_Key, Member | Closed]]) -> None:
+        self.asking()
+        self.is_asking = True
         try:
+            # How old a connection is counts when it is written, however long that had to wait.
+            changes = [what if isinstance(what, Closed) else self._announced(what) for _, what in due]
             standings = await self._directory.write(changes, self._rule)
-        except BaseException:
+            for change, standing in zip(changes, standings, strict=True):
+                if isinstance(change, Opened):
+                    self._settle(change, standing)
+        except (BrokerDownError, asyncio.CancelledError):
             self._put_back(due)
             raise
-        for change, standing in zip(changes, standings, strict=True):
-            if isinstance(change, Opened):
-                await self._settle(change, standing)
-        return True
+        except Exception as error:
+            # One device that cannot be announced must not keep all others from it.
+            if len(due) == 1:
+                _log.error("announcing_failed", exc_info=error)
+            else:
+                await self._write_alone(due)
+        finally:
+            self.is_asking = False
+
+    async def _write_alone(self, due: list[tuple[_Key, Member | Closed]]) -> None:
+        for position, (key, what) in enumerate(due):
+            try:
+                if self._stands(key, what):
+                    await self._write_these([(key, what)])
+            except BaseException:
+                self._put_back(due[position + 1 :])
+                raise
+
+    async def _tell_displaced(self) -> None:
+        """What could not be told is told again: the directory names a rival once."""
+        while self._displaced_due:
+            gateway, account, displaced = one = self._displaced_due.popleft()
+            try:
+                await self._peers.tell(gateway, account, displaced)
+            except (BrokerDownError, asyncio.CancelledError):
+                self._displaced_due.appendleft(one)
+                raise
 
     def _put_back(self, due: list[tuple[_Key, Member | Closed]]) -> None:
         for key, what in reversed(due):
-            # What came meanwhile is newer; and who has left meanwhile has said so.
-            if key not in self._pending and (isinstance(what, Closed) or what in self._hub.registry.members(*key[:2])):
+            # What came meanwhile is newer.
+            if key not in self._pending and self._stands(key, what):
                 self._pending[key] = what
                 self._pending.move_to_end(key, last=False)
+
+    def _stands(self, key: _Key, what: Member | Closed) -> bool:
+        """Who has left meanwhile has said so, and its slot may be another's."""
+        return isinstance(what, Closed) or what in self._hub.registry.members(*key[:2])
 
     def _some_again(self, count: int) -> list[tuple[_Key, Member | Closed]]:
         """The next connections of a round over all of them."""
@@ -206,7 +249,7 @@ class Announcer:
         )
         return list(islice(found, count))
 
-    async def _settle(self, change: Opened, standing: Standing) -> None:
+    def _settle(self, change: Opened, standing: Standing) -> None:
         connection = self._held(change.account, change.device, change.connection)
         if connection is not None:
             self._orders[connection.slot] = standing.order
@@ -216,7 +259,7 @@ class Announcer:
             return
         if standing.wins:
             if rival.gateway != self._peers.gateway:
-                await self._peers.tell(rival.gateway, change.account, Displaced(change.device, rival.connection))
+                self._displaced_due.append((rival.gateway, change.account, Displaced(change.device, rival.connection)))
         elif connection is not None:
             self._end(connection)
 

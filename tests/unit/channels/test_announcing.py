@@ -12,6 +12,7 @@ from gateway.adapters.memory.exchange import Exchange, MemoryBroker, MemoryDirec
 from gateway.channels import announcing as module
 from gateway.channels.announcing import Announcer
 from gateway.channels.directory import Change, Closed, Duplicates, Opened, Standing
+from gateway.channels.envelopes import Content, Displaced
 from gateway.channels.peers import Peers
 from gateway.errors import BrokerDownError
 from tests.support.bench import Bench, device
@@ -43,7 +44,8 @@ class Desk:
         self.bench = Bench(maximum=5000)
         self.exchange = Exchange(SystemClock())
         self.directory = Directory(self.exchange, "one")
-        self.announcer = Announcer(self.bench.hub, Peers(MemoryBroker(self.exchange, "one")), self.directory)
+        self.peers = Peers(MemoryBroker(self.exchange, "one"))
+        self.announcer = Announcer(self.bench.hub, self.peers, self.directory)
         self.bench.hub.registry.followers += (self.announcer,)
 
     async def __aenter__(self) -> Desk:
@@ -215,3 +217,66 @@ async def test_a_directory_that_was_emptied_is_filled_again(monkeypatch: pytest.
         desk.exchange.rows.clear()
         desk.exchange.leases_s.clear()
         await until(lambda: desk.rows() == 1)
+
+
+async def test_one_that_cannot_be_announced_keeps_no_others_from_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    write = desk.directory.write
+
+    async def refuse_one(changes: Sequence[Change], rule: Duplicates) -> list[Standing]:
+        if any(change.device == "b" for change in changes):
+            raise ValueError("a defect")
+        return await write(changes, rule)
+
+    monkeypatch.setattr(desk.directory, "write", refuse_one)
+    for name in "abc":
+        desk.bench.open(device(name))
+    async with desk:
+        await until(lambda: desk.rows() == 2)
+    assert [len(batch) for batch in desk.directory.batches] == [1, 1]
+    assert caplog.text.count("announcing_failed") == 1
+
+
+async def test_while_it_is_announced_alone_a_loss_of_the_broker_forgets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RENEW_S", 0.05)
+    desk = Desk()
+    write, failures = desk.directory.write, [ValueError("a defect"), None, BrokerDownError("away")]
+
+    async def fail(changes: Sequence[Change], rule: Duplicates) -> list[Standing]:
+        failure = failures.pop(0) if failures else None
+        if failure is not None:
+            raise failure
+        return await write(changes, rule)
+
+    monkeypatch.setattr(desk.directory, "write", fail)
+    for name in "abc":
+        desk.bench.open(device(name))
+    async with desk:
+        await until(lambda: desk.rows() == 3)
+    assert [len(batch) for batch in desk.directory.batches] == [1, 2]
+
+
+async def test_who_is_displaced_is_told_although_the_broker_fails_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RENEW_S", 0.05)
+    desk = Desk()
+    told: list[Displaced] = []
+    tell, failures = desk.peers.tell, 1
+
+    async def fail_once(gateway: str, account: str, content: Content) -> bool:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise BrokerDownError("away")
+        assert isinstance(content, Displaced)
+        told.append(content)
+        return await tell(gateway, account, content)
+
+    monkeypatch.setattr(desk.peers, "tell", fail_once)
+    other = MemoryDirectory(desk.exchange, "two")
+    await other.renew()
+    await other.write([Opened("acme", "a", "before", 1000)], Duplicates.REPLACE)
+    async with desk:
+        desk.bench.open(device("a"))
+        await until(lambda: told == [Displaced("a", "before")])
