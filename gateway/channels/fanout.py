@@ -118,6 +118,11 @@ class Fanout:
                 subscribers.due = True
             self._readers.want(subscribers)
 
+    def remind(self) -> None:
+        """The neighbours forget in time who watches what: tell them again."""
+        for subscribers in self._subscriptions:
+            self._neighbours.wanted(subscribers.channel)
+
     # Subscribers
 
     def subscribe(self, subscriber: Subscriber, channel: Channel, after: int | None) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from gateway.channels.announcing import Announcer
 from gateway.channels.channel import DEVICE, Channel, device_channel
 from gateway.channels.device_state import DeviceState, position_of
-from gateway.channels.directory import Opened, Standing
+from gateway.channels.directory import KEPT_S, Opened, Standing
 from gateway.channels.envelopes import Changed, Content, Describe, Described, Hinted, Watched
 from gateway.channels.peers import NobodyError, Peers
 from gateway.channels.ports import Directory
@@ -31,6 +31,8 @@ TICK_S = 0.02
 _READ_S = 1.0
 # Interest that could not be noted is tried again so often.
 _AGAIN_S = 1.0
+# Who watches is told again this often, long before the directory forgets it.
+_REMIND_S = KEPT_S / 12
 # Posts under way at once.
 _TOGETHER = 200
 
@@ -46,7 +48,7 @@ class Shape(NamedTuple):
 
 class PeerChannels:
     """The port Neighbours over a broker. `run` is its one task; `receive` and `heard` are the fan-out's, `here` and
-    `numbered` the device channel's."""
+    `numbered` the device channel's. `remind` has all that is watched here `wanted` again."""
 
     def __init__(self, peers: Peers, directory: Directory, announcer: Announcer) -> None:
         self._peers = peers
@@ -54,6 +56,8 @@ class PeerChannels:
         self._shapes: dict[str, Shape] = {}
         # Channels of devices that are connected here, and who elsewhere watches them.
         self._watchers: dict[Channel, set[str]] = {}
+        # What watchers told while connections were being announced: newer than what the directory answers to that.
+        self._told_meanwhile: dict[Channel, dict[str, bool]] = {}
         # Still to be told: what our own clients watch, or do no longer; states; and hints.
         self._interest: dict[Channel, bool] = {}
         self._states: dict[Channel, Any] = {}
@@ -63,8 +67,9 @@ class PeerChannels:
         self.heard: Callable[[Channel], None] = lambda _: None
         self.here: Callable[[str, str], DeviceState] = lambda *_: DeviceState()
         self.numbered: Callable[[str, str, int], None] = lambda *_: None
+        self.remind: Callable[[], None] = lambda: None
         self._announcer = announcer
-        announcer.settled = self._settled
+        announcer.asking, announcer.settled = self._told_meanwhile.clear, self._settled
         peers.serve(Watched, self._watched)
         peers.serve(Changed, self._changed)
         peers.serve(Hinted, self._hinted)
@@ -128,15 +133,20 @@ class PeerChannels:
 
     def _settled(self, opened: Opened, standing: Standing, slot: int) -> None:
         """A connection of ours has its number, and who watches the device is known."""
+        channel = device_channel(opened.account, opened.device)
         others = {name for name in standing.watchers if name != self._peers.gateway}
+        for gateway, watched in self._told_meanwhile.get(channel, {}).items():
+            (others.add if watched else others.discard)(gateway)
         if others:
-            self._watchers[device_channel(opened.account, opened.device)] = others
+            self._watchers[channel] = others
         self.numbered(opened.account, opened.device, slot)
 
     # What others tell
 
     async def _watched(self, account: str, told: Watched) -> None:
         channel = Channel(account, told.channel)
+        if self._announcer.is_asking:
+            self._told_meanwhile.setdefault(channel, {})[told.gateway] = told.watched
         if told.watched and self._announcer.holds(account, channel.subject):
             self._watchers.setdefault(channel, set()).add(told.gateway)
             # It may have looked before the device came.
@@ -163,10 +173,15 @@ class PeerChannels:
 
     async def run(self) -> None:
         """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        remind_s = loop.time() + _REMIND_S
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_AGAIN_S if self._interest else None):
+                async with asyncio.timeout(_AGAIN_S if self._interest else remind_s - loop.time()):
                     await self._due.wait()
+            if loop.time() >= remind_s:
+                remind_s = loop.time() + _REMIND_S
+                self.remind()
             await asyncio.sleep(TICK_S)
             self._due.clear()
             await self._tell()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -228,3 +229,49 @@ async def test_interest_that_could_not_be_noted_is_noted_later(monkeypatch: pyte
         await until(lambda: two.peering.channels.wants(LAMP))
         two.moved(5)
         await phone.told(at(5))
+
+
+async def test_interest_that_the_directory_forgot_in_time_is_noted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMIND_S", 0.05)
+    world = fleet()
+    async with world as (one, two):
+        lamp = one.join()
+        await until(lambda: world.held_by() == "one")
+        phone = await watching(one)
+        # It is kept for a day, and a client may watch for longer.
+        world.exchange.interest.clear()
+        await until(lambda: world.exchange.interest.get(("acme", "device:lamp")) == {"one"})
+        lamp.transport.finish()
+        two.join()
+        await until(lambda: two.peering.channels.wants(LAMP))
+        two.moved(5)
+        await phone.told(at(5))
+
+
+async def test_who_begins_to_watch_while_the_device_is_announced_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = fleet("one", "two", "three")
+    async with world as (one, two, three):
+        two.join()
+        await until(lambda: world.held_by() == "two")
+        first = await watching(one)
+        await until(lambda: two.peering.channels.wants(LAMP))
+        directory = two.peering.directory
+        write, asked, answer = directory.write, asyncio.Event(), asyncio.Event()
+
+        async def slow(changes: Any, rule: Any) -> Any:
+            standings = await write(changes, rule)
+            asked.set()
+            await answer.wait()
+            return standings
+
+        monkeypatch.setattr(directory, "write", slow)
+        # As it is from time to time in any case.
+        two.peering.announcer.returned()
+        await asked.wait()
+        second = await watching(three)
+        await until(lambda: world.exchange.interest["acme", "device:lamp"] == {"one", "three"})
+        answer.set()
+        await until(lambda: not two.peering.announcer.is_asking)
+        two.moved(5)
+        await first.told(at(5))
+        await second.told(at(5))
