@@ -8,6 +8,8 @@ from gateway.workflows.records import AttemptRecord, Change, NewRun, Parent
 from gateway.workflows.run import Attempt, Key, Row, State
 from gateway.workflows.step import Command, Event, StartChild, Step, Submit
 
+# Runs within runs. A definition may come to name itself, and each level may begin many: without an end that is too many
+# runs for any manager.
 MAX_DEPTH = 8
 _ROW_BYTES = 500
 

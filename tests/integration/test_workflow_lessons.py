@@ -422,3 +422,16 @@ async def test_many_nested_runs_that_end_at_once_wake_their_parent(engine: Engin
     )
     run = await engine.run("parent")
     await engine.until(run, lambda found: found.state.status == "ok")
+
+
+async def test_runs_that_nest_themselves_have_an_end(engine: Engine) -> None:
+    await engine.put(PLAIN.format(name="one", more=""))
+    await engine.put("name: two\nnodes: {a: {workflow: {name: one}}}\n")
+    await engine.put("name: one\nnodes: {a: {workflow: {name: two}}, b: {workflow: {name: two}}}\n")
+    run = await engine.run("one")
+    await engine.until_is(run, "failed")
+    assert "nested 8 deep at most" in str((await engine.service.run("acme", run)).state.error)
+    runs = await engine.store.runs("acme", None, None, 1_000)
+    # Two of each but the first and those between.
+    assert len(runs) <= 1 + 2 + 2 + 4 + 4 + 8 + 8 + 16 + 16
+    assert {found.status for found in runs} <= {"failed", "cancelled"}

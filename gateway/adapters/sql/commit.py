@@ -22,6 +22,7 @@ from gateway.adapters.sql.mapping import (
 )
 from gateway.adapters.sql.notices import notify
 from gateway.adapters.sql.statements import Statements
+from gateway.workflows.folding import MAX_DEPTH
 from gateway.workflows.records import Change, Changes, Lease, NewRun, SignalKind
 
 
@@ -57,20 +58,23 @@ async def _write(connection: AsyncConnection, statement: ForRows, rows: list[tup
 async def _children(
     connection: AsyncConnection, statements: Statements, lease: Lease, kept: list[Change], now_ms: int
 ) -> list[tuple[Any, ...]]:
-    """Insert nested runs; the signals that tell their parents that there is no such definition."""
+    """Insert nested runs; the signals that tell their parents which of them cannot begin."""
     children = [child for change in kept for child in change.children]
     if not children:
         return []
     versions = await _versions(connection, children)
-    known = [child for child in children if (child.account, child.name) in versions]
-    rows = [new_run_row(child, versions[child.account, child.name], lease.manager) for child in known]
-    await _write(connection, statements.insert_runs, rows)
+    rows: list[tuple[Any, ...]] = []
     signals: list[tuple[Any, ...]] = []
     for child in children:
-        if (child.account, child.name) not in versions and child.parent is not None:
-            error = f"there is no definition {child.name}"
+        version = versions.get((child.account, child.name))
+        if version is not None and child.depth <= MAX_DEPTH:
+            rows.append(new_run_row(child, version, lease.manager))
+        elif child.parent is not None:
+            too_deep = f"runs are nested {MAX_DEPTH} deep at most"
+            error = f"there is no definition {child.name}" if version is None else too_deep
             body = {"attempt": child.parent.attempt, "status": None, "output": None, "error": error}
             signals.append(signal_row(child.parent.run, SignalKind.CHILD, body, now_ms))
+    await _write(connection, statements.insert_runs, rows)
     return signals
 
 
