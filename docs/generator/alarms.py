@@ -61,6 +61,15 @@ ALARMS = (
         5,
         "Events were taken in that are neither stored nor refused: a defect.",
     ),
+    Alarm(
+        "EventsMadeUp",
+        "heiwa_locations_unaccounted_events",
+        "Minimum",
+        0,
+        5,
+        "More events were stored or refused than were taken in: a defect.",
+        BELOW,
+    ),
     Alarm("SpoolFails", "heiwa_locations_spool_failures", "Sum", 0, 1, "The disk takes no events: devices send again."),
     Alarm(
         "SpoolFills",

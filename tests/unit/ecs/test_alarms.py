@@ -131,3 +131,13 @@ def test_the_readme_adds_up() -> None:
     *parts, together = amounts
     assert [sum(column) for column in zip(*parts, strict=True)] == together
     assert all(len(part) == 3 for part in parts)
+
+
+def test_events_that_are_lost_and_events_that_are_made_up_alarm(stack: Stack) -> None:
+    found = stack.of_type("AWS::CloudWatch::Alarm")
+    asked = {
+        (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"])
+        for alarm in found.values()
+        if alarm["MetricName"] == "heiwa_locations_unaccounted_events"
+    }
+    assert asked == {("Maximum", "GreaterThanThreshold", 0), ("Minimum", "LessThanThreshold", 0)}
