@@ -121,7 +121,10 @@ def problem_of(request: web.Request, error: Exception) -> Problem:
     if isinstance(error, ConnectionError):
         return Problem(400, "the connection ended before the request did")
     if getattr(request.protocol, "may_log", _always)():
-        _log.error("request_failed", exc_info=error, method=request.method, route=_route(request))
+        # It happens to every request while a store is away, and its words say all of it.
+        unforeseen = None if isinstance(error, StoreError) else error
+        route = _route(request)
+        _log.error("request_failed", exc_info=unforeseen, method=request.method, route=route, error=str(error))
     if isinstance(error, StoreError):
         return unavailable("a store does not answer; try again")
     return Problem(500, "an unexpected error; it has been logged")

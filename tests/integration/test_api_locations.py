@@ -302,3 +302,5 @@ async def test_failures_behind_are_told_without_details(
     assert "secret" not in json.dumps(body)
     assert "/var/x" not in json.dumps(body)
     assert ("request_failed" in caplog.text) == (status >= 500)
+    # A store that is away says so in a line, to each of many requests.
+    assert ("Traceback" in caplog.text) == (status == 500)
