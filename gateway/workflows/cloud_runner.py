@@ -39,12 +39,12 @@ Key = tuple[str, Attempt]
 
 
 class _Watched:
-    __slots__ = ("job", "missing", "running", "unread", "waits")
+    __slots__ = ("job", "missing", "running", "unread", "unwanted", "waits")
 
     def __init__(self, job: str) -> None:
         self.job = job
         self.missing = self.unread = 0
-        self.running = False
+        self.running = self.unwanted = False
         self.waits = ""
 
 
@@ -287,6 +287,8 @@ class CloudRunner:
         starter = None if found is None else found.starter
         if found is not None and not found.over and starter not in (None, one.job) and not state.lost:
             self._watched[key] = _Watched(str(starter))
+            if one.unwanted:
+                self._end(key)
             return
         self._watched.pop(key, None)
         if found is not None and not found.over:
@@ -298,15 +300,17 @@ class CloudRunner:
             self._stopping[key].add_done_callback(lambda _: self._stopping.pop(key, None))
 
     async def _stop(self, key: Key) -> None:
-        """Until the service has taken it, or the job has ended by itself."""
+        """Until the service has taken it, or the job has ended by itself; of two the one that works, too."""
         pause_s = PAUSE_S
         while (one := self._watched.get(key)) is not None:
+            one.unwanted = True
             try:
                 await self._jobs.stop(one.job, "not wanted any more")
             except CallError as error:
                 _log.warning("workflow_job_not_stopped", runner=self.name, run=key[0], message=str(error))
             else:
-                return
+                if self._watched.get(key) in (one, None):
+                    return
             await asyncio.sleep(pause_s)
             pause_s = min(MAX_PAUSE_S, 2 * pause_s)
 

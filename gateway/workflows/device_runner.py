@@ -63,7 +63,12 @@ class DeviceRunner:
         if key not in self._sent:
             task = asyncio.create_task(self._send(run, account, attempt, work), name=f"workflow command {attempt.path}")
             self._sent[key] = task
-            task.add_done_callback(lambda _: self._sent.pop(key, None))
+            task.add_done_callback(lambda ended: self._over(key, ended))
+
+    def _over(self, key: tuple[str, Attempt], ended: asyncio.Task[None]) -> None:
+        # Stopped, it may have been sent anew since.
+        if self._sent.get(key) is ended:
+            del self._sent[key]
 
     async def proceed(self, run: str, attempt: Attempt) -> None:
         """It has begun."""

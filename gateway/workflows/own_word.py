@@ -40,6 +40,10 @@ class OwnWord:
                 _log.warning("workflow_store_away", message=str(error))
                 await asyncio.sleep(PAUSE_S)
                 continue
+            except Exception as error:
+                # What was seen of it is better than no word: without one the attempt would stand for ever.
+                _log.error("workflow_end_unread", exc_info=error, run=run, node=happening.attempt.path)
+                found = None
             if found is None or not found.over:
                 self._report(run, happening)
             return

@@ -311,6 +311,18 @@ async def test_the_job_that_was_let_work_is_the_one_that_counts(bench: Bench) ->
     assert found.error.startswith("exit code 7")
 
 
+async def test_a_stop_reaches_the_job_that_was_let_work(bench: Bench) -> None:
+    if bench.kind == "batch":
+        bench.cloud.batch.answer("submitjob", {"jobName": NAME, "jobQueue": "etl", "jobDefinition": "long"})
+    else:
+        bench.cloud.ecs.answer("RunTask", {"cluster": "main", "taskDefinition": "long", "startedBy": NAME})
+    bench.starter = bench.jobs[0].id if bench.kind == "batch" else bench.jobs[0].arn
+    await bench.runner.submit(RUN, ACCOUNT, ATTEMPT, bench.work("long"))
+    await bench.until(lambda: bench.external, "not submitted")
+    await bench.runner.stop(RUN, ATTEMPT)
+    assert isinstance(await bench.outcome(), Failed)
+
+
 async def test_a_job_that_nobody_knows_is_lost(bench: Bench) -> None:
     job = "00000000-0000" if bench.kind == "batch" else "arn:aws:ecs:eu-west-1:123456789012:task/main/0"
     await bench.runner.adopt(RUN, ACCOUNT, ATTEMPT, job, bench.work())

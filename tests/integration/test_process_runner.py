@@ -128,3 +128,25 @@ async def test_a_result_that_was_cut_is_told(tmp_path: Path) -> None:
     assert "longer than 65,536 bytes" in found.error
     # Without a result, much may be written.
     assert await ended(tmp_path / "others", f"{long}; echo; echo done") == Finished(ATTEMPT, {})
+
+
+async def test_what_is_told_to_stop_while_it_is_begun_ends(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "jobs")
+    await bench.runner.submit("run", "acme", ATTEMPT, {"command": ["sleep", "60"], "environment": {}})
+    beginning = asyncio.create_task(bench.runner.proceed("run", ATTEMPT))
+    await asyncio.sleep(0)
+    await bench.runner.stop("run", ATTEMPT)
+    await beginning
+    assert isinstance(await bench.end(), Failed)
+    assert bench.runner._unwanted == set()
+    await bench.runner.close()
+
+
+async def test_what_has_ended_before_it_is_told_to_stop_leaves_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "jobs")
+    await bench.runner.submit("run", "acme", ATTEMPT, {"command": ["echo", "{}"], "environment": {}})
+    await bench.runner.proceed("run", ATTEMPT)
+    assert isinstance(await bench.end(), Finished)
+    await bench.runner.stop("run", ATTEMPT)
+    assert bench.runner._unwanted == set()
+    await bench.runner.close()

@@ -12,7 +12,7 @@ import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class ProcessRunner:
         self._jobs: dict[tuple[str, Attempt], _Job] = {}
         # Not begun: where they will be found is not stored yet.
         self._prepared: dict[tuple[str, Attempt], Mapping[str, Any]] = {}
+        # Being begun or looked for; and of those, what was told to stop meanwhile.
         self._starting: set[tuple[str, Attempt]] = set()
         self._unwanted: set[tuple[str, Attempt]] = set()
 
@@ -83,7 +84,8 @@ class ProcessRunner:
     async def proceed(self, run: str, attempt: Attempt) -> None:
         work = self._prepared.pop((run, attempt), None)
         if work is not None:
-            await self._start((run, attempt), JobFolder(self._path(run, attempt)), work)
+            with self._coming((run, attempt)):
+                await self._start((run, attempt), JobFolder(self._path(run, attempt)), work)
 
     async def adopt(
         self,
@@ -102,7 +104,11 @@ class ProcessRunner:
             await self.submit(run, account, attempt, work)
             return
         self._prepared.pop(key, None)
-        home = Home.parse(external)
+        with self._coming(key):
+            await self._adopt(key, Home.parse(external), work, wanted=wanted)
+
+    async def _adopt(self, key: tuple[str, Attempt], home: Home, work: Mapping[str, Any], *, wanted: bool) -> None:
+        run, attempt = key
         folder = JobFolder(Path(home.folder))
         if home.boot != boot_id() or folder.exit_code() is not None:
             self._report(run, _outcome(attempt, folder))
@@ -117,13 +123,18 @@ class ProcessRunner:
 
     async def _start(self, key: tuple[str, Attempt], folder: JobFolder, work: Mapping[str, Any]) -> None:
         """Begin it, unless somebody else is faster; then that is watched."""
-        self._starting.add(key)
-        try:
-            child = await asyncio.to_thread(self._begin, folder, *key, work)
-        finally:
-            self._starting.discard(key)
+        child = await asyncio.to_thread(self._begin, folder, *key, work)
         # It is ours until it is waited for, so that it has a start time even if it has ended.
         self._watch(key, _Job(folder, Known(child.pid, start_time(child.pid) or 0), child))
+
+    @contextlib.contextmanager
+    def _coming(self, key: tuple[str, Attempt]) -> Iterator[None]:
+        self._starting.add(key)
+        try:
+            yield
+        finally:
+            self._starting.discard(key)
+            self._unwanted.discard(key)
 
     async def stop(self, run: str, attempt: Attempt) -> None:
         key = run, attempt
@@ -131,10 +142,9 @@ class ProcessRunner:
             self._report(run, Failed(attempt, _NOT_BEGUN))
             return
         job = self._jobs.get(key)
-        if job is None:
-            # It is just being begun.
+        if job is None and key in self._starting:
             self._unwanted.add(key)
-        elif job.killing is None:
+        elif job is not None and job.killing is None:
             self._kill(job)
 
     async def forget(self, attempts: Sequence[str]) -> None:
@@ -189,18 +199,16 @@ class ProcessRunner:
             await asyncio.sleep(KNOWN_S / KNOWN_TRIES)
         return None
 
-    def _watch(self, key: tuple[str, Attempt], job: _Job) -> None:
+    def _watch(self, key: tuple[str, Attempt], job: _Job, *, unwanted: bool = False) -> None:
         """Tell of its end."""
         run, attempt = key
-        unwanted = key in self._unwanted
-        self._unwanted.discard(key)
         descriptor = _open(job.known)
         if descriptor is None:
             self._report(run, _outcome(attempt, job.folder))
             return
         self._jobs[key] = job
         asyncio.get_running_loop().add_reader(descriptor, self._ended, key, descriptor)
-        if unwanted:
+        if unwanted or key in self._unwanted:
             self._kill(job)
 
     def _kill(self, job: _Job) -> None:
@@ -223,7 +231,7 @@ class ProcessRunner:
             other = job.folder.known(self._user)
             if other is not None and other != job.known:
                 # An earlier try was faster, and ours has left it the attempt.
-                self._watch(key, _Job(job.folder, other, None))
+                self._watch(key, _Job(job.folder, other, None), unwanted=job.killing is not None)
                 return
         self._report(key[0], _outcome(key[1], job.folder))
 
