@@ -16,10 +16,11 @@ _ROW_BYTES = 500
 
 def weight(state: State) -> int:
     """About how many bytes of memory a state takes."""
-    return 2_000 + _size(state.input) + sum(_ROW_BYTES + _size(row.value) for row in state.rows.values())
+    return 2_000 + value_weight(state.input) + sum(_ROW_BYTES + value_weight(row.value) for row in state.rows.values())
 
 
-def _size(value: object) -> int:
+def value_weight(value: object) -> int:
+    """About how many bytes of memory a value takes."""
     return 0 if value is None else 3 * len(msgspec.json.encode(value))
 
 
@@ -44,7 +45,7 @@ class Folding:
             new = attempt in begun or (before is not None and before.begun)
             self._attempts[attempt] = AttemptRecord(attempt, change.status, change.external, change.error, new)
         for key, row in step.rows.items():
-            self.grown_bytes += _size(row.value) + (_ROW_BYTES if key not in self.state.rows else 0)
+            self.grown_bytes += value_weight(row.value) + (_ROW_BYTES if key not in self.state.rows else 0)
         self._rows.update(step.rows)
         self._events += step.events
         self.commands += step.commands

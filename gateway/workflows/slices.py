@@ -10,15 +10,17 @@ from gateway.errors import IllegalTransitionError
 from gateway.telemetry.log import Log
 from gateway.workflows.advance import advance
 from gateway.workflows.figures import ManagerFigures
-from gateway.workflows.folding import Folding
+from gateway.workflows.folding import Folding, value_weight
 from gateway.workflows.live import Live
 from gateway.workflows.loop_time import LoopTime
 from gateway.workflows.records import Change
-from gateway.workflows.step import Happening, Tick
+from gateway.workflows.step import Failed, Finished, Happening, Tick
 
 # Of one run in one turn: the others have theirs, too.
 MAX_HAPPENINGS = 64
 SLICE_S = 0.05
+# What one run may take in memory, a third of it as JSON: a manager has many, and none can move on without its results.
+MAX_RUN_BYTES = 100_663_296
 # Whoever holds the loop up for so long is named.
 STANDS_S = 0.2
 _log = Log("workflows")
@@ -85,10 +87,19 @@ class Slices:
         """Whether it wants another call."""
         if told.signal is not None:
             folding.heard.append(told.signal)
+        happening = _bounded(told.happening, live.bytes + folding.grown_bytes)
         try:
-            step = advance(live.definition, folding.state, told.happening, now_ms)
+            step = advance(live.definition, folding.state, happening, now_ms)
         except IllegalTransitionError as error:
             _log.info("workflow_signal_ignored", run=run, message=str(error))
             return False
         folding.add(step)
         return step.more
+
+
+def _bounded(happening: Happening, run_bytes: int) -> Happening:
+    """The same, if its run has room for what came out."""
+    if not isinstance(happening, Finished) or run_bytes + value_weight(happening.value) <= MAX_RUN_BYTES:
+        return happening
+    said = f"the results of its run would take more than {MAX_RUN_BYTES // 3_145_728} MiB"
+    return Failed(happening.attempt, said, again=False)

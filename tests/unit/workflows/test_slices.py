@@ -12,10 +12,10 @@ from gateway.workflows.advance import advance
 from gateway.workflows.figures import LATE_S, ManagerFigures
 from gateway.workflows.live import Live
 from gateway.workflows.records import Owned, RunDetail, RunSummary
-from gateway.workflows.run import State
+from gateway.workflows.run import Attempt, Key, State
 from gateway.workflows.slices import MAX_HAPPENINGS, SLICE_S, Slices, Told
 from gateway.workflows.states import RunStatus
-from gateway.workflows.step import Begin
+from gateway.workflows.step import Begin, Finished, Happening
 from tests.support.fake_clock import FakeClock
 from tests.support.workflows import START_MS, definition, node
 
@@ -88,3 +88,16 @@ def test_late_timers_are_counted_by_how_late() -> None:
         figures.timer(late_s)
     assert figures.late == [2, 1, *[0] * (len(LATE_S) - 2), 1]
     assert figures.late_s == pytest.approx(80.0201)
+
+
+def test_a_run_has_room_for_so_many_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RUN_BYTES", 33_000_000)
+    slices = Slices(FakeClock(), 60, ManagerFigures())
+    run = live(items=4)
+    result = {"text": "x" * 5_000_000}
+    happenings: list[Happening] = [Begin(), *(Finished(Attempt("a", number, 1), result) for number in range(3))]
+    happenings.append(Finished(Attempt("a", 3, 1), {"text": "small"}))
+    state = slices.advance("r", run, deque(Told(one) for one in happenings), START_MS, others=True).folding.state
+    rows = [state.rows[Key("a", number)] for number in range(4)]
+    assert [row.status.value for row in rows] == ["ok", "ok", "failed", "ok"]
+    assert "would take more than" in str(rows[2].error)
