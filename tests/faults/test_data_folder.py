@@ -10,6 +10,8 @@ import pytest
 
 from gateway.adapters.data_folder import DataFolder
 from gateway.adapters.dead_letters import DeadLetterFile
+from gateway.adapters.sql.engine import parse_url
+from gateway.adapters.sql.store import SqlWorkflowStore
 from gateway.adapters.sqlite.index import SQLiteLocationIndex
 from gateway.adapters.sqlite.spool import SQLiteSpool
 from gateway.errors import DataFolderError, StoreError
@@ -133,8 +135,10 @@ async def test_all_files_are_readable_by_their_owner_only(tmp_path: Path) -> Non
             SQLiteLocationIndex(tmp_path / "data/locations", ManualClock()),
             SQLiteSpool(tmp_path / "data/s.db"),
         )
+        workflows = SqlWorkflowStore(parse_url(f"sqlite:///{tmp_path}/data/w.db"))
         await index.open()
         await spool.open()
+        await workflows.open()
         await index.write(group(1))
         await spool.append(group(1))
         await index.search("a", Query())
@@ -142,8 +146,9 @@ async def test_all_files_are_readable_by_their_owner_only(tmp_path: Path) -> Non
         modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "data").rglob("*")}
         await index.close()
         await spool.close()
+        await workflows.close()
     finally:
         os.umask(before)
     assert modes.pop("locations") == 0o700
     assert set(modes.values()) == {0o600}, modes
-    assert {"lock", "s.db", "s.db-wal", "s.db.manifest", "dead", "manifest.json"} <= set(modes)
+    assert {"lock", "s.db", "s.db-wal", "s.db.manifest", "w.db", "w.db-wal", "dead", "manifest.json"} <= set(modes)

@@ -37,6 +37,8 @@ def _before(manifest: Manifest, path: Path) -> None:
         _log.error("workflow_store_missing", file=str(path))
         manifest.forget(path.name)
     manifest.check_size(path)
+    # It holds the key of all attempts' secrets, and may lie outside the data folder.
+    sqlite_file.make_private(path)
 
 
 async def _migrated(engine: AsyncEngine, path: Path) -> int:

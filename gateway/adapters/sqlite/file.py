@@ -77,7 +77,7 @@ def open_store(
     """
     if (other := _no_file(path)) is not None:
         raise StoreError(f"{path} is {other}, not a file; move it away")
-    _make_private(path)
+    make_private(path)
     with store_errors(path):
         # Statements for thousands of rows are large: a small cache of them, each worth keeping.
         connection = sqlite3.connect(
@@ -112,7 +112,7 @@ def _no_file(path: Path) -> str | None:
     return None
 
 
-def _make_private(path: Path) -> None:
+def make_private(path: Path) -> None:
     """Make the file before SQLite does: its log and shared memory get its mode. What fails here SQLite tells better."""
     # Never one that is there: closing it would drop the locks that this process has on it.
     with contextlib.suppress(OSError):
