@@ -51,7 +51,7 @@ class Fanout:
         self.refused = self._outlet.refused
         self._latest = LatestFeed(self._outlet, clock)
         self._logs = LogFeed(self._outlet)
-        self._readers = Readers(self._read)
+        self._readers = Readers(self._read, self._unread)
         self._families: dict[str, Family] = {}
         self._sources: dict[str, LatestSource] = {}
         self._stores: dict[str, ChannelLog] = {}
@@ -183,6 +183,12 @@ class Fanout:
         elif isinstance(subscribers, LogSubscribers):
             await self._logs.read(subscribers, self._stores[family])
 
+    def _unread(self, subscribers: Subscribers) -> None:
+        """Who waits for an answer gets one, whatever went wrong."""
+        for slot in list(subscribers.opening):
+            said = "the gateway failed to read it; subscribe again later"
+            self._outlet.refuse(subscribers, slot, Refusal.UNAVAILABLE, said)
+
     async def run(self) -> None:
         """Ask the logs once a second what is new, until cancelled."""
         while True:
@@ -208,6 +214,10 @@ class Fanout:
             if not self._unpolled:
                 _log.warning("channel_log_unreadable", channel=family, message=str(error))
             self._unpolled = True
+            return
+        except Exception as error:
+            # Whoever tells of itself hears of it; the others of this process go on all the same.
+            _log.error("channel_failed", channel=family, exc_info=error)
             return
         self._unpolled = False
         for subscribers, offset in zip(logs, newest, strict=True):

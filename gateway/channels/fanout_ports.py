@@ -30,6 +30,9 @@ class Subscriber(Protocol):
     def push(self, frame: bytes) -> bool:
         """Send a text frame; False: its peer does not read what was sent before, and nothing was added to it."""
 
+    def failed(self, error: Exception) -> None:
+        """`push` raised this: end it."""
+
 
 class Writing(Protocol):
     """How a subprotocol writes what subscribers are told. `offset` None: the channel has none."""

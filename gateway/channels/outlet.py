@@ -43,7 +43,13 @@ class Outlet:
         holders, lagging, reached = self._holders, [], 0
         for group, data in self._pieces(subscribers, slots, events):
             for slot in group:
-                if holders[slot].push(data):
+                try:
+                    taken = holders[slot].push(data)
+                except Exception as error:
+                    # It ends, and the others get theirs.
+                    holders[slot].failed(error)
+                    continue
+                if taken:
                     reached += 1
                 else:
                     lagging.append(slot)

@@ -16,11 +16,15 @@ _log = Log("channels")
 class Readers:
     """`want` may be called at any time on the loop's thread. Others wait in the order they came.
 
-    `read` handles the errors of stores; what else it raises is logged, and that channel is read when it is next wanted.
+    `read` handles the errors of stores; what else it raises is logged, `failed` is told, and that channel is read
+    when it is next wanted.
     """
 
-    def __init__(self, read: Callable[[Subscribers], Awaitable[None]]) -> None:
+    def __init__(
+        self, read: Callable[[Subscribers], Awaitable[None]], failed: Callable[[Subscribers], None] = lambda _: None
+    ) -> None:
         self._read = read
+        self._failed = failed
         self._queue: dict[Subscribers, None] = {}
         self._running: dict[Subscribers, asyncio.Task[None]] = {}
         self._again: set[Subscribers] = set()
@@ -49,6 +53,7 @@ class Readers:
             await self._read(subscribers)
         except Exception as error:
             _log.error("channel_failed", channel=subscribers.channel.family, exc_info=error)
+            self._failed(subscribers)
         finally:
             del self._running[subscribers]
             if subscribers in self._again:

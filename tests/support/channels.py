@@ -95,6 +95,8 @@ class FakeSubscriber:
         self.slow = False
         self.pieces = 0
         self.pushed = asyncio.Event()
+        self.defect: Exception | None = None
+        self.failures: list[Exception] = []
         self._heard: list[Any] = []
 
     def may(self, scope: str) -> bool:
@@ -103,7 +105,12 @@ class FakeSubscriber:
     def send(self, payload: bytes) -> None:
         self._heard.append(msgspec.json.decode(payload))
 
+    def failed(self, error: Exception) -> None:
+        self.failures.append(error)
+
     def push(self, frame: bytes) -> bool:
+        if self.defect is not None:
+            raise self.defect
         if not self.slow:
             self.pieces += 1
             self.pushed.set()

@@ -188,3 +188,48 @@ async def test_who_left_while_the_store_was_asked_hears_nothing() -> None:
     await hall.settle()
     assert gone.hear() == next_one.hear() == []
     assert hall.neighbours.told == [("wanted", RUN_1), ("unwanted", RUN_1)]
+
+
+async def test_who_waits_is_answered_whatever_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = _hall(1)
+
+    async def fail(*_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(hall.log, "snapshot", fail)
+    phone = await _subscribed(hall)
+    assert [message["code"] for message in phone.hear()] == ["unavailable"]
+    assert not hall.fanout.has(phone, "run:1")
+
+
+async def test_a_poll_that_goes_wrong_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hall = _hall(1)
+    phone = await _subscribed(hall)
+    phone.hear()
+    hall.log.append("acme", "1", {})
+    newest = hall.log.newest
+
+    async def fail(*_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(hall.log, "newest", fail)
+    await hall.fanout.poll()
+    assert "channel_failed" in caplog.text
+    monkeypatch.setattr(hall.log, "newest", newest)
+    await hall.fanout.poll()
+    await hall.settle()
+    assert _offsets(phone.hear()) == [2]
+
+
+async def test_one_subscriber_that_fails_keeps_nothing_from_the_others() -> None:
+    hall = _hall(1)
+    broken, phone = await _subscribed(hall), await _subscribed(hall, 1)
+    phone.hear()
+    broken.defect = ValueError("a defect")
+    hall.log.append("acme", "1", {})
+    hall.fanout.hint(RUN_1)
+    await hall.settle()
+    assert _offsets(phone.hear()) == [2]
+    assert broken.failures == [broken.defect]
