@@ -87,6 +87,10 @@ class Replay:
             except StoreError as error:
                 rest_s = INDEX_RETRY_S
                 _log.error("replay_failed", problem=str(error))
+            except Exception as error:
+                # What came since must not end with what lies there.
+                rest_s = MAX_REST_S
+                _log.error("replay_failed", exc_info=error, problem=repr(error))
             if self._spool.events == 0:
                 self._spooled.clear()
                 await self._spooled.wait()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from prometheus_client.metrics_core import Metric
 
-from gateway.telemetry.log import EMF
+from gateway.telemetry.log import EMF, Log
 from gateway.telemetry.names import ACK_P99, NAMESPACE
 
 PERIOD_S = 60.0
@@ -24,6 +24,8 @@ _TOTAL = "_total"
 # From taking a batch to its last acknowledgement: of its buckets a percentile is made.
 _ACKS = "heiwa_locations_flush_seconds_bucket"
 _PERCENT = 0.99
+
+_log = Log("telemetry")
 
 
 class Choice(NamedTuple):
@@ -208,7 +210,15 @@ class EmfReporter:
         finally:
             self._write(of, before)
 
-    def _write(self, of: Dimensions, before: Mapping[str, float]) -> dict[str, float]:
+    def _write(self, of: Dimensions, before: dict[str, float]) -> dict[str, float]:
+        try:
+            return self._line(of, before)
+        except Exception as error:
+            # One figure that cannot be told must not end what the figures are about.
+            _log.error("metrics_not_told", exc_info=error)
+            return before
+
+    def _line(self, of: Dimensions, before: Mapping[str, float]) -> dict[str, float]:
         # The loop owns the figures; they are few, and no text is made of the others.
         now = values(self._registry.collect())
         line = msgspec.json.encode(document(now, before, self._time_ms(), of)).decode()

@@ -118,6 +118,10 @@ class JobReports:
         except StoreError as error:
             _log.warning("workflow_store_away", message=str(error))
             return
+        except Exception as error:
+            # Progress is never worth a process.
+            _log.error("workflow_progress_dropped", exc_info=error, count=len(told))
+            return
         self._notice()
 
 

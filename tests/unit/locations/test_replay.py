@@ -1,10 +1,14 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from gateway.errors import StoreError
+from gateway.locations import replay as module
 from gateway.locations.batch import DeviceEvents, items
 from gateway.locations.counters import Counters
 from gateway.locations.outcome import Rejection
+from gateway.locations.ports import SpoolRecord
 from gateway.locations.replay import INDEX_RETRY_S, Replay
 from tests.support.locations import event
 from tests.support.pipelines import Stores
@@ -123,3 +127,20 @@ def test_after_a_failure_the_index_rests() -> None:
     assert not parts.replay.index_works()
     parts.clock.now_s += INDEX_RETRY_S
     assert parts.replay.index_works()
+
+
+async def test_what_nobody_foresaw_of_the_spool_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_REST_S", 0.01)
+    parts = Parts()
+    oldest, failures = parts.spool.oldest, [OverflowError("a bug")]
+
+    async def fail(after: int = 0) -> SpoolRecord | None:
+        if failures:
+            raise failures.pop()
+        return await oldest(after)
+
+    parts.spool.oldest = fail  # type: ignore[method-assign]
+    await parts.spooled("1")
+    async with asyncio.timeout(10):
+        await parts.run_until_empty()
+    assert [key[2] for key in parts.index.stored] == ["1"]

@@ -125,3 +125,26 @@ async def test_the_rest_of_a_minute_is_told_at_the_end(caplog: pytest.LogCapture
         await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
     assert [json.loads(record.message)["heiwa_handshakes_refused"] for record in caplog.records] == [11]
+
+
+async def test_a_figure_that_cannot_be_told_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Registry):
+        asked = 0
+
+        def collect(self) -> Iterable[Metric]:
+            self.asked += 1
+            if self.asked == 1:
+                raise KeyError("a defect")
+            return super().collect()
+
+    async def revision() -> str:
+        return ""
+
+    registry = Broken()
+    with caplog.at_level("INFO"):
+        task = asyncio.create_task(EmfReporter(registry, lambda: 1, "dogs", "gateway", revision, period_s=0.001).run())
+        await asyncio.wait_for(registry.third.wait(), 20)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert caplog.records[0].getMessage() == "metrics_not_told"
+    assert task.cancelled()
