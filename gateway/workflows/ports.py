@@ -113,6 +113,9 @@ class WorkflowStore(Protocol):
     async def end_attempt(self, public: str, job: str | None, body: Any, now_ms: int) -> bool:
         """Tell its run how an attempt ended; False: that is known, or another job works on it."""
 
+    async def oldest_ended_ms(self) -> int | None:
+        """When the first of the runs that are over ended (ms since the Unix epoch); None: there are none."""
+
     async def delete_ended(self, before_ms: int, limit: int) -> list[str] | None:
         """Delete some runs that ended before a time, with all that belongs to them; the public ids of their attempts.
 

@@ -1,4 +1,7 @@
-"""Deletes runs that have been over for longer than they are kept."""
+"""Deletes runs that have been over for longer than they are kept.
+
+It cannot be undone, and the wall clock may be wrong: one turn takes no more than what ended within a day of the oldest.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,11 @@ class Retention:
         await again(self.turn, EVERY_S)
 
     async def turn(self) -> None:
-        """Delete all that is too old. Raises StoreError."""
-        before_ms = self._clock.time_ms() - self._days * _DAY_MS
+        """Delete what is too old, a day of it at most. Raises StoreError."""
+        oldest_ms = await self._store.oldest_ended_ms()
+        if oldest_ms is None:
+            return
+        before_ms = min(self._clock.time_ms() - self._days * _DAY_MS, oldest_ms + _DAY_MS)
         while (attempts := await self._store.delete_ended(before_ms, BATCH_RUNS)) is not None:
             for runner in self._runners.values():
                 await runner.forget(attempts)

@@ -403,6 +403,26 @@ async def test_what_is_over_for_long_is_deleted_with_all_that_belongs_to_it(engi
     assert engine.jobs.forgotten == [public_id(old, first("a"))]
 
 
+async def test_a_clock_that_is_far_ahead_deletes_little(engine: Engine) -> None:
+    await engine.put(PLAIN.format(name="x", more=""))
+    ended: list[str] = []
+    for _ in range(4):
+        run = await engine.run("x")
+        await engine.jobs.until(engine.asked, first("a"))
+        engine.jobs.report(run, Failed(first("a"), "no"))
+        await engine.until_is(run, "failed")
+        ended.append(run)
+        engine.clock.advance(20 * 3600)
+    engine.clock.advance(400 * 86_400)
+    retention = Retention(engine.store, {}, engine.clock, 30)
+    await retention.turn()
+    assert {one.id for one in await engine.service.runs("acme", None, None, 10)} == set(ended[2:])
+    # Were it right, the others would follow.
+    await retention.turn()
+    assert await engine.service.runs("acme", None, None, 10) == []
+    await retention.turn()
+
+
 async def test_a_schedule_that_is_taken_out_begins_nothing_any_more(engine: Engine) -> None:
     """hatchet-dev/hatchet 410: a cron of an earlier version went on after the definition was put without it."""
     text = "name: timed\nnodes:\n  a: {run: {process: {command: [x]}}}\n"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.adapters.sql import tables
 
 _OF_A_RUN = (tables.event, tables.node, tables.attempt, tables.signal)
+
+
+async def oldest_ended_ms(connection: AsyncConnection) -> int | None:
+    """When the first of those that are over ended; None: there are none."""
+    oldest = select(func.min(tables.run.c.ended_ms)).where(tables.OVER)
+    found: int | None = (await connection.execute(oldest)).scalar()
+    return found
 
 
 async def delete_ended(connection: AsyncConnection, before_ms: int, limit: int) -> list[str] | None:

@@ -27,7 +27,7 @@ from gateway.adapters.sql.mapping import (
 )
 from gateway.adapters.sql.notices import notify
 from gateway.adapters.sql.patience import Patience
-from gateway.adapters.sql.retention import delete_ended
+from gateway.adapters.sql.retention import delete_ended, oldest_ended_ms
 from gateway.adapters.sql.schema import migrate
 from gateway.adapters.sql.statements import statements
 from gateway.adapters.sql.store_file import open_file
@@ -277,6 +277,10 @@ class SqlWorkflowStore:
             ended = await jobs.end(connection, self._statements, public, job, body, now_ms)
             await notify(connection)
             return ended
+
+    async def oldest_ended_ms(self) -> int | None:
+        async with self.unit("retention") as connection:
+            return await oldest_ended_ms(connection)
 
     async def delete_ended(self, before_ms: int, limit: int) -> list[str] | None:
         async with self.unit("retention") as connection:
