@@ -14,6 +14,13 @@ from msgspec import Struct
 
 # One broken device in a hundred is no broken revision: a rate counts from so many events on.
 FEW_EVENTS = 5
+# So many acks are to be missing before their absence says something: a device may have nothing to tell.
+MANY_ACKS = 20
+# Stages before production traffic moves, the first of them before ECS has weights to tell.
+_BEFORE = frozenset({"RECONCILE_SERVICE", "PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP"}) | frozenset(
+    {"PRE_TEST_TRAFFIC_SHIFT", "TEST_TRAFFIC_SHIFT", "POST_TEST_TRAFFIC_SHIFT"}
+)
+_AFTER = "POST_PRODUCTION_TRAFFIC_SHIFT"
 
 
 class Action(StrEnum):
@@ -37,13 +44,14 @@ class Bounds(Struct, frozen=True):
 
 class Readings(Struct, frozen=True):
     """What one revision told, by minute, oldest first: connections; p99 of the acks in seconds; and, as sums over all
-    minutes, closes that were the service's fault, refused handshakes, and all closes that nobody planned."""
+    minutes, closes that were the service's fault, refused handshakes, all closes that nobody planned, and acks."""
 
     devices: Sequence[float] = ()
     ack_p99_s: Sequence[float] = ()
     our_fault: float = 0.0
     refused: float = 0.0
     closed: float = 0.0
+    acked: float = 0.0
 
     @property
     def device_hours(self) -> float:
@@ -51,17 +59,25 @@ class Readings(Struct, frozen=True):
 
 
 class Pause(Struct, frozen=True):
-    """A deployment that waits. `weight`: the part of new connections that the new revision has, 0 to 1.
+    """A deployment that waits. `weight`: the part of new connections that the new revision has, 0 to 1; None: not told.
 
-    `new` and `old` are the revisions as metrics name them.
+    `new` and `old` are the revisions as metrics name them; "": not told. `first`: there is no old one.
     """
 
     deployment: str
     hook: str
     stage: str
-    weight: float
+    weight: float | None
     new: str
     old: str
+    first: bool = False
+
+    @property
+    def moved(self) -> bool:
+        """Whether the new revision may have devices. A weight is a snapshot, and may be late or missing."""
+        if self.stage in _BEFORE:
+            return bool(self.weight)
+        return self.stage == _AFTER or self.weight is None or self.weight > 0
 
 
 class Decision(NamedTuple):
@@ -71,13 +87,17 @@ class Decision(NamedTuple):
     reason: str
 
 
-def decide(pause: Pause, new: Readings, old: Readings, bounds: Bounds) -> Decision:
-    """Judge a deployment that waits."""
-    who = f"revision {pause.new} against {pause.old} at {pause.stage}, {pause.weight:.1%} of new connections"
-    if pause.weight <= 0:
+def decide(pause: Pause, new: Readings, old: Readings, bounds: Bounds, earlier: Readings | None = None) -> Decision:
+    """Judge a deployment that waits. `new` and `old` told this in the same minutes, `earlier` the old one in a longer
+    time: at the last hook few devices may be left on it."""
+    share = "an unknown part" if pause.weight is None else f"{pause.weight:.1%}"
+    who = f"revision {pause.new or '?'} against {pause.old or '?'} at {pause.stage}, {share} of new connections"
+    if not pause.moved:
         return Decision(Action.CONTINUE, f"{who}: no traffic has moved yet, so there is nothing to judge.")
-    if not pause.old:
+    if pause.first:
         return Decision(Action.CONTINUE, f"{who}: it is the first one, so there is nothing to compare it with.")
+    if not pause.new or not pause.old:
+        return Decision(Action.WAIT, f"{who}: Amazon ECS does not tell the task definition of each revision.")
     recent = list(new.devices)[-bounds.minutes :]
     enough = [count for count in recent if count >= bounds.min_devices]
     if len(enough) < bounds.minutes:
@@ -87,40 +107,59 @@ def decide(pause: Pause, new: Readings, old: Readings, bounds: Bounds) -> Decisi
             f"there were so many in {len(enough)} (at most {most:,.0f})."
         )
         return Decision(Action.WAIT, text)
-    lines = list(_compared(new, old, bounds))
+    lines = list(_compared(new, old, earlier or old, bounds))
     bad = [line.text for line in lines if not line.good]
     said = "; ".join(bad or [line.text for line in lines])
     many = f"{sum(recent) / len(recent):,.0f} devices for {bounds.minutes} minutes"
+    silent = not old.device_hours and not (earlier or old).device_hours
+    if bad and silent and all(line.good or line.relative for line in lines):
+        return Decision(
+            Action.WAIT, f"{who}: the old one told nothing, and so nobody knows whether it is better: {said}."
+        )
     if bad:
         return Decision(Action.ROLLBACK, f"{who}: rolled back after {many}: {said}.")
     return Decision(Action.CONTINUE, f"{who}: within bounds with {many}: {said}.")
 
 
 class _Compared(NamedTuple):
+    """`relative`: a good revision may be above the floor, too, and only the old one tells what is usual."""
+
     good: bool
     text: str
+    relative: bool = False
 
 
-def _compared(new: Readings, old: Readings, bounds: Bounds) -> Iterator[_Compared]:
-    yield _acks(new, old, bounds)
-    for name, count, other in (
-        ("closes by our fault", new.our_fault, old.our_fault),
-        ("refused handshakes", new.refused, old.refused),
-        ("unplanned closes", new.closed, old.closed),
+def _compared(new: Readings, old: Readings, earlier: Readings, bounds: Bounds) -> Iterator[_Compared]:
+    yield _acks(new, old, earlier, bounds)
+    for name, count, other, before, relative in (
+        ("closes by our fault", new.our_fault, old.our_fault, earlier.our_fault, False),
+        ("refused handshakes", new.refused, old.refused, earlier.refused, False),
+        ("unplanned closes", new.closed, old.closed, earlier.closed, True),
     ):
-        rate = count / new.device_hours if new.device_hours else 0.0
-        known = other / old.device_hours if old.device_hours else 0.0
+        rate = _rate(count, new)
+        # Few events of few devices are no rate: one close of the last device would excuse anything.
+        known = max(_rate(before, earlier), _rate(other, old) if other >= FEW_EVENTS else 0.0)
         most = max(bounds.rate_floor, bounds.ratio * known)
         good = count < FEW_EVENTS or rate <= most
         text = f"{name} {rate:.3g} a device and hour (old {known:.3g}, at most {most:.3g}, {count:,.0f} in all)"
-        yield _Compared(good, text)
+        yield _Compared(good, text, relative)
 
 
-def _acks(new: Readings, old: Readings, bounds: Bounds) -> _Compared:
+def _acks(new: Readings, old: Readings, earlier: Readings, bounds: Bounds) -> _Compared:
     if not new.ack_p99_s:
-        return _Compared(True, "no acks were measured")
-    found = sorted(new.ack_p99_s)[len(new.ack_p99_s) // 2]
-    known = sorted(old.ack_p99_s)[len(old.ack_p99_s) // 2] if old.ack_p99_s else 0.0
+        usual = _rate(earlier.acked, earlier)
+        text = f"no acks were measured (old {usual:.3g} a device and hour)"
+        return _Compared(bool(new.acked) or usual * new.device_hours < MANY_ACKS, text)
+    found = _median(new.ack_p99_s)
+    known = max(_median(old.ack_p99_s), _median(earlier.ack_p99_s))
     most = max(bounds.ack_floor_s, bounds.ratio * known)
     text = f"ack p99 {found * 1000:,.0f} ms (old {known * 1000:,.0f} ms, at most {most * 1000:,.0f} ms)"
-    return _Compared(found <= most, text)
+    return _Compared(found <= most, text, relative=True)
+
+
+def _rate(count: float, of: Readings) -> float:
+    return count / of.device_hours if of.device_hours else 0.0
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2] if values else 0.0

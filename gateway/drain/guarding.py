@@ -17,6 +17,8 @@ from gateway.telemetry.log import Log
 PERIOD_S = 30.0
 # A pipeline starts the guard in the moment in which it starts the deployment.
 APPEAR_S = 300.0
+# What is usual for the old revision is read of so many minutes: at the last step it may have few devices left.
+USUAL_MINUTES = 60
 
 
 class Guard:
@@ -54,7 +56,10 @@ class Guard:
             try:
                 over = await self._turn()
             except CallError as error:
-                if error.kind is CallErrorKind.DENIED or (error.kind is CallErrorKind.NOT_FOUND and not self._seen):
+                # One that guards what is to come may be there before the service is.
+                if error.kind is CallErrorKind.NOT_FOUND and not self._seen and not self._keep:
+                    raise
+                if error.kind is CallErrorKind.DENIED:
                     raise
                 self._log.warning("guard_could_not_ask", kind=error.kind.value, message=str(error))
                 over = None
@@ -80,13 +85,16 @@ class Guard:
 
     async def _judge(self, pause: Pause) -> bool | None:
         minutes = self._bounds.minutes
-        if pause.weight > 0 and pause.new and pause.new == pause.old:
+        if pause.moved and pause.new and pause.new == pause.old:
             raise HeiwaError(
                 f"both revisions are {pause.new!r} in the metrics: give each its own telemetry.revision, or a task "
                 "definition of its own"
             )
+        # At the first hook, too: then a missing permission is told before the first device moves.
         new = await self._guarded.readings(pause.new, minutes)
-        decision = decide(pause, new, await self._guarded.readings(pause.old, minutes), self._bounds)
+        old = await self._guarded.readings(pause.old, minutes)
+        earlier = await self._guarded.readings(pause.old, max(minutes, USUAL_MINUTES))
+        decision = decide(pause, new, old, self._bounds, earlier)
         self._say(pause, decision)
         if decision.action is Action.WAIT:
             return None

@@ -15,7 +15,7 @@ import pytest
 from gateway.adapters.aws.guarded import LATE_S, EcsGuarded
 from gateway.drain.guard import Action
 from gateway.errors import CallError, CallErrorKind
-from loadtest.cloud.deployments import CONTINUE, ROLLBACK, SUCCESSFUL, ServiceDeployment
+from loadtest.cloud.deployments import CONTINUE, ROLLBACK, SUCCESSFUL, RevisionRecord, ServiceDeployment
 from tests.support.cloud import SERVICE, TASK, Cloud, point_at, running
 
 NOW_S = 1_764_374_400.0
@@ -88,6 +88,32 @@ async def test_a_service_that_is_none_and_a_hook_that_may_not_be_continued(cloud
     finally:
         await unknown.close()
         await guarded.close()
+
+
+async def test_figures_that_cloudwatch_does_not_tell_are_no_good_ones(cloud: Cloud) -> None:
+    fill(cloud, NOW_S, our_fault=2)
+    guarded = EcsGuarded(os.environ, "default", SERVICE, "heiwa", lambda: NOW_S)
+    try:
+        cloud.endpoints.metrics.page = 3
+        found = await guarded.readings("2", 5)
+        assert (list(found.devices), found.our_fault, found.closed) == ([300] * 5, 10, 10)
+        cloud.endpoints.metrics.broken.add("heiwa_disconnects_our_fault")
+        with pytest.raises(CallError, match="heiwa_disconnects_our_fault InternalError"):
+            await guarded.readings("2", 5)
+    finally:
+        await guarded.close()
+
+
+async def test_a_weight_that_ecs_leaves_out_continues_nothing_bad(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, told = paused(cloud)
+    fill(cloud, time.time(), our_fault=50)
+    whole = RevisionRecord.summary
+    monkeypatch.setattr(RevisionRecord, "summary", lambda self, _: whole(self, None))
+    found, out, _ = await command("--dry-run", "--for", "5m")
+    assert (found, told) == (1, [])
+    assert out.startswith("ROLLBACK: revision 2 against 1")
 
 
 async def command(*flags: str) -> tuple[int, str, str]:

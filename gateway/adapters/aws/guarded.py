@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.adapters.aws.clients import AwsClients
 from gateway.adapters.aws.ecs_deployments import OVER, of, revision_of
-from gateway.drain.deployment import Deployment, Revision
+from gateway.drain.deployment import Revision
 from gateway.drain.guard import Action, Pause, Readings
 from gateway.drain.ports import GuardedState
 from gateway.errors import CallError, CallErrorKind
@@ -34,7 +34,10 @@ _METRICS = {
     "refused": ("heiwa_handshakes_refused", "Sum"),
     "closed": ("heiwa_disconnects", "Sum"),
     "planned": ("heiwa_disconnects_planned", "Sum"),
+    "acked": ("heiwa_locations_acknowledged", "Sum"),
 }
+# One is enough for an hour of these metrics.
+_MAX_PAGES = 10
 
 
 class EcsGuarded:
@@ -78,18 +81,12 @@ class EcsGuarded:
     async def readings(self, revision: str, minutes: int) -> Readings:
         """See the port."""
         end_s = (self._time_s() - LATE_S) // _MINUTE_S * _MINUTE_S
-        answer = await self._clients.call(
-            "cloudwatch",
-            "get_metric_data",
-            self._service,
+        found = await self._values(
             MetricDataQueries=[self._query(name, revision) for name in _METRICS],
             StartTime=datetime.fromtimestamp(end_s - minutes * _MINUTE_S, UTC),
             EndTime=datetime.fromtimestamp(end_s, UTC),
             ScanBy="TimestampAscending",
         )
-        found: dict[str, tuple[float, ...]] = {
-            one.get("Id", ""): tuple(one.get("Values", ())) for one in answer.get("MetricDataResults", ())
-        }
         sums = {name: float(sum(values)) for name, values in found.items()}
         return Readings(
             devices=found.get("devices", ()),
@@ -98,7 +95,33 @@ class EcsGuarded:
             refused=sums.get("refused", 0.0),
             # The old revision sends its devices away meanwhile; that says nothing of either.
             closed=max(0.0, sums.get("closed", 0.0) - sums.get("planned", 0.0)),
+            acked=sums.get("acked", 0.0),
         )
+
+    async def _values(self, **question: Any) -> dict[str, tuple[float, ...]]:
+        """By query, all values. Raises CallError: some are missing, which would look like a good revision."""
+        found: dict[str, tuple[float, ...]] = dict.fromkeys(_METRICS, ())
+        status = dict.fromkeys(_METRICS, "")
+        pages = 0
+        while True:
+            answer = await self._clients.call("cloudwatch", "get_metric_data", self._service, **question)
+            for one in answer.get("MetricDataResults", ()):
+                name = one.get("Id", "")
+                found[name] = (*found.get(name, ()), *one.get("Values", ()))
+                status[name] = one.get("StatusCode", "")
+            question["NextToken"] = answer.get("NextToken")
+            pages += 1
+            if not question["NextToken"] or pages == _MAX_PAGES:
+                break
+        missing = {name: code for name, code in status.items() if code != "Complete"}
+        if missing or question["NextToken"]:
+            said = ", ".join(
+                f"{_METRICS[name][0]} {code or 'missing'}" for name, code in missing.items() if name in _METRICS
+            )
+            raise CallError(
+                CallErrorKind.OTHER, f"Amazon CloudWatch did not tell all figures: {said or 'too many pages'}"
+            )
+        return found
 
     async def resume(self, pause: Pause, action: Action) -> bool:
         """See the port. An error of ours is told apart from a hook that waits no more by asking again."""
@@ -134,14 +157,16 @@ class EcsGuarded:
         if not waiting:
             return None
         seen = of(record, await self._described(record))
-        new, old = seen.target, next(iter(seen.sources), Revision(""))
+        # Of several sources, the one that serves most.
+        new, old = seen.target, max(seen.sources, key=_serves, default=Revision(""))
         return Pause(
             deployment=seen.id,
             hook=str(waiting[0].get("hookId", "")),
             stage=seen.stage,
-            weight=_weight(seen),
+            weight=seen.weight,
             new=_named(new),
             old=_named(old),
+            first=not seen.sources,
         )
 
     async def _described(self, record: Mapping[str, Any]) -> Mapping[str, Revision]:
@@ -170,8 +195,8 @@ class EcsGuarded:
         }
 
 
-def _weight(seen: Deployment) -> float:
-    return seen.weight or 0.0
+def _serves(revision: Revision) -> tuple[int, float]:
+    return revision.tasks or 0, revision.weight or 0.0
 
 
 def _named(revision: Revision) -> str:

@@ -28,7 +28,7 @@ def test_before_the_first_step_there_is_nothing_to_judge() -> None:
 
 
 def test_a_first_deployment_has_nothing_to_be_compared_with() -> None:
-    found = decide(replace(PAUSE, old="", weight=1.0), Readings(), Readings(), BOUNDS)
+    found = decide(replace(PAUSE, old="", first=True, weight=1.0), Readings(), Readings(), BOUNDS)
     assert found.action is Action.CONTINUE
     assert "the first one" in found.reason
 
@@ -76,6 +76,59 @@ def test_a_few_events_are_no_rate_and_an_old_one_that_is_silent_leaves_the_floor
     assert decide(PAUSE, replace(GOOD, our_fault=4), OLD, BOUNDS).action is Action.CONTINUE
     assert decide(PAUSE, replace(GOOD, ack_p99_s=()), Readings(), BOUNDS).action is Action.CONTINUE
     assert decide(PAUSE, replace(GOOD, our_fault=9), Readings(), BOUNDS).action is Action.ROLLBACK
+
+
+@pytest.mark.parametrize("changed", [{"weight": None}, {"weight": 0.0, "stage": "POST_PRODUCTION_TRAFFIC_SHIFT"}])
+def test_a_weight_that_is_late_or_missing_does_not_say_that_no_traffic_has_moved(changed: dict[str, object]) -> None:
+    pause = replace(PAUSE, **changed)
+    assert decide(pause, replace(GOOD, our_fault=50), OLD, BOUNDS).action is Action.ROLLBACK
+    assert decide(pause, GOOD, OLD, BOUNDS).action is Action.CONTINUE
+    assert decide(pause, Readings(), OLD, BOUNDS).action is Action.WAIT
+
+
+def test_before_ecs_has_weights_to_tell_there_is_nothing_to_judge() -> None:
+    for stage in ("PRE_SCALE_UP", "POST_TEST_TRAFFIC_SHIFT"):
+        assert decide(replace(PAUSE, weight=None, stage=stage), Readings(), OLD, BOUNDS).action is Action.CONTINUE
+
+
+@pytest.mark.parametrize("changed", [{"old": ""}, {"new": ""}])
+def test_a_revision_that_is_not_told_is_no_first_deployment(changed: dict[str, str]) -> None:
+    found = decide(replace(PAUSE, **changed), GOOD, OLD, BOUNDS)
+    assert found.action is Action.WAIT
+    assert "does not tell" in found.reason
+
+
+def test_an_old_one_that_is_almost_empty_is_known_by_its_last_hour() -> None:
+    hour = Readings((4000,) * 60, (0.1,) * 60, closed=1200, acked=480_000)
+    usual, bad = replace(GOOD, closed=7), replace(GOOD, closed=20)
+    # None of its last devices left, or one of two did: neither says what is usual.
+    for left in (Readings((0, 0, 0)), Readings((2, 2, 2)), Readings((2, 2, 2), closed=1)):
+        assert decide(PAUSE, replace(usual, closed=2), left, BOUNDS, hour).action is Action.CONTINUE
+        assert (
+            decide(PAUSE, replace(usual, closed=5), left, BOUNDS, replace(hour, closed=2400)).action is Action.CONTINUE
+        )
+        assert decide(PAUSE, bad, left, BOUNDS, hour).action is Action.ROLLBACK
+
+
+def test_what_befalls_both_in_the_same_minutes_is_no_fault_of_the_new_one() -> None:
+    hour = Readings((4000,) * 60, (0.1,) * 60, closed=300)
+    slow = replace(OLD, ack_p99_s=(2, 2, 2), closed=2000)
+    assert decide(PAUSE, replace(GOOD, ack_p99_s=(2, 2, 2), closed=60), slow, BOUNDS, hour).action is Action.CONTINUE
+
+
+def test_a_new_one_that_acknowledges_nothing_goes_back() -> None:
+    silent, talking = replace(GOOD, ack_p99_s=()), replace(OLD, acked=12_000)
+    found = decide(PAUSE, silent, talking, BOUNDS)
+    assert found.action is Action.ROLLBACK
+    assert "no acks were measured (old 60 a device and hour)" in found.reason
+    assert decide(PAUSE, silent, replace(OLD, acked=400), BOUNDS).action is Action.CONTINUE
+
+
+def test_what_only_the_old_one_could_tell_waits_for_it() -> None:
+    for changed in ({"closed": 9}, {"ack_p99_s": (0.4, 0.4, 0.4)}):
+        found = decide(PAUSE, replace(GOOD, **changed), Readings(), BOUNDS)
+        assert found.action is Action.WAIT
+        assert "the old one told nothing" in found.reason
 
 
 class Scripted:
@@ -126,6 +179,16 @@ def test_it_continues_each_hook_once_and_ends_with_the_deployment() -> None:
     assert done
     assert guarded.resumed == [("h-1", Action.CONTINUE), ("h-2", Action.CONTINUE)]
     assert len(told) == 2
+
+
+def test_one_that_is_kept_waits_for_a_service_that_is_not_there_yet() -> None:
+    class Ended(Exception):
+        pass
+
+    guarded = Scripted(CallError(CallErrorKind.NOT_FOUND, "no such service"), WAITING, Ended())
+    with pytest.raises(Ended):
+        run(guarded, keep=True)
+    assert guarded.resumed == [("h-1", Action.CONTINUE)]
 
 
 def test_a_rollback_is_told_by_its_result() -> None:
