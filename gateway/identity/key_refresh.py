@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.metrics_core import Metric
 
 from gateway.clock import Clock
-from gateway.errors import HeiwaError, KeySetError
+from gateway.errors import HeiwaError
 from gateway.identity.jwk import KeySet, read_key_set
 from gateway.identity.ports import KeySetSource, KeySetStore
 from gateway.telemetry.log import Log
@@ -73,17 +73,13 @@ class KeyRefresh:
         freshness.asked(self._clock.monotonic_s())
         try:
             body = await self._source.fetch()
-            found = read_key_set(body)
-            # An issuer's mistake: one answer must not shut out the whole fleet.
-            if not found.keys:
-                raise KeySetError("the key set holds no key that can be used")  # noqa: TRY301
+            self._take(read_key_set(body))
         except Exception as error:
             self._failed(error)
             freshness.failed(self._clock.monotonic_s(), self._chance.random())
             return
         self._failing = ""
         freshness.succeeded(self._clock.monotonic_s(), self._chance.random())
-        self._take(found)
         try:
             await asyncio.to_thread(self._store.save, body, self._clock.time_ms())
         except (HeiwaError, OSError) as error:

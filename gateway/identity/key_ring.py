@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.clock import Clock
-from gateway.errors import KeysUnknownError, SettingsError, TokenError
+from gateway.errors import KeySetError, KeysUnknownError, SettingsError, TokenError
 from gateway.identity.jwk import PublicJwk
 from gateway.identity.key_freshness import Freshness
 from gateway.identity.public_key import jwk_verifier
@@ -36,7 +36,10 @@ class KeyRing:
         return bool(self._keys) and self.freshness.counts(self._clock.monotonic_s())
 
     def replace(self, keys: tuple[PublicJwk, ...]) -> int:
-        """These keys count from now on; how many of them turned out to be none."""
+        """These keys count from now on; how many of them turned out to be none.
+
+        Raises KeySetError when all did: those from before stay.
+        """
         made: dict[tuple[str, str], tuple[PublicJwk, Verify]] = {}
         for key in keys:
             name = key.kid, key.algorithm
@@ -45,6 +48,9 @@ class KeyRing:
                 made[name] = known if known is not None and known[0] == key else (key, jwk_verifier(key))
             except SettingsError:
                 continue
+        # An issuer's mistake: one answer must not shut out the whole fleet.
+        if not made:
+            raise KeySetError("the key set holds no key that can be used")
         self._keys = made
         return len(keys) - len(made)
 

@@ -272,3 +272,13 @@ async def test_unknown_keys_are_asked_for_in_the_background_once_a_minute() -> N
 
 def test_a_set_of_no_use() -> None:
     assert read_key_set(key_set({"kty": "oct", "kid": "a", "k": "AAAA"})).keys == ()
+
+
+async def test_keys_that_all_turn_out_to_be_none_shut_nobody_out() -> None:
+    world = World(Key("a").jwk())
+    await world.refresh.refresh()
+    fetched_s = world.ring.freshness.fetched_s
+    # Its point is not on the curve.
+    await world.publish(Key("b").jwk(x="A" * 43))
+    assert world.ring.names == {"a"}
+    assert (world.refresh.errors, world.ring.freshness.fetched_s) == (1, fetched_s)
