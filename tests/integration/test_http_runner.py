@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from gateway.adapters.http.guard import ForbiddenAddressError, check_address, parse_networks
+from gateway.adapters.http.guard import ForbiddenAddressError, check_address, check_literal, parse_networks
 from gateway.adapters.http.runner import HttpRunner
 from gateway.workflows.job_access import JobAccess
 from gateway.workflows.names import attempt_secret, public_id
@@ -171,6 +171,7 @@ HOSTS = """
 127.0.0.1 localhost [::1] 0.0.0.0 [::] 127.1 2130706433 0x7f000001 0177.0.0.1 [::ffff:127.0.0.1] [::ffff:7f00:1]
 [::127.0.0.1] [64:ff9b::7f00:1] [2002:7f00:1::] 169.254.170.2 169.254.169.254 [fd00:ec2::254] 10.0.0.1 192.168.1.1
 172.16.0.1 100.64.0.1 224.0.0.1 255.255.255.255 [fe80::1] 127.0.0.1. LOCALHOST ①②⑦.0.0.1 198.18.0.1
+[::ffff:0:127.0.0.1] [64:ff9b:1::7f00:1]
 """
 
 
@@ -227,6 +228,12 @@ def test_what_a_definition_may_not_ask_for() -> None:
     assert problem(runner, "acme", work) == ""
     assert "url" in problem(runner, "acme", {**work, "url": "file:///etc/passwd"})
     assert "Host" in problem(runner, "acme", {**work, "headers": {"Host": "internal"}})
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0", "127.0.0.1.", "127.0.0.01"])
+def test_an_address_in_an_unusual_form_is_not_left_to_the_client(host: str) -> None:
+    with pytest.raises(ForbiddenAddressError):
+        check_literal(host, ())
 
 
 def test_listed_networks_are_allowed_and_nothing_beside_them() -> None:

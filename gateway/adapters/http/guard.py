@@ -16,8 +16,10 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 Networks = Sequence[IPv4Network | IPv6Network]
-# Addresses that end in the IPv4 address that they stand for (RFC 6052, 2.1; RFC 4291, 2.5.5.1).
-_ENDING = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# Addresses that end in the IPv4 address that they stand for (RFC 6052, 2.1; RFC 4291, 2.5.5.1; RFC 2765, 2.1).
+_ENDING = tuple(ipaddress.IPv6Network(one) for one in ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96"))
+# Of a site's own translator, which decides what they stand for (RFC 8215); older Pythons call them global.
+_OF_A_SITE = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 
 class ForbiddenAddressError(OSError):
@@ -33,7 +35,7 @@ def check_address(text: str, allowed: Networks, name: str = "") -> None:
     if any(address in network for network in allowed):
         return
     for one in (address, *_inside(address)):
-        if not one.is_global or one.is_multicast:
+        if not one.is_global or one.is_multicast or one in _OF_A_SITE:
             told = f"{name} leads to an address that is not public" if name else f"{text} is no public address"
             raise ForbiddenAddressError(f"{told}, and not in workflows.http_networks")
 
@@ -87,6 +89,9 @@ def check_literal(host: str | None, allowed: Networks) -> None:
     try:
         ipaddress.ip_address(host)
     except ValueError:
+        if host.replace(".", "").isdigit():
+            # To the system `127.1` is an address, too, and clients may not ask for it as for a name.
+            raise ForbiddenAddressError(f"{host} is no address in the usual form") from None
         return
     check_address(host, allowed)
 
