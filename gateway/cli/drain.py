@@ -41,7 +41,10 @@ def status(
     token: Token = "",
     watch: Annotated[bool, typer.Option("--watch", help="Draw the curve of all gateways until none drains.")] = False,
     gateway: Annotated[
-        str, typer.Option(help="With --watch: any gateway, ws://…/ws; the one of the settings without it.")
+        str,
+        typer.Option(
+            help="With --watch: any gateway, ws://…/ws; the one of the settings without it, or that of --url, alone."
+        ),
     ] = "",
     config: Config = None,
     setting: Set = None,
@@ -49,7 +52,11 @@ def status(
 ) -> None:
     """Where the gateway stands, and what its last drain did."""
     remote = _remote(url, token, config, setting)
-    if watch:
+    if watch and url and not gateway:
+        # The settings speak of another gateway, which must neither be shown in its place nor get its token.
+        typer.echo("the drain of this gateway alone; --gateway ws://…/ws shows that of all", err=True)
+        _watch(remote, as_json)
+    elif watch:
         _watch(_fleet(remote, gateway, token, config, setting), as_json)
     else:
         _show(remote.status(), as_json)

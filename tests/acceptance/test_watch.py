@@ -53,3 +53,14 @@ def test_a_dog_is_watched_over_a_restart_of_the_gateway(tmp_path: Path) -> None:
         told, said = shown.communicate(timeout=60)
         assert shown.returncode == 0, said
         assert json.loads(told)["gateways"] == 1
+
+
+def test_the_gateway_that_is_asked_for_is_the_one_that_is_shown(tmp_path: Path) -> None:
+    key = f"auth.secret_file={tmp_path}/here/key"
+    with Program(tmp_path / "here") as here, Program(tmp_path / "there", key) as there, here.connect("dog-1"):
+        asked = ("--url", there.operations, "--token", here.token("me", "admin"))
+        shown = _heiwa("drain", "status", "--watch", "--json", *asked, "--set", f"listen.public={here.url[5:-3]}")
+        found, said = shown.communicate(timeout=60)
+        assert shown.returncode == 0, said
+        assert json.loads(found)["connections"] == 0
+        assert "this gateway alone" in said
