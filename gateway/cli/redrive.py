@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from gateway.locations.redriving import read
 from gateway.settings.model import Settings
 
 BATCH_EVENTS = 1000
+# Firehose compresses its failure objects where the stream is told to (CompressionFormat GZIP).
+_GZIP = b"\x1f\x8b"
+_GZIP_WINDOW = 31
 UNREADABLE_NAME = "dead-letters.unreadable.jsonl"
 
 
@@ -82,7 +86,10 @@ async def _file(index: Index, letters: DeadLetterFile | None, path: Path, done: 
         content = await asyncio.to_thread(path.read_bytes)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
-    groups, others = read(content.splitlines())
+    lines, broken = await asyncio.to_thread(_lines, content)
+    groups, others = read(lines)
+    # What a broken file does not hold any more, nobody can count.
+    done.unreadable += broken
     done.unreadable += len(others)
     if others and letters is not None:
         await asyncio.to_thread(_keep, path.with_name(UNREADABLE_NAME), others)
@@ -98,6 +105,23 @@ async def _file(index: Index, letters: DeadLetterFile | None, path: Path, done: 
         if left and letters is not None:
             await letters.append(left)
     return len(content)
+
+
+def _lines(content: bytes) -> tuple[list[bytes], bool]:
+    """Of a plain or a gzip file, which may have several members; and whether its end is missing or damaged."""
+    if not content.startswith(_GZIP):
+        return content.splitlines(), False
+    parts: list[bytes] = []
+    while content:
+        member = zlib.decompressobj(_GZIP_WINDOW)
+        try:
+            parts += [member.decompress(content), member.flush()]
+        except zlib.error:
+            return b"".join(parts).splitlines(), True
+        if not member.eof:
+            return b"".join(parts).splitlines(), True
+        content = member.unused_data
+    return b"".join(parts).splitlines(), False
 
 
 def _forget(path: Path, size_bytes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from base64 import b64encode
 from pathlib import Path
@@ -55,6 +56,21 @@ async def test_one_that_was_broken_off_goes_on(tmp_path: Path) -> None:
     await bury(tmp_path, 3)
     assert await redrive(settings(tmp_path), []) == Redriven(stored=2)
     assert await redrive(settings(tmp_path), []) == Redriven(stored=3)
+
+
+async def test_failure_objects_that_firehose_compressed(tmp_path: Path) -> None:
+    groups = [DeviceEvents("a", f"d{k}", (event(f"e{k}"),)) for k in range(3)]
+    lines = [json.dumps({"rawData": b64encode(record).decode()}).encode() + b"\n" for record in stream_records(groups)]
+    whole, failed = gzip.compress(lines[0] + lines[1]) + gzip.compress(lines[2]), tmp_path / "failed.gz"
+    for content, expected in (
+        (whole, Redriven(stored=3)),
+        # Cut in the check sum of the last member, in its middle, and damaged after the first one.
+        (whole[:-6], Redriven(stored=3, unreadable=1)),
+        (gzip.compress(lines[0]) + whole[:12], Redriven(stored=1, unreadable=1)),
+        (gzip.compress(lines[0]) + b"no gzip", Redriven(stored=1, unreadable=1)),
+    ):
+        failed.write_bytes(content)
+        assert await redrive(settings(tmp_path), [failed]) == expected
 
 
 async def test_opensearch_takes_them_when_its_mapping_is_mended(opensearch: Node, tmp_path: Path) -> None:
