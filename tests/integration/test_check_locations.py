@@ -52,6 +52,12 @@ async def test_a_cluster_before_and_after_it_is_set_up(opensearch: Node, tmp_pat
     assert {name for name, result in after.items() if result.verdict == outlook.WARN} == {"opensearch retention"}
     assert "3." in after["opensearch version"].found
     assert after["opensearch write"].verdict == after["opensearch search"].verdict == outlook.GOOD
+    # Deleted under a gateway, whose next write made it again.
+    latest = f"{opensearch.url}/{prefix}-latest"
+    await asyncio.to_thread(ask, latest, "DELETE")
+    await asyncio.to_thread(ask, f"{latest}/_doc/1", "PUT", {"account": "a", "location": [139.0, 35.0]})
+    guessed = (await lines(tmp_path, *flags))[f"opensearch index {prefix}-latest"]
+    assert (guessed.verdict, guessed.found) == (outlook.WARN, "has other fields than ours: account is text")
     name = f"{prefix}-2026.01.01"
     await asyncio.to_thread(ask, f"{opensearch.url}/{name}", "PUT", {"settings": {"index.final_pipeline": "x"}})
     assert name in (await lines(tmp_path, *flags))["opensearch final pipeline"].found

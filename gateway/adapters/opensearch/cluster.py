@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from msgspec import json
@@ -70,6 +70,11 @@ class Cluster:
         found.append(await self._look(f"/_ingest/pipeline/{names.overflow}", "ingest pipeline", _version_of_pipeline))
         for index in (names.overflow, names.latest, names.connections):
             found.append(await self._look(f"/{index}/_settings", f"index {index}", lambda _: VERSION))
+        for index, body in (
+            (names.latest, definitions.latest_index()),
+            (names.connections, definitions.connections_index()),
+        ):
+            found += await self._guessed(index, body["mappings"]["properties"])
         found += [await self._final_pipeline(), await self._policy()]
         return found
 
@@ -86,6 +91,21 @@ class Cluster:
             return Finding(name, f"has version {known}, of a newer program, which only added to it")
         mend = "use the newer program" if isinstance(known, int) and known > VERSION else INIT
         return Finding(name, f"has version {known}, this program needs {VERSION}", mend)
+
+    async def _guessed(self, index: str, wanted: Mapping[str, Any]) -> list[Finding]:
+        """One that was deleted under a running gateway is made again by its next write, with guessed fields."""
+        answer = await self._ask("GET", f"/{index}/_mapping")
+        found = answer.json() if answer.status == 200 else None
+        if not isinstance(found, dict):
+            return []
+        for one in found.values():
+            fields = one.get("mappings", {}).get("properties", {})
+            wrong = [name for name, field in fields.items() if name in wanted and _kind(field) != _kind(wanted[name])]
+            if wrong or "account" not in fields:
+                said = f"{wrong[0]} is {_kind(fields[wrong[0]])}" if wrong else "account is missing"
+                mend = "stop the gateways, delete it (and an alias of its name), run `heiwa init opensearch`"
+                return [Finding(f"index {index}", f"has other fields than ours: {said}", mend, needed=False)]
+        return []
 
     async def _final_pipeline(self) -> Finding:
         """One on our indices runs although a request says `pipeline=_none`, and may drop what it likes."""
@@ -167,6 +187,10 @@ class Cluster:
             return await self._connection.request(method, path, encoded, query=pairs, compress=False)
         except NoAnswerError as error:
             raise UnreachableError(f"OpenSearch: {error}") from error
+
+
+def _kind(field: Mapping[str, Any]) -> str:
+    return str(field.get("type", "object"))
 
 
 def _version_of_template(found: Any) -> Any:
