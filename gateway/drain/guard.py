@@ -106,6 +106,8 @@ def decide(pause: Pause, new: Readings, old: Readings, bounds: Bounds, earlier: 
             f"{who}: not enough devices yet; {bounds.min_devices:,} are to be on it for {bounds.minutes} minutes, and "
             f"there were so many in {len(enough)} (at most {most:,.0f})."
         )
+        if not new.devices:
+            text += " It told nothing: telemetry.emf is to be on, and telemetry.revision empty."
         return Decision(Action.WAIT, text)
     lines = list(_compared(new, old, earlier or old, bounds))
     bad = [line.text for line in lines if not line.good]

@@ -87,8 +87,8 @@ class Guard:
         minutes = self._bounds.minutes
         if pause.moved and pause.new and pause.new == pause.old:
             raise HeiwaError(
-                f"both revisions are {pause.new!r} in the metrics: give each its own telemetry.revision, or a task "
-                "definition of its own"
+                f"both revisions are {pause.new!r} in the metrics: deploy a task definition of its own; the "
+                "guard knows figures by its number, so telemetry.revision is to be empty"
             )
         # At the first hook, too: then a missing permission is told before the first device moves.
         new = await self._guarded.readings(pause.new, minutes)

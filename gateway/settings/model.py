@@ -379,7 +379,10 @@ class Telemetry(Struct, frozen=True):
     ] = "heiwa"
     revision: Annotated[
         str,
-        Meta(max_length=255, description="Their dimension `revision`; empty: on ECS that of the task definition."),
+        Meta(
+            max_length=255,
+            description="Their dimension `revision`; empty, as the guard wants it: the task definition's.",
+        ),
     ] = ""
 
 

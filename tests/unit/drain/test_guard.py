@@ -38,6 +38,7 @@ def test_too_few_devices_wait(devices: tuple[float, ...]) -> None:
     found = decide(PAUSE, replace(GOOD, devices=devices), OLD, BOUNDS)
     assert found.action is Action.WAIT
     assert "not enough devices yet" in found.reason
+    assert ("telemetry.revision empty" in found.reason) is (not devices)
 
 
 def test_exactly_the_devices_that_are_asked_for_are_enough() -> None:
