@@ -379,10 +379,7 @@ class Telemetry(Struct, frozen=True):
     ] = "heiwa"
     revision: Annotated[
         str,
-        Meta(
-            max_length=255,
-            description="Their dimension `revision`; empty, as the guard wants it: the task definition's.",
-        ),
+        Meta(max_length=255, description="Their dimension `revision`; empty, for the guard: the task definition's."),
     ] = ""
 
 
