@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from generator import alarms, connections, drain, http, operating, protocol, workflows  # noqa: E402 - beside this file
+from generator import alarms, connections, dashboards, drain, http, operating, protocol, workflows  # noqa: E402 - beside this file
 
 REFERENCE = "docs/reference"
 NOTE = "<!-- Made by docs/generate.py from the code (`make docs`). Do not edit. -->"
@@ -46,7 +46,7 @@ def pages() -> dict[str, str]:
     found[f"{REFERENCE}/asyncapi.json"] = protocol.asyncapi()
     found[f"{REFERENCE}/workflow.schema.json"] = workflows.schema()
     found["ecs/alarms.yaml"] = alarms.cloudformation()
-    found["ecs/grafana.json"] = alarms.grafana()
+    found["ecs/grafana.json"] = dashboards.grafana()
     return found | {path: fill((ROOT / path).read_text("utf-8")) for path in FILLED}
 
 

@@ -1,25 +1,22 @@
-"""Alarms and dashboards from the program's own metrics: ecs/alarms.yaml for CloudWatch, ecs/grafana.json for Grafana.
+"""Alarms from the program's own metrics, and the template that makes them: ecs/alarms.yaml for CloudWatch.
 
 Nothing here may name a metric that does not exist: `make docs` and the tests fail then.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gateway.settings.model import Settings
-from gateway.telemetry.emf import CHOSEN, PERIOD_S
+from gateway.telemetry.emf import CHOSEN
 from gateway.telemetry.names import GATEWAY, MANAGER, NAMESPACE
-from generator.operating import exposed, families
+from generator.dashboards import ELB, NOTE, PERIOD, dashboard
+from generator.operating import known
 
-NOTE = "Made by docs/generate.py from the metrics of the program (`make docs`). Do not edit."
 ABOVE, BELOW = "GreaterThanThreshold", "LessThanThreshold"
 LOCATIONS = Settings().locations
-PERIOD = int(PERIOD_S)
-ELB = "AWS/ApplicationELB"
 BALANCER, ALTERNATE = "balancer", "alternate"
 _OF_BALANCER = {BALANCER: "TargetGroup", ALTERNATE: "AlternateTargetGroup"}
 # Managers may be tasks of their own, in another stack than the gateways; otherwise each gateway is one.
@@ -30,7 +27,6 @@ _MANAGERS: Mapping[str, Any] = {
 }
 _GATEWAYS: Mapping[str, Any] = {"service": {"Ref": "ServiceStack"}, "role": GATEWAY}
 _STACK_NAME = "[A-Za-z][A-Za-z0-9-]{0,127}"
-_COLUMNS, _WIDTH, _HEIGHT = 3, 8, 6
 
 
 class Alarm(NamedTuple):
@@ -213,66 +209,20 @@ ALARMS = (
 )
 
 
-class Panel(NamedTuple):
-    """`lines`: what Prometheus has, and how it is drawn: `sum`, `max`, or `rate` (a second, of a counter)."""
-
-    title: str
-    unit: str
-    lines: tuple[tuple[str, str], ...]
-
-
-PANELS = (
-    Panel("Connections", "short", (("heiwa_connections", "sum"), ("heiwa_connections_maximum", "sum"))),
-    Panel(
-        "Handshakes", "ops", (("heiwa_connections_opened_total", "rate"), ("heiwa_handshakes_refused_total", "rate"))
-    ),
-    Panel("Disconnects", "ops", (("heiwa_disconnects_total", "rate"),)),
-    Panel("Drain", "short", (("heiwa_drain_connections_remaining", "sum"), ("heiwa_drain_rate_actual", "sum"))),
-    Panel("Load balancer", "s", (("heiwa_drain_poll_age_seconds", "max"),)),
-    Panel(
-        "Locations",
-        "ops",
-        (
-            ("heiwa_locations_accepted_total", "rate"),
-            ("heiwa_locations_acknowledged_total", "rate"),
-            ("heiwa_locations_refused_total", "rate"),
-        ),
-    ),
-    Panel("Spool", "short", (("heiwa_locations_spool_events", "sum"), ("heiwa_locations_pending_events", "sum"))),
-    Panel("Commands", "ops", (("heiwa_commands_total", "rate"),)),
-    Panel("Broker", "short", (("heiwa_broker_up", "sum"), ("heiwa_directory_due", "sum"))),
-    Panel(
-        "Workflows",
-        "ops",
-        (("heiwa_workflow_transitions_total", "rate"), ("heiwa_workflow_runs_ended_total", "rate")),
-    ),
-    Panel("Attempts", "ops", (("heiwa_workflow_attempts_total", "rate"),)),
-    Panel("Runs", "short", (("heiwa_workflow_runs", "sum"), ("heiwa_workflow_runs_waiting", "sum"))),
-    Panel("Memory", "percentunit", (("heiwa_memory_share", "max"),)),
-    Panel("Event loop", "s", (("heiwa_event_loop_lag_seconds", "max"),)),
-)
-
-
-def check(alarms: Iterable[Alarm], panels: Iterable[Panel], known: Iterable[str]) -> None:
+def check(alarms: Iterable[Alarm], known: Iterable[str]) -> None:
     """Raises ValueError for a metric that the program does not have."""
     known = set(known)
     chosen = {choice.name for choice in CHOSEN}
     # Of a histogram its buckets are read.
     wrong = [choice.metric for choice in CHOSEN if choice.metric.removesuffix("_bucket") not in known]
     wrong += [alarm.metric for alarm in alarms if alarm.of not in _OF_BALANCER and alarm.metric not in chosen]
-    wrong += [name for panel in panels for name, _ in panel.lines if name not in known]
     if wrong:
         raise ValueError(f"no such metric: {', '.join(wrong)}")
 
 
-def known() -> list[str]:
-    """All metrics of the program, as Prometheus names them."""
-    return [exposed(one) for one in asyncio.run(families())]
-
-
 def cloudformation() -> str:
     """ecs/alarms.yaml."""
-    check(ALARMS, PANELS, known())
+    check(ALARMS, known())
     resources: dict[str, Any] = {alarm.name: _alarm(alarm) for alarm in ALARMS}
     resources["Topic"] = {"Type": "AWS::SNS::Topic", "Condition": "TellsSomebody"}
     resources["Subscription"] = {
@@ -282,7 +232,7 @@ def cloudformation() -> str:
     }
     resources["Dashboard"] = {
         "Type": "AWS::CloudWatch::Dashboard",
-        "Properties": {"DashboardName": {"Ref": "AWS::StackName"}, "DashboardBody": _sub(json.dumps(_dashboard()))},
+        "Properties": {"DashboardName": {"Ref": "AWS::StackName"}, "DashboardBody": _sub(json.dumps(dashboard()))},
     }
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -311,22 +261,6 @@ def cloudformation() -> str:
         "Outputs": {"Dashboard": {"Value": {"Ref": "Dashboard"}}},
     }
     return "\n".join([f"# {NOTE}", *_yaml(template, 0)]) + "\n"
-
-
-def grafana() -> str:
-    """ecs/grafana.json: import it, and choose the Prometheus that scrapes the gateways."""
-    check(ALARMS, PANELS, known())
-    board = {
-        "title": "Heiwa",
-        "uid": "heiwa",
-        "description": NOTE,
-        "schemaVersion": 39,
-        "refresh": "30s",
-        "time": {"from": "now-3h", "to": "now"},
-        "templating": {"list": [{"name": "source", "type": "datasource", "query": "prometheus"}]},
-        "panels": [_grafana_panel(number, panel) for number, panel in enumerate(PANELS)],
-    }
-    return json.dumps(board, indent=2) + "\n"
 
 
 def _alarm(alarm: Alarm) -> dict[str, Any]:
@@ -369,57 +303,6 @@ def _imported(name: str) -> dict[str, Any]:
 def _sub(text: str) -> dict[str, Any]:
     replaced = {"LoadBalancer": _imported("LoadBalancer")}
     return {"Fn::Sub": [text, {**replaced, "Managers": _MANAGERS["service"], "ManagerRole": _MANAGERS["role"]}]}
-
-
-def _dashboard() -> dict[str, Any]:
-    by_metric = {choice.metric: choice for choice in CHOSEN if not choice.labels}
-    widgets = []
-    for panel in PANELS:
-        shown = [(by_metric[name].name, how) for name, how in panel.lines if name in by_metric]
-        if shown:
-            widgets.append(_widget(len(widgets), panel.title, [_line(name, how) for name, how in shown]))
-    wanted = 'MetricName="heiwa_connections" service="${ServiceStack}"'
-    revisions = f"SEARCH('{{{NAMESPACE},service,role,revision}} {wanted}', 'Sum', {PERIOD})"
-    widgets.append(_widget(len(widgets), "Connections by revision", [[{"expression": revisions, "id": "r"}]]))
-    states = [_line(name, "sum") for name in ("heiwa_serving", "heiwa_draining")]
-    widgets.append(_widget(len(widgets), "Tasks", states))
-    active = [ELB, "ActiveConnectionCount", "LoadBalancer", "${LoadBalancer}", {"stat": "Sum"}]
-    widgets.append(_widget(len(widgets), "Load balancer's connections", [active]))
-    return {"widgets": widgets}
-
-
-def _line(name: str, how: str) -> list[Any]:
-    statistic = "Maximum" if how == "max" else "Sum"
-    managed = name.startswith(("heiwa_workflow_", "heiwa_rebalancer_"))
-    service, role = ("${Managers}", "${ManagerRole}") if managed else ("${ServiceStack}", GATEWAY)
-    return [NAMESPACE, name, "service", service, "role", role, {"stat": statistic}]
-
-
-def _widget(number: int, title: str, metrics: list[Any]) -> dict[str, Any]:
-    place = {"x": number % _COLUMNS * _WIDTH, "y": number // _COLUMNS * _HEIGHT, "width": _WIDTH, "height": _HEIGHT}
-    shown = {"title": title, "region": "${AWS::Region}", "view": "timeSeries", "period": PERIOD, "metrics": metrics}
-    return {"type": "metric", **place, "properties": shown}
-
-
-def _grafana_panel(number: int, panel: Panel) -> dict[str, Any]:
-    source = {"type": "prometheus", "uid": "${source}"}
-    targets = [
-        {"refId": chr(65 + index), "datasource": source, "expr": _promql(name, how), "legendFormat": name}
-        for index, (name, how) in enumerate(panel.lines)
-    ]
-    return {
-        "id": number + 1,
-        "type": "timeseries",
-        "title": panel.title,
-        "datasource": source,
-        "gridPos": {"x": number % _COLUMNS * _WIDTH, "y": number // _COLUMNS * _WIDTH, "w": _WIDTH, "h": _WIDTH},
-        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
-        "targets": targets,
-    }
-
-
-def _promql(name: str, how: str) -> str:
-    return f"sum(rate({name}[2m]))" if how == "rate" else f"{how}({name})"
 
 
 def _yaml(value: Mapping[str, Any], depth: int) -> Iterator[str]:

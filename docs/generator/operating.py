@@ -150,6 +150,11 @@ def _chosen(choice: emf.Choice) -> Row:
     return f"`{choice.name}`", choice.unit, "yes" if choice.by_revision else "", of
 
 
+def known() -> list[str]:
+    """All metrics of the program, as Prometheus names them."""
+    return [exposed(one) for one in asyncio.run(families())]
+
+
 async def families() -> list[Metric]:
     """What the collectors of a gateway yield; nothing is opened or started."""
     clock, model = SystemClock(), Settings()

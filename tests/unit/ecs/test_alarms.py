@@ -30,21 +30,27 @@ def alarms(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
+def dashboards(alarms: ModuleType) -> ModuleType:
+    return importlib.import_module("generator.dashboards")
+
+
+@pytest.fixture
 def stack() -> Stack:
     return Stack(read(ROOT / "ecs/alarms.yaml"), ServiceStack="dogs", Email="me@example.com")
 
 
-def test_a_metric_that_does_not_exist_fails(alarms: ModuleType) -> None:
+def test_a_metric_that_does_not_exist_fails(alarms: ModuleType, dashboards: ModuleType) -> None:
     known = alarms.known()
-    alarms.check(alarms.ALARMS, alarms.PANELS, known)
+    alarms.check(alarms.ALARMS, known)
+    dashboards.check(dashboards.PANELS, known)
     wrong = alarms.Alarm("Wrong", "heiwa_conections", "Sum", 0, 1, "")
     with pytest.raises(ValueError, match="heiwa_conections"):
-        alarms.check([wrong], [], known)
+        alarms.check([wrong], known)
     with pytest.raises(ValueError, match="heiwa_nothing"):
-        alarms.check([], [alarms.Panel("x", "short", (("heiwa_nothing", "sum"),))], known)
+        dashboards.check([dashboards.Panel("x", "short", (("heiwa_nothing", "sum"),))], known)
     without = [name for name in known if name != "heiwa_memory_share"]
     with pytest.raises(ValueError, match="no such metric: heiwa_memory_share"):
-        alarms.check([], [], without)
+        alarms.check([], without)
 
 
 def test_alarms_have_the_dimensions_of_the_lines(stack: Stack) -> None:
