@@ -31,10 +31,20 @@ def opensearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node.forget()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A server that all tests of a process share; each uses a database of its own."""
+def _running() -> Iterator[Postgres]:
     server = Postgres()
     server.start()
     yield server
     server.forget()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server that all tests of a process share; each uses a database of its own."""
+    yield from _running()
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[Postgres]:
+    """A server that the tests of one file may stop, freeze and kill."""
+    yield from _running()

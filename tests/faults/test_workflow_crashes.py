@@ -26,15 +26,6 @@ pytestmark = pytest.mark.timeout(180)
 ITEMS = 2
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """One that is killed, too."""
-    made = Postgres()
-    made.start()
-    yield made
-    made.forget()
-
-
 class World:
     """A gateway, a rebalancer and one manager; of the last two there are new ones whenever they die."""
 
@@ -68,9 +59,9 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, server: Postgres) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, own_postgres: Postgres) -> Iterator[World]:
     with ExitStack() as stack:
-        yield World(tmp_path_factory.mktemp("crashes"), server, stack)
+        yield World(tmp_path_factory.mktemp("crashes"), own_postgres, stack)
 
 
 @pytest.mark.parametrize(

@@ -16,19 +16,10 @@ from tests.support.postgres import Postgres
 from tests.support.program import Program, eventually
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """One that these tests may stop."""
-    made = Postgres()
-    made.start()
-    yield made
-    made.forget()
-
-
 @pytest.fixture
-def own(server: Postgres) -> Iterator[Postgres]:
-    yield server
-    server.thaw()
+def own(own_postgres: Postgres) -> Iterator[Postgres]:
+    yield own_postgres
+    own_postgres.thaw()
 
 
 @pytest.fixture
