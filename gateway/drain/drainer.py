@@ -30,7 +30,7 @@ from gateway.drain.ports import Receipts
 from gateway.drain.receipt import Receipt
 from gateway.drain.standing import Standing
 from gateway.drain.states import HEARD, Reaction, Signal, State, due, follow, is_leaving, is_refusing, may_begin
-from gateway.drain.weights import Outcome
+from gateway.drain.weights import Outcome, Shift
 from gateway.settings.model import Drain
 from gateway.telemetry.log import Log
 
@@ -195,16 +195,18 @@ class Drainer:
             return
         now_s = self.now_s()
         self.following.believe(now_s + fresh_s)
-        signal = self.following.learn(found, own, asked_s, now_s, self.remaining, self._clock.time_ms())
+        known = found, own, asked_s, now_s, self.remaining, self._clock.time_ms()
+        signal = self.following.learn(*known)
         if signal is Signal.SETTLED:
             if self.state is State.SHIFTING:
                 self._end_shift()
                 self._move(signal)
             self.following.end()
-        elif signal is Signal.SHIFTED and self.state is State.SERVING:
+            # The next one may have begun.
+            signal = self.following.learn(*known)
+        if signal is Signal.SHIFTED and self.state is State.SERVING:
             self._move(signal)
-            shift = self.following.shift
-            end_s = now_s if shift is None else shift.end_s(now_s)
+            end_s = self.following.end_s(now_s)
             self._begin(Origin.WEIGHTS, end_s - now_s, end_s)
         self._changed.set()
 
@@ -269,8 +271,8 @@ class Drainer:
     def turn(self) -> None:
         """Do what is due now in the drain under way, if there is one."""
         leaving, now_s = self.leaving, self.now_s()
-        if leaving is not None and self.state is State.SHIFTING:
-            self._tick_shift(leaving, now_s)
+        if leaving is not None and leaving.shift is not None and self.state is State.SHIFTING:
+            self._tick_shift(leaving, leaving.shift, now_s)
         if leaving is None or not is_leaving(self.state):
             return
         begins = self._may_begin(leaving, now_s)
@@ -301,11 +303,8 @@ class Drainer:
         leaving.tally.add(now_s - leaving.began_s, closed)
         self.closed[cause.name] += closed
 
-    def _tick_shift(self, leaving: Leaving, now_s: float) -> None:
+    def _tick_shift(self, leaving: Leaving, shift: Shift, now_s: float) -> None:
         """Those who are sent away meet the new revision by chance; those who have not yet done so go first."""
-        shift = leaving.shift
-        if shift is None:
-            return
         peers = self.standing.peers
         receivers, leavers = shift.receivers or peers.healthy, shift.leavers or peers.draining + 1
         # The new revision takes its part of what all old tasks send away.

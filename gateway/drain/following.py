@@ -13,12 +13,14 @@ class Following:
 
     It outlives a drain that is taken back, with what it has spent.
 
-    Deployments that are over are not followed again, whatever their weights say then.
+    Deployments that are over are not followed again, whatever their weights say then. One that an answer does not name
+    any more moves nobody, and is over when the next one does not either: a service may answer from an old copy.
     """
 
     def __init__(self, hops: float) -> None:
         self._hops = hops
         self._over = ""
+        self._doubted = False
         self._fresh_until_s = float("-inf")
         self.shift: Shift | None = None
         self.seen: Deployment | None = None
@@ -35,9 +37,13 @@ class Following:
         self.seen = found
         shift = self.shift
         if shift is not None and (found is None or found.id != shift.id):
+            if not self._doubted:
+                self._doubted = True
+                return None
             # It ended between two questions, and the next one has begun: what became of it nobody knows.
             shift.outcome = Outcome.SUCCEEDED
             return Signal.SETTLED
+        self._doubted = False
         if found is None or found.id == self._over:
             return None
         if shift is None and (found.going_back or found.over):
@@ -57,14 +63,18 @@ class Following:
 
     def rate_per_s(self, now_s: float, connections: int) -> float:
         """Closes a second at this moment."""
-        if self.shift is None or now_s > self._fresh_until_s:
+        if self.shift is None or self._doubted or now_s > self._fresh_until_s:
             return 0.0
         return self.shift.rate_per_s(now_s, connections)
+
+    def end_s(self, now_s: float) -> float:
+        """When the bake time of the shift will be over, as its steps say."""
+        return now_s if self.shift is None else self.shift.end_s(now_s)
 
     def end(self) -> None:
         """The shift is over: its deployment moves nobody any more."""
         if self.shift is not None:
-            self._over, self.shift = self.shift.id, None
+            self._over, self.shift, self._doubted = self.shift.id, None, False
 
     @staticmethod
     def _begins(found: Deployment, own: Side) -> bool:

@@ -11,6 +11,9 @@ weight. Each deployment has a budget of closes, (1 + hops) × n₀, with n₀ th
 
 A step that lasts longer than it was to (a hook waits) has had its share: nobody moves until the next one.
 
+A service may answer from an old copy. A weight that falls stops all closes at once, and ends the shift when the next
+answer has it, too; one that was old is forgotten then.
+
 A weight is noticed late, by up to a period of the polls, and so is the next one: a step is given its whole time from
 when it was noticed, and the rate goes on without a gap. Only the last one, whose end is the clean-up, must have begun
 as early as can be.
@@ -77,6 +80,7 @@ class Shift:
         self._began_s = 0.0
         self._baking = False
         self._held = False
+        self._fell = False
         self._fastest_per_s = 0.0
         self._late = False
 
@@ -99,14 +103,17 @@ class Shift:
     def learn(self, deployment: Deployment, connections: int, asked_s: float, now_s: float) -> None:
         """Take what a poll found now, and the connections. `asked_s`: when the poll before it was made."""
         weight = deployment.weight
-        if deployment.going_back or (weight is not None and weight < self.weight - TINY):
+        fell_before = self._fell
+        if weight is not None:
+            self._fell = weight < self.weight - TINY
+        if deployment.going_back or (fell_before and self._fell and weight is not None):
             self.outcome = Outcome.ROLLED_BACK
         elif deployment.over:
             self.outcome = Outcome.SUCCEEDED
         # A weight may be there before the tasks are, or after them: nobody is sent to where nobody answers.
-        self._held = deployment.cleans_up or deployment.target.tasks == 0
+        self._held = deployment.cleans_up or deployment.target.tasks == 0 or self._fell
         self.receivers, self.leavers = deployment.target.tasks or 0, deployment.old_tasks
-        if weight is None or self.outcome is not None:
+        if weight is None or self._fell or self.outcome is not None:
             return
         place = _place(self.steps, weight)
         if place != self.place:

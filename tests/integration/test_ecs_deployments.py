@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
-from gateway.adapters.aws.ecs_deployments import EcsDeployments
+from gateway.adapters.aws.ecs_deployments import EcsDeployments, of
 from gateway.drain.deployment import Side, Step, Strategy, side
 from gateway.errors import CallError, CallErrorKind
 from loadtest.cloud.deployments import ROLLBACK_IN_PROGRESS, ROLLBACK_SUCCESSFUL, SUCCESSFUL
 from tests.support.cloud import TASK, Cloud, point_at, running
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -73,6 +76,12 @@ async def test_a_rollback_is_seen_before_the_weights_are(cloud: Cloud, adapter: 
         assert found is not None
         assert found.going_back
         assert found.over is over
+
+
+def test_what_a_deployment_would_go_back_to_is_no_rollback() -> None:
+    options: dict[str, object] = {"serviceRevisionArn": "arn:aws:ecs:eu-west-1:123456789012:service-revision/c/s/1"}
+    for told, going_back in (({}, False), ({"reason": "alarm"}, True), ({"startedAt": NOW}, True)):
+        assert of({"status": "IN_PROGRESS", "rollback": options | told}, {}).going_back is going_back
 
 
 async def test_revisions_of_one_task_definition_are_told_apart_by_their_groups(

@@ -127,9 +127,14 @@ def of(record: Mapping[str, Any], described: Mapping[str, Revision]) -> Deployme
         sources=tuple(_revision(one, described) for one in record.get("sourceServiceRevisions", ())),
         steps=steps_of(record),
         stage=str(record.get("lifecycleStage", "")),
-        going_back=status in GOING_BACK or bool(record.get("rollback")),
+        going_back=status in GOING_BACK or _rolls_back(record.get("rollback", {})),
         over=status in OVER,
     )
+
+
+def _rolls_back(rollback: Mapping[str, Any]) -> bool:
+    """ServiceDeployment has it as "the rollback options … when the deployment fails": to have some says nothing yet."""
+    return bool(rollback.get("startedAt") or rollback.get("reason"))
 
 
 def _strategy(record: Mapping[str, Any]) -> Strategy | None:

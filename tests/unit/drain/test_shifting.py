@@ -74,9 +74,30 @@ def test_the_next_deployment_has_a_budget_of_its_own() -> None:
     fleet = Fleet(400)
     follow(fleet, canary(0.05))
     assert sum(fleet.pass_time(600)) == 100
+    assert follow(fleet, canary(0.0, "two")) is State.SHIFTING
     assert follow(fleet, canary(0.0, "two")) is State.SERVING
     assert follow(fleet, canary(0.05, "two")) is State.SHIFTING
     assert sum(fleet.pass_time(600)) == 75
+    follow(fleet, canary(0.05, "three"))
+    assert follow(fleet, canary(0.05, "three")) is State.SHIFTING
+    shift, last = fleet.drainer.following.shift, fleet.drainer.last
+    assert shift is not None
+    assert last is not None
+    assert (shift.id, last.outcome) == ("three", "succeeded")
+
+
+def test_an_answer_that_names_no_deployment_or_an_older_one_ends_nothing() -> None:
+    fleet = Fleet(400)
+    follow(fleet, canary(0.05))
+    for old in (None, canary(1.0, "zero", over=True), canary(1.0, "zero")):
+        assert follow(fleet, old) is State.SHIFTING
+        assert sum(fleet.pass_time(60)) == 0
+        assert follow(fleet, canary(0.05)) is State.SHIFTING
+    assert sum(fleet.pass_time(60)) > 0
+    for state in (State.SHIFTING, State.SERVING):
+        assert follow(fleet, None) is state
+    assert fleet.drainer.last is not None
+    assert fleet.drainer.last.outcome == "succeeded"
 
 
 def test_nobody_moves_for_others_and_none_without_evidence() -> None:

@@ -154,9 +154,24 @@ def test_a_rollback_moves_nobody() -> None:
     play = Play(LINEAR, 5000)
     play.learn(5)
     play.pass_time(100)
-    play.shift.learn(seen(LINEAR, 0.3), round(play.left), play.now_s, play.now_s)
-    assert play.shift.outcome is Outcome.ROLLED_BACK
-    assert play.pass_time(1000) == 0
+    for outcome in (None, Outcome.ROLLED_BACK):
+        play.shift.learn(seen(LINEAR, 0.3), round(play.left), play.now_s, play.now_s)
+        assert play.shift.outcome is outcome
+        assert play.pass_time(1000) == 0
+
+
+def test_an_old_answer_with_a_lower_weight_holds_and_ends_nothing() -> None:
+    play = Play(LINEAR, 5000)
+    play.learn(5)
+    rate = play.pass_time(100)
+    for weight in (0.3, 0.0):
+        play.shift.learn(seen(LINEAR, weight), round(play.left), play.now_s, play.now_s)
+        assert play.pass_time(30) == 0
+        play.shift.learn(seen(LINEAR, None), round(play.left), play.now_s, play.now_s)
+        assert play.pass_time(30) == 0
+        play.learn(5)
+        assert play.shift.outcome is None
+        assert 0 < play.pass_time(30) <= HURRY * rate
 
 
 def test_a_status_that_goes_back_moves_nobody_before_the_weights_do() -> None:
