@@ -42,14 +42,17 @@ def guard(
     metrics_service: Annotated[
         str, typer.Option("--metrics-service", help="telemetry.service of the gateways; the one of the settings.")
     ] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, say why, and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what it would do at each hook, and change nothing.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Guard each deployment to come, until SIGTERM.")] = False,
     config: Config = None,
     setting: Set = None,
     as_json: Json = False,
 ) -> None:
     """Wait at each PAUSE hook until enough devices are on the new revision and its figures are near those of the old
-    one; then CONTINUE, or ROLLBACK with the reason. Exit code 1 when the deployment was rolled back.
+    one; then CONTINUE, or ROLLBACK with the reason. Exit code 1 when the deployment was rolled back, or with --dry-run
+    as soon as it would be.
 
     Run twice by mistake it does no harm: what is continued once is not waiting any more.
     """

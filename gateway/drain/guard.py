@@ -44,7 +44,8 @@ class Bounds(Struct, frozen=True):
 
 class Readings(Struct, frozen=True):
     """What one revision told, by minute, oldest first: connections; p99 of the acks in seconds; and, as sums over all
-    minutes, closes that were the service's fault, refused handshakes, all closes that nobody planned, and acks."""
+    minutes, closes that were the service's fault, refused handshakes, all closes that nobody planned, acks, and events
+    that were refused."""
 
     devices: Sequence[float] = ()
     ack_p99_s: Sequence[float] = ()
@@ -52,6 +53,7 @@ class Readings(Struct, frozen=True):
     refused: float = 0.0
     closed: float = 0.0
     acked: float = 0.0
+    events_refused: float = 0.0
 
     @property
     def device_hours(self) -> float:
@@ -98,6 +100,9 @@ def decide(pause: Pause, new: Readings, old: Readings, bounds: Bounds, earlier: 
         return Decision(Action.CONTINUE, f"{who}: it is the first one, so there is nothing to compare it with.")
     if not pause.new or not pause.old:
         return Decision(Action.WAIT, f"{who}: Amazon ECS does not tell the task definition of each revision.")
+    if pause.new == pause.old:
+        text = "both have one task definition, whose number tells figures apart; a person has to continue or roll back."
+        return Decision(Action.WAIT, f"{who}: {text}")
     recent = list(new.devices)[-bounds.minutes :]
     enough = [count for count in recent if count >= bounds.min_devices]
     if len(enough) < bounds.minutes:
@@ -137,6 +142,7 @@ def _compared(new: Readings, old: Readings, earlier: Readings, bounds: Bounds) -
         ("closes by our fault", new.our_fault, old.our_fault, earlier.our_fault, False),
         ("refused handshakes", new.refused, old.refused, earlier.refused, False),
         ("unplanned closes", new.closed, old.closed, earlier.closed, True),
+        ("refused events", new.events_refused, old.events_refused, earlier.events_refused, True),
     ):
         rate = _rate(count, new)
         # Few events of few devices are no rate: one close of the last device would excuse anything.

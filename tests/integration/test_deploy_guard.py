@@ -122,17 +122,31 @@ async def command(*flags: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("our_fault", "code", "action"), [(0, 0, CONTINUE), (50, 1, ROLLBACK)], ids=["continue", "rollback"]
-)
-async def test_a_dry_run_decides_and_changes_nothing(cloud: Cloud, our_fault: float, code: int, action: str) -> None:
+async def test_a_dry_run_ends_at_what_it_would_roll_back_and_changes_nothing(cloud: Cloud) -> None:
     _, told = paused(cloud)
-    fill(cloud, time.time(), our_fault=our_fault)
+    fill(cloud, time.time(), our_fault=50)
     found, out, err = await command("--dry-run", "--for", "5m")
-    assert found == code
-    assert out.startswith(f"{action}: revision 2 against 1")
+    assert found == 1
+    assert out.startswith(f"{ROLLBACK}: revision 2 against 1")
     assert '"event":"guard_decided"' in err.replace(" ", "")
     assert told == []
+
+
+async def test_an_old_copy_that_does_not_know_the_deployment_is_not_its_end(cloud: Cloud) -> None:
+    guarded = EcsGuarded(os.environ, "default", SERVICE, "heiwa", lambda: NOW_S)
+    try:
+        made, _ = paused(cloud)
+        assert (await guarded.state()).pause is not None
+        known = dict(cloud.ecs.deployments.by_arn)
+        for _ in range(2):
+            cloud.ecs.deployments.by_arn.clear()
+            with pytest.raises(CallError):
+                await guarded.state()
+        cloud.ecs.deployments.by_arn.update(known)
+        made.status = SUCCESSFUL
+        assert (await guarded.state()).outcome is True
+    finally:
+        await guarded.close()
 
 
 async def test_what_is_wrong_is_named(cloud: Cloud, tmp_path: Path) -> None:

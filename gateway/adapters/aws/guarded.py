@@ -35,6 +35,7 @@ _METRICS = {
     "closed": ("heiwa_disconnects", "Sum"),
     "planned": ("heiwa_disconnects_planned", "Sum"),
     "acked": ("heiwa_locations_acknowledged", "Sum"),
+    "events_refused": ("heiwa_locations_refused", "Sum"),
 }
 # One is enough for an hour of these metrics.
 _MAX_PAGES = 10
@@ -57,26 +58,33 @@ class EcsGuarded:
         self._metrics_service = metrics_service
         self._time_s = time_s
         self._current = ""
+        self._missed = False
         self._revisions: dict[str, Revision] = {}
 
     async def state(self) -> GuardedState:
         """See the port."""
-        if not self._current:
-            answer = await self._ecs("describe_services", cluster=self._cluster, services=[self._service])
-            service: Mapping[str, Any] = next(iter(answer.get("services", ())), {})
-            if not service:
-                raise CallError(
-                    CallErrorKind.NOT_FOUND, f"Amazon ECS knows no service {self._service} in {self._cluster}"
-                )
-            self._current = str(service.get("currentServiceDeployment", ""))
+        if not self._current or self._missed:
+            self._current = await self._find() or self._current
         if not self._current:
             return GuardedState(goes_on=False)
         answer = await self._ecs("describe_service_deployments", serviceDeploymentArns=[self._current])
         record: Mapping[str, Any] = next(iter(answer.get("serviceDeployments", ())), {})
-        if record.get("status") in OVER or not record:
+        self._missed = not record
+        if not record:
+            # An old copy may not know it yet, or the service has another one.
+            raise CallError(CallErrorKind.OTHER, "Amazon ECS knows no such service deployment")
+        if record.get("status") in OVER:
             self._current = ""
             return GuardedState(goes_on=False, outcome=record.get("status") == SUCCESSFUL)
         return GuardedState(goes_on=True, pause=await self._pause(record))
+
+    async def _find(self) -> str:
+        """The deployment that goes on; "": there is none. Raises CallError."""
+        answer = await self._ecs("describe_services", cluster=self._cluster, services=[self._service])
+        service: Mapping[str, Any] = next(iter(answer.get("services", ())), {})
+        if not service:
+            raise CallError(CallErrorKind.NOT_FOUND, f"Amazon ECS knows no service {self._service} in {self._cluster}")
+        return str(service.get("currentServiceDeployment", ""))
 
     async def readings(self, revision: str, minutes: int) -> Readings:
         """See the port."""
@@ -96,6 +104,7 @@ class EcsGuarded:
             # The old revision sends its devices away meanwhile; that says nothing of either.
             closed=max(0.0, sums.get("closed", 0.0) - sums.get("planned", 0.0)),
             acked=sums.get("acked", 0.0),
+            events_refused=sums.get("events_refused", 0.0),
         )
 
     async def _values(self, **question: Any) -> dict[str, tuple[float, ...]]:

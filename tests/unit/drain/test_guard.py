@@ -17,8 +17,8 @@ from tests.support.fake_clock import FakeClock
 
 PAUSE = Pause("d-1", "h-1", "PRE_PRODUCTION_TRAFFIC_SHIFT", 0.05, "8", "7")
 BOUNDS = Bounds(min_devices=100, minutes=3)
-OLD = Readings((4000, 4000, 4000), (0.1, 0.1, 0.1), our_fault=4, refused=2, closed=300)
-GOOD = Readings((120, 150, 180), (0.11, 0.1, 0.12), our_fault=1, refused=0, closed=3)
+OLD = Readings((4000, 4000, 4000), (0.1, 0.1, 0.1), our_fault=4, refused=2, closed=300, events_refused=40)
+GOOD = Readings((120, 150, 180), (0.11, 0.1, 0.12), our_fault=1, refused=0, closed=3, events_refused=1)
 
 
 def test_before_the_first_step_there_is_nothing_to_judge() -> None:
@@ -64,6 +64,7 @@ def test_what_is_near_the_old_one_goes_on_and_says_all_figures() -> None:
         ({"our_fault": 9}, "closes by our fault 1.2 a device and hour"),
         ({"refused": 20}, "refused handshakes"),
         ({"closed": 30}, "unplanned closes 4 a device and hour (old 1.5, at most 2.25, 30 in all"),
+        ({"events_refused": 6}, "refused events 0.8 a device and hour (old 0.2, at most 0.3, 6 in all"),
     ],
 )
 def test_what_is_worse_goes_back_and_says_only_that(changed: dict[str, object], named: str) -> None:
@@ -126,7 +127,7 @@ def test_a_new_one_that_acknowledges_nothing_goes_back() -> None:
 
 
 def test_what_only_the_old_one_could_tell_waits_for_it() -> None:
-    for changed in ({"closed": 9}, {"ack_p99_s": (0.4, 0.4, 0.4)}):
+    for changed in ({"closed": 9}, {"events_refused": 9}, {"ack_p99_s": (0.4, 0.4, 0.4)}):
         found = decide(PAUSE, replace(GOOD, **changed), Readings(), BOUNDS)
         assert found.action is Action.WAIT
         assert "the old one told nothing" in found.reason
@@ -135,7 +136,7 @@ def test_what_only_the_old_one_could_tell_waits_for_it() -> None:
 class Scripted:
     """The port, from a list: states, or errors. The last one stays."""
 
-    def __init__(self, *states: GuardedState | Exception, new: Readings = GOOD) -> None:
+    def __init__(self, *states: GuardedState | BaseException, new: Readings = GOOD) -> None:
         self._states = deque(states)
         self._new = new
         self.resumed: list[tuple[str, Action]] = []
@@ -143,7 +144,7 @@ class Scripted:
 
     async def state(self) -> GuardedState:
         found = self._states.popleft() if len(self._states) > 1 else self._states[0]
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found
 
@@ -175,25 +176,42 @@ def run(guarded: Scripted, **options: bool) -> tuple[bool, list[Decision]]:
 
 def test_it_continues_each_hook_once_and_ends_with_the_deployment() -> None:
     second = GuardedState(goes_on=True, pause=replace(PAUSE, hook="h-2", weight=0.1))
-    guarded = Scripted(GOES_ON, WAITING, GOES_ON, second, GOES_ON, DONE)
+    guarded = Scripted(GOES_ON, WAITING, WAITING, GOES_ON, second, second, GOES_ON, DONE)
     done, told = run(guarded)
     assert done
     assert guarded.resumed == [("h-1", Action.CONTINUE), ("h-2", Action.CONTINUE)]
     assert len(told) == 2
 
 
-def test_one_that_is_kept_waits_for_a_service_that_is_not_there_yet() -> None:
-    class Ended(Exception):
+@pytest.mark.parametrize(
+    "error",
+    [
+        CallError(CallErrorKind.NOT_FOUND, "no such service"),
+        CallError(CallErrorKind.DENIED, "allow ecs:DescribeServices"),
+        KeyError("unforeseen"),
+    ],
+)
+def test_one_that_is_kept_waits_for_a_service_and_its_permissions(error: Exception) -> None:
+    class Ended(BaseException):
         pass
 
-    guarded = Scripted(CallError(CallErrorKind.NOT_FOUND, "no such service"), WAITING, Ended())
+    guarded = Scripted(error, error, error, error, WAITING, WAITING, GOES_ON, FAILED, error, Ended())
     with pytest.raises(Ended):
         run(guarded, keep=True)
     assert guarded.resumed == [("h-1", Action.CONTINUE)]
 
 
+def test_one_look_alone_decides_nothing() -> None:
+    bad = replace(GOOD, our_fault=50)
+    for changed in (replace(PAUSE, first=True, old=""), replace(PAUSE, weight=0.0)):
+        old_copy = GuardedState(goes_on=True, pause=changed)
+        guarded = Scripted(WAITING, old_copy, WAITING, old_copy, DONE, new=bad)
+        assert run(guarded) == (True, [])
+        assert guarded.resumed == []
+
+
 def test_a_rollback_is_told_by_its_result() -> None:
-    guarded = Scripted(WAITING, GOES_ON, FAILED, new=replace(GOOD, our_fault=50))
+    guarded = Scripted(WAITING, WAITING, GOES_ON, FAILED, new=replace(GOOD, our_fault=50))
     done, told = run(guarded)
     assert not done
     assert guarded.resumed == [("h-1", Action.ROLLBACK)]
@@ -208,22 +226,37 @@ def test_to_wait_is_said_once() -> None:
 
 
 def test_who_comes_second_does_no_harm() -> None:
-    guarded = Scripted(WAITING, GOES_ON, DONE)
+    guarded = Scripted(WAITING, WAITING, GOES_ON, DONE)
     guarded.first = False
     assert run(guarded)[0]
 
 
-def test_a_dry_run_changes_nothing() -> None:
-    for new, expected in ((GOOD, True), (replace(GOOD, our_fault=50), False)):
-        guarded = Scripted(WAITING, new=new)
-        assert run(guarded, dry_run=True)[0] is expected
+def test_a_dry_run_changes_nothing_and_tells_of_each_hook() -> None:
+    before = GuardedState(goes_on=True, pause=replace(PAUSE, hook="h-0", weight=0.0))
+    for new, last, actions in (
+        (GOOD, DONE, [Action.CONTINUE, Action.CONTINUE]),
+        (GOOD, FAILED, [Action.CONTINUE, Action.CONTINUE]),
+        (replace(GOOD, our_fault=50), WAITING, [Action.CONTINUE, Action.ROLLBACK]),
+    ):
+        guarded = Scripted(before, before, before, GOES_ON, WAITING, WAITING, WAITING, last, new=new)
+        done, told = run(guarded, dry_run=True)
+        assert (done, [one.action for one in told]) == (last is DONE, actions)
         assert guarded.resumed == []
+
+
+def test_revisions_of_one_task_definition_are_left_to_a_person() -> None:
+    same = GuardedState(goes_on=True, pause=replace(PAUSE, new="7"))
+    guarded = Scripted(same, same, GOES_ON, DONE)
+    done, told = run(guarded)
+    assert (done, guarded.resumed, [one.action for one in told]) == (True, [], [Action.WAIT])
+    assert "one task definition" in told[0].reason
 
 
 def test_an_error_decides_nothing() -> None:
     lost = CallError(CallErrorKind.UNREACHABLE, "away")
-    guarded = Scripted(WAITING, lost, lost, GOES_ON, lost, DONE)
-    assert run(guarded) == (True, run(Scripted(WAITING, DONE))[1])
+    denied = CallError(CallErrorKind.DENIED, "not just now")
+    guarded = Scripted(WAITING, WAITING, lost, lost, GOES_ON, denied, denied, GOES_ON, denied, lost, DONE)
+    assert run(guarded) == (True, run(Scripted(WAITING, WAITING, DONE))[1])
 
 
 @pytest.mark.parametrize(
@@ -231,7 +264,7 @@ def test_an_error_decides_nothing() -> None:
     [
         [CallError(CallErrorKind.DENIED, "allow ecs:DescribeServices")],
         [CallError(CallErrorKind.NOT_FOUND, "no such service")],
-        [GuardedState(goes_on=True, pause=replace(PAUSE, new="7"))],
+        [WAITING, *[CallError(CallErrorKind.DENIED, "allow ecs:ContinueServiceDeployment")] * 3],
     ],
 )
 def test_what_a_person_has_to_mend_ends_it(states: Iterable[GuardedState | Exception]) -> None:
