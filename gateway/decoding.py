@@ -27,13 +27,16 @@ def decoder(kind: type[T]) -> Callable[[Payload], T]:
 
     def read(payload: Payload) -> T:
         try:
-            return decode(payload)
+            try:
+                return decode(payload)
+            except msgspec.ValidationError as error:
+                return _with_integers(decode, payload, error)
         except RecursionError as error:
             raise msgspec.DecodeError("JSON is nested too deeply") from error
         except UnicodeError as error:
             raise msgspec.DecodeError("JSON is not UTF-8") from error
-        except msgspec.ValidationError as error:
-            return _with_integers(decode, payload, error)
+        except msgspec.ValidationError:
+            raise
         except msgspec.DecodeError as error:
             if _has_half_a_pair(payload):
                 # The library calls it truncated.
@@ -61,7 +64,11 @@ def make_integer(raw: Any, error: msgspec.ValidationError) -> bool:
 
 def _with_integers(decode: Callable[[Payload], T], payload: Payload, error: msgspec.ValidationError) -> T:
     """Read again what was refused with `error`, if all that is wrong with it is how its integers are written."""
-    raw = msgspec.json.decode(payload) if _FRACTION.fullmatch(str(error)) else None
+    try:
+        raw = msgspec.json.decode(payload) if _FRACTION.fullmatch(str(error)) else None
+    except msgspec.ValidationError:
+        # A number that is too large, of a name that nobody knows.
+        raw = None
     while make_integer(raw, error):
         try:
             return decode(msgspec.json.encode(raw))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ MAX_ID_BYTES = 128
 # More digits than 64 bits can hold, which is all that matters of such a number.
 _MAX_DIGITS = 20
 _HUGE: int = 10**_MAX_DIGITS
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def loosely(payload: bytes) -> Any:
@@ -38,10 +40,21 @@ def loose_event(raw: Any) -> LocationEvent:
             if isinstance(value := raw.get(name), float) and not isfinite(value):
                 raise msgspec.ValidationError(f"Number out of range - at `$.{name}`")
         _check_attributes(raw.get("attributes"))
-    event = msgspec.convert(raw, LocationEvent)
-    if not is_text(event.id):
-        raise msgspec.ValidationError("Not Unicode text - at `$.id`")
-    return event
+    return shaped(raw, LocationEvent)
+
+
+def shaped(raw: Any, kind: type[T]) -> T:
+    """Something read by `loosely` as a record. Raises msgspec.ValidationError.
+
+    Names that the record does not know are ignored, as the strict decoder does. Over a name or a text that is not
+    Unicode the library raises UnicodeEncodeError.
+    """
+    if isinstance(raw, dict):
+        raw = {name: raw[name] for name in kind.__struct_encode_fields__ if name in raw}
+        for name, value in raw.items():
+            if isinstance(value, str) and not is_text(value):
+                raise msgspec.ValidationError(f"Not Unicode text - at `$.{name}`")
+    return msgspec.convert(raw, kind)
 
 
 def name_of(raw: Any) -> str | None:

@@ -13,7 +13,7 @@ from gateway.channels.commands import DeviceError
 from gateway.decoding import decoder
 from gateway.identity.identity import MAX_NAME_BYTES as MAX_DEVICE_BYTES
 from gateway.locations.event import Judge, LocationEvent, Problem, judge_alone
-from gateway.protocol.loose import is_text, loose_event, loosely, name_of
+from gateway.protocol.loose import loose_event, loosely, name_of, shaped
 
 MAX_EVENTS = 500
 
@@ -249,10 +249,7 @@ def kind_of(payload: bytes) -> str:
         raw = loosely(payload)
         if raw is None or isinstance(error, msgspec.ValidationError):
             raise
-        kind = msgspec.convert(raw, Typed).type
-        if not is_text(kind):
-            raise
-        return kind
+        return shaped(raw, Typed).type
 
 
 def refusal(name: str | None, problem: Problem, index: int | None = None) -> Nack:
@@ -270,7 +267,7 @@ def _one_by_one(message: Any, now_ms: int, judge: Judge) -> tuple[list[LocationE
     events: list[LocationEvent] = []
     places: list[int] = []
     bad: dict[int, Nack] = {}
-    for index, raw in enumerate(msgspec.convert(message, LooseLocations).events):
+    for index, raw in enumerate(shaped(message, LooseLocations).events):
         try:
             events.append(loose_event(raw))
             places.append(index)

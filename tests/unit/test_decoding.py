@@ -102,6 +102,22 @@ def test_an_integer_may_be_written_with_a_fraction_or_an_exponent(payload: bytes
 
 
 @pytest.mark.parametrize(
+    ("payload", "told"),
+    [
+        (b'{"count":5.0,"anything":"\xff"}', "not UTF-8"),
+        (b'{"count":5.5,"\xff":1}', "not UTF-8"),
+        (b'{"count":5.0,"x":"\\ud800"}', "half of a surrogate pair"),
+        (b'{"count":5.0,"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested too deeply"),
+        (b'{"count":5.0', "truncated"),
+        (b'{"count":5.0,"x":1e400}', "count"),
+    ],
+)
+def test_what_stands_behind_such_an_integer_is_refused_as_ever(payload: bytes, told: str) -> None:
+    with pytest.raises(msgspec.DecodeError, match=told):
+        read_numbers(payload)
+
+
+@pytest.mark.parametrize(
     ("payload", "path"),
     [
         (b'{"count":5.5}', "count"),

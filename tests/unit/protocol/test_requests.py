@@ -129,6 +129,9 @@ def test_a_whole_time_may_be_written_with_a_fraction_or_an_exponent(time: str) -
         ('"attributes":{"n":"\\ud800"}', "$.attributes.n"),
         ('"attributes":{"\\udfff":1}', "$.attributes"),
         ('"attributes":{"n":[1]}', "$.attributes.n"),
+        ('"time":"\\udcff"', "$.time"),
+        ('"lat":"\\ud800"', "$.lat"),
+        ('"speed":"\\ud800"', "$.speed"),
         ('"speed":1e400', "$.speed"),
         (f'"speed":{"9" * 400}', "$.speed"),
         ('"accuracy":1e10', "$.accuracy"),
@@ -147,6 +150,37 @@ def test_what_cannot_be_kept_is_refused_by_name_and_the_others_are_stored(text: 
     (nack,) = action.refused
     assert list(nack.ids) == ["bad"]
     assert f"`$.events[1]{path[1:]}`" in nack.message
+
+
+@pytest.mark.parametrize(
+    "text", ['"\\ud83d":1', '"note":"\\ud800"', '"note":{"\\ud800":["\\udfff"]}', '"\\udc00\\ud800":null']
+)
+def test_what_is_not_known_of_an_event_may_be_no_text(text: str) -> None:
+    odd = f'{{"id":"odd","time":{START_MS},"lat":1,"lon":2,{text}}}'
+    for payload, ids in (
+        ('{"type":"location",' + odd[1:], ["odd"]),
+        (f'{{"type":"locations","events":[{json.dumps(EVENT)},{odd}],{text}}}', ["e1", "odd"]),
+    ):
+        action = _say(payload.encode())
+        assert isinstance(action, Store)
+        assert [event.id for event in action.events] == ids
+        assert action.refused == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "path"),
+    [
+        (b'{"type":"\\ud800"}', "$.type"),
+        (b'{"type":"locations","events":"\\ud800"}', "$.events"),
+        (b'{"type":"locations","events":{"\\ud800":1}}', "$.events"),
+        (b'{"type":"locations","\\ud800":1}', "events"),
+        (b'{"type":{"\\ud800":1}}', "$.type"),
+    ],
+)
+def test_a_message_whose_own_text_is_no_text_is_refused_by_name(payload: bytes, path: str) -> None:
+    answer = _error(payload)
+    assert (answer["type"], answer["code"]) == ("error", "invalid")
+    assert f"`{path}`" in answer["message"]
 
 
 def test_an_event_that_may_be_sent_again_is_no_invalid_message() -> None:
@@ -312,7 +346,6 @@ def test_an_error_names_the_message_it_answers() -> None:
         b'{"type":"ping"}x',
         b"{'type':'ping'}",
         b'{"type":"ping",}',
-        b'{"type":"\\ud800"}',
         b'{"type":"ping","id":NaN}',
         b'{"type":"ping","x":' + b"[" * 100_000,
     ],
