@@ -16,6 +16,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "alone": {},
     "own secret": {"AuthSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:heiwa-abc"},
     "issuer": {"JwksUrl": "https://issuer.example/keys", "Audience": "heiwa"},
+    "blue/green": {"Strategy": "BLUE_GREEN", "Guard": "yes"},
     "linear": {"Strategy": "LINEAR", "Guard": "yes"},
     "canary": {"Strategy": "CANARY", "StepPercent": 5, "DeregistrationDelay": 600},
     "data": {"DataStack": "heiwa-data", "Size": "large", "DeregistrationDelay": 900},

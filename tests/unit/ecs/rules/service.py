@@ -52,15 +52,22 @@ def weights_have_their_steps(stack: Stack) -> None:
         return
     assert not {"DeploymentCircuitBreaker", "EarlySuccessCriteria"} & set(deployment)
     steps = {"LINEAR": "LinearConfiguration", "CANARY": "CanaryConfiguration"}
-    wanted = steps[deployment["Strategy"]]
-    assert [name for name in steps.values() if name in deployment] == [wanted]
-    percent, minutes = deployment[wanted].values()
-    assert set(deployment[wanted]) in (
-        {"StepPercent", "StepBakeTimeInMinutes"},
-        {"CanaryPercent", "CanaryBakeTimeInMinutes"},
-    )
-    assert 3 <= percent <= 50
-    assert minutes >= 5
+    wanted = steps.get(deployment["Strategy"])
+    assert [name for name in steps.values() if name in deployment] == [wanted] * (wanted is not None)
+    if wanted is not None:
+        percent, minutes = deployment[wanted].values()
+        assert set(deployment[wanted]) in (
+            {"StepPercent", "StepBakeTimeInMinutes"},
+            {"CanaryPercent", "CanaryBakeTimeInMinutes"},
+        )
+        assert 3 <= percent <= 50
+        assert minutes >= 5
+    # Amazon ECS API reference, LinearConfiguration: from 3.0; a parameter has one minimum for all strategies.
+    assert stack.template["Parameters"]["StepPercent"]["MinValue"] == 1
+    small = stack.template["Rules"]["StepsAreNotTooSmall"]
+    assert small["RuleCondition"] == {"Fn::Equals": [{"Ref": "Strategy"}, "LINEAR"]}
+    (refused,) = small["Assertions"]
+    assert refused["Assert"] == {"Fn::Not": [{"Fn::Contains": [["1", "2"], {"Ref": "StepPercent"}]}]}
     assert deployment["BakeTimeInMinutes"] >= 10
     assert stack.template["Parameters"]["BakeMinutes"]["MinValue"] >= 10
     if "GuardService" not in stack.of_type("AWS::ECS::Service"):
