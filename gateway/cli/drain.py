@@ -67,13 +67,13 @@ def plan(
     tasks: Annotated[int, typer.Option(min=1, max=64, help="Processes like this one that drain together.")] = 1,
     window: Window = None,
     strategy: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Of a deploy by weights: linear:10%:6m, canary:5%:10m or blue-green, and the bake time after it, as "
             "linear:10%:6m:10m; a step of 0s, which ECS takes too, closes nothing; balancer: another load balancer "
             "takes all new connections."
         ),
-    ] = "",
+    ] = None,
     connections: Annotated[
         int, typer.Option(min=0, help="With --strategy: websockets of each; 0: those of this one now.")
     ] = 0,
@@ -86,13 +86,13 @@ def plan(
     """The curve that a drain would take now: window, highest second of reconnects, overruns; or, step by step, what a
     deploy by weights would do."""
     remote = _remote(url, token, config, setting)
-    if strategy and window is not None:
+    if strategy is not None and window is not None:
         raise SettingsError("--window", "a strategy has its own times; give one of the two")
-    found = remote.strategy(strategy, tasks, connections) if strategy else remote.plan(window, tasks)
+    found = remote.strategy(strategy, tasks, connections) if strategy is not None else remote.plan(window, tasks)
     if as_json:
         print_json(found)
         return
-    if strategy:
+    if strategy is not None:
         from gateway.cli.strategy_text import describe as describe_strategy
 
         typer.echo(describe_strategy(found))

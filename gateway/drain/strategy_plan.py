@@ -30,6 +30,8 @@ FORM = (
     "balancer"
 )
 BAKE_S = 600.0
+# API reference, LinearConfiguration and CanaryConfiguration: "multiples of 0.1 from …".
+_LEAST_PERCENT = {Strategy.LINEAR: 3.0, Strategy.CANARY: 0.1}
 
 
 class StrategyStep(Struct, frozen=True):
@@ -113,7 +115,7 @@ def parse(text: str) -> tuple[Strategy, tuple[Step, ...]]:
         raise QueryError("strategy", f"{text!r} is not a strategy; write {FORM}")
     percent = lasts_s = None
     if strategy is not Strategy.BLUE_GREEN and parts:
-        percent = _percent(parts.pop(0), text)
+        percent = _percent(parts.pop(0), text, _LEAST_PERCENT[strategy])
         lasts_s = _span_s(parts.pop(0), text) if parts else None
     bake_s = _span_s(parts.pop(0), text) if parts else BAKE_S
     if parts:
@@ -121,10 +123,10 @@ def parse(text: str) -> tuple[Strategy, tuple[Step, ...]]:
     return strategy, steps(strategy, bake_s, percent, lasts_s)
 
 
-def _percent(part: str, text: str) -> float:
+def _percent(part: str, text: str, least: float) -> float:
     found = re.fullmatch(r"([0-9]+(?:\.[0-9])?)%", part)
-    if found is None or not 0.1 <= float(found[1]) <= 100:
-        raise QueryError("strategy", f"{part!r} in {text!r} is not a percentage from 0.1% to 100%; write {FORM}")
+    if found is None or not least <= float(found[1]) <= 100:
+        raise QueryError("strategy", f"{part!r} in {text!r} is not a percentage from {least:g}% to 100%; write {FORM}")
     return float(found[1])
 
 

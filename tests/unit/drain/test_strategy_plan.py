@@ -32,7 +32,10 @@ def test_a_strategy_is_read(text: str, first: Step, last: Step, count: int) -> N
 
 @pytest.mark.parametrize(
     "text",
-    ["", "rolling", "linear:6m", "linear:10%:6", "linear:0%:6m", "linear:101%", "canary:5%:10m:1m:1m", "canary:5%:25h"],
+    [
+        *("", "rolling", "linear:6m", "linear:10%:6", "linear:0%:6m", "linear:2.9%", "linear:101%"),
+        *("canary:0%", "canary:5%:10m:1m:1m", "canary:5%:25h"),
+    ],
 )
 def test_what_is_none_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(QueryError, match="strategy: "):
