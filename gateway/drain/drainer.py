@@ -309,7 +309,7 @@ class Drainer:
         receivers, leavers = shift.receivers or peers.healthy, shift.leavers or peers.draining + 1
         # The new revision takes its part of what all old tasks send away.
         bound_per_s = self._bound_per_s(receivers, leavers) / max(shift.weight, TINY)
-        rate_per_s = self.following.rate_per_s(now_s, self.remaining)
+        rate_per_s = self.following.rate_per_s(now_s, self.remaining) if self.standing.receives(shift.groups) else 0.0
         pacer, elders, aged = leaving.pacer, self.following.elders, self.following.elders.aged
         count = pacer.steady(now_s, rate_per_s, min(self.remaining, shift.left), bound_per_s)
         closed = evict(self._hub, SHIFT, count, tick_s=pacer.worked_s, spread_s=0, busy_too=False, first=elders)

@@ -50,6 +50,11 @@ class GroupHealth(Struct, frozen=True):
     own: TargetState | None
     targets: Mapping[str, TargetState] = field(default_factory=dict)
 
+    @property
+    def healthy(self) -> int:
+        """Targets that take connections: those that are not checked, too."""
+        return sum(state in (TargetState.HEALTHY, TargetState.UNAVAILABLE) for state in self.targets.values())
+
 
 class GroupAttributes(Struct, frozen=True):
     """`network`: a Network Load Balancer's group. `termination`: it cuts connections when the delay ends."""

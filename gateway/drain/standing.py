@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from msgspec import Struct, field
 
 from gateway.drain.signals import Peers
@@ -11,7 +13,7 @@ class Standing(Struct, frozen=True):
     """`delay_s` is the deregistration delay, `period_s` the time between two polls.
 
     `grouped` false: there is no target group, or none has told us anything yet. `stop_timeout_s` is the task
-    definition's; None: not known.
+    definition's; None: not known. `healthy` are the targets of each group that take connections.
     """
 
     grouped: bool = False
@@ -19,3 +21,10 @@ class Standing(Struct, frozen=True):
     period_s: float = 5.0
     peers: Peers = field(default_factory=Peers)
     stop_timeout_s: float | None = None
+    healthy: Mapping[str, int] = {}
+
+    def receives(self, groups: Iterable[str]) -> bool:
+        """Whether one of these groups has a healthy target, or none of them is known here. Tasks may run and take
+        nobody."""
+        known = [self.healthy[group] for group in groups if group in self.healthy]
+        return not known or any(known)

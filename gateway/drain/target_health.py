@@ -105,7 +105,8 @@ class TargetHealthWatch:
         await self._ask(membership)
         others = peers(self._groups.values(), set(membership.places()))
         period_s = polling.period_s(others.total + 1, len(membership.ports))
-        self._tell(grouped=True, peers=others, period_s=period_s)
+        healthy = {group: health.healthy for group, health in self._groups.items()}
+        self._tell(grouped=True, peers=others, period_s=period_s, healthy=healthy)
         self._count_received()
         self.signal_up, self.polled_s = True, self._drainer.now_s()
         signal = self._watch.judge(asked_s, [group.own for group in self._groups.values()])
@@ -113,7 +114,7 @@ class TargetHealthWatch:
         self._warn_unlisted(asked_s, membership)
 
     def _forget_groups(self) -> None:
-        self._tell(grouped=False, peers=Peers())
+        self._tell(grouped=False, peers=Peers(), healthy={})
         self.signal_up, self.polled_s = False, None
 
     def _warn_unlisted(self, asked_s: float, membership: Membership) -> None:

@@ -62,7 +62,8 @@ class Shift:
 
     Moments are of one clock. It outlives the polls: what is spent stays spent, whatever is missed between them.
     `base` is n₀. It grows once, when the late steps begin, for a task that was started in the middle. `receivers` and
-    `leavers`: running tasks of the new and the old revisions; 0: not told.
+    `leavers`: running tasks of the new and the old revisions; 0: not told. `groups` are the target groups of the new
+    one, as far as told.
     """
 
     def __init__(self, deployment: Deployment, connections: int, hops: float) -> None:
@@ -76,6 +77,7 @@ class Shift:
         self.outcome: Outcome | None = None
         self.receivers = 0
         self.leavers = 0
+        self.groups = deployment.target.groups
         self._hops = hops
         self._began_s = 0.0
         self._baking = False
@@ -113,6 +115,7 @@ class Shift:
         # A weight may be there before the tasks are, or after them: nobody is sent to where nobody answers.
         self._held = deployment.cleans_up or deployment.target.tasks == 0 or self._fell
         self.receivers, self.leavers = deployment.target.tasks or 0, deployment.old_tasks
+        self.groups = deployment.target.groups
         if weight is None or self._fell or self.outcome is not None:
             return
         place = _place(self.steps, weight)

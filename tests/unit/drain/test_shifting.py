@@ -163,6 +163,16 @@ def test_what_the_receivers_take_bounds_it() -> None:
     assert fleet.drainer.overrun == 0
 
 
+def test_nobody_is_sent_to_a_group_without_a_healthy_target() -> None:
+    fleet = Fleet(400)
+    target = Revision("new", 0.05, tasks=4, groups=frozenset({"green"}))
+    found = Deployment("one", Strategy.CANARY, target, (Revision("old"),), CANARY)
+    for healthy, moves in (({}, True), ({"blue": 4, "green": 0}, False), ({"blue": 0, "green": 1}, True)):
+        fleet.knows(healthy=healthy)
+        assert follow(fleet, found) is State.SHIFTING
+        assert (sum(fleet.pass_time(60)) > 0) is moves
+
+
 def test_status_and_metrics_tell_of_it() -> None:
     fleet = Fleet(400)
     assert status_of(fleet.drainer, None).shift is None

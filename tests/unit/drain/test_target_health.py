@@ -43,6 +43,18 @@ async def test_a_task_with_two_stacks_is_never_its_own_peer() -> None:
     assert world.drainer.state is State.DRAIN_PENDING
 
 
+async def test_which_groups_have_targets_that_take_connections_is_known() -> None:
+    world = World()
+    assert world.drainer.standing.receives({GROUP})
+    for state, receives in ((TargetState.HEALTHY, True), (TargetState.INITIAL, False), (TargetState.UNHEALTHY, False)):
+        await world.sees(state)
+        world.health.groups[GROUP] = {f"10.0.0.1:{PORT}": state, f"10.0.0.2:{PORT}": state}
+        await world.watch.poll()
+        assert world.drainer.standing.receives({GROUP}) is receives
+    assert world.drainer.standing.receives({"another"})
+    assert world.drainer.standing.receives(())
+
+
 async def test_who_was_unhealthy_for_long_has_all_of_the_delay() -> None:
     world = World()
     await world.sees(TargetState.HEALTHY, *[TargetState.UNHEALTHY] * 60)
