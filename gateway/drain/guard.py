@@ -16,6 +16,8 @@ from msgspec import Struct
 FEW_EVENTS = 5
 # So many acks are to be missing before their absence says something: a device may have nothing to tell.
 MANY_ACKS = 20
+# Of the handshakes on a revision that has few devices because it does not keep them.
+_MOST = 0.5
 # Stages before production traffic moves, the first of them before ECS has weights to tell.
 _BEFORE = frozenset({"RECONCILE_SERVICE", "PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP"}) | frozenset(
     {"PRE_TEST_TRAFFIC_SHIFT", "TEST_TRAFFIC_SHIFT", "POST_TEST_TRAFFIC_SHIFT"}
@@ -44,8 +46,8 @@ class Bounds(Struct, frozen=True):
 
 class Readings(Struct, frozen=True):
     """What one revision told, by minute, oldest first: connections; p99 of the acks in seconds; and, as sums over all
-    minutes, closes that were the service's fault, refused handshakes, all closes that nobody planned, acks, and events
-    that were refused."""
+    minutes, closes that were the service's fault, refused handshakes, all closes that nobody planned, acks, events
+    that were refused, and handshakes that were not."""
 
     devices: Sequence[float] = ()
     ack_p99_s: Sequence[float] = ()
@@ -54,10 +56,15 @@ class Readings(Struct, frozen=True):
     closed: float = 0.0
     acked: float = 0.0
     events_refused: float = 0.0
+    opened: float = 0.0
 
     @property
     def device_hours(self) -> float:
         return sum(self.devices) / 60
+
+    @property
+    def handshakes(self) -> float:
+        return self.opened + self.refused
 
 
 class Pause(Struct, frozen=True):
@@ -101,11 +108,14 @@ def decide(pause: Pause, new: Readings, old: Readings, bounds: Bounds, earlier: 
     if not pause.new or not pause.old:
         return Decision(Action.WAIT, f"{who}: Amazon ECS does not tell the task definition of each revision.")
     if pause.new == pause.old:
-        text = "both have one task definition, whose number tells figures apart; a person has to continue or roll back."
-        return Decision(Action.WAIT, f"{who}: {text}")
+        # What both told is one figure: it is compared with the time before.
+        who, old = f"{who}, which cannot be told apart and are judged together", Readings()
     recent = list(new.devices)[-bounds.minutes :]
     enough = [count for count in recent if count >= bounds.min_devices]
     if len(enough) < bounds.minutes:
+        lost = _lost(new, old, earlier or old, bounds)
+        if lost:
+            return Decision(Action.ROLLBACK, f"{who}: rolled back, for it does not keep its devices: {lost}.")
         most = max(recent, default=0.0)
         text = (
             f"{who}: not enough devices yet; {bounds.min_devices:,} are to be on it for {bounds.minutes} minutes, and "
@@ -126,6 +136,22 @@ def decide(pause: Pause, new: Readings, old: Readings, bounds: Bounds, earlier: 
     if bad:
         return Decision(Action.ROLLBACK, f"{who}: rolled back after {many}: {said}.")
     return Decision(Action.CONTINUE, f"{who}: within bounds with {many}: {said}.")
+
+
+def _lost(new: Readings, old: Readings, earlier: Readings, bounds: Bounds) -> str:
+    """Why the devices that came to a revision did not stay; "": too few came, most of them stayed, or nobody knows.
+
+    A handshake may be refused for the fault of a device, and most connections that end are ended by the network: only
+    the old revision tells how many are usual.
+    """
+    known = [one for one in (old, earlier) if one.handshakes]
+    if new.handshakes < bounds.min_devices or not known:
+        return ""
+    for name, of in (("refused or ended by our fault", "our_fault"), ("refused or ended unplanned", "closed")):
+        share, *usual = [min(1.0, (one.refused + getattr(one, of)) / one.handshakes) for one in (new, *known)]
+        if share > max(_MOST, bounds.ratio * max(usual)):
+            return f"of {new.handshakes:,.0f} handshakes {share:.0%} were {name} (old {max(usual):.0%})"
+    return ""
 
 
 class _Compared(NamedTuple):

@@ -37,8 +37,10 @@ def fill(cloud: Cloud, now_s: float, devices: float = 300, our_fault: float = 0)
             cloud.endpoints.metrics.put("heiwa_connections", revision, at_s, count)
             cloud.endpoints.metrics.put("heiwa_ack_p99_seconds", revision, at_s, 0.1)
         cloud.endpoints.metrics.put("heiwa_disconnects_our_fault", "2", at_s, our_fault)
-        for metric, count in (("heiwa_disconnects", 7 + our_fault), ("heiwa_disconnects_planned", 7)):
+        told = {"heiwa_disconnects": 7 + our_fault, "heiwa_disconnects_planned": 7, "heiwa_connections_opened": 40}
+        for metric, count in told.items():
             cloud.endpoints.metrics.put(metric, "2", at_s, count)
+        cloud.endpoints.metrics.put("heiwa_locations_refused", "1", at_s, 3)
 
 
 def paused(cloud: Cloud, percent: float = 5) -> tuple[ServiceDeployment, list[str]]:
@@ -61,7 +63,8 @@ async def test_the_port(cloud: Cloud) -> None:
         assert (pause.weight, pause.new, pause.old) == (0.05, "2", "1")
         found = await guarded.readings("2", 5)
         assert (list(found.devices), list(found.ack_p99_s), found.our_fault) == ([300] * 5, [0.1] * 5, 10)
-        assert found.closed == 10
+        assert (found.closed, found.opened) == (10, 200)
+        assert (await guarded.readings("1", 5)).events_refused == 15
         assert await guarded.resume(pause, Action.CONTINUE)
         assert not await guarded.resume(pause, Action.ROLLBACK)
         assert told == [CONTINUE]

@@ -36,6 +36,7 @@ _METRICS = {
     "planned": ("heiwa_disconnects_planned", "Sum"),
     "acked": ("heiwa_locations_acknowledged", "Sum"),
     "events_refused": ("heiwa_locations_refused", "Sum"),
+    "opened": ("heiwa_connections_opened", "Sum"),
 }
 # One is enough for an hour of these metrics.
 _MAX_PAGES = 10
@@ -105,6 +106,7 @@ class EcsGuarded:
             closed=max(0.0, sums.get("closed", 0.0) - sums.get("planned", 0.0)),
             acked=sums.get("acked", 0.0),
             events_refused=sums.get("events_refused", 0.0),
+            opened=sums.get("opened", 0.0),
         )
 
     async def _values(self, **question: Any) -> dict[str, tuple[float, ...]]:

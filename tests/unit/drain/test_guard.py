@@ -74,6 +74,31 @@ def test_what_is_worse_goes_back_and_says_only_that(changed: dict[str, object], 
     assert found.reason.count(";") == 0
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"opened": 10, "refused": 150}, "of 160 handshakes 94% were refused or ended by our fault (old 5%)"),
+        ({"opened": 150, "our_fault": 120, "closed": 120}, "80% were refused or ended by our fault"),
+        ({"opened": 150, "closed": 140}, "93% were refused or ended unplanned (old 20%)"),
+    ],
+)
+def test_a_revision_that_keeps_no_devices_goes_back(changed: dict[str, float], named: str) -> None:
+    usual = Readings((4000, 4000, 4000), (0.1,), our_fault=2, refused=98, closed=300, opened=1900)
+    found = decide(PAUSE, replace(Readings((2, 0, 5)), **changed), usual, BOUNDS)
+    assert found.action is Action.ROLLBACK
+    assert named in found.reason
+    # At the last step nobody comes to the old one any more.
+    assert (
+        decide(PAUSE, replace(Readings((2, 0, 5)), **changed), Readings((2,)), BOUNDS, usual).action is Action.ROLLBACK
+    )
+
+
+def test_few_handshakes_and_what_befalls_both_and_what_nobody_knows_wait() -> None:
+    refusing, bad = Readings((4000,) * 3, refused=900, opened=100), Readings((2, 0, 5), opened=10, refused=150)
+    for new, old in ((bad, refusing), (bad, Readings()), (Readings((2, 0, 5), opened=9, refused=90), OLD)):
+        assert decide(PAUSE, new, old, BOUNDS).action is Action.WAIT
+
+
 def test_a_few_events_are_no_rate_and_an_old_one_that_is_silent_leaves_the_floors() -> None:
     assert decide(PAUSE, replace(GOOD, our_fault=4), OLD, BOUNDS).action is Action.CONTINUE
     assert decide(PAUSE, replace(GOOD, ack_p99_s=()), Readings(), BOUNDS).action is Action.CONTINUE
@@ -244,12 +269,20 @@ def test_a_dry_run_changes_nothing_and_tells_of_each_hook() -> None:
         assert guarded.resumed == []
 
 
-def test_revisions_of_one_task_definition_are_left_to_a_person() -> None:
-    same = GuardedState(goes_on=True, pause=replace(PAUSE, new="7"))
-    guarded = Scripted(same, same, GOES_ON, DONE)
-    done, told = run(guarded)
-    assert (done, guarded.resumed, [one.action for one in told]) == (True, [], [Action.WAIT])
-    assert "one task definition" in told[0].reason
+def test_revisions_of_one_task_definition_are_judged_together_against_the_hour_before() -> None:
+    same, hour = (
+        replace(PAUSE, new="7"),
+        Readings((4000,) * 60, (0.1,) * 60, our_fault=80, closed=6000, events_refused=800),
+    )
+    for now, action in (
+        (OLD, Action.CONTINUE),
+        (replace(OLD, our_fault=40), Action.ROLLBACK),
+        (replace(OLD, ack_p99_s=(0.4, 0.4, 0.4)), Action.ROLLBACK),
+        (Readings(), Action.WAIT),
+    ):
+        found = decide(same, now, now, BOUNDS, hour)
+        assert found.action is action
+        assert "judged together" in found.reason
 
 
 def test_an_error_decides_nothing() -> None:
