@@ -2,7 +2,8 @@
 
 An event must not be older than what the index keeps, nor of the future. Where most accounts' events are out of these
 bounds the wall clock is, and devices are asked to send again later what is good. Where there are too few accounts for
-that, each account with several devices is asked for itself. Where nobody can be asked, a step of our own clock counts.
+that, each account with several devices is asked for itself. Where nobody can be asked, a step of our own clock counts,
+and so does a start later than all that is stored: the clock may be ahead.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gateway.telemetry.metrics import gauge
 # Spread over a minute, so that a fleet does not come back at once.
 RETRY_MS = 60_000
 _LOOK_EVERY_S = 1.0
-# For so long after a step of the wall clock either side of it may be the right one.
+# For so long after a step of the wall clock, or after a start, either side may be the right one.
 _DOUBT_S = 3600.0
 
 _log = Log("locations")
@@ -61,7 +62,8 @@ class EventTimes:
         self._newest_ms = newest_ms
         self._max_age_ms = min(OLDEST_MS, retention_days * DAY_MS)
         self._fleet = FleetTime()
-        self._steps = _Steps(clock.time_ms(), clock.monotonic_s())
+        self._began_s = clock.monotonic_s()
+        self._steps = _Steps(clock.time_ms(), self._began_s)
         self._step_ms = 0
         self._looked_s = float("-inf")
         self._apart_ms = 0.0
@@ -69,6 +71,7 @@ class EventTimes:
         self._offset_ms: int | None = None
         self._own_offsets_ms: dict[str, int] = {}
         self._off = False
+        self._doubted = False
 
     @property
     def offset_ms(self) -> int | None:
@@ -116,7 +119,8 @@ class EventTimes:
     def _untimely(self, account: str, event: LocationEvent, text: str, now_ms: int) -> Problem:
         offset_ms = self.offset_ms
         said_ms = self._own_offsets_ms.get(account) if offset_ms is None else offset_ms
-        if not (self._was_timely(event, now_ms) if said_ms is None else self._is_off(said_ms)):
+        doubted = said_ms is None and (self._was_timely(event, now_ms) or self._is_newer_than_stored(event, now_ms))
+        if not (doubted or self._is_off(said_ms)):
             return Problem(text)
         return Problem(
             f"{MESSAGES['clock']} - at `$.time`",
@@ -127,6 +131,19 @@ class EventTimes:
     def _was_timely(self, event: LocationEvent, now_ms: int) -> bool:
         """Whether the event would have been taken had our clock not been set a while ago."""
         return self._step_ms != 0 and check_time(event.time, now_ms - self._step_ms, self._max_age_ms) is None
+
+    def _is_newer_than_stored(self, event: LocationEvent, now_ms: int) -> bool:
+        """Whether the event goes on from what is stored, all of which would itself be too old by our clock, which
+        nobody has confirmed since the start: it is ahead, or the gateway was away for long."""
+        newest_ms = self._newest_ms()
+        if newest_ms is None or newest_ms + DAY_MS >= now_ms - self._max_age_ms or event.time > now_ms:
+            return False
+        if self._clock.monotonic_s() - self._began_s >= _DOUBT_S:
+            return False
+        if not self._doubted:
+            self._doubted = True
+            _log.warning("clock_doubted", stored_days_ago=round((now_ms - newest_ms) / DAY_MS))
+        return event.time >= newest_ms - self._max_age_ms
 
     def _is_off(self, offset_ms: int | None) -> bool:
         """Whether events so far from the wall clock would be refused."""

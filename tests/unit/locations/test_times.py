@@ -51,6 +51,35 @@ def test_one_account_never_decides(ahead_days: int) -> None:
         assert problem.code == "invalid"
 
 
+def test_a_start_later_than_all_that_is_stored_may_be_a_clock_that_is_ahead(caplog: pytest.LogCaptureFixture) -> None:
+    clock, midnight_ms = ManualClock(NOON_MS + 90 * DAY_MS), NOON_MS - NOON_MS % DAY_MS
+    newest_ms = midnight_ms
+    times = EventTimes(clock, 30, lambda: newest_ms)
+    for sent in (event("e", NOON_MS), event("e", NOON_MS + 20 * DAY_MS), event("e", NOON_MS - 29 * DAY_MS)):
+        (problem,) = times.judge("a", "d", [sent], clock.now_ms).values()
+        assert (problem.code, problem.retry_after_ms is None) == ("clock", False)
+    for sent in (event("e", NOON_MS - 31 * DAY_MS), event("e", clock.now_ms + 2 * DAY_MS)):
+        (problem,) = times.judge("a", "d", [sent], clock.now_ms).values()
+        assert problem.code == "invalid"
+    assert [record.getMessage() for record in caplog.records].count("clock_doubted") == 1
+    # It was the gateway that was away: something new is stored.
+    newest_ms += 90 * DAY_MS
+    (problem,) = times.judge("a", "d", [event("e", NOON_MS)], clock.now_ms).values()
+    assert problem.code == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("stored_days_ago", "after_s", "code"), [(29, 0, "invalid"), (90, 3599, "clock"), (90, 3600, "invalid")]
+)
+def test_the_doubt_of_a_start_ends(stored_days_ago: int, after_s: int, code: str) -> None:
+    clock = ManualClock(NOON_MS)
+    times = EventTimes(clock, 30, lambda: NOON_MS - NOON_MS % DAY_MS - stored_days_ago * DAY_MS)
+    clock.now_s += after_s
+    clock.now_ms += after_s * 1000
+    (problem,) = times.judge("a", "d", [event("e", NOON_MS - 40 * DAY_MS)], clock.now_ms).values()
+    assert problem.code == code
+
+
 @pytest.mark.parametrize("ahead_days", [-40, 40])
 @pytest.mark.parametrize("accounts", [("a",), ("a", "b")])
 def test_where_there_are_too_few_accounts_the_devices_of_each_are_asked_for_again(
