@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from random import Random
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from msgspec import json
 
 from gateway.adapters.aws.firehose import FirehoseStream
@@ -17,6 +19,7 @@ from gateway.locations.batch import DeviceEvents, count
 from gateway.locations.packing import FIREHOSE_RECORDS
 from loadtest.cloud.firehose import MAX_RECORDS, DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
+from loadtest.cloud.listening import caller
 from loadtest.opensearch.node import Node
 from tests.support.locations import NOON_MS, ManualClock, event
 from tests.support.opensearch import documents, index_on
@@ -66,6 +69,49 @@ async def test_only_what_failed_is_sent_again(endpoint: FirehoseEndpoint, stream
     names = [json.decode(record.data)["id"] for record in found.buffered]
     assert len(set(names)) == len(names)
     assert {f"e{position}" for position in rejections} == {f"e{k}" for k in range(400)} - set(names)
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"null",
+        b"5",
+        b"<html>",
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"__type":5}',
+        b'{"__type":null,"message":7}',
+        b'{"FailedPutCount":0,"RequestResponses":[5]}',
+        b'{"FailedPutCount":0,"RequestResponses":[null]}',
+        b'{"FailedPutCount":0,"RequestResponses":{"a":1}}',
+    ],
+    ids=lambda body: body[:50].decode("latin-1"),
+)
+async def test_whatever_stands_in_the_way_takes_no_record_and_makes_no_dead_letter(
+    body: bytes, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=status, body=body, content_type="application/x-amz-json-1.1")
+
+    async with TestServer(_anywhere(answer)) as server:
+        environment = caller(firehose=str(server.make_url("/")))
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        stream = FirehoseStream(NAME, SystemClock(), Random(1), environment=environment)
+        rejections = await stream.put(batch(3))
+        await stream.close()
+    assert len(rejections) == 3
+    assert not any(rejection.poison for rejection in rejections.values())
+
+
+def _anywhere(answer: Callable[[web.Request], Awaitable[web.Response]]) -> web.Application:
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    return application
 
 
 @pytest.mark.parametrize("failure", ["ServiceUnavailableException", "ResourceNotFoundException", "refuse"])

@@ -106,7 +106,7 @@ class AwsClients:
                     try:
                         answer = await getattr(client, operation)(**parameters)
                     except client.exceptions.ClientError as error:
-                        if error.response.get("Error", {}).get("Code") != absent:
+                        if not absent or _part(error.response, "Error").get("Code") != absent:
                             raise
                         answer = None
             self._renew_period_s = RENEW_MIN_S
@@ -194,17 +194,13 @@ def poll_errors(service: str, operation: str) -> Iterator[None]:
     except TimeoutError as error:
         raise CallError(CallErrorKind.UNREACHABLE, f"{NAMES[service]} did not answer in time") from error
     except Exception as error:
-        found = _explain(service, operation, error)
-        if found is None:
-            raise
-        raise found from error
+        raise _explain(service, operation, error) from error
 
 
-def _explain(service: str, operation: str, error: Exception) -> CallError | None:
-    """What an exception of the SDK means; None when it is not one of its."""
+def _explain(service: str, operation: str, error: Exception) -> CallError:
+    """What an exception of the SDK means."""
     from aiohttp import ClientError as TransportError
     from botocore import exceptions as sdk
-    from botocore.parsers import ResponseParserError
 
     name = NAMES[service]
     match error:
@@ -222,18 +218,16 @@ def _explain(service: str, operation: str, error: Exception) -> CallError | None
             return CallError(CallErrorKind.EXPIRED, f"the credentials for {name} could not be renewed")
         case sdk.NoRegionError():
             return CallError(CallErrorKind.OTHER, "no region: set AWS_REGION")
-        # The SDK's parser of JSON lets through what is no UTF-8.
-        case sdk.BotoCoreError() | ResponseParserError() | UnicodeDecodeError():
-            return CallError(CallErrorKind.OTHER, f"{name} gave no usable answer ({type(error).__name__})")
-        # Last: the SDK's time-outs and its trouble with TLS are OSErrors, too, without a number or a word.
-        case OSError():
+        # After those above: the SDK's time-outs and its trouble with TLS are OSErrors, too, without a number or a word.
+        case OSError() if not isinstance(error, sdk.BotoCoreError):
             return CallError(CallErrorKind.UNREACHABLE, f"{name} cannot be reached: {error.strerror}")
-    return None
+    # The SDK's parsers raise whatever comes to them at JSON of another shape, or at what is no UTF-8.
+    return CallError(CallErrorKind.OTHER, f"{name} gave no usable answer ({type(error).__name__})")
 
 
 def _answered(service: str, operation: str, response: Any) -> CallError:
-    code = _plain(response.get("Error", {}).get("Code"))
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = _plain(_part(response, "Error").get("Code"))
+    status = _part(response, "ResponseMetadata").get("HTTPStatusCode", 0)
     kind = _kind(code, status)
     action = "".join(word.title() for word in operation.split("_"))
     said = f"{NAMES[service]} answered {action} with {code} (HTTP {status})"
@@ -254,6 +248,12 @@ def _kind(code: str, status: int) -> CallErrorKind:
     if status >= 500:
         return CallErrorKind.UNREACHABLE
     return CallErrorKind.DENIED if status in (401, 403) else CallErrorKind.OTHER
+
+
+def _part(response: Any, name: str) -> Any:
+    """A part of an error's answer; the SDK makes one out of whatever came."""
+    part = response.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _plain(code: object) -> str:

@@ -33,6 +33,7 @@ LARGE_QUOTA_BYTES, QUOTA_BYTES = 5 << 20, 1 << 20
 CALL_TIMEOUT_S = 4.0
 ATTEMPTS = 3
 _PAUSE_S = 0.2
+_NO_ANSWER = "no answer"
 FIRST_REST_S, LAST_REST_S, STOP_S = 0.5, 10.0, 30.0
 
 _log = Log("firehose")
@@ -148,10 +149,17 @@ class FirehoseStream:
 def failed_records(answer: Mapping[str, Any], number: int) -> dict[int, str]:
     """The ErrorCode of each of the `number` records that failed, by its place.
 
-    One that the answer says nothing about failed, too: it is then stored elsewhere, under the same identity.
+    One without a RecordId failed, too: it is then stored elsewhere, under the same identity.
     """
-    if answer.get("FailedPutCount") == 0:
-        return {}
-    responses = (answer.get("RequestResponses") or ())[:number]
-    failed = {place: str(code) for place, response in enumerate(responses) if (code := response.get("ErrorCode"))}
-    return failed | dict.fromkeys(range(len(responses), number), "no answer")
+    responses = answer.get("RequestResponses")
+    found = responses[:number] if isinstance(responses, list) else []
+    failed = {place: code for place, response in enumerate(found) if (code := _code(response))}
+    return failed | dict.fromkeys(range(len(found), number), _NO_ANSWER)
+
+
+def _code(response: Any) -> str:
+    """The ErrorCode of one record; "" for one that was taken."""
+    if not isinstance(response, dict):
+        return _NO_ANSWER
+    code = response.get("ErrorCode")
+    return str(code) if code else "" if response.get("RecordId") else _NO_ANSWER
