@@ -99,6 +99,10 @@ class SpoolFullError(StoreError):
     """The spool has reached `locations.spool_max_bytes`."""
 
 
+class UnsignedError(StoreError):
+    """The credentials to sign a request with cannot be had for the moment."""
+
+
 class IndexBusyError(StoreError):
     """A location index refuses searches for the moment; the same search may be sent again after `retry_after_s`."""
 

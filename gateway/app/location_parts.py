@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,7 +75,7 @@ def limits(locations: Locations) -> Limits:
 
 def opensearch_access(locations: Locations) -> Access:
     """How to reach the cluster. Raises SettingsError."""
-    from gateway.adapters.opensearch.connection import Access, checked_url, tls
+    from gateway.adapters.opensearch.connection import Access, Connection, checked_url
 
     url = checked_url(locations.opensearch_url)
     password = _password(locations)
@@ -86,6 +85,7 @@ def opensearch_access(locations: Locations) -> Access:
         url=locations.opensearch_url,
         user=locations.opensearch_user,
         password=password,
+        password_file=locations.opensearch_password_file,
         ca_file=locations.opensearch_ca_file,
         certificate_file=locations.opensearch_certificate_file,
         key_file=locations.opensearch_key_file,
@@ -94,18 +94,15 @@ def opensearch_access(locations: Locations) -> Access:
         timeout_s=locations.opensearch_timeout_s,
         gzip=locations.opensearch_gzip,
     )
-    tls(access)
+    Connection(access)
     return access
 
 
 def _password(locations: Locations) -> str:
-    key = "locations.opensearch_password_file"
-    password = locations.opensearch_password
-    if locations.opensearch_password_file:
-        try:
-            password = Path(locations.opensearch_password_file).read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(key, f"cannot be read: {error}") from error
+    from gateway.adapters.opensearch.connection import read_password
+
+    file = locations.opensearch_password_file
+    password = read_password(file) if file else locations.opensearch_password
     if bool(locations.opensearch_user) != bool(password):
         said = "user without a password" if locations.opensearch_user else "password without a user"
         raise SettingsError("locations.opensearch_user", f"a {said}; set both of them, or none")

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.app import location_parts
 from gateway.cli.result import Result
 from gateway.drain.outlook import BAD, GOOD, WARN
-from gateway.errors import ClusterError, UnreachableError
+from gateway.errors import ClusterError, StoreError, UnreachableError
 from gateway.settings.model import Locations, Settings
 
 OPENSEARCH, FIREHOSE = "locations.opensearch_url", "locations.firehose_stream"
@@ -61,7 +61,7 @@ async def _opensearch(found: Locations) -> list[Result]:
         return [Result(OPENSEARCH, BAD, str(error), "let this machine reach the cluster, and correct the address")]
     except ClusterError as error:
         return [Result(OPENSEARCH, BAD, str(error))]
-    except NoAnswerError as error:
+    except (NoAnswerError, StoreError) as error:
         return [Result(OPENSEARCH, BAD, f"OpenSearch: {error}")]
     finally:
         await connection.close()

@@ -12,7 +12,7 @@ from gateway.locations.outcome import Rejection
 
 # Who has more documents at fault in one call waits for the next.
 MAX_CALLS = 128
-_SHORT = Answer(silence=Silence.UNREADABLE, reason="it holds fewer items than were sent")
+_UNCOUNTED = Answer(silence=Silence.UNREADABLE, reason="it holds another number of items than were sent")
 
 
 class Attempt(NamedTuple):
@@ -55,7 +55,7 @@ def _decide(found: Delivery, attempt: Attempt, answer: Answer, may_retry: Callab
     if answer.items is None:
         return _act(found, attempt, attempt.positions, of_request(answer), answer.text, may_retry)
     if len(answer.items) != len(attempt.positions):
-        return _act(found, attempt, attempt.positions, of_request(_SHORT), _SHORT.text, may_retry)
+        return _act(found, attempt, attempt.positions, of_request(_UNCOUNTED), _UNCOUNTED.text, may_retry)
     kept: dict[Action, list[tuple[int, Item]]] = {}
     for position, item in zip(attempt.positions, answer.items, strict=True):
         if item.status != 201:

@@ -32,7 +32,8 @@ class Action(Enum):
 class Silence(Enum):
     """Why there was no answer."""
 
-    NOT_SENT = "the connection was refused"
+    NOT_SENT = "no connection"
+    UNSIGNED = "the request could not be signed"
     TIMEOUT = "no answer in time"
     BROKEN = "the connection ended before the answer"
     UNREADABLE = "the answer could not be read"
@@ -96,7 +97,8 @@ def _row(statuses: int | range, kinds: str, reason: str, action: Action) -> Row:
 
 
 _SERVER_ERRORS = range(500, 600)
-_ANY = range(1000)
+# Whatever a server calls a status.
+_ANY = range(-(1 << 63), 1 << 63)
 _POISON = "mapper_parsing_exception strict_dynamic_mapping_exception document_parsing_exception"
 # AWS says it so when a domain is asked too much.
 _THROTTLED = r"throttl|too many requests|request rate"
@@ -126,6 +128,8 @@ REQUESTS: tuple[Row, ...] = (
 )
 SILENCES: dict[Silence, Action] = {
     Silence.NOT_SENT: Action.RETRY,
+    # The credentials of the task are away; Firehose would ask for the same.
+    Silence.UNSIGNED: Action.STOP,
     # A server that timed out is not asked again at once; what it may have stored is stored once all the same.
     Silence.TIMEOUT: Action.OVERFLOW,
     Silence.BROKEN: Action.RETRY,
@@ -151,4 +155,4 @@ def describe(item: Item) -> str:
     """An item's error in one line of at most 300 characters."""
     if item.status == 200:
         return "a pipeline of the index dropped the document"
-    return f"HTTP {item.status} {item.kind}: {item.reason}".rstrip(": ")[:300]
+    return ": ".join(filter(None, (f"HTTP {item.status} {item.kind}".rstrip(), item.reason)))[:300]

@@ -5,11 +5,13 @@ The node of the tests has no plugin for security nor for retention: servers of o
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from gateway.adapters.opensearch import signing
 from gateway.adapters.opensearch.cluster import Change, Cluster
 from gateway.adapters.opensearch.connection import Access, Connection, NoAnswerError
 from gateway.adapters.opensearch.definitions import Names
 from gateway.errors import StoreError
-from gateway.locations.bulk_outcome import Silence
+from gateway.locations.bulk_outcome import Action, Answer, Silence, of_request
 from tests.support.certificate import make_certificate
 
 Handler = Callable[[web.Request], Any]
@@ -48,7 +51,7 @@ class Server:
     async def _answer(self, request: web.Request) -> web.Response:
         self.requests.append((request, await request.read()))
         if request.path == "/redirect":
-            return web.Response(status=302, headers={"Location": "http://127.0.0.1:9/"})
+            return web.Response(status=302, headers={"Location": "http://127.0.0.1:9/?token=secret"})
         return web.json_response({})
 
 
@@ -66,6 +69,12 @@ async def test_basic_authentication_and_no_redirects(server: Server) -> None:
     ((request, _),) = server.requests
     assert request.headers["Authorization"] == "Basic " + b64encode("us:er:pässword".encode()).decode()
     assert request.headers["Accept-Encoding"] == "identity"
+
+
+async def test_where_a_redirect_leads_is_told_without_what_may_be_secret(server: Server) -> None:
+    connection = Connection(Access(await server.start()))
+    assert (await connection.request("GET", "/redirect")).body == b"it leads to http://127.0.0.1:9/"
+    await connection.close()
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
@@ -120,6 +129,121 @@ async def test_mutual_tls(server: Server, tmp_path: Path) -> None:
     assert told.value.silence is Silence.NOT_SENT
     for connection in (with_certificate, without, stranger):
         await connection.close()
+
+
+class Door(Server):
+    """Lets in whoever has the password."""
+
+    password = ""
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        right = "Basic " + b64encode(f"us:{self.password}".encode()).decode()
+        return web.json_response({}, status=200 if request.headers["Authorization"] == right else 401)
+
+
+async def test_a_password_that_is_replaced_is_read_again(tmp_path: Path) -> None:
+    file, door = tmp_path / "password", Door()
+    file.write_text("first\n")
+    door.password = "first"
+    connection = Connection(Access(await door.start(), user="us", password="first", password_file=str(file)))
+    assert (await connection.request("GET", "/")).status == 200
+    door.password = "second"
+    assert (await connection.request("GET", "/")).status == 401
+    file.unlink()
+    # One that is away or unreadable for a moment changes nothing.
+    assert (await connection.request("GET", "/")).status == 401
+    file.write_text("second\n")
+    assert (await connection.request("GET", "/")).status == 401
+    assert (await connection.request("GET", "/")).status == 200
+    await connection.close()
+    await door.runner.cleanup()
+
+
+async def test_a_certificate_that_is_replaced_is_read_again(server: Server, tmp_path: Path) -> None:
+    for name in ("ours", "strangers", "used"):
+        (tmp_path / name).mkdir()
+    ours, strangers = make_certificate(tmp_path / "ours"), make_certificate(tmp_path / "strangers")
+    used = [tmp_path / "used" / file.name for file in ours]
+
+    def use(files: tuple[Path, Path]) -> None:
+        for file, copy in zip(files, used, strict=True):
+            copy.write_bytes(file.read_bytes())
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(ours[0]))
+    context.load_cert_chain(*ours)
+    context.verify_mode = ssl.CERT_REQUIRED
+    url = await server.start(context)
+    use(strangers)
+    connection = Connection(Access(url, "", "", "", str(ours[0]), str(used[0]), str(used[1])))
+    with pytest.raises(NoAnswerError):
+        await connection.request("GET", "/")
+    # Replaced in two steps: a certificate without its key changes nothing.
+    used[0].write_bytes(ours[0].read_bytes())
+    with pytest.raises(NoAnswerError):
+        await connection.request("GET", "/")
+    use(ours)
+    with pytest.raises(NoAnswerError):
+        await connection.request("GET", "/")
+    assert (await connection.request("GET", "/")).status == 200
+    await connection.close()
+
+
+class Role(Server):
+    """Gives the credentials of a container's role for two seconds each, or fails, or hangs."""
+
+    failing = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.requests.append((request, b""))
+        await self.free.wait()
+        if self.failing:
+            return web.Response(status=500)
+        ends = datetime.now(UTC) + timedelta(seconds=2)
+        found = {"AccessKeyId": "AKIAHEIWA", "SecretAccessKey": "s", "Token": f"t{len(self.requests)}"}
+        return web.json_response({**found, "Expiration": f"{ends:%Y-%m-%dT%H:%M:%SZ}"})
+
+
+@pytest.fixture
+async def role(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Role]:
+    made = Role()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{await made.start()}/role")
+    yield made
+    await made.runner.cleanup()
+
+
+async def test_requests_wait_for_the_first_credentials_only(
+    server: Server, role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = Connection(Access(await server.start(), sign_region="eu-west-1"))
+    await connection.request("GET", "/")
+    role.free.clear()
+    monkeypatch.setattr(signing, "RENEW_EVERY_S", 0.0)
+    for _ in range(5):
+        await connection.request("GET", "/")
+    await connection.close()
+    role.free.set()
+    assert len({request.headers["X-Amz-Security-Token"] for request, _ in server.requests}) == 1
+
+
+async def test_credentials_that_cannot_be_had_are_no_answer(server: Server, role: Role) -> None:
+    role.failing = True
+    connection = Connection(Access(await server.start(), sign_region="eu-west-1"))
+    for _ in range(2):
+        with pytest.raises(NoAnswerError, match="CredentialRetrievalError") as told:
+            await connection.request("GET", "/")
+        assert told.value.silence is Silence.UNSIGNED
+    assert of_request(Answer(silence=Silence.UNSIGNED)) is Action.STOP
+    await connection.close()
+    assert not server.requests
 
 
 async def test_bodies_are_compressed_where_asked(server: Server) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
 
-from msgspec import DecodeError, Struct, field, json
+from msgspec import Struct, field, json
 
 from gateway.adapters.opensearch.connection import Connection, NoAnswerError, Response
 from gateway.clock import Clock
+from gateway.errors import StoreError
 from gateway.locations.bulk_delivery import Attempt, Delivery, deliver
 from gateway.locations.bulk_outcome import Answer, Item, Silence
 from gateway.locations.congestion import RetryBudget, Window
@@ -132,8 +132,8 @@ def read(response: Response, number: int, extra: Extra | None = None) -> Answer:
             extra.taken = True
         return Answer(stored=True)
     try:
-        found = _decode(body) if body else _Body()
-    except (DecodeError, UnicodeDecodeError):
+        found = response.decoded(_decode) if body else _Body()
+    except StoreError:
         if response.status == 200:
             return Answer(silence=Silence.UNREADABLE, reason="it is not the JSON of a bulk answer")
         return Answer(response.status, reason=body[:200].decode(errors="replace"))
@@ -143,21 +143,19 @@ def read(response: Response, number: int, extra: Extra | None = None) -> Answer:
 
 
 def _items(found: _Body, number: int, extra: Extra | None) -> Answer:
-    items = [_item(item) for item in found.items or ()]
-    if extra is not None and len(items) == number + len(extra.lines):
+    items = found.items or []
+    behind = len(extra.lines) if extra is not None else 0
+    created, replaced = [item.create for item in items[:number]], [item.index for item in items[number:]]
+    # They carry no names: only in their places do they say whose they are.
+    if len(items) != number + behind or None in created or None in replaced:
+        return Answer(silence=Silence.UNREADABLE, reason="its items are not those that were sent")
+    if extra is not None:
         # 409: a newer position is there.
-        extra.taken = all(item.status in (200, 201, 409) for item in items[number:])
-        del items[number:]
-        if not found.errors or all(item.status == 201 for item in items):
-            stored = len(items) == number and all(item.status == 201 for item in items)
-            return Answer(stored=True) if stored else Answer(items=items)
-    return Answer(items=items)
+        extra.taken = all(result is not None and result.status in (200, 201, 409) for result in replaced)
+    return Answer(items=[_item(result) for result in created if result is not None])
 
 
-def _item(item: _Item) -> Item:
-    result: Any = item.create or item.index
-    if result is None:
-        return Item(0, reason="an item without a result")
+def _item(result: _Result) -> Item:
     if result.error is None:
         return Item(result.status)
     return Item(result.status, result.error.type, result.error.reason or "")

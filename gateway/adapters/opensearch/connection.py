@@ -6,8 +6,9 @@ import asyncio
 import ssl
 import zlib
 from base64 import b64encode
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
@@ -15,8 +16,9 @@ from msgspec import DecodeError, Struct, json
 from yarl import URL
 
 from gateway.adapters.opensearch.signing import Signer
-from gateway.errors import HeiwaError, SettingsError
+from gateway.errors import HeiwaError, SettingsError, StoreError, UnsignedError
 from gateway.locations.bulk_outcome import Silence
+from gateway.telemetry.log import Log
 
 KEY = "locations.opensearch_url"
 CONNECT_TIMEOUT_S = 2.0
@@ -27,7 +29,11 @@ CONNECTIONS = 32
 MAX_ANSWER_BYTES = 64 << 20
 # Above this, compressing and signing take longer than the loop may be blocked.
 LARGE_BYTES = 64 << 10
+T = TypeVar("T")
 _JSON, _LINES = "application/json", "application/x-ndjson"
+_REDIRECTS = range(300, 400)
+
+_log = Log("opensearch")
 
 
 class NoAnswerError(HeiwaError):
@@ -46,23 +52,31 @@ class Response(NamedTuple):
     status: int
     body: bytes
 
+    def decoded(self, decode: Callable[[bytes], T]) -> T:
+        """The body as what a decoder makes of it. Raises StoreError for anything else."""
+        try:
+            return decode(self.body)
+        except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise StoreError(f"OpenSearch gave no usable answer: {error}") from error
+
     def json(self) -> Any:
         """The body decoded; None when it is not JSON."""
         try:
-            return json.decode(self.body)
-        except (DecodeError, UnicodeDecodeError):
+            return self.decoded(json.decode)
+        except StoreError:
             return None
 
 
 class Access(Struct, frozen=True):
     """How to reach OpenSearch and who we are there; the settings of the same names mean the same.
 
-    `password` comes from the environment or a file, never from `url`.
+    `password` comes from the environment, never from `url`; from `password_file` where that is given.
     """
 
     url: str
     user: str = ""
     password: str = ""
+    password_file: str = ""
     ca_file: str = ""
     certificate_file: str = ""
     key_file: str = ""
@@ -94,14 +108,17 @@ def checked_url(url: str) -> URL:
 
 
 class Connection:
-    """Requests to one address. Made and used on one running event loop."""
+    """Requests to one address. Made and used on one running event loop.
+
+    Files with certificates and the password are read again when they changed and the server does not let us in: they
+    are replaced while this runs. Raises SettingsError when one cannot be used at the start.
+    """
 
     def __init__(self, access: Access) -> None:
         self.url = checked_url(access.url)
         self._access = access
-        self._headers = {"Accept-Encoding": "identity", "User-Agent": "heiwa"}
-        if access.user:
-            self._headers["Authorization"] = _basic(access.user, access.password)
+        self._stamps = _stamps(access)
+        self._ours = _read(access)
         self._signer = Signer(access.sign_region, access.sign_service) if access.sign_region else None
         self._session: ClientSession | None = None
 
@@ -112,6 +129,11 @@ class Connection:
 
     async def close(self) -> None:
         """End all connections; a request under way raises NoAnswerError."""
+        if self._signer is not None:
+            await self._signer.close()
+        await self._leave()
+
+    async def _leave(self) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -127,20 +149,61 @@ class Connection:
         timeout_s: float | None = None,
         compress: bool = True,
     ) -> Response:
-        """One exchange, never repeated. `path` is quoted already. Raises NoAnswerError.
+        """One exchange, never repeated. `path` is quoted already. Raises NoAnswerError; StoreError where requests are
+        to be signed and no credentials are set up.
 
         Cancelling is safe; the server may have done what was asked.
         """
         url = URL(f"{self.url}{path}", encoded=True).with_query(query or {})
-        headers = dict(self._headers)
+        headers = dict(self._ours.headers)
         if body is not None:
             headers["Content-Type"] = _LINES if lines else _JSON
             if self._access.gzip and compress and len(body) > 1024:
                 body = await _off_the_loop(body, _compressed, body)
                 headers["Content-Encoding"] = "gzip"
+        timeout_s = timeout_s or self._access.timeout_s
         if self._signer is not None:
-            headers = await self._signer.sign(method, url, headers, body)
-        return await self._exchange(method, url, headers, body, timeout_s or self._access.timeout_s)
+            headers = await self._signed(self._signer, method, url, headers, body, timeout_s)
+        try:
+            response = await self._exchange(method, url, headers, body, timeout_s)
+        except NoAnswerError as error:
+            if error.silence in (Silence.NOT_SENT, Silence.BROKEN):
+                await self._read_again()
+            raise
+        if response.status in (401, 403):
+            await self._read_again()
+        return response
+
+    async def _signed(
+        self,
+        signer: Signer,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
+    ) -> dict[str, str]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await signer.sign(method, url, headers, body)
+        except TimeoutError as error:
+            raise NoAnswerError(Silence.UNSIGNED, f"there were no credentials within {timeout_s:g} s") from error
+        except UnsignedError as error:
+            raise NoAnswerError(Silence.UNSIGNED, str(error)) from error
+
+    async def _read_again(self) -> None:
+        """Whoever refuses us may want what the files hold by now."""
+        stamps = _stamps(self._access)
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            self._ours = await asyncio.to_thread(_read, self._access)
+        except SettingsError as error:
+            _log.error("opensearch_files_unusable", problem=str(error))
+            return
+        _log.info("opensearch_files_read")
+        await self._leave()
 
     async def _exchange(
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, timeout_s: float
@@ -152,7 +215,10 @@ class Connection:
                 asyncio.timeout(timeout_s),
                 self._session.request(method, url, data=body, headers=headers, allow_redirects=False) as response,
             ):
-                return Response(response.status, await self._read(response))
+                body_read = await self._read(response)
+                if response.status in _REDIRECTS:
+                    body_read = f"it leads to {_place(response)}".encode()
+                return Response(response.status, body_read)
         except ClientConnectorError as error:
             problem = error.strerror or str(error.os_error) or type(error).__name__
             raise NoAnswerError(Silence.NOT_SENT, f"{self.where}: {problem}") from error
@@ -160,7 +226,8 @@ class Connection:
             raise NoAnswerError(Silence.TIMEOUT, f"{self.where} did not answer within {timeout_s:g} s") from error
         except (ClientError, OSError, RuntimeError) as error:
             # RuntimeError: the session was closed under us.
-            problem = f"{self.where} broke off its answer ({type(error).__name__})"
+            said = getattr(error, "strerror", None) or type(error).__name__
+            problem = f"{self.where} broke off its answer ({said})"
             raise NoAnswerError(Silence.BROKEN, problem) from error
 
     async def _read(self, response: ClientResponse) -> bytes:
@@ -175,7 +242,7 @@ class Connection:
 
     def _open(self) -> ClientSession:
         connector = TCPConnector(
-            limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, ssl=tls(self._access), ttl_dns_cache=10
+            limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, ssl=self._ours.tls, ttl_dns_cache=10
         )
         return ClientSession(
             connector=connector,
@@ -185,8 +252,44 @@ class Connection:
         )
 
 
-def tls(access: Access) -> ssl.SSLContext | bool:
-    """Whom to believe, and our own certificate (mTLS). Raises SettingsError."""
+class _Ours(NamedTuple):
+    """What was read: whom to believe, our own certificate (mTLS), and our name with the password."""
+
+    tls: ssl.SSLContext | bool
+    headers: Mapping[str, str]
+
+
+def _stamps(access: Access) -> list[tuple[int, int, int] | None]:
+    """What tells whether the files have changed since."""
+    names = (access.ca_file, access.certificate_file, access.key_file, access.password_file)
+    return [_stamp(name) for name in names if name]
+
+
+def _stamp(name: str) -> tuple[int, int, int] | None:
+    try:
+        found = Path(name).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _read(access: Access) -> _Ours:
+    headers = {"Accept-Encoding": "identity", "User-Agent": "heiwa"}
+    if access.user:
+        password = read_password(access.password_file) if access.password_file else access.password
+        headers["Authorization"] = _basic(access.user, password)
+    return _Ours(_tls(access), headers)
+
+
+def read_password(name: str) -> str:
+    """The password in a file. Raises SettingsError."""
+    try:
+        return Path(name).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("locations.opensearch_password_file", f"cannot be read: {error}") from error
+
+
+def _tls(access: Access) -> ssl.SSLContext | bool:
     if not (access.ca_file or access.certificate_file):
         return True
     try:
@@ -199,6 +302,11 @@ def tls(access: Access) -> ssl.SSLContext | bool:
             f"cannot be used: {error}",
         ) from error
     return context
+
+
+def _place(response: ClientResponse) -> str:
+    """Where a redirect leads, without what may be secret in it."""
+    return response.headers.get("Location", "nowhere").partition("?")[0][:200]
 
 
 def _basic(user: str, password: str) -> str:

@@ -67,7 +67,10 @@ class OpenSearchHistory:
         query = {"bool": {"filter": [{"term": {"account": account}}, {"term": {"device": device}}]}}
         body = json.encode({"query": query, "size": MAX_KEPT, "sort": [{"connection": "desc"}]})
         answer = await self._ask("POST", f"/{self._index}/_search", body)
-        return [_record(hit["_source"]) for hit in answer.json()["hits"]["hits"]]
+        try:
+            return [_record(hit["_source"]) for hit in answer.json()["hits"]["hits"]]
+        except (LookupError, TypeError, ValueError) as error:
+            raise StoreError(f"OpenSearch gave no usable answer: {type(error).__name__}") from error
 
     async def _forget(self) -> None:
         """Every gateway does it once a day; a document that another one deletes meanwhile is no failure."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import DecodeError, Struct, json
+from msgspec import Struct, json
 
 from gateway.adapters.opensearch.connection import Response
 from gateway.errors import IndexBusyError, StoreError
@@ -31,7 +31,7 @@ PARAMETERS = {
     "allow_no_indices": "true",
     # Half of an answer would look like all of it.
     "allow_partial_search_results": "false",
-    "filter_path": "hits.hits._source,error.type,error.reason",
+    "filter_path": "timed_out,hits.hits._source,error.type,error.reason",
 }
 
 
@@ -44,6 +44,8 @@ class _Hits(Struct, frozen=True):
 
 
 class _Body(Struct):
+    # Without hits there is nothing else that tells the answer from a proxy's.
+    timed_out: bool
     hits: _Hits = _Hits()
 
 
@@ -99,10 +101,10 @@ def _circle(circle: Circle) -> dict[str, Any]:
 def read_page(response: Response) -> list[Found]:
     """The hits of an answer. Raises IndexBusyError, StoreError."""
     _check(response)
-    try:
-        return [_found(hit.source) for hit in _decode(response.body).hits.hits]
-    except DecodeError as error:
-        raise StoreError(f"OpenSearch gave no usable answer: {error}") from error
+    body = response.decoded(_decode)
+    if body.timed_out:
+        raise IndexBusyError("OpenSearch broke off a search", BUSY_S)
+    return [_found(hit.source) for hit in body.hits.hits]
 
 
 def read_one(response: Response) -> Found | None:
@@ -110,10 +112,7 @@ def read_one(response: Response) -> Found | None:
     if response.status == 404:
         return None
     _check(response)
-    try:
-        got = _decode_got(response.body).source
-    except DecodeError as error:
-        raise StoreError(f"OpenSearch gave no usable answer: {error}") from error
+    got = response.decoded(_decode_got).source
     return None if got is None else _found(got)
 
 

@@ -25,6 +25,8 @@ ITEMS = [
     (Item(400, "something_new", ""), Action.STOP),
     (Item(200), Action.STOP),
     (Item(0), Action.STOP),
+    (Item(-1), Action.STOP),
+    (Item(4000), Action.STOP),
     *((Item(status, "any", ""), Action.RETRY) for status in (500, 502, 503, 504)),
 ]
 REQUESTS = [
@@ -37,6 +39,7 @@ REQUESTS = [
     (Answer(401), Action.STOP),
     (Answer(404), Action.STOP),
     (Answer(301), Action.STOP),
+    (Answer(4000), Action.STOP),
     (Answer(400, kind="action_request_validation_exception"), Action.SPLIT),
     (Answer(400, kind="illegal_argument_exception"), Action.STOP),
     *((Answer(status), Action.RETRY) for status in (500, 502, 503, 504)),
@@ -44,6 +47,7 @@ REQUESTS = [
     (Answer(silence=Silence.BROKEN), Action.RETRY),
     (Answer(silence=Silence.UNREADABLE), Action.RETRY),
     (Answer(silence=Silence.TIMEOUT), Action.OVERFLOW),
+    (Answer(silence=Silence.UNSIGNED), Action.STOP),
 ]
 
 
@@ -60,6 +64,7 @@ def test_requests(answer: Answer, action: Action) -> None:
 def test_reasons_are_told_in_one_short_line() -> None:
     assert describe(Item(400, "kind", "why")) == "HTTP 400 kind: why"
     assert describe(Item(502)) == "HTTP 502"
+    assert describe(Item(401, reason="Unauthorized")) == "HTTP 401: Unauthorized"
     assert len(describe(Item(400, "kind", "x" * 5000))) == 300
     assert "dropped" in describe(Item(200))
     assert Answer(silence=Silence.TIMEOUT, reason="h did not").text == "no answer in time: h did not"
