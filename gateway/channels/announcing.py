@@ -38,6 +38,7 @@ _LEAVE_S = 1.0
 _ROUND_S = KEPT_S / 12
 
 _Key = tuple[str, str] | tuple[str, str, str]
+_Due = tuple[_Key, Member | Closed]
 _log = Log("broker")
 
 
@@ -93,7 +94,8 @@ class Announcer:
         unsaid = self._pending.get((account, device)) is member
         if unsaid:
             del self._pending[account, device]
-        if member.profile.exclusive or unsaid:
+        # One whose token has become weaker was announced all the same.
+        if member.profile.exclusive or unsaid or self._orders[member.slot]:
             self._end_of(Closed(account, device, self._name(member), ended))
 
     def returned(self) -> None:
@@ -147,7 +149,7 @@ class Announcer:
                 _log.debug("not_announced", problem=str(error))
             except Exception as error:
                 # One device that cannot be announced must not end what serves all others.
-                _log.error("announcing_failed", exc_info=error)
+                _log.error("announcing_failed", connections=0, exc_info=error)
 
     @property
     def due(self) -> int:
@@ -186,7 +188,30 @@ class Announcer:
         await self._tell_displaced()
         return True
 
-    async def _write_these(self, due: list[tuple[_Key, Member | Closed]]) -> None:
+    async def _write_these(self, due: list[_Due]) -> None:
+        try:
+            await self._ask(due)
+        except (BrokerDownError, asyncio.CancelledError):
+            self._put_back(due)
+            raise
+        except Exception as error:
+            # One device that cannot be announced must not keep all others from it.
+            await self._write_alone(due, error)
+
+    async def _write_alone(self, due: list[_Due], error: Exception) -> None:
+        failed = 0
+        for position, (key, what) in enumerate(due):
+            try:
+                if self._stands(key, what):
+                    await self._ask([(key, what)])
+            except (BrokerDownError, asyncio.CancelledError):
+                self._put_back(due[position:])
+                raise
+            except Exception as found:
+                error, failed = found, failed + 1
+        _log.error("announcing_failed", connections=failed, exc_info=error)
+
+    async def _ask(self, due: list[_Due]) -> None:
         self.asking()
         self.is_asking = True
         try:
@@ -196,26 +221,8 @@ class Announcer:
             for change, standing in zip(changes, standings, strict=True):
                 if isinstance(change, Opened):
                     self._settle(change, standing)
-        except (BrokerDownError, asyncio.CancelledError):
-            self._put_back(due)
-            raise
-        except Exception as error:
-            # One device that cannot be announced must not keep all others from it.
-            if len(due) == 1:
-                _log.error("announcing_failed", exc_info=error)
-            else:
-                await self._write_alone(due)
         finally:
             self.is_asking = False
-
-    async def _write_alone(self, due: list[tuple[_Key, Member | Closed]]) -> None:
-        for position, (key, what) in enumerate(due):
-            try:
-                if self._stands(key, what):
-                    await self._write_these([(key, what)])
-            except BaseException:
-                self._put_back(due[position + 1 :])
-                raise
 
     async def _tell_displaced(self) -> None:
         """What could not be told is told again: the directory names a rival once."""
@@ -227,7 +234,7 @@ class Announcer:
                 self._displaced_due.appendleft(one)
                 raise
 
-    def _put_back(self, due: list[tuple[_Key, Member | Closed]]) -> None:
+    def _put_back(self, due: list[_Due]) -> None:
         for key, what in reversed(due):
             # What came meanwhile is newer.
             if key not in self._pending and self._stands(key, what):
@@ -238,11 +245,11 @@ class Announcer:
         """Who has left meanwhile has said so, and its slot may be another's."""
         return isinstance(what, Closed) or what in self._hub.registry.members(*key[:2])
 
-    def _some_again(self, count: int) -> list[tuple[_Key, Member | Closed]]:
+    def _some_again(self, count: int) -> list[_Due]:
         """The next connections of a round over all of them."""
         holders = self._hub.holders
         held = (holders[slot] for slot in self._again if slot < len(holders))
-        found: Iterator[tuple[_Key, Member | Closed]] = (
+        found: Iterator[_Due] = (
             ((holder.profile.account.name, holder.device), holder)
             for holder in held
             if isinstance(holder, Connection) and holder.profile.exclusive and holder.stays

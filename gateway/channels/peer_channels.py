@@ -116,7 +116,8 @@ class PeerChannels:
     async def state(self, account: str, device: str) -> DeviceState | None:
         """What others know of a device; None: nothing. Raises BrokerDownError."""
         channel = device_channel(account, device)
-        if self._interest.pop(channel, False):
+        if self._interest.get(channel):
+            del self._interest[channel]
             # Whoever is asked below tells from here on what happens after its answer.
             await self._tell_interest(channel, wanted=True)
         entry = await self._directory.find(account, device)
@@ -139,6 +140,8 @@ class PeerChannels:
             (others.add if watched else others.discard)(gateway)
         if others:
             self._watchers[channel] = others
+        else:
+            self._watchers.pop(channel, None)
         self.numbered(opened.account, opened.device, slot)
 
     # What others tell

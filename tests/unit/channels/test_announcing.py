@@ -258,6 +258,41 @@ async def test_while_it_is_announced_alone_a_loss_of_the_broker_forgets_none(mon
     assert [len(batch) for batch in desk.directory.batches] == [1, 2]
 
 
+async def test_what_could_not_be_written_alone_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RENEW_S", 0.05)
+    desk = Desk()
+    _, before = desk.bench.open(device("a"))
+    async with desk:
+        await until(lambda: desk.rows() == 1)
+        write, failures = desk.directory.write, [ValueError("a defect"), BrokerDownError("away")]
+
+        async def fail(changes: Sequence[Change], rule: Duplicates) -> list[Standing]:
+            if failures:
+                raise failures.pop(0)
+            return await write(changes, rule)
+
+        monkeypatch.setattr(desk.directory, "write", fail)
+        before.finish()
+        desk.bench.open(device("a"))
+        await until(lambda: len(desk.directory.batches) == 2)
+    # With `reject` the new one would be ended for the old one.
+    assert [type(one) for one in desk.directory.batches[1]] == [Closed, Opened]
+
+
+async def test_one_whose_token_became_weaker_is_written_as_gone_when_it_ends() -> None:
+    desk = Desk()
+    connection, transport = desk.bench.open(device("a"))
+    async with desk:
+        await until(lambda: desk.rows() == 1)
+        connection.profile = desk.bench.hub.registry.profile(device("a", "acme", "progress:read"))
+        desk.bench.hub.registry.changed(connection)
+        transport.finish()
+        await until(lambda: desk.rows() == 0)
+    (((gone,)),) = desk.directory.batches[1:]
+    assert isinstance(gone, Closed)
+    assert gone.last is not None
+
+
 async def test_who_is_displaced_is_told_although_the_broker_fails_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RENEW_S", 0.05)
     desk = Desk()

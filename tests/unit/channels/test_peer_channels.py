@@ -248,6 +248,32 @@ async def test_interest_that_the_directory_forgot_in_time_is_noted_again(monkeyp
         await phone.told(at(5))
 
 
+async def test_who_watches_no_longer_is_forgotten_although_the_state_is_read_in_that_moment() -> None:
+    world = fleet()
+    async with world as (one, two):
+        two.join()
+        await until(lambda: world.held_by() == "two")
+        one.peering.channels.wanted(LAMP)
+        await until(lambda: two.peering.channels.wants(LAMP))
+        one.peering.channels.unwanted(LAMP)
+        await one.peering.channels.state("acme", "lamp")
+        await until(lambda: two.peering.channels.is_idle)
+        assert not world.exchange.interest.get(("acme", "device:lamp"))
+
+
+async def test_what_is_told_to_nobody_any_more_ends_with_the_next_announcement() -> None:
+    world = fleet()
+    async with world as (one, two):
+        two.join()
+        await until(lambda: world.held_by() == "two")
+        await watching(one)
+        await until(lambda: two.peering.channels.wants(LAMP))
+        # The word that nobody watches was lost.
+        world.exchange.interest.clear()
+        two.peering.announcer.returned()
+        await until(lambda: two.peering.channels.is_idle)
+
+
 async def test_who_begins_to_watch_while_the_device_is_announced_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     world = fleet("one", "two", "three")
     async with world as (one, two, three):
