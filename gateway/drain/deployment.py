@@ -16,6 +16,14 @@ MINUTE_S = 60.0
 # API reference, LinearConfiguration and CanaryConfiguration: what holds where the service says nothing.
 LINEAR_STEP_PERCENT, LINEAR_BAKE_MINUTES = 10.0, 6.0
 CANARY_PERCENT, CANARY_BAKE_MINUTES = 5.0, 10.0
+BAKE_TIME, CLEAN_UP = "BAKE_TIME", "CLEAN_UP"
+# API reference, ServiceDeployment, `lifecycleStage`, in their order.
+STAGES = (
+    *("RECONCILE_SERVICE", "PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP"),
+    *("PRE_TEST_TRAFFIC_SHIFT", "TEST_TRAFFIC_SHIFT", "POST_TEST_TRAFFIC_SHIFT"),
+    *("PRE_PRODUCTION_TRAFFIC_SHIFT", "PRODUCTION_TRAFFIC_SHIFT", "POST_PRODUCTION_TRAFFIC_SHIFT"),
+    *(BAKE_TIME, CLEAN_UP),
+)
 # Weights are multiples of 0.1 %.
 TINY = 5e-4
 
@@ -82,13 +90,13 @@ class Deployment(Struct, frozen=True):
 
     @property
     def bakes(self) -> bool:
-        """All traffic has moved, and the time before the clean-up counts."""
-        return self.stage == "BAKE_TIME"
+        """All traffic has moved, and the time before the clean-up counts; so it may at a stage that is not known."""
+        return self.stage == BAKE_TIME or (self.stage not in STAGES and (self.weight or 0.0) > 1 - TINY)
 
     @property
     def cleans_up(self) -> bool:
         """The old tasks are being removed: their drain is another matter."""
-        return self.stage == "CLEAN_UP"
+        return self.stage == CLEAN_UP
 
     @property
     def old_tasks(self) -> int:

@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from gateway.drain.deployment import STAGES
+
 # One broken device in a hundred is no broken revision: a rate counts from so many events on.
 FEW_EVENTS = 5
 # So many acks are to be missing before their absence says something: a device may have nothing to tell.
 MANY_ACKS = 20
 # Of the handshakes on a revision that has few devices because it does not keep them.
 _MOST = 0.5
-# Stages before production traffic moves, the first of them before ECS has weights to tell.
-_BEFORE = frozenset({"RECONCILE_SERVICE", "PRE_SCALE_UP", "SCALE_UP", "POST_SCALE_UP"}) | frozenset(
-    {"PRE_TEST_TRAFFIC_SHIFT", "TEST_TRAFFIC_SHIFT", "POST_TEST_TRAFFIC_SHIFT"}
-)
+# Before production traffic moves; at the first of them ECS has no weights to tell.
+_BEFORE = STAGES[: STAGES.index("PRE_PRODUCTION_TRAFFIC_SHIFT")]
 _AFTER = "POST_PRODUCTION_TRAFFIC_SHIFT"
 
 

@@ -16,7 +16,8 @@ answer has it, too; one that was old is forgotten then.
 
 A weight is noticed late, by up to a period of the polls, and so is the next one: a step is given its whole time from
 when it was noticed, and the rate goes on without a gap. Only the last one, whose end is the clean-up, must have begun
-as early as can be.
+as early as can be: right after the last answer that did not have it, or once the steps between had their time. Should
+it last longer than that, whoever is left goes on at the even rate.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Shift:
         self.groups = deployment.target.groups
         self._hops = hops
         self._began_s = 0.0
+        self._earliest_s = 0.0
         self._baking = False
         self._held = False
         self._fell = False
@@ -120,9 +122,10 @@ class Shift:
             return
         place = _place(self.steps, weight)
         if place != self.place:
+            self._earliest_s = min(now_s, self._could_begin_s(place, asked_s))
             self.place, self._began_s = place, now_s
         if deployment.bakes and not self._baking:
-            self._baking, self._began_s = True, asked_s
+            self._baking, self._began_s = True, max(asked_s, self._earliest_s)
         self.weight = weight
         if weight >= HALF - TINY and not self._late:
             self._late = True
@@ -151,23 +154,33 @@ class Shift:
         return self.left / left_s if left_s > 0 and not self._overdue(now_s) else 0.0
 
     def _late_per_s(self, now_s: float, connections: int) -> float:
+        whole, ahead = _sum(self.steps[self.place :], 2), list(self._ahead(now_s))
+        # As it would go, had the step been noticed at once.
+        self._fastest_per_s = self.weight * self.base / whole if whole else 0.0
         if self._overdue(now_s):
-            return 0.0
-        whole, ahead = self.steps[self.place :], list(self._ahead(now_s))
+            return self._fastest_per_s if self._is_last else 0.0
         moved, closes = (_sum(ahead, power) for power in (2, 1))
         if moved <= 0 or closes <= 0:
             return 0.0
-        # As it would go, had the step been noticed at once.
-        self._fastest_per_s = self.weight * self.base / max(_sum(whole, 2), 1e-9)
         return self.weight * min(connections / moved, self.left / closes)
 
     def _overdue(self, now_s: float) -> bool:
         """Whether the step has had its time. Its end at full weight is only known once the bake time counts."""
         return now_s >= self._began_s + self.steps[self.place].lasts_s and not self._waits_for_bake
 
+    def _could_begin_s(self, place: int, asked_s: float) -> float:
+        """When a later step can have begun that was not there at `asked_s`."""
+        between_s = sum(step.lasts_s for step in self.steps[self.place + 1 : place])
+        own_s = self._earliest_s + self.steps[self.place].lasts_s - asked_s if 0 <= self.place < place else 0.0
+        return asked_s + max(0.0, own_s) + between_s
+
+    @property
+    def _is_last(self) -> bool:
+        return self.place == len(self.steps) - 1
+
     @property
     def _waits_for_bake(self) -> bool:
-        return self.place == len(self.steps) - 1 and not self._baking
+        return self._is_last and not self._baking
 
     def _ahead(self, now_s: float) -> Iterator[Step]:
         """What is left of the steps."""

@@ -150,6 +150,32 @@ def test_what_was_missed_is_no_burst() -> None:
     assert play.pass_time(10) <= HURRY * 1250 / 600
 
 
+@pytest.mark.parametrize("asked_s", [0.0, 300.0])
+def test_a_bake_time_has_not_begun_before_the_steps_in_between_had_their_time(asked_s: float) -> None:
+    """The API fails over a whole canary, or from its middle on, until a minute after its end."""
+    play = Play(CANARY, 5000)
+    if asked_s:
+        play.learn(0)
+        play.pass_time(asked_s)
+    play.now_s = 660.0
+    play.learn(1, 660 - asked_s)
+    assert play.shift.end_s(660) == 1200
+    play.pass_time(540)
+    assert play.left < 5
+
+
+def test_a_bake_time_that_lasts_longer_moves_the_rest_evenly() -> None:
+    play = Play(BLUE_GREEN, 1000)
+    play.learn(0)
+    play.now_s += 900
+    play.learn(0)
+    assert play.pass_time(60) == pytest.approx(1000 / 600)
+    assert play.left < 910
+    play = Play(steps(Strategy.BLUE_GREEN, 0), 1000)
+    play.learn(0)
+    assert play.pass_time(60) == 0
+
+
 def test_a_rollback_moves_nobody() -> None:
     play = Play(LINEAR, 5000)
     play.learn(5)
@@ -203,6 +229,13 @@ def test_a_stage_that_nobody_knows_changes_nothing() -> None:
     assert play.pass_time(10) == pytest.approx(1250 / 600, rel=0.01)
     play.shift.learn(seen(CANARY, None, "PRE_PRODUCTION_TRAFFIC_SHIFT"), 5000, 10.0, 10.0)
     assert play.pass_time(10) == pytest.approx(1250 / 600, rel=0.01)
+
+
+def test_at_full_weight_a_stage_that_nobody_knows_may_be_the_bake_time() -> None:
+    play = Play(BLUE_GREEN, 1000)
+    play.shift.learn(seen(BLUE_GREEN, 1.0, "A_STAGE_OF_NEXT_YEAR"), 1000, 0.0, 0.0)
+    play.pass_time(600)
+    assert play.left < 5
 
 
 def test_one_that_began_in_the_middle_counts_anew_when_the_late_steps_begin() -> None:
