@@ -11,8 +11,8 @@ weight. Each deployment has a budget of closes, (1 + hops) × n₀, with n₀ th
 
 A step that lasts longer than it was to (a hook waits) has had its share: nobody moves until the next one.
 
-A service may answer from an old copy. A weight that falls stops all closes at once, and ends the shift when the next
-answer has it, too; one that was old is forgotten then.
+A service may answer from an old copy. So a weight that falls ends nothing: nobody moves until it is back. What goes
+back for good has a status that says so.
 
 A weight is noticed late, by up to a period of the polls, and so is the next one: a step is given its whole time from
 when it was noticed, and the rate goes on without a gap. Only the last one, whose end is the clean-up, must have begun
@@ -107,10 +107,9 @@ class Shift:
     def learn(self, deployment: Deployment, connections: int, asked_s: float, now_s: float) -> None:
         """Take what a poll found now, and the connections. `asked_s`: when the poll before it was made."""
         weight = deployment.weight
-        fell_before = self._fell
         if weight is not None:
             self._fell = weight < self.weight - TINY
-        if deployment.going_back or (fell_before and self._fell and weight is not None):
+        if deployment.going_back:
             self.outcome = Outcome.ROLLED_BACK
         elif deployment.over:
             self.outcome = Outcome.SUCCEEDED

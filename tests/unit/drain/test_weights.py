@@ -180,17 +180,17 @@ def test_a_rollback_moves_nobody() -> None:
     play = Play(LINEAR, 5000)
     play.learn(5)
     play.pass_time(100)
-    for outcome in (None, Outcome.ROLLED_BACK):
-        play.shift.learn(seen(LINEAR, 0.3), round(play.left), play.now_s, play.now_s)
-        assert play.shift.outcome is outcome
+    for back in (False, False, True):
+        play.shift.learn(seen(LINEAR, 0.3, going_back=back), round(play.left), play.now_s, play.now_s)
+        assert play.shift.outcome is (Outcome.ROLLED_BACK if back else None)
         assert play.pass_time(1000) == 0
 
 
-def test_an_old_answer_with_a_lower_weight_holds_and_ends_nothing() -> None:
+def test_old_answers_with_a_lower_weight_hold_and_ends_nothing() -> None:
     play = Play(LINEAR, 5000)
     play.learn(5)
     rate = play.pass_time(100)
-    for weight in (0.3, 0.0):
+    for weight in (0.3, 0.0, 0.0):
         play.shift.learn(seen(LINEAR, weight), round(play.left), play.now_s, play.now_s)
         assert play.pass_time(30) == 0
         play.shift.learn(seen(LINEAR, None), round(play.left), play.now_s, play.now_s)
