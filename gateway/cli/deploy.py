@@ -59,7 +59,7 @@ def guard(
     import asyncio
 
     from gateway.drain.guard import Bounds
-    from gateway.errors import SettingsError
+    from gateway.errors import HeiwaError, SettingsError
     from gateway.identity.minting import duration_s
     from gateway.telemetry.output import logging_to_stderr
 
@@ -99,6 +99,9 @@ def guard(
         try:
             return await watching
         except asyncio.CancelledError:
+            if not keep:
+                # A pipeline that is stopped must not take the deployment for a good one.
+                raise HeiwaError("stopped while the deployment goes on; its hooks were left alone") from None
             return True
         finally:
             await source.close()

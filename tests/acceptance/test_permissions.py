@@ -97,7 +97,7 @@ def _live_through(cloud: LiveCloud, program: Program) -> None:
 def test_the_guards_role_allows_what_the_guard_calls_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     with LiveCloud(monkeypatch, SPEED) as cloud:
         told = cloud.pause()
-        words = ("deploy", "guard", "--service", "web", "--cluster", "default")
+        words = ("deploy", "guard", "--keep", "--service", "web", "--cluster", "default")
         command = [sys.executable, "-m", "gateway", *words]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as guard:
             assert guard.stdout is not None

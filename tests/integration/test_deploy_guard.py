@@ -152,6 +152,22 @@ async def test_an_old_copy_that_does_not_know_the_deployment_is_not_its_end(clou
         await guarded.close()
 
 
+@pytest.mark.parametrize(("flags", "code"), [((), 1), (("--keep",), 0)])
+async def test_one_that_is_stopped_has_not_seen_the_deployment_succeed(
+    cloud: Cloud, flags: tuple[str, ...], code: int
+) -> None:
+    paused(cloud)
+    whole = [sys.executable, "-m", "gateway", "deploy", "guard", "--cluster", "default", "--service", SERVICE, *flags]
+    guard = await asyncio.create_subprocess_exec(*whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert guard.stdout is not None
+    async with asyncio.timeout(60):
+        assert (await guard.stdout.readline()).startswith(b"WAIT: ")
+        guard.terminate()
+        _, err = await guard.communicate()
+    assert guard.returncode == code
+    assert (b"stopped while the deployment goes on" in err) is bool(code)
+
+
 async def test_what_is_wrong_is_named(cloud: Cloud, tmp_path: Path) -> None:
     assert (await command("--for", "90s"))[0] == 2
     cloud.endpoints.fail_with["ecs:DescribeServices"] = "AccessDenied"
