@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.locations.event import DAY_MS
 from gateway.locations.outcome import Durability
 from loadtest.opensearch.node import Node
 from tests.support.ingest import Ingest, make, remove
-from tests.support.opensearch import ask
+from tests.support.opensearch import ask, initialise
 from tests.support.search_faults import ROWS, Change, Fault
 
 EVENTS = 1500
@@ -83,6 +84,23 @@ async def test_what_the_mapping_refuses_becomes_a_dead_letter_and_nothing_else(
     account = await asyncio.to_thread(ingest.account)
     assert account == {"indexed": 300, "dead": 300, "refused": 0, "lost": 0}
     assert ingest.told == {"indexed": 300, "dead_letter": 300}
+
+
+async def test_no_day_begins_without_the_template(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ingest.start(monkeypatch, patient=True)
+    template = f"{ingest.node_url}/_index_template/{ingest.prefix}"
+    await asyncio.to_thread(ask, template, "DELETE")
+    # A day that has its index goes on.
+    await ingest.send(20)
+    assert set(ingest.told) == {"indexed"}
+    ingest.now_ms -= DAY_MS
+    await ingest.send(100)
+    assert ingest.told["spooled"] == 100
+    await initialise(ingest.node_url, ingest.prefix)
+    await ingest.drained()
+    fields = await asyncio.to_thread(ask, f"{ingest.node_url}/{ingest.index_name}/_mapping")
+    assert fields[ingest.index_name]["mappings"]["properties"]["location"] == {"type": "geo_point"}
+    assert (await asyncio.to_thread(ingest.account))["indexed"] == len(ingest.sent)
 
 
 FIREHOSE: list[tuple[str, Callable[[Ingest], Awaitable[None]], set[str]]] = []

@@ -60,7 +60,33 @@ async def test_a_cluster_before_and_after_it_is_set_up(opensearch: Node, tmp_pat
     assert (guessed.verdict, guessed.found) == (outlook.WARN, "has other fields than ours: account is text")
     name = f"{prefix}-2026.01.01"
     await asyncio.to_thread(ask, f"{opensearch.url}/{name}", "PUT", {"settings": {"index.final_pipeline": "x"}})
+    assert f"opensearch index {name}" not in await lines(tmp_path, *flags)
     assert name in (await lines(tmp_path, *flags))["opensearch final pipeline"].found
+    await asyncio.to_thread(delete, opensearch.url, prefix)
+
+
+async def test_fields_that_were_changed_or_guessed_are_told(opensearch: Node, tmp_path: Path) -> None:
+    prefix = new_prefix()
+    flags = (f"locations.opensearch_url={opensearch.url}", f"locations.index_prefix={prefix}")
+    await initialise(opensearch.url, prefix)
+    template = definitions.template(Names(prefix))
+    template["template"]["settings"]["index"]["number_of_shards"] = "3"
+    url = f"{opensearch.url}/_index_template/{prefix}"
+    await asyncio.to_thread(ask, url, "PUT", template)
+    assert (await lines(tmp_path, *flags))["opensearch index template"].verdict == outlook.GOOD
+    mappings = template["template"]["mappings"]
+    template["template"]["mappings"] = {**mappings, "properties": {**mappings["properties"], "time": {"type": "long"}}}
+    await asyncio.to_thread(ask, url, "PUT", template)
+    await asyncio.to_thread(ask, f"{opensearch.url}/{prefix}-2026.01.02", "PUT")
+    await initialise(opensearch.url, prefix)
+    found = await lines(tmp_path, *flags)
+    assert found["opensearch index template"].verdict == outlook.GOOD
+    day = found[f"opensearch index {prefix}-2026.01.02"]
+    assert (day.verdict, day.found) == (outlook.WARN, "has other fields than ours: time is long")
+    await asyncio.to_thread(ask, url, "PUT", template)
+    changed = (await lines(tmp_path, *flags))["opensearch index template"]
+    assert changed.verdict == outlook.BAD
+    assert "init" in changed.mend
     await asyncio.to_thread(delete, opensearch.url, prefix)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from msgspec import json
@@ -48,7 +48,7 @@ class Cluster:
         if answer.status in (401, 403):
             raise ClusterError(f"{self._connection.where} answered HTTP {answer.status}: {self._credentials()}")
         if answer.status != 200 or not isinstance(found, dict) or not isinstance(found.get("version"), dict):
-            raise ClusterError(f"{self._connection.where} is not OpenSearch: it answered HTTP {answer.status}")
+            raise ClusterError(f"{self._connection.where} is not OpenSearch: {_said(answer)}")
         number = str(found["version"].get("number", ""))
         if found["version"].get("distribution") != "opensearch":
             raise ClusterError(
@@ -66,7 +66,7 @@ class Cluster:
         """What is there of what we need. Raises ClusterError as `version` does."""
         names = self._names
         found = [Finding("version", f"OpenSearch {await self.version()}")]
-        found.append(await self._look(f"/_index_template/{names.prefix}", "index template", _version_of_template))
+        found.append(await self.template())
         found.append(await self._look(f"/_ingest/pipeline/{names.overflow}", "ingest pipeline", _version_of_pipeline))
         for index in (names.overflow, names.latest, names.connections):
             found.append(await self._look(f"/{index}/_settings", f"index {index}", lambda _: VERSION))
@@ -75,11 +75,24 @@ class Cluster:
             (names.connections, definitions.connections_index()),
         ):
             found += await self._guessed(index, body["mappings"]["properties"])
+        found += await self._guessed_days()
         found += [await self._final_pipeline(), await self._policy()]
         return found
 
+    async def template(self) -> Finding:
+        """The index template: a day that begins without it has fields that are guessed from its first document."""
+        name = "index template"
+        wanted = definitions.template(self._names)["template"]["mappings"]
+        answer = await self._ask("GET", f"/_index_template/{self._names.prefix}")
+        finding = self._judge(answer, name, _version_of_template)
+        if not finding.mend and _version_of_template(answer.json()) == VERSION and not _maps(answer.json(), wanted):
+            return Finding(name, "has other fields than ours: it was changed", INIT)
+        return finding
+
     async def _look(self, path: str, name: str, version: Any) -> Finding:
-        answer = await self._ask("GET", path)
+        return self._judge(await self._ask("GET", path), name, version)
+
+    def _judge(self, answer: Response, name: str, version: Any) -> Finding:
         if answer.status == 404:
             return Finding(name, "is missing", INIT)
         if answer.status != 200:
@@ -94,18 +107,30 @@ class Cluster:
 
     async def _guessed(self, index: str, wanted: Mapping[str, Any]) -> list[Finding]:
         """One that was deleted under a running gateway is made again by its next write, with guessed fields."""
-        answer = await self._ask("GET", f"/{index}/_mapping")
-        found = answer.json() if answer.status == 200 else None
-        if not isinstance(found, dict):
-            return []
-        for one in found.values():
-            fields = one.get("mappings", {}).get("properties", {})
-            wrong = [name for name, field in fields.items() if name in wanted and _kind(field) != _kind(wanted[name])]
-            if wrong or "account" not in fields:
-                said = f"{wrong[0]} is {_kind(fields[wrong[0]])}" if wrong else "account is missing"
-                mend = "stop the gateways, delete it (and an alias of its name), run `heiwa init opensearch`"
-                return [Finding(f"index {index}", f"has other fields than ours: {said}", mend, needed=False)]
-        return []
+        mend = "stop the gateways, delete it (and an alias of its name), run `heiwa init opensearch`"
+        return [
+            Finding(f"index {index}", f"has other fields than ours: {said}", mend, needed=False)
+            for _, said in await self._wrong_fields(index, wanted)
+        ][:1]
+
+    async def _guessed_days(self) -> list[Finding]:
+        """A day that was made while there was no template: a search that meets it fails as a whole."""
+        wanted = definitions.template(self._names)["template"]["mappings"]["properties"]
+        mend = "searches fail until it is mended: copy it (_reindex) into an index of our fields, or delete it"
+        return [
+            Finding(f"index {day}", f"has other fields than ours: {said}", mend, needed=False)
+            for day, said in await self._wrong_fields(self._names.days, wanted)
+        ]
+
+    async def _wrong_fields(self, indices: str, wanted: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The indices whose fields are not of the wanted kinds, each with what is wrong."""
+        answer = await self._ask("GET", f"/{indices}/_mapping")
+        found = answer.json() if answer.status == 200 else {}
+        return [
+            (index, said)
+            for index, one in found.items()
+            if (said := _wrong(one.get("mappings", {}).get("properties", {}), wanted))
+        ]
 
     async def _final_pipeline(self) -> Finding:
         """One on our indices runs although a request says `pipeline=_none`, and may drop what it likes."""
@@ -126,6 +151,8 @@ class Cluster:
         return Finding("retention", f"no policies here ({_said(answer)})", mend, needed=False)
 
     def _credentials(self) -> str:
+        if self._connection.named:
+            return "correct the user, its password or its permissions"
         return "set locations.opensearch_user and its password, a certificate, or opensearch_sign_region"
 
     async def init(self) -> list[Change]:
@@ -184,9 +211,26 @@ class Cluster:
         pairs = dict(part.split("=") for part in query.split("&")) if query else None
         try:
             encoded = None if body is None else json.encode(body)
-            return await self._connection.request(method, path, encoded, query=pairs, compress=False)
+            answer = await self._connection.request(method, path, encoded, query=pairs, compress=False)
         except NoAnswerError as error:
             raise UnreachableError(f"OpenSearch: {error}") from error
+        if answer.status == 200 and not isinstance(answer.json(), dict):
+            raise ClusterError(f"{self._connection.where} is not OpenSearch: it answered {path} with no JSON object")
+        return answer
+
+
+def _maps(found: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a template's mappings are the wanted ones."""
+    template = found["index_templates"][0]["index_template"].get("template", {})
+    return _holds(template.get("mappings"), wanted)
+
+
+def _wrong(fields: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first field of another kind; "" when all are well."""
+    if "account" not in fields:
+        return "account is missing"
+    wrong = (name for name, field in fields.items() if name in wanted and _kind(field) != _kind(wanted[name]))
+    return next((f"{name} is {_kind(fields[name])}" for name in wrong), "")
 
 
 def _kind(field: Mapping[str, Any]) -> str:
@@ -228,6 +272,6 @@ def _type(answer: Response) -> str:
 
 def _said(answer: Response) -> str:
     found = answer.json()
-    error = found.get("error") if isinstance(found, dict) else None
-    reasons: Iterator[Any] = iter((error.get("reason"),) if isinstance(error, dict) else (error,))
-    return f"HTTP {answer.status}: {str(next(reasons) or 'no reason given')[:200]}"
+    error = found.get("error") if isinstance(found, dict) else answer.body.decode(errors="replace")
+    reason = error.get("reason") if isinstance(error, dict) else error
+    return f"HTTP {answer.status}: {str(reason or 'no reason given')[:200]}"

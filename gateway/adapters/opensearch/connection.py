@@ -123,6 +123,11 @@ class Connection:
         self._session: ClientSession | None = None
 
     @property
+    def named(self) -> bool:
+        """Whether requests say who we are."""
+        return bool(self._access.user or self._access.certificate_file or self._access.sign_region)
+
+    @property
     def where(self) -> str:
         """Host and port, for messages."""
         return f"{self.url.host}:{self.url.port}"

@@ -15,7 +15,7 @@ from msgspec.structs import asdict, replace
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from gateway.adapters.opensearch.bulk import Bulk, Extra
-from gateway.adapters.opensearch.cluster import Cluster
+from gateway.adapters.opensearch.cluster import Cluster, Finding
 from gateway.adapters.opensearch.connection import Access, Connection, NoAnswerError, Response
 from gateway.adapters.opensearch.definitions import REFRESH_INTERVAL_S, Names
 from gateway.adapters.opensearch.metrics import BulkMetrics
@@ -34,6 +34,7 @@ from gateway.locations.bulk_delivery import Delivery
 from gateway.locations.bulk_outcome import Answer
 from gateway.locations.congestion import MAX_BATCHES, MAX_DOCUMENTS, Breaker, Way, Window
 from gateway.locations.document import bulk_lines, device_id, latest_lines
+from gateway.locations.event import DAY_MS
 from gateway.locations.latest import LatestPositions
 from gateway.locations.outcome import Rejection
 from gateway.locations.packing import BULK_DOCUMENTS
@@ -48,6 +49,8 @@ KEEP_RECENT_S = 10.0 * REFRESH_INTERVAL_S
 # How many hits are examined for a shape that is a small part of its cover.
 MAX_PAGES = 20
 SEARCHES = 12
+# More than are kept; beyond, the template is looked for once more.
+MAX_DAYS = 1000
 
 _log = Log("opensearch")
 
@@ -73,6 +76,9 @@ class OpenSearchLocationIndex:
         self._recent = Recent(KEEP_RECENT_S)
         self._searches = asyncio.Semaphore(SEARCHES)
         self._checked = False
+        self._checking = asyncio.Lock()
+        # Days into which events were written, so that their indices are there.
+        self._days: set[int] = set()
 
     @property
     def pace(self) -> Pace:
@@ -107,8 +113,7 @@ class OpenSearchLocationIndex:
     async def _check(self) -> None:
         cluster = Cluster(self._connection, self._names, 1)
         for finding in await cluster.findings():
-            if finding.mend and finding.needed:
-                raise ClusterError(f"OpenSearch, {finding.name}: {finding.found}; {finding.mend}")
+            _raise_for(finding)
         self._checked = True
 
     async def write(self, groups: Sequence[DeviceEvents]) -> Mapping[int, Rejection]:
@@ -117,7 +122,7 @@ class OpenSearchLocationIndex:
         self._latest.note(groups)
         began_s = self._clock.monotonic_s()
         way = self._breaker.way(began_s)
-        if way is Way.NOT or not await self._may_write():
+        if way is Way.NOT or not await self._may_write(groups):
             self._metrics.documents["left_alone"] += number
             return dict.fromkeys(range(number), self._why)
         delivery = await self._send(groups)
@@ -131,20 +136,33 @@ class OpenSearchLocationIndex:
         self._note(groups, delivery)
         return delivery.rejections
 
-    async def _may_write(self) -> bool:
-        """Into a cluster without our template nothing is written: it would guess what our fields are."""
-        if self._checked:
+    async def _may_write(self, groups: Sequence[DeviceEvents]) -> bool:
+        """Into a cluster without our template nothing is written: it would guess what our fields are.
+
+        A day is made by its first event, so the template is looked for before that, too.
+        """
+        days = {event.time // DAY_MS for group in groups for event in group.events}
+        if self._checked and days <= self._days:
             return True
+        async with self._checking:
+            return (self._checked and days <= self._days) or await self._look_for_template(days)
+
+    async def _look_for_template(self, days: set[int]) -> bool:
         try:
-            await self._check()
+            if not self._checked:
+                await self._check()
+            else:
+                _raise_for(await Cluster(self._connection, self._names, 1).template())
         except ClusterError as error:
             _log.critical("opensearch_unusable", problem=str(error))
-            self._why = Rejection(str(error))
+            self._checked, self._why = False, Rejection(str(error))
         except UnreachableError as error:
             self._why = Rejection(str(error), overflow=True)
-        if not self._checked:
-            self._breaker.trip(self._clock.monotonic_s())
-        return self._checked
+        else:
+            self._days = days | (self._days if len(self._days) < MAX_DAYS else set())
+            return True
+        self._breaker.trip(self._clock.monotonic_s())
+        return False
 
     async def _send(self, groups: Sequence[DeviceEvents]) -> Delivery:
         lines = bulk_lines(self._names.prefix, groups)
@@ -275,6 +293,11 @@ class OpenSearchLocationIndex:
             "heiwa_opensearch_batches", "How many bulk requests may be in flight.", self._window.batches
         )
         yield GaugeMetricFamily("heiwa_opensearch_latest_due", "Latest positions not written yet.", len(self._latest))
+
+
+def _raise_for(finding: Finding) -> None:
+    if finding.mend and finding.needed:
+        raise ClusterError(f"OpenSearch, {finding.name}: {finding.found}; {finding.mend}")
 
 
 def _at(position: Position) -> Found:
