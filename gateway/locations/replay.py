@@ -43,7 +43,7 @@ class Replay:
         self._busy = busy
         self._counters = counters
         self._spooled = asyncio.Event()
-        self._index_retry_s = self._said_s = float("-inf")
+        self._index_retry_s = self._said_s = self._spool_said_s = float("-inf")
 
     def index_works(self) -> bool:
         """False for a second after the index failed as a whole."""
@@ -62,6 +62,13 @@ class Replay:
             self._said_s = now_s
             reason = next(iter(rejections.values())).reason
             _log.error("index_refused", events=len(rejections), problem=reason)
+
+    def spool_failed(self, error: StoreError) -> None:
+        """The spool did not take some events: say so, once a second at most."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._spool_said_s >= INDEX_RETRY_S:
+            self._spool_said_s = now_s
+            _log.critical("spool_failed", problem=str(error))
 
     def wake(self) -> None:
         """Something was spooled."""

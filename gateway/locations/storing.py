@@ -155,7 +155,7 @@ class Storing:
             rejections = await write_narrowed_async([group for _, group in parts], self._append)
         except StoreError as error:
             self._counters.spool_failures += 1
-            _log.critical("spool_failed", problem=str(error))
+            self._replay.spool_failed(error)
             why = "spool_full" if isinstance(error, SpoolFullError) else "storage_failed"
             return [self._refused(parts, refusal or why)]
         self._replay.wake()

@@ -129,6 +129,16 @@ def test_after_a_failure_the_index_rests() -> None:
     assert parts.replay.index_works()
 
 
+def test_a_spool_that_is_full_is_told_once_a_second_however_many_come(caplog: pytest.LogCaptureFixture) -> None:
+    parts = Parts()
+    for _ in range(3):
+        parts.replay.spool_failed(StoreError("full"))
+    assert caplog.text.count("spool_failed") == 1
+    parts.clock.now_s += INDEX_RETRY_S
+    parts.replay.spool_failed(StoreError("full"))
+    assert caplog.text.count("spool_failed") == 2
+
+
 async def test_what_nobody_foresaw_of_the_spool_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_REST_S", 0.01)
     parts = Parts()
