@@ -91,6 +91,10 @@ class TooManyReportsError(HeiwaError):
     """More attempts of workflows report their progress than are kept until it is stored."""
 
 
+class TooManyRunsError(HeiwaError):
+    """An account has as many live runs of workflows as it may (`workflows.live_runs`)."""
+
+
 class ManagerReplacedError(HeiwaError):
     """Another process manages workflows under our name: this one must not go on."""
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 
 from gateway.api.call import Call
 from gateway.api.problem import Problem, unavailable
-from gateway.errors import QueryError, SchemaError, SettingsError
+from gateway.errors import QueryError, SchemaError, SettingsError, TooManyRunsError
 from gateway.workflows.service import RunRefusedError
 from gateway.workflows.source import DefinitionError
+
+# Runs that are not over end whenever they do.
+FULL_S = 10
 
 
 @contextlib.contextmanager
@@ -26,6 +29,8 @@ def refusals() -> Iterator[None]:
     except RunRefusedError as error:
         status = 404 if error.missing else 409 if error.conflict else 422
         raise Problem(status, str(error)) from error
+    except TooManyRunsError as error:
+        raise Problem(429, str(error), headers={"Retry-After": str(FULL_S)}) from error
     except (SettingsError, SchemaError) as error:
         raise unavailable(f"workflows cannot be opened here: {error}") from error
 

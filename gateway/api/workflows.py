@@ -128,7 +128,7 @@ ROUTES = (
             status=201,
             parameters=(IDEMPOTENCY_KEY,),
             body=RunBody,
-            errors=(404, 422, 503),
+            errors=(404, 422, 429, 503),
         ),
         create,
     ),

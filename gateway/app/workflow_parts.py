@@ -187,7 +187,7 @@ class WorkflowParts:
         embedded = url.get_backend_name() == "sqlite"
         if embedded and not self._roles.manager:
             raise SettingsError("serve.roles", "has no manager, and with SQLite no other process can have it")
-        store = SqlWorkflowStore(url, idle_s=self._settings.lease_s)
+        store = SqlWorkflowStore(url, idle_s=self._settings.lease_s, live_runs=self._settings.live_runs)
         self._give_up = store.give_up
         stack.push_async_callback(store.close)
         await store.open()

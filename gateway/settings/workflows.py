@@ -49,6 +49,15 @@ class Workflows(Struct, frozen=True):
     retention_days: Annotated[
         int, Meta(ge=1, le=3650, description="Days for which runs and their events are kept behind their end.")
     ] = 30
+    live_runs: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000_000,
+            description="Runs of one account that are not over, nested ones included. More do not begin: a caller is "
+            "answered 429, and a node that would begin one fails.",
+        ),
+    ] = 200_000
     lease_s: Annotated[
         float,
         Meta(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.workflows.ports import WorkflowStore
-from gateway.workflows.records import Created, NewRun
+from gateway.workflows.records import Created, NewRun, NotCreated
 
 BATCH_RUNS = 256
 
@@ -23,9 +23,9 @@ class Creation:
         self._begin = begin
         self._turn = asyncio.Lock()
         self._waiting: dict[str, NewRun] = {}
-        self._done: dict[str, Created | None] = {}
+        self._done: dict[str, Created | NotCreated] = {}
 
-    async def create(self, new: NewRun) -> Created | None:
+    async def create(self, new: NewRun) -> Created | NotCreated:
         """See WorkflowStore.create. Cancelled, it may have been stored."""
         self._waiting[new.id] = new
         try:
@@ -42,7 +42,7 @@ class Creation:
         batch = [own, *others[: BATCH_RUNS - 1]]
         manager = self._manager()
         for new, created in zip(batch, await self._store.create(batch, manager), strict=True):
-            if created is not None and created.new and manager is not None:
+            if isinstance(created, Created) and created.new and manager is not None:
                 self._begin(new, created.version)
             # Who does not wait any more has no use for it.
             if new.id in self._waiting:

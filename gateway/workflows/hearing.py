@@ -60,8 +60,8 @@ def _of_child(attempt: Attempt, body: dict[str, Any]) -> Happening:
         return Finished(attempt, body["output"])
     ended = f"the nested run {body['status']}" if body["status"] else "the nested run did not begin"
     error = f"{ended}: {body['error']}" if body["error"] else ended
-    # One that was cancelled, or could not begin, would not fare better.
-    return Failed(attempt, error, again=body["status"] == RunStatus.FAILED)
+    # One that was cancelled, or has no definition, would not fare better.
+    return Failed(attempt, error, again=body["status"] == RunStatus.FAILED or body.get("again", False))
 
 
 def _of_report(attempt: Attempt, body: dict[str, Any]) -> Happening:

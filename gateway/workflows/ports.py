@@ -15,6 +15,7 @@ from gateway.workflows.records import (
     Lease,
     LineRecord,
     NewRun,
+    NotCreated,
     Owned,
     RunDetail,
     RunSummary,
@@ -61,10 +62,10 @@ class WorkflowStore(Protocol):
 
     # Runs
 
-    async def create(self, news: Sequence[NewRun], manager: str | None) -> list[Created | None]:
+    async def create(self, news: Sequence[NewRun], manager: str | None) -> list[Created | NotCreated]:
         """Store runs, which their manager has to begin.
 
-        None: there is no such definition. `manager` None: whoever claims them. Harmless again with the same ids.
+        `manager` None: whoever claims them. Harmless again with the same ids.
         """
 
     async def run(self, account: str, run: str) -> RunDetail | None:

@@ -73,6 +73,13 @@ class Created(NamedTuple):
     version: int
 
 
+class NotCreated(StrEnum):
+    """Why a run was not stored: its definition is not there, or its account has as many live ones as it may."""
+
+    NO_DEFINITION = "no_definition"
+    TOO_MANY = "too_many"
+
+
 class RunSummary(NamedTuple):
     """A run as lists show it. Times are ms since the Unix epoch."""
 

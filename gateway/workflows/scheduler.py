@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import StoreError
+from gateway.errors import StoreError, TooManyRunsError
 from gateway.telemetry.log import Log
 from gateway.workflows.again import again
 from gateway.workflows.definition import load
@@ -49,6 +49,9 @@ class Scheduler:
                 await self._begin(due)
             except StoreError:
                 raise
+            except TooManyRunsError as error:
+                _log.warning("workflow_schedule_waits", definition=due.name, message=str(error))
+                await self._store.move_schedule(due, due.done_ms, self._clock.time_ms() + _AGAIN_MS)
             except Exception as error:
                 # Its definition is of a later version, or its time zone is not known here. What it misses meanwhile is
                 # missed as if nobody had been there; the others begin.

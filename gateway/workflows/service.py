@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from gateway.clock import Clock
-from gateway.errors import HeiwaError
+from gateway.errors import HeiwaError, TooManyRunsError
 from gateway.wire.uuid7 import text_of, uuid7
 from gateway.workflows.checks import Rules, check
 from gateway.workflows.creation import Creation
@@ -23,6 +23,7 @@ from gateway.workflows.records import (
     EventRecord,
     LineRecord,
     NewRun,
+    NotCreated,
     RunDetail,
     RunSummary,
     SignalKind,
@@ -149,11 +150,16 @@ class WorkflowService:
     async def create(
         self, account: str, name: str, version: int | None, given: Mapping[str, Any], key: str | None
     ) -> Created:
-        """Begin a run. Raises RunRefusedError: no such definition, or the key was used for another run."""
+        """Begin a run.
+
+        Raises RunRefusedError: no such definition, or the key was used for another run; TooManyRunsError.
+        """
         now_ms = self._clock.time_ms()
         run = text_of(*uuid7(now_ms, self._chance.getrandbits(74)))
         created = await self._creation.create(NewRun(run, account, name, version, given, now_ms, key))
-        if created is None:
+        if created is NotCreated.TOO_MANY:
+            raise TooManyRunsError("the account has as many runs that are not over as it may (workflows.live_runs)")
+        if created is NotCreated.NO_DEFINITION:
             await self.definition(account, name, version)
             raise RunRefusedError(f"there is no definition {name!r}", missing=True)
         if created.new:

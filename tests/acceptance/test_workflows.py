@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -231,6 +233,33 @@ def test_the_same_key_is_the_same_run(program: Program) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         caller.call("POST", "/api/v1/workflows", body.replace("1", "2"), Idempotency_Key="k1")
     assert http_problem(caught.value)["status"] == 422
+
+
+def test_a_workflow_that_begins_itself_is_bounded_and_leaves_others_alone(tmp_path: Path) -> None:
+    wait = {"run": {"device": {"id": "none", "command": "x"}}, "retry": {"max_attempts": 2, "wait_s": 600}}
+    again = {"workflow": {"name": "bomb"}, "for_each": {"items": list(range(50)), "max_parallel": 50}}
+    live = "SELECT count(*) FROM run WHERE account = 'default' AND ended_ms IS NULL"
+    counts: list[int] = []
+
+    def counted() -> int:
+        with contextlib.closing(sqlite3.connect(tmp_path / "data" / "workflows.db")) as store:
+            counts.append(store.execute(live).fetchone()[0])
+        return counts[-1]
+
+    with Program(tmp_path / "data", *ON, "workflows.live_runs=300") as program:
+        for nodes in ({"wait": wait}, {"wait": wait, "again": {**again, "on_error": "skip"}}):
+            put(program, {"name": "bomb", "nodes": nodes})
+        put(program, {"name": "calm", "nodes": {"a": process("true")}}, account="umbrella")
+        other = Caller(program, account="umbrella")
+        first = Caller(program).run("bomb")
+        eventually(lambda: counted() == 300, what="as many begin as may")
+        problem = Caller(program).refused("POST", "/api/v1/workflows", '{"definition": "bomb"}')
+        assert (problem["status"], "workflows.live_runs" in problem["detail"]) == (429, True)
+        calm = other.run("calm")
+        eventually(lambda: other.status(calm) == "ok", what="the other account's run waits")
+        Caller(program).call("POST", f"/api/v1/workflows/{first}/cancel", "{}")
+        eventually(lambda: counted() == 0, what="a cancel does not end all of them")
+    assert max(counts) == 300
 
 
 def test_a_failed_run_is_resumed_from_the_command_line(program: Program, tmp_path: Path) -> None:

@@ -19,7 +19,18 @@ from gateway.errors import AttemptTakenError, SchemaError, StoreError, Unstorabl
 from gateway.workflows.advance import advance, loaded
 from gateway.workflows.definition import Definition, digest, stored
 from gateway.workflows.names import public_id
-from gateway.workflows.records import AttemptRecord, Change, Created, Lease, NewRun, Owned, Parent, Sign, SignalKind
+from gateway.workflows.records import (
+    AttemptRecord,
+    Change,
+    Created,
+    Lease,
+    NewRun,
+    NotCreated,
+    Owned,
+    Parent,
+    Sign,
+    SignalKind,
+)
 from gateway.workflows.run import Attempt, Key, State
 from gateway.workflows.step import Begin, Cancel, Failed, Finished, Happening, StartChild, Step, Submit
 from tests.support.postgres import Postgres
@@ -174,7 +185,11 @@ async def test_a_run_is_one_for_its_key(store: SqlWorkflowStore) -> None:
     assert await store.create([first], None) == [Created("r1", True, 1)]
     others = [first._replace(id="r3", account="umbrella"), first._replace(id="r4", key=None)]
     missing = first._replace(id="r5", name="nothing")
-    assert await store.create([missing, *others], None) == [None, Created("r3", True, 1), Created("r4", True, 1)]
+    assert await store.create([missing, *others], None) == [
+        NotCreated.NO_DEFINITION,
+        Created("r3", True, 1),
+        Created("r4", True, 1),
+    ]
     assert [one.id for one in await store.runs(ACCOUNT, None, None, 9)] == ["r4", "r1"]
     assert [one.id for one in await store.runs(ACCOUNT, "queued", "r4", 9)] == ["r1"]
     assert await store.run("umbrella", "r1") is None

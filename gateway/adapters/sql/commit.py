@@ -21,13 +21,14 @@ from gateway.adapters.sql.mapping import (
     signal_row,
 )
 from gateway.adapters.sql.notices import notify
+from gateway.adapters.sql.quota import Quota
 from gateway.adapters.sql.statements import Statements
 from gateway.workflows.folding import MAX_DEPTH
 from gateway.workflows.records import Change, Changes, Lease, NewRun, SignalKind
 
 
 async def commit(
-    connection: AsyncConnection, statements: Statements, lease: Lease, changes: Changes, now_ms: int
+    connection: AsyncConnection, statements: Statements, quota: Quota, lease: Lease, changes: Changes, now_ms: int
 ) -> set[str]:
     """The ids of the runs whose changes are stored: those that are still the manager's."""
     rows = ChangeRows(
@@ -43,7 +44,7 @@ async def commit(
     if signals:
         # Another manager may have the parent.
         await notify(connection)
-    signals += await _children(connection, statements, lease, kept, now_ms)
+    signals += await _children(connection, statements, quota, lease, kept, now_ms)
     await _write(connection, statements.insert_signals, signals)
     await _write(connection, statements.delete_signals, [(number,) for change in kept for number in change.heard])
     await lines.write(connection, statements, kept, now_ms)
@@ -56,25 +57,35 @@ async def _write(connection: AsyncConnection, statement: ForRows, rows: list[tup
 
 
 async def _children(
-    connection: AsyncConnection, statements: Statements, lease: Lease, kept: list[Change], now_ms: int
+    connection: AsyncConnection,
+    statements: Statements,
+    quota: Quota,
+    lease: Lease,
+    kept: list[Change],
+    now_ms: int,
 ) -> list[tuple[Any, ...]]:
     """Insert nested runs; the signals that tell their parents which of them cannot begin."""
     children = [child for change in kept for child in change.children]
     if not children:
         return []
     versions = await _versions(connection, children)
-    rows: list[tuple[Any, ...]] = []
+    possible = [child for child in children if child.depth <= MAX_DEPTH and (child.account, child.name) in versions]
+    admitted = await quota.admitted(connection, possible, now_ms)
+    begun = [child for child in possible if child.id in admitted]
+    rows = [new_run_row(child, versions[child.account, child.name], lease.manager) for child in begun]
+    await _write(connection, statements.insert_runs, rows)
     signals: list[tuple[Any, ...]] = []
     for child in children:
-        version = versions.get((child.account, child.name))
-        if version is not None and child.depth <= MAX_DEPTH:
-            rows.append(new_run_row(child, version, lease.manager))
-        elif child.parent is not None:
-            too_deep = f"runs are nested {MAX_DEPTH} deep at most"
-            error = f"there is no definition {child.name}" if version is None else too_deep
-            body = {"attempt": child.parent.attempt, "status": None, "output": None, "error": error}
+        if child.id not in admitted and child.parent is not None:
+            full = False
+            if (child.account, child.name) not in versions:
+                error = f"there is no definition {child.name}"
+            elif child.depth > MAX_DEPTH:
+                error = f"runs are nested {MAX_DEPTH} deep at most"
+            else:
+                full, error = True, f"the account has {quota.live_runs:,} live runs, as many as it may"
+            body = {"attempt": child.parent.attempt, "status": None, "output": None, "error": error, "again": full}
             signals.append(signal_row(child.parent.run, SignalKind.CHILD, body, now_ms))
-    await _write(connection, statements.insert_runs, rows)
     return signals
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from gateway.errors import SchemaError
 from gateway.telemetry.log import Log
 
-HEAD = "0008"
+HEAD = "0009"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Of all programs that migrate one database, one does. The number is any that nobody else uses.
 _LOCK = 0x4845_4957_41

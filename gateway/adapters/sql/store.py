@@ -27,6 +27,7 @@ from gateway.adapters.sql.mapping import (
 )
 from gateway.adapters.sql.notices import notify
 from gateway.adapters.sql.patience import Patience
+from gateway.adapters.sql.quota import Quota
 from gateway.adapters.sql.retention import delete_ended, oldest_ended_ms
 from gateway.adapters.sql.schema import migrate
 from gateway.adapters.sql.statements import statements
@@ -42,6 +43,7 @@ from gateway.workflows.records import (
     Lease,
     LineRecord,
     NewRun,
+    NotCreated,
     Owned,
     RunDetail,
     RunSummary,
@@ -59,15 +61,18 @@ _log = Log("workflows")
 
 
 class SqlWorkflowStore:
-    """See `gateway.workflows.ports.WorkflowStore`. `engine` None: one for `url` is made."""
+    """See `gateway.workflows.ports.WorkflowStore`. `engine` None: one for `url` is made. `live_runs`: see Quota."""
 
-    def __init__(self, url: URL, engine: AsyncEngine | None = None, *, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, url: URL, engine: AsyncEngine | None = None, *, idle_s: float = IDLE_S, live_runs: int | None = None
+    ) -> None:
         self._url = url
         self._engine = engine or make_engine(url, idle_s)
         self._patience = Patience()
         if url.get_backend_name() == "postgresql":
             self._patience.watch(self._engine)
         self._statements = statements(url.get_backend_name())
+        self._quota = Quota(live_runs)
 
     async def open(self) -> None:
         name = self._url.database
@@ -158,7 +163,7 @@ class SqlWorkflowStore:
 
     # Runs
 
-    async def create(self, news: Sequence[NewRun], manager: str | None) -> list[Created | None]:
+    async def create(self, news: Sequence[NewRun], manager: str | None) -> list[Created | NotCreated]:
         async with self.unit("create") as connection:
             versions: dict[tuple[str, str, int | None], int] = {}
             for asked in {(new.account, new.name, new.version) for new in news}:
@@ -168,15 +173,22 @@ class SqlWorkflowStore:
             known = {new.id: version for new in news if (version := versions.get((new.account, new.name, new.version)))}
             made: set[str] = set()
             if known:
-                rows = [new_run_row(new, known[new.id], manager) for new in news if new.id in known]
+                asking = [new for new in news if new.id in known]
+                admitted = await self._quota.admitted(connection, asking, max(new.created_ms for new in asking))
+                rows = [new_run_row(new, known[new.id], manager) for new in asking if new.id in admitted]
                 made = set((await self._statements.insert_runs(connection, rows)).scalars())
             if made and manager is None:
                 await notify(connection)
             return [
-                await self._created(connection, new, made, known[new.id]) if new.id in known else None for new in news
+                await self._created(connection, new, made, known[new.id])
+                if new.id in known
+                else NotCreated.NO_DEFINITION
+                for new in news
             ]
 
-    async def _created(self, connection: AsyncConnection, new: NewRun, made: set[str], version: int) -> Created:
+    async def _created(
+        self, connection: AsyncConnection, new: NewRun, made: set[str], version: int
+    ) -> Created | NotCreated:
         if new.id in made:
             return Created(new.id, new=True, version=version)
         found = tables.run.c
@@ -185,6 +197,8 @@ class SqlWorkflowStore:
             same |= found.key == new.key
         query = select(found.id).where(found.account == new.account, same)
         run = (await connection.execute(query)).scalars().first()
+        if run is None:
+            return NotCreated.TOO_MANY
         # Its own id: the call before this one has stored it, and its answer was lost.
         return Created(str(run), run == new.id, version)
 
@@ -380,7 +394,7 @@ class SqlWorkflowStore:
     async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
         try:
             async with self.unit("commit") as connection:
-                return await commit(connection, self._statements, lease, changes, now_ms)
+                return await commit(connection, self._statements, self._quota, lease, changes, now_ms)
         except IntegrityError as error:
             raise AttemptTakenError(f"the workflow store (commit): {error.orig}") from error
 

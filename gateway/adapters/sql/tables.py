@@ -86,6 +86,7 @@ run = Table(
     UniqueConstraint("account", "key"),
 )
 LIVE = text("ended_ms IS NULL")
+Index("ix_run_account_live", run.c.account, sqlite_where=LIVE, postgresql_where=LIVE)
 OFFERED = text("offered IS NOT NULL AND ended_ms IS NULL")
 Index("ix_run_offered", run.c.offered, sqlite_where=OFFERED, postgresql_where=OFFERED)
 Index("ix_run_manager_live", run.c.manager, sqlite_where=LIVE, postgresql_where=LIVE)
