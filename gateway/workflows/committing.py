@@ -113,17 +113,19 @@ class Committing:
         except _OF_ONE as error:
             await self._one_by_one(changes, moves, now_ms, error)
             return
-        self._figures.committed(len(stored))
+        self._figures.committed(sum(change.state.id in stored for change in changes))
         for change in changes:
-            self._stored(change, moves[change.state.id], now_ms, kept=change.state.id in stored)
+            self._stored(change, moves[change.state.id], now_ms, stored)
 
-    def _stored(self, change: Change, move: Move, now_ms: int, *, kept: bool) -> None:
+    def _stored(self, change: Change, move: Move, now_ms: int, stored: set[str]) -> None:
         run = change.state.id
+        kept = run in stored
         self._runs.heard(change.heard)
         if kept:
             self._figures.moved(move.live.definition, change)
             for child in change.children:
-                self._runs.begin(child, None)
+                if child.id in stored:
+                    self._runs.begin(child, None)
             if change.children or (change.parent is not None and is_run_over(change.state.status)):
                 self._notice()
         else:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from gateway.clock import Clock
-from gateway.errors import StoreError
+from gateway.errors import StoreError, UnstorableError
+from gateway.rotation import Rotation
 from gateway.telemetry.log import Log
 from gateway.workflows.definition import WORKFLOW
 from gateway.workflows.names import child_run
@@ -18,16 +19,19 @@ from gateway.workflows.run import Attempt
 from gateway.workflows.step import Adopt, Command, Failed, Proceed, StartChild, Stop, Submit
 
 WORKERS = 16
+# Nested runs that are told in one transaction.
+MAX_CANCELS = 1_000
 STANDS_S = 15.0
 _PAUSE_S = 1.0
 _Key = tuple[str, Attempt]
+_Asked = Submit | Proceed | Stop | Adopt
 _log = Log("workflows")
 
 
 class _Effect(NamedTuple):
     run: str
     account: str
-    command: Command | Adopt
+    command: _Asked
 
     @property
     def key(self) -> _Key:
@@ -35,10 +39,19 @@ class _Effect(NamedTuple):
         return self.run, self.command.attempt
 
 
-class Effects:
-    """Some at a time; those of one attempt one after the other. `report` is told of an attempt that could not begin.
+class _Cancel(NamedTuple):
+    """`child` is to be told."""
 
-    Nothing is done while `may_act` says no: near its end a lease may be somebody else's by the time a runner is asked.
+    run: str
+    child: str
+    why: str
+
+
+class Effects:
+    """Some at a time, of each account in turn; those of one attempt one after the other.
+
+    `report` is told of an attempt that could not begin, `notice` of signals that were stored. Nothing is done while
+    `may_act` says no: near its end a lease may be somebody else's by the time a runner is asked.
     """
 
     def __init__(
@@ -47,15 +60,19 @@ class Effects:
         store: WorkflowStore,
         clock: Clock,
         report: Report,
+        notice: Callable[[], None],
         may_act: Callable[[], bool],
     ) -> None:
         self._runners = runners
         self._store = store
         self._clock = clock
         self._report = report
+        self._notice = notice
         self._may_act = may_act
-        self._waiting: deque[_Effect] = deque()
+        self._waiting: Rotation[_Key, _Effect] = Rotation()
         self._more = asyncio.Event()
+        self._cancels: deque[_Cancel] = deque()
+        self._more_cancels = asyncio.Event()
         # What follows the first effect of an attempt, which waits, is held until a time, or is under way.
         self._behind: dict[_Key, deque[_Effect]] = {}
         self._held: dict[_Key, tuple[_Effect, asyncio.TimerHandle]] = {}
@@ -70,6 +87,9 @@ class Effects:
         if not self._waiting:
             self._moved_at_s = self._clock.monotonic_s()
         for command in commands:
+            if isinstance(command, StartChild) or command.runner == WORKFLOW:
+                self._tell_child(run, command)
+                continue
             effect = _Effect(run, account, command)
             self._of_run[run] += 1
             if effect.key in self._behind:
@@ -77,7 +97,7 @@ class Effects:
                 continue
             self._behind[effect.key] = deque()
             if not_before_s is None:
-                self._waiting.append(effect)
+                self._waiting.put(account, effect.key, effect)
             else:
                 pause_s = not_before_s - self._clock.monotonic_s()
                 timer = asyncio.get_running_loop().call_later(pause_s, self._release, effect.key)
@@ -85,8 +105,16 @@ class Effects:
         if self._waiting:
             self._more.set()
 
+    def _tell_child(self, run: str, command: Command | Adopt) -> None:
+        """It was stored with its parent; all that is left to do for it is to end it."""
+        if isinstance(command, Stop):
+            self._of_run[run] += 1
+            self._cancels.append(_Cancel(run, child_run(run, command.attempt), command.reason))
+            self._more_cancels.set()
+
     def _release(self, key: _Key) -> None:
-        self._waiting.append(self._held.pop(key)[0])
+        effect = self._held.pop(key)[0]
+        self._waiting.put(effect.account, key, effect)
         self._more.set()
 
     def has(self, run: str) -> bool:
@@ -102,13 +130,15 @@ class Effects:
         """What was not begun is somebody else's to begin."""
         for effect, timer in self._held.values():
             timer.cancel()
-            self._waiting.append(effect)
+            self._waiting.put(effect.account, effect.key, effect)
         self._held.clear()
-        for effect in self._waiting:
+        while self._waiting:
+            effect = self._waiting.take().value
             self._count_down(effect.run)
             for follower in self._behind.pop(effect.key):
                 self._count_down(follower.run)
-        self._waiting.clear()
+        while self._cancels:
+            self._count_down(self._cancels.popleft().run)
         # Those that are under way end by themselves, and nothing follows.
         for followers in self._behind.values():
             for follower in followers:
@@ -121,7 +151,7 @@ class Effects:
         self._moved_at_s = self._clock.monotonic_s()
         behind = self._behind[effect.key]
         if behind:
-            self._waiting.append(behind.popleft())
+            self._waiting.put(effect.account, effect.key, behind.popleft())
             self._more.set()
         else:
             del self._behind[effect.key]
@@ -136,6 +166,7 @@ class Effects:
         async with asyncio.TaskGroup() as group:
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"workflow effects {number}")
+            group.create_task(self._cancel_children(), name="workflow cancels")
 
     async def _work(self) -> None:
         while True:
@@ -145,7 +176,7 @@ class Effects:
             if not self._may_act():
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            effect = self._waiting.popleft()
+            effect = self._waiting.take().value
             try:
                 await self._carry_out(*effect)
             except Exception as error:
@@ -157,14 +188,8 @@ class Effects:
             finally:
                 self._done(effect)
 
-    async def _carry_out(self, run: str, account: str, command: Command | Adopt) -> None:
+    async def _carry_out(self, run: str, account: str, command: _Asked) -> None:
         attempt = command.attempt
-        if isinstance(command, StartChild):
-            return
-        if command.runner == WORKFLOW:
-            if isinstance(command, Stop):
-                await self._cancel_child(child_run(run, attempt), command.reason)
-            return
         runner = self._runners.get(command.runner)
         if runner is None:
             self._report(run, Failed(attempt, f"the runner {command.runner} is off here", again=False, lost=True))
@@ -177,12 +202,30 @@ class Effects:
         else:
             await runner.stop(run, attempt)
 
-    async def _cancel_child(self, run: str, why: str) -> None:
+    async def _cancel_children(self) -> None:
+        most = MAX_CANCELS
         while True:
+            while not self._cancels:
+                self._more_cancels.clear()
+                await self._more_cancels.wait()
+            some = [self._cancels.popleft() for _ in range(min(most, len(self._cancels)))]
+            now_ms = self._clock.time_ms()
             try:
-                await self._store.signal(run, SignalKind.CANCEL, why, self._clock.time_ms())
+                await self._store.signals_told([(one.child, SignalKind.CANCEL, one.why) for one in some], now_ms)
+            except UnstorableError as error:
+                if len(some) > 1:
+                    # One of them; the others are told one by one.
+                    self._cancels.extendleft(reversed(some))
+                    most = 1
+                    continue
+                _log.error("workflow_effect_failed", exc_info=error, run=some[0].run, node="")
             except StoreError as error:
                 _log.warning("workflow_store_away", message=str(error))
+                self._cancels.extendleft(reversed(some))
                 await asyncio.sleep(_PAUSE_S)
-            else:
-                return
+                continue
+            self._notice()
+            for one in some:
+                self._count_down(one.run)
+            if not self._cancels:
+                most = MAX_CANCELS

@@ -26,7 +26,7 @@ from gateway.workflows.ports import Alone, NodeRunner, Presence, WorkflowStore
 from gateway.workflows.records import Change, Lease, NewRun, Owned, RunDetail, Sign, Signal
 from gateway.workflows.slices import Move, Slices, Told
 from gateway.workflows.states import AttemptStatus, RunStatus
-from gateway.workflows.step import Begin, Happening, Tick
+from gateway.workflows.step import Begin, Cancel, Happening, Tick
 
 BATCH_RUNS = 256
 # A transaction costs as much for one run as for twenty: what is told right behind one waits for others.
@@ -66,7 +66,7 @@ class Manager:
         periods = Periods.of(lease_s)
         self._slices = Slices(clock, periods.hog_s, self._figures)
         self._holding = Holding(store, clock, periods, presence or Alone(), self._sign)
-        self._effects = Effects(runners, store, clock, self.report, self._holding.may_act)
+        self._effects = Effects(runners, store, clock, self.report, self.notice, self._holding.may_act)
         self._owned = OwnRuns(clock, cache_bytes, runners)
         self._something = asyncio.Event()
         # Enough for a whole transaction was told, or the one under way has ended.
@@ -127,7 +127,7 @@ class Manager:
         for owned in await self._store.owned(lease):
             self._owned.own(owned)
             if owned.id in at_work or owned.wake_ms is None:
-                self._owned.unsure.add(owned.id)
+                self._owned.doubt(owned.id)
         _log.info("workflow_manager_started", manager=self.name, fence=lease.fence, runs=len(self._owned))
 
     async def run(self) -> None:
@@ -201,26 +201,26 @@ class Manager:
     async def _hear(self) -> None:
         """Signals that were stored since, and runs that nobody has, or has begun."""
         lease = self._holding.lease
-        if self._clock.monotonic_s() < self._poll_at_s or lease is None:
+        if lease is None or (self._clock.monotonic_s() < self._poll_at_s and not self._owned.hungry):
             return
+        self._owned.hungry = False
         self._poll_at_s = self._clock.monotonic_s() + POLL_S
         for owned in await self._store.claim(lease, MAX_CLAIMED):
             # It may have been ours before: what was known of it then does not count any more.
             self._owned.forget(owned.id)
             self._owned.own(owned)
-            self._owned.unsure.add(owned.id)
+            self._owned.doubt(owned.id)
             self._figures.claimed += 1
         await self._let_go(lease)
-        # Those that stand keep what they were told: thousands of it must not hide what others are told.
-        standing = self._owned.stuck
-        for owned in await self._store.queued(lease, MAX_HEARD, standing):
+        for owned in await self._store.queued(lease, MAX_HEARD, self._owned.stuck):
             if owned.id not in self._owned:
                 self._owned.own(owned)
-                self._owned.unsure.add(owned.id)
-        heard = await self._store.signals(lease, MAX_HEARD, standing)
+                self._owned.doubt(owned.id)
+        heard = await self._store.signals(lease, MAX_HEARD, self._owned.stuck, orders=True)
+        heard += await self._store.signals(lease, MAX_HEARD, self._owned.deaf)
         for owned, signal in heard:
             self._hear_one(owned, signal)
-        if len(heard) == MAX_HEARD:
+        if len(heard) >= MAX_HEARD:
             self._poll_at_s = 0.0
 
     def _hear_one(self, owned: Owned, signal: Signal) -> None:
@@ -234,9 +234,9 @@ class Manager:
         """Runs that others are to have leave when nothing is being begun, and nothing is at work that cannot move."""
         offered = await self._store.offered(lease, MAX_CLAIMED)
         asked = [
-            Owned(run, epoch, None)
+            owned
             for run in offered
-            if (epoch := self._owned.epoch(run)) is not None
+            if (owned := self._owned.owned(run)) is not None
             and self._owned.at_boundary(run)
             and not self._effects.has(run)
         ]
@@ -278,10 +278,10 @@ class Manager:
         lease = self._holding.lease
         missing: list[Owned] = []
         for run in chosen:
-            epoch = self._owned.epoch(run)
-            if epoch is None or lease is None or self._owned.live.find(run) is not None:
+            owned = self._owned.owned(run)
+            if owned is None or lease is None or self._owned.live.find(run) is not None:
                 continue
-            owned, detail = Owned(run, epoch, None), self._owned.take_fresh(run)
+            detail = self._owned.take_fresh(run)
             if detail is not None:
                 await self._enliven(owned, detail)
             else:
@@ -337,14 +337,15 @@ class Manager:
         live = self._owned.live.find(run)
         if live is None:
             return None
-        told = self._owned.told.pop(run, deque())
+        told = self._owned.take_told(run)
         if live.state.status is RunStatus.QUEUED:
-            told = deque([Told(Begin()), *(one for one in told if not isinstance(one.happening, Tick))])
+            told = deque(one for one in told if not isinstance(one.happening, Tick))
+            if not any(isinstance(one.happening, Cancel) for one in told):
+                told.appendleft(Told(Begin()))
         try:
             move = self._slices.advance(run, live, told, now_ms, others=others)
         except Exception as error:
             self._stand(run, error)
             return None
-        if told:
-            self._owned.told[run] = told
+        self._owned.put_back(run, told)
         return move

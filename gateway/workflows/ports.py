@@ -161,12 +161,15 @@ class WorkflowStore(Protocol):
     async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail | None]]:
         """Those that are still this manager's under the same epoch; None: it is there, and cannot be read."""
 
-    async def signals(self, lease: Lease, limit: int, but: Collection[str] = ()) -> list[tuple[Owned, Signal]]:
-        """What was told to runs of this manager, the oldest first; not to those in `but`."""
+    async def signals(
+        self, lease: Lease, limit: int, but: Collection[str] = (), *, orders: bool = False
+    ) -> list[tuple[Owned, Signal]]:
+        """What was told to runs of this manager, or only `orders` (cancel, resume), the oldest first; not to those in
+        `but`."""
 
     async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
-        """Store all changes in one transaction; the ids of the runs that were still this manager's. Of the others
-        nothing is stored."""
+        """Store all changes in one transaction; the ids of the runs that were still this manager's, and of nested runs
+        that began. Of the others nothing is stored."""
 
 
 class BalanceStore(Protocol):

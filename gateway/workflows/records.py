@@ -109,6 +109,7 @@ class Owned(NamedTuple):
     """A run whose manager this is, as long as `epoch` is the run's. For `hold_ms` its last one may still begin jobs."""
 
     id: str
+    account: str
     epoch: int
     wake_ms: int | None
     hold_ms: int = 0

@@ -316,12 +316,12 @@ async def test_those_that_nobody_has_begun_are_found_by_their_manager(store: Sql
     await put(store)
     lease, other = await store.register("m", "one", 30), await store.register("other", "one", 30)
     owned = [await begun(store, lease, run) for run in ("r1", "r2", "r3")]
-    assert await store.queued(lease, 2) == [Owned("r1", 1, None), Owned("r2", 1, None)]
-    assert await store.queued(lease, 2, {"r1", "r4"}) == [Owned("r2", 1, None), Owned("r3", 1, None)]
+    assert await store.queued(lease, 2) == [Owned("r1", ACCOUNT, 1, None), Owned("r2", ACCOUNT, 1, None)]
+    assert await store.queued(lease, 2, {"r1", "r4"}) == [Owned("r2", ACCOUNT, 1, None), Owned("r3", ACCOUNT, 1, None)]
     assert await store.queued(other, 9) == []
     await play(store, lease, *owned[0], Begin())
     await play(store, lease, *owned[1], Cancel("no"))
-    assert await store.queued(lease, 9) == [Owned("r3", 1, None)]
+    assert await store.queued(lease, 9) == [Owned("r3", ACCOUNT, 1, None)]
 
 
 async def test_signals_are_heard_once_and_only_by_the_manager(store: SqlWorkflowStore) -> None:

@@ -29,7 +29,7 @@ def _in(part: str, names: str, layer: Layer) -> list[tuple[str, Layer]]:
 TABLE: list[tuple[str, Layer]] = [
     *_in(
         "",
-        "decoding errors json_schema rate settings.device_classes settings.model settings.workflows waiting",
+        "decoding errors json_schema rate rotation settings.device_classes settings.model settings.workflows waiting",
         Layer.CORE,
     ),
     *_in(

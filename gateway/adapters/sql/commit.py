@@ -30,7 +30,7 @@ from gateway.workflows.records import Change, Changes, Lease, NewRun, SignalKind
 async def commit(
     connection: AsyncConnection, statements: Statements, quota: Quota, lease: Lease, changes: Changes, now_ms: int
 ) -> set[str]:
-    """The ids of the runs whose changes are stored: those that are still the manager's."""
+    """The ids of the runs whose changes are stored, which are still the manager's, and of nested runs that began."""
     rows = ChangeRows(
         [run_change_row(change) for change in changes],
         [row for change in changes for row in event_rows(change, now_ms)],
@@ -44,11 +44,12 @@ async def commit(
     if signals:
         # Another manager may have the parent.
         await notify(connection)
-    signals += await _children(connection, statements, quota, lease, kept, now_ms)
+    begun, refused = await _children(connection, statements, quota, lease, kept, now_ms)
+    signals += refused
     await _write(connection, statements.insert_signals, signals)
     await _write(connection, statements.delete_signals, [(number,) for change in kept for number in change.heard])
     await lines.write(connection, statements, kept, now_ms)
-    return stored
+    return stored | begun
 
 
 async def _write(connection: AsyncConnection, statement: ForRows, rows: list[tuple[Any, ...]]) -> None:
@@ -63,11 +64,11 @@ async def _children(
     lease: Lease,
     kept: list[Change],
     now_ms: int,
-) -> list[tuple[Any, ...]]:
-    """Insert nested runs; the signals that tell their parents which of them cannot begin."""
+) -> tuple[set[str], list[tuple[Any, ...]]]:
+    """Insert nested runs: the ids of those that began, and signals that tell the parents of the others."""
     children = [child for change in kept for child in change.children]
     if not children:
-        return []
+        return set(), []
     versions = await _versions(connection, children)
     possible = [child for child in children if child.depth <= MAX_DEPTH and (child.account, child.name) in versions]
     admitted = await quota.admitted(connection, possible, now_ms)
@@ -86,7 +87,7 @@ async def _children(
                 full, error = True, f"the account has {quota.live_runs:,} live runs, as many as it may"
             body = {"attempt": child.parent.attempt, "status": None, "output": None, "error": error, "again": full}
             signals.append(signal_row(child.parent.run, SignalKind.CHILD, body, now_ms))
-    return signals
+    return {child.id for child in begun}, signals
 
 
 async def _versions(connection: AsyncConnection, children: list[NewRun]) -> dict[tuple[str, str], int]:

@@ -53,6 +53,7 @@ class Statements:
         self.offers = self._offers()
         self.let_go = self._let_go()
         self.signals = self._signals()
+        self.orders = self._signals(tables.ORDER)
         self.queued = self._queued()
 
     def insert_ignored(self, table: Table) -> Any:
@@ -119,7 +120,11 @@ class Statements:
             .where(found.id.in_(some.limit(most).with_for_update(skip_locked=True)))
             .values(taken)
             .returning(
-                found.id, found.epoch, found.wake_ms, (found.hold_until_ms - now_ms(self.dialect)).label("hold_ms")
+                found.id,
+                found.account,
+                found.epoch,
+                found.wake_ms,
+                (found.hold_until_ms - now_ms(self.dialect)).label("hold_ms"),
             )
         )
 
@@ -139,19 +144,33 @@ class Statements:
         gone = update(tables.run).where(*owned, found.offered.is_not(None)).values(free).returning(found.id)
         return ForRows(rows, gone)
 
-    def _signals(self) -> ForRows:
-        """What was told to a manager's runs but the given ones, the oldest first."""
+    def _signals(self, *those: Any) -> ForRows:
+        """What was told to a manager's runs but the given ones, or `those` of it, the oldest first."""
         found, run = tables.signal.c, tables.run.c
         but = rows_of(self.dialect, tables.run, ("id",))
-        mine = select(tables.signal, run.epoch, run.wake_ms).join(tables.run, run.id == found.run)
-        mine = mine.where(run.manager == bindparam("holder", type_=Text()), run.id.not_in(select(but.c.id)))
-        return ForRows(but, mine.order_by(found.id).limit(bindparam("most", type_=Integer())))
+        mine: Any = select(run.id, run.account, run.epoch, run.wake_ms).where(
+            run.manager == bindparam("holder", type_=Text()), run.id.not_in(select(but.c.id))
+        )
+        if self.dialect == "postgresql":
+            # OFFSET keeps the planner from joining the other way round: as long as it has no statistics, which it makes
+            # once a minute, it takes the manager's runs for few, and compares thousands of them with thousands of
+            # signals.
+            of_signal: Any = mine.where(run.id == found.run).offset(0).lateral("mine")
+            joined = tables.signal.join(of_signal, literal(value=True))
+        else:
+            of_signal = mine.subquery("mine")
+            joined = tables.signal.join(of_signal, of_signal.c.id == found.run)
+        told = select(tables.signal, of_signal.c.account, of_signal.c.epoch, of_signal.c.wake_ms).select_from(joined)
+        told = told.where(*those).order_by(found.id)
+        return ForRows(but, told.limit(bindparam("most", type_=Integer())))
 
     def _queued(self) -> ForRows:
         """Runs of a manager that nobody has begun, but the given ones, the oldest first."""
         run = tables.run.c
         but = rows_of(self.dialect, tables.run, ("id",))
-        mine = select(run.id, run.epoch).where(run.manager == bindparam("holder", type_=Text()), tables.QUEUED)
+        mine = select(run.id, run.account, run.epoch).where(
+            run.manager == bindparam("holder", type_=Text()), tables.QUEUED
+        )
         mine = mine.where(run.id.not_in(select(but.c.id)))
         return ForRows(but, mine.order_by(run.id).limit(bindparam("most", type_=Integer())))
 

@@ -322,9 +322,10 @@ class SqlWorkflowStore:
 
     async def owned(self, lease: Lease) -> list[Owned]:
         found = tables.run.c
-        query = select(found.id, found.epoch, found.wake_ms).where(found.manager == lease.manager, _LIVE)
+        query = select(found.id, found.account, found.epoch, found.wake_ms).where(found.manager == lease.manager, _LIVE)
         async with self.unit("owned") as connection:
-            return [Owned(row.id, row.epoch, row.wake_ms) for row in await connection.execute(query.order_by(found.id))]
+            rows = await connection.execute(query.order_by(found.id))
+            return [Owned(row.id, row.account, row.epoch, row.wake_ms) for row in rows]
 
     async def at_work(self, lease: Lease) -> set[str]:
         node = tables.node.c
@@ -344,7 +345,7 @@ class SqlWorkflowStore:
         async with self.unit("claim") as connection:
             for statement in (self._statements.claim_offered, self._statements.claim_share):
                 for row in await connection.execute(statement, asked):
-                    claimed.append(Owned(row.id, row.epoch, row.wake_ms, max(0, row.hold_ms or 0)))
+                    claimed.append(Owned(row.id, row.account, row.epoch, row.wake_ms, max(0, row.hold_ms or 0)))
         return sorted(claimed)
 
     async def offered(self, lease: Lease, limit: int) -> list[str]:
@@ -364,7 +365,7 @@ class SqlWorkflowStore:
         async with self.unit("queued") as connection:
             given = [(run,) for run in but]
             rows = await self._statements.queued(connection, given, holder=lease.manager, most=limit)
-            return [Owned(row.id, row.epoch, None) for row in rows]
+            return [Owned(row.id, row.account, row.epoch, None) for row in rows]
 
     async def load(self, lease: Lease, runs: Sequence[Owned]) -> list[tuple[Owned, RunDetail | None]]:
         async with self.unit("load") as connection:
@@ -382,14 +383,17 @@ class SqlWorkflowStore:
                 except StoreError as error:
                     # It stands; the others go on.
                     _log.error("workflow_run_unreadable", run=row.id, message=str(error))
-                found.append((Owned(row.id, row.epoch, row.wake_ms), detail))
+                found.append((Owned(row.id, row.account, row.epoch, row.wake_ms), detail))
             return found
 
-    async def signals(self, lease: Lease, limit: int, but: Collection[str] = ()) -> list[tuple[Owned, Signal]]:
+    async def signals(
+        self, lease: Lease, limit: int, but: Collection[str] = (), *, orders: bool = False
+    ) -> list[tuple[Owned, Signal]]:
+        statement = self._statements.orders if orders else self._statements.signals
         async with self.unit("signals") as connection:
             given = [(run,) for run in but]
-            rows = await self._statements.signals(connection, given, holder=lease.manager, most=limit)
-            return [(Owned(row.run, row.epoch, row.wake_ms), _signal(row)) for row in rows]
+            rows = await statement(connection, given, holder=lease.manager, most=limit)
+            return [(Owned(row.run, row.account, row.epoch, row.wake_ms), _signal(row)) for row in rows]
 
     async def commit(self, lease: Lease, changes: Changes, now_ms: int) -> set[str]:
         try:

@@ -153,6 +153,9 @@ signal = Table(
     sqlite_autoincrement=True,
 )
 
+ORDER = text("kind IN ('cancel', 'resume')")
+Index("ix_signal_order", signal.c.id, sqlite_where=ORDER, postgresql_where=ORDER)
+
 manager = Table(
     "manager",
     metadata,

@@ -24,7 +24,7 @@ def live(items: int = 1) -> Live:
     made = definition({"a": node(for_each={"items": list(range(items)), "max_parallel": items})})
     state = State("r", "test", 1, {})
     summary = RunSummary("r", "acme", "test", 1, RunStatus.QUEUED, 0, None, 0, None, None, None, 0)
-    return Live(Owned("r", 1, None), RunDetail(summary, state, None), made)
+    return Live(Owned("r", "acme", 1, None), RunDetail(summary, state, None), made)
 
 
 class Costly:

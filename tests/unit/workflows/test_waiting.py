@@ -50,7 +50,7 @@ def live(value: object) -> Live:
     rows = {Key("a"): Row(NodeStatus.OK, value=value)}
     state = State("r", "test", 1, {}, RunStatus.RUNNING, rows=rows)
     summary = RunSummary("r", "acme", "test", 1, RunStatus.RUNNING, 1, None, 0, 0, None, None, 0)
-    return Live(Owned("r", 1, None), RunDetail(summary, state, None), definition({"a": node()}))
+    return Live(Owned("r", "acme", 1, None), RunDetail(summary, state, None), definition({"a": node()}))
 
 
 def test_runs_leave_memory_by_their_bytes_those_not_used_for_longest_first() -> None:

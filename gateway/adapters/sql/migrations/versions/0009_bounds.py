@@ -1,4 +1,5 @@
-"""The live runs of an account are counted by an index: there is a limit to them."""
+"""The live runs of an account are counted by an index, for there is a limit to them; and orders are found among
+thousands of other signals."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ branch_labels = None
 depends_on = None
 
 _LIVE = sa.text("ended_ms IS NULL")
+_ORDER = sa.text("kind IN ('cancel', 'resume')")
 
 
 def upgrade() -> None:
-    """Make the index."""
+    """Make the indices."""
     op.create_index("ix_run_account_live", "run", ["account"], sqlite_where=_LIVE, postgresql_where=_LIVE)
+    op.create_index("ix_signal_order", "signal", ["id"], sqlite_where=_ORDER, postgresql_where=_ORDER)
