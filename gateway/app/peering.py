@@ -76,7 +76,7 @@ class Peering:
         """What happens to channels elsewhere reaches this fan-out, and the other way round."""
         self.channels.receive, self.channels.heard = fanout.receive, fanout.heard
         self.channels.here, self.channels.numbered = devices.here, devices.connection_changed
-        self.channels.remind, self._doubt = fanout.remind, fanout.doubt
+        self.channels.remind, self._doubt, self.announcer.gone = fanout.remind, fanout.doubt, fanout.doubt_states
 
     def returned(self) -> None:
         """The way to the others is open, at first or again, or the directory is empty: announce and read everything."""

@@ -69,6 +69,9 @@ class Announcer:
         self.settled: Callable[[Opened, Standing, int], None] = lambda *_: None
         # The directory has lost what it knew, while the way to it was open.
         self.emptied: Callable[[], None] = self.returned
+        # The gateways that had a lease when it was looked at last; `gone`: one of them has none any more.
+        self.living: frozenset[str] = frozenset()
+        self.gone: Callable[[], None] = lambda: None
         peers.serve(Displaced, self._displaced)
 
     # What the registry tells
@@ -173,9 +176,19 @@ class Announcer:
             if not known and not first:
                 _log.warning("directory_emptied")
                 self.emptied()
+            await self._look_at_others()
         if now_s - self._round_s >= _ROUND_S:
             self._round_s = now_s
             self._again = iter(range(len(self._hub.holders)))
+
+    async def _look_at_others(self) -> None:
+        """One that was killed says nothing of its devices: whoever watches them has to look again."""
+        living = frozenset(await self._directory.gateways())
+        lost, self.living = self.living - living, living
+        for gateway in sorted(lost):
+            _log.info("gateway_gone", gateway=gateway)
+        if lost:
+            self.gone()
 
     async def _write(self) -> bool:
         """Write what is due, at most a batch; whether there was something."""

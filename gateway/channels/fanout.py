@@ -110,13 +110,19 @@ class Fanout:
 
     def doubt(self) -> None:
         """Something that the neighbours told may not have come: read everything again."""
+        self.remind()
+        self.doubt_states()
         for subscribers in self._subscriptions:
-            self._neighbours.wanted(subscribers.channel)
+            if isinstance(subscribers, LogSubscribers):
+                subscribers.due = True
+                self._readers.want(subscribers)
+
+    def doubt_states(self) -> None:
+        """What a neighbour told last may not be so any more: read it again."""
+        for subscribers in self._subscriptions:
             if isinstance(subscribers, LatestSubscribers):
                 subscribers.read = False
-            elif isinstance(subscribers, LogSubscribers):
-                subscribers.due = True
-            self._readers.want(subscribers)
+                self._readers.want(subscribers)
 
     def remind(self) -> None:
         """The neighbours forget in time who watches what: tell them again."""

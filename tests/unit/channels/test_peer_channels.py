@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.adapters.clock import SystemClock
+from gateway.channels import announcing
 from gateway.channels import peer_channels as module
 from gateway.channels.channel import device_channel
 from gateway.channels.device_state import DeviceState, Position
@@ -246,6 +247,28 @@ async def test_interest_that_the_directory_forgot_in_time_is_noted_again(monkeyp
         await until(lambda: two.peering.channels.wants(LAMP))
         two.moved(5)
         await phone.told(at(5))
+
+
+async def test_who_watches_a_device_of_a_gateway_that_was_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcing, "_RENEW_S", 0.05)
+    world = fleet("one", "two", "three")
+    async with world as (one, two, three):
+        two.join()
+        three.join("other")
+        await until(lambda: world.held_by() == "two" and world.held_by("other") == "three")
+        phone, second = await watching(one), one.join("second", "", "location:read")
+        one.watch(second, "other")
+        assert (await second.told(lambda _: True))["connected"]
+        one.bench.clock.advance(1)
+        await until(lambda: one.peering.announcer.living == {"one", "two", "three"})
+        # Its clock stands still: it says nothing any more.
+        world.exchange.leases_s["two"] = float("-inf")
+        one.bench.clock.advance(1)
+        await phone.told(gone)
+        assert second.heard() == []
+        # It was only held up: it announces all that it has.
+        two.peering.announcer.returned()
+        await phone.told(connected)
 
 
 async def test_who_watches_no_longer_is_forgotten_although_the_state_is_read_in_that_moment() -> None:
