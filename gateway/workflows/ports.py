@@ -55,7 +55,10 @@ class WorkflowStore(Protocol):
         """The newest version of each name behind `after`, by name."""
 
     async def due_schedules(self, now_ms: int, limit: int) -> list[DueSchedule]:
-        """Those whose time has come, the earliest first."""
+        """Those whose time has come, the earliest first.
+
+        A store with a clock of its own goes by the earlier one: what one that is ahead has begun cannot be taken back.
+        """
 
     async def move_schedule(self, due: DueSchedule, done_ms: int, next_ms: int | None) -> None:
         """It is due again at `next_ms`; None: never. Unless it was put anew, or somebody else has moved it."""

@@ -37,11 +37,12 @@ class StoredDefinition(NamedTuple):
 
 
 class DueSchedule(NamedTuple):
-    """A schedule whose time has come; times up to `done_ms` were seen to."""
+    """A schedule whose time has come at `now_ms`; times up to `done_ms` were seen to."""
 
     account: str
     name: str
     done_ms: int
+    now_ms: int
 
 
 class Parent(NamedTuple):

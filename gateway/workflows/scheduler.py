@@ -64,7 +64,7 @@ class Scheduler:
         if schedule is None:
             await self._store.move_schedule(due, due.done_ms, None)
             return
-        turn = turn_of(schedule, due.done_ms, self._clock.time_ms(), self._schedules)
+        turn = turn_of(schedule, due.done_ms, due.now_ms, self._schedules)
         for time in turn.runs:
             try:
                 key = run_key(due.name, time)

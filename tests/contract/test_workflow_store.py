@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gateway.workflows.records import (
     AttemptRecord,
     Change,
     Created,
+    DueSchedule,
     Lease,
     NewRun,
     NotCreated,
@@ -37,6 +39,8 @@ from tests.support.postgres import Postgres
 from tests.support.workflows import START_MS, definition, node
 
 ACCOUNT = "acme"
+# By any clock.
+PAST_MS = 1_750_000_000_000
 TWO = definition({"a": node(retry={"max_attempts": 3, "wait_s": 60}), "b": node(needs=["a"])})
 
 
@@ -538,3 +542,29 @@ async def test_a_page_of_events_comes_with_the_revision_of_its_run(store: SqlWor
     assert ([record.revision for record in page[0]], page[1]) == ([*range(2, state.revision + 1)], state.revision)
     assert await store.page(ACCOUNT, "r1", 99, 100) == ([], state.revision)
     assert await store.page("other", "r1", 0, 100) is None
+
+
+async def test_a_schedule_is_due_when_its_time_has_come(store: SqlWorkflowStore) -> None:
+    spec = stored(TWO.spec)
+    for name, next_ms in (("late", PAST_MS + 2), ("none", None), ("early", PAST_MS + 1), ("later", PAST_MS + 9)):
+        await store.put_definition(ACCOUNT, name, spec, digest(spec), PAST_MS, next_ms)
+    due = await store.due_schedules(PAST_MS + 2, 9)
+    assert due == [DueSchedule(ACCOUNT, name, PAST_MS, PAST_MS + 2) for name in ("early", "late")]
+    assert await store.due_schedules(PAST_MS + 2, 1) == due[:1]
+    await store.move_schedule(due[0], PAST_MS + 1, PAST_MS + 5)
+    # Somebody else has moved it.
+    await store.move_schedule(due[0], PAST_MS + 1, None)
+    await store.move_schedule(due[1], PAST_MS + 2, None)
+    assert [one.name for one in await store.due_schedules(PAST_MS + 5, 9)] == ["early"]
+
+
+async def test_a_clock_that_is_ahead_begins_nothing_early(store: SqlWorkflowStore, url: str) -> None:
+    """With SQLite there is no second clock."""
+    spec = stored(TWO.spec)
+    now_ms = round(time.time() * 1000)
+    await store.put_definition(ACCOUNT, "past", spec, digest(spec), PAST_MS, now_ms - 60_000)
+    await store.put_definition(ACCOUNT, "tomorrow", spec, digest(spec), PAST_MS, now_ms + 43_200_000)
+    own = url.startswith("postgresql")
+    due = await store.due_schedules(now_ms + 86_400_000, 9)
+    assert [one.name for one in due] == (["past"] if own else ["past", "tomorrow"])
+    assert abs(due[0].now_ms - (now_ms if own else now_ms + 86_400_000)) < 60_000

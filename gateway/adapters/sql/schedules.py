@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.adapters.sql import tables
+from gateway.adapters.sql import managers, tables
 from gateway.workflows.records import DueSchedule
 
 _TABLE = tables.schedule
@@ -20,9 +20,12 @@ async def put_schedule(connection: AsyncConnection, account: str, name: str, now
 
 
 async def due_schedules(connection: AsyncConnection, now_ms: int, limit: int) -> list[DueSchedule]:
-    """Those whose time has come, the earliest first."""
+    """Those whose time has come, the earliest first. With PostgreSQL by its clock, too."""
+    if connection.dialect.name == "postgresql":
+        store_ms: int = (await connection.execute(select(managers.now_ms("postgresql")))).scalar_one()
+        now_ms = min(now_ms, store_ms)
     query = select(_TABLE).where(_TABLE.c.next_ms <= now_ms).order_by(_TABLE.c.next_ms).limit(limit)
-    return [DueSchedule(row.account, row.name, row.done_ms) for row in await connection.execute(query)]
+    return [DueSchedule(row.account, row.name, row.done_ms, now_ms) for row in await connection.execute(query)]
 
 
 async def move_schedule(connection: AsyncConnection, due: DueSchedule, done_ms: int, next_ms: int | None) -> None:
