@@ -20,6 +20,8 @@ from gateway.telemetry.metrics import counter, gauge
 if TYPE_CHECKING:
     from gateway.identity.key_ring import KeyRing
 
+SAVE_S = 10.0
+
 
 class KeyRefresh:
     """`load` first, then `run` until cancelled. Nothing that goes wrong here ends the process."""
@@ -35,6 +37,7 @@ class KeyRefresh:
         self._log = Log("auth")
         self._wake = asyncio.Event()
         self._failing = ""
+        self._saving: asyncio.Task[None] | None = None
         self.errors = 0
         ring.on_unknown = self._unknown_key
 
@@ -49,9 +52,10 @@ class KeyRefresh:
             stored = self._store.load()
             if stored is None:
                 return
+            found = read_key_set(stored.body)
             age_s = (self._clock.time_ms() - stored.fetched_ms) / 1000
             if self._ring.freshness.stored(self._clock.monotonic_s(), age_s):
-                self._take(read_key_set(stored.body))
+                self._take(found)
         except (HeiwaError, OSError) as error:
             self._log.warning("key_set_not_loaded", error=str(error))
 
@@ -80,9 +84,18 @@ class KeyRefresh:
             return
         self._failing = ""
         freshness.succeeded(self._clock.monotonic_s(), self._chance.random())
-        try:
-            await asyncio.to_thread(self._store.save, body, self._clock.time_ms())
-        except (HeiwaError, OSError) as error:
+        await self._keep(body)
+
+    async def _keep(self, body: bytes) -> None:
+        """For the next start. A disk that hangs holds up one thread, and no refresh."""
+        if self._saving is not None and not self._saving.done():
+            return
+        self._saving = asyncio.create_task(
+            asyncio.to_thread(self._store.save, body, self._clock.time_ms()), name="key set save"
+        )
+        saved, _ = await asyncio.wait([self._saving], timeout=SAVE_S)
+        error = self._saving.exception() if saved else TimeoutError(f"the disk has not answered for {SAVE_S:g} s")
+        if error is not None:
             self._log.warning("key_set_not_kept", error=str(error))
 
     def _take(self, found: KeySet) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
 from typing import Any
 
 import jwt
 import pytest
 
 from gateway.errors import KeySetError, KeysUnknownError, StoreError, TokenError
+from gateway.identity import key_refresh
 from gateway.identity.jwk import read_key_set
 from gateway.identity.key_freshness import UNKNOWN_KEY_S, Freshness
 from gateway.identity.key_refresh import KeyRefresh
@@ -225,6 +227,26 @@ async def test_a_start_without_the_endpoint_takes_the_last_set() -> None:
     assert world.ring.verify(key.token())
     world.clock.advance(2)
     assert "not known" in world.refused(key.token())
+
+
+async def test_a_disk_that_hangs_stops_no_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_refresh, "SAVE_S", 0.05)
+    old, new = Key("old"), Key("new")
+    world = World()
+    hanging, began = threading.Event(), []
+
+    def save(body: bytes, fetched_ms: int) -> None:
+        began.append(body)
+        hanging.wait(10)
+
+    monkeypatch.setattr(world, "save", save)
+    await world.publish(old.jwk())
+    await world.publish(new.jwk())
+    assert world.ring.verify(new.token())
+    world.refused(old.token())
+    # No thread more waits for the same disk.
+    assert len(began) == 1
+    hanging.set()
 
 
 async def test_a_last_set_that_is_too_old_or_damaged_does_not_count() -> None:
