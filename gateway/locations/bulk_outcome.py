@@ -121,6 +121,9 @@ REQUESTS: tuple[Row, ...] = (
     _row(429, "", "", Action.OVERFLOW),
     _row(403, "", _THROTTLED, Action.OVERFLOW),
     _row(413, "", "", Action.SPLIT),
+    _row(415, "", "", Action.RETRY),
+    # What arrived is not what was sent: OpenSearch 2.17.0 says so of each compressed body.
+    _row(400, "illegal_argument_exception", "terminated by a newline", Action.RETRY),
     # One item of the request is at fault, and the answer does not say which.
     _row(400, "action_request_validation_exception", "", Action.SPLIT),
     _row(_SERVER_ERRORS, "", "", Action.RETRY),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from gateway.adapters.opensearch import definitions
 from gateway.adapters.opensearch.definitions import VERSION, Names
@@ -63,6 +64,31 @@ async def test_a_cluster_before_and_after_it_is_set_up(opensearch: Node, tmp_pat
     assert f"opensearch index {name}" not in await lines(tmp_path, *flags)
     assert name in (await lines(tmp_path, *flags))["opensearch final pipeline"].found
     await asyncio.to_thread(delete, opensearch.url, prefix)
+
+
+async def test_a_cluster_without_room_for_new_days_is_told(tmp_path: Path) -> None:
+    shards = {"active_shards": 80, "unassigned_shards": 15, "initializing_shards": 0, "number_of_data_nodes": 2}
+    limit = {"max_shards_per_node": "60"}
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/":
+            return web.json_response({"version": {"number": "3.1.0", "distribution": "opensearch"}})
+        if request.path == "/_cluster/health":
+            return web.json_response(shards)
+        if request.path == "/_cluster/settings":
+            return web.json_response({"transient": {"cluster": limit}, "defaults": {"cluster": {"x": 1}}})
+        return web.json_response({}, status=404)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        flags = (f"locations.opensearch_url={server.make_url('')}".rstrip("/"),)
+        well = (await lines(tmp_path, *flags))["opensearch shards"]
+        assert (well.verdict, well.found) == (outlook.GOOD, "95 of 120 that the cluster may hold")
+        limit["max_shards_per_node"] = "50"
+        full = (await lines(tmp_path, *flags))["opensearch shards"]
+        assert full.verdict == outlook.WARN
+        assert "max_shards_per_node" in full.mend
 
 
 async def test_fields_that_were_changed_or_guessed_are_told(opensearch: Node, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,12 +22,20 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from gateway.adapters.clock import SystemClock
 from gateway.adapters.opensearch import signing
+from gateway.adapters.opensearch.bulk import Bulk, Extra
 from gateway.adapters.opensearch.cluster import Change, Cluster
 from gateway.adapters.opensearch.connection import Access, Connection, NoAnswerError
 from gateway.adapters.opensearch.definitions import Names
-from gateway.errors import StoreError
+from gateway.adapters.opensearch.index import OpenSearchLocationIndex
+from gateway.errors import IndexBusyError, StoreError
+from gateway.locations.batch import DeviceEvents
 from gateway.locations.bulk_outcome import Action, Answer, Silence, of_request
+from gateway.locations.congestion import Window
+from gateway.locations.document import bulk_lines
+from gateway.locations.event import LocationEvent
+from gateway.locations.query import Query
 from tests.support.certificate import make_certificate
 
 Handler = Callable[[web.Request], Any]
@@ -129,6 +138,34 @@ async def test_mutual_tls(server: Server, tmp_path: Path) -> None:
     assert told.value.silence is Silence.NOT_SENT
     for connection in (with_certificate, without, stranger):
         await connection.close()
+
+
+class Hasty(Server):
+    """Closes the connection instead of answering, so many times."""
+
+    closing = 0
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.requests.append((request, await request.read()))
+        if self.closing and request.transport is not None:
+            self.closing -= 1
+            request.transport.abort()
+        return web.json_response({"timed_out": False})
+
+
+@pytest.mark.parametrize(("closing", "found"), [(0, True), (1, True), (2, False)])
+async def test_a_search_is_sent_again_once_on_a_connection_that_was_just_closed(closing: int, found: bool) -> None:
+    server = Hasty()
+    index = OpenSearchLocationIndex(Access(await server.start()), "locations", SystemClock(), Random(1))
+    server.closing = closing
+    if found:
+        assert await index.search("a", Query()) == ([], False)
+    else:
+        with pytest.raises(IndexBusyError):
+            await index.search("a", Query())
+    assert len(server.requests) == min(closing, 1) + 1
+    await index.close()
+    await server.runner.cleanup()
 
 
 class Door(Server):
@@ -255,6 +292,50 @@ async def test_bodies_are_compressed_where_asked(server: Server) -> None:
         # The server's framework has unpacked it already.
         assert (request.headers.get("Content-Encoding") == "gzip") is (size > 1024)
         assert (gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body) == b"y" * size
+
+
+class Plain(Server):
+    """Takes documents, but no compressed bodies."""
+
+    def __init__(self, refusal: web.Response | None) -> None:
+        super().__init__()
+        self.refusal = refusal
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.requests.append((request, body))
+        if request.headers.get("Content-Encoding") is None:
+            created = [{"create": {"status": 201}}] * (body.count(b"\n") // 2)
+            return web.json_response({"errors": False, "items": created})
+        if self.refusal is None:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        return self.refusal
+
+
+NEWLINE = {"type": "illegal_argument_exception", "reason": "The bulk request must be terminated by a newline [\\n]"}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        lambda: web.json_response({"error": NEWLINE, "status": 400}, status=400),
+        lambda: web.Response(status=415),
+        lambda: web.Response(status=500),
+        lambda: None,
+    ],
+)
+async def test_who_does_not_unpack_bodies_is_sent_plain_ones(refusal: Callable[[], web.Response | None]) -> None:
+    server = Plain(refusal())
+    connection = Connection(Access(await server.start(), gzip=True))
+    bulk = Bulk(connection, SystemClock(), Random(1), Window())
+    events = [LocationEvent(f"e{number}", 1, 1.0, 2.0) for number in range(50)]
+    delivery = await bulk.send(bulk_lines("locations", [DeviceEvents("a", "d", events)]), Extra())
+    await connection.close()
+    await server.runner.cleanup()
+    assert not delivery.rejections
+    assert len(server.requests) == 2
 
 
 class Plugin(Server):

@@ -99,7 +99,9 @@ class Bulk:
         self._in_flight += 1
         began_s = self._clock.monotonic_s()
         try:
-            response = await self._connection.request("POST", PATH, body, query=QUERY, lines=True)
+            # Who cannot unpack a body says so in many ways, or not at all.
+            plain = attempt.again
+            response = await self._connection.request("POST", PATH, body, query=QUERY, lines=True, compress=not plain)
             answer = read(response, len(positions), extra if behind else None)
         except NoAnswerError as error:
             answer = Answer(silence=error.silence, reason=str(error))

@@ -14,6 +14,8 @@ from gateway.errors import ClusterError, UnreachableError
 
 MAJOR_VERSIONS = (2, 3)
 INIT = "run `heiwa init opensearch`"
+# A week of days, each with a copy.
+SHARDS_OF_DAYS = 14
 
 
 class Finding(NamedTuple):
@@ -76,7 +78,7 @@ class Cluster:
         ):
             found += await self._guessed(index, body["mappings"]["properties"])
         found += await self._guessed_days()
-        found += [await self._final_pipeline(), await self._policy()]
+        found += [await self._final_pipeline(), *await self._room_for_days(), await self._policy()]
         return found
 
     async def template(self) -> Finding:
@@ -140,6 +142,26 @@ class Cluster:
         if names:
             return Finding("final pipeline", f"on {', '.join(names[:3])}", "remove index.final_pipeline", False)
         return Finding("final pipeline", "none on our indices")
+
+    async def _room_for_days(self) -> list[Finding]:
+        """A cluster that holds as many shards as it may makes no index at midnight."""
+        limits = await self._ask(
+            "GET", "/_cluster/settings?include_defaults=true&filter_path=*.cluster.max_shards_per_node"
+        )
+        health = await self._ask("GET", "/_cluster/health")
+        if limits.status != 200 or health.status != 200:
+            # It takes a permission for the whole cluster, which nothing else of ours does.
+            return []
+        found, of_kind = health.json(), limits.json()
+        kinds = (of_kind.get(kind, {}).get("cluster", {}) for kind in ("transient", "persistent", "defaults"))
+        limit = next((kind["max_shards_per_node"] for kind in kinds if "max_shards_per_node" in kind), 0)
+        most = int(limit) * found["number_of_data_nodes"]
+        shards = found["active_shards"] + found["unassigned_shards"] + found["initializing_shards"]
+        said = f"{shards} of {most} that the cluster may hold"
+        if shards + SHARDS_OF_DAYS <= most or not most:
+            return [Finding("shards", said, needed=False)]
+        mend = "delete old indices, add a node or raise cluster.max_shards_per_node: soon no day can begin"
+        return [Finding("shards", said, mend, needed=False)]
 
     async def _policy(self) -> Finding:
         answer = await self._ask("GET", f"/_plugins/_ism/policies/{self._names.prefix}")

@@ -31,7 +31,7 @@ from gateway.clock import Clock
 from gateway.errors import ClusterError, IndexBusyError, QueryTooWideError, UnreachableError
 from gateway.locations.batch import DeviceEvents, count, items
 from gateway.locations.bulk_delivery import Delivery
-from gateway.locations.bulk_outcome import Answer
+from gateway.locations.bulk_outcome import Answer, Silence
 from gateway.locations.congestion import MAX_BATCHES, MAX_DOCUMENTS, Breaker, Way, Window
 from gateway.locations.document import bulk_lines, device_id, latest_lines
 from gateway.locations.event import DAY_MS
@@ -276,12 +276,21 @@ class OpenSearchLocationIndex:
         raise QueryTooWideError("too few of the events near the shape are in it; give a smaller one or a time")
 
     async def _ask(
-        self, method: str, path: str, body: bytes | None = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        *,
+        again: bool = True,
     ) -> Response:
         try:
             async with self._searches:
                 return await self._connection.request(method, path, body, query=query, compress=False)
         except NoAnswerError as error:
+            if again and error.silence is Silence.BROKEN:
+                # Who closes a kept connection may do so just as a request is sent on it; a search changes nothing.
+                return await self._ask(method, path, body, query, again=False)
             raise IndexBusyError(f"OpenSearch: {error}", BUSY_S) from error
 
     def collect(self) -> Iterator[Metric]:

@@ -42,6 +42,8 @@ REQUESTS = [
     (Answer(4000), Action.STOP),
     (Answer(400, kind="action_request_validation_exception"), Action.SPLIT),
     (Answer(400, kind="illegal_argument_exception"), Action.STOP),
+    (Answer(400, kind="illegal_argument_exception", reason="must be terminated by a newline [\\n]"), Action.RETRY),
+    (Answer(415), Action.RETRY),
     *((Answer(status), Action.RETRY) for status in (500, 502, 503, 504)),
     (Answer(silence=Silence.NOT_SENT), Action.RETRY),
     (Answer(silence=Silence.BROKEN), Action.RETRY),
