@@ -14,13 +14,15 @@ class Following:
     It outlives a drain that is taken back, with what it has spent.
 
     Deployments that are over are not followed again, whatever their weights say then. One that an answer does not name
-    any more moves nobody, and is over when the next one does not either: a service may answer from an old copy.
+    any more moves nobody, and ends when the next one does not either: a service may answer from an old copy. Should it
+    be named again after all, it goes on with what is left of its budget.
     """
 
     def __init__(self, hops: float) -> None:
         self._hops = hops
         self._over = ""
         self._doubted = False
+        self._lost: Shift | None = None
         self._fresh_until_s = float("-inf")
         self.shift: Shift | None = None
         self.seen: Deployment | None = None
@@ -41,7 +43,7 @@ class Following:
                 self._doubted = True
                 return None
             # It ended between two questions, and the next one has begun: what became of it nobody knows.
-            shift.outcome = Outcome.SUCCEEDED
+            shift.outcome, self._lost = Outcome.SUCCEEDED, shift
             return Signal.SETTLED
         self._doubted = False
         if found is None or found.id == self._over:
@@ -50,8 +52,7 @@ class Following:
             # Whoever missed it is not taken in by an answer that is older than this one.
             self._over = found.id
         elif shift is None and self._begins(found, own):
-            shift = self.shift = Shift(found, connections, self._hops)
-            self.elders = Elders(time_ms)
+            shift = self.shift = self._begun(found, connections, time_ms)
         if shift is None:
             return None
         shift.learn(found, connections, asked_s, now_s)
@@ -73,8 +74,17 @@ class Following:
 
     def end(self) -> None:
         """The shift is over: its deployment moves nobody any more."""
-        if self.shift is not None:
-            self._over, self.shift, self._doubted = self.shift.id, None, False
+        if self.shift is not None and self.shift is not self._lost:
+            self._over = self.shift.id
+        self.shift, self._doubted = None, False
+
+    def _begun(self, found: Deployment, connections: int, time_ms: int) -> Shift:
+        lost, self._lost = self._lost, None
+        if lost is not None and lost.id == found.id:
+            lost.outcome = None
+            return lost
+        self.elders = Elders(time_ms)
+        return Shift(found, connections, self._hops)
 
     @staticmethod
     def _begins(found: Deployment, own: Side) -> bool:

@@ -98,6 +98,11 @@ def test_an_answer_that_names_no_deployment_or_an_older_one_ends_nothing() -> No
         assert follow(fleet, None) is state
     assert fleet.drainer.last is not None
     assert fleet.drainer.last.outcome == "succeeded"
+    for _ in range(8):
+        assert follow(fleet, canary(0.05)) is State.SHIFTING
+        fleet.pass_time(60)
+    assert fleet.drainer.following.shift is not None
+    assert 90 <= fleet.drainer.following.shift.spent == 400 - fleet.drainer.remaining <= 100
 
 
 def test_nobody_moves_for_others_and_none_without_evidence() -> None:
