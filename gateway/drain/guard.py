@@ -70,7 +70,8 @@ class Readings(Struct, frozen=True):
 class Pause(Struct, frozen=True):
     """A deployment that waits. `weight`: the part of new connections that the new revision has, 0 to 1; None: not told.
 
-    `new` and `old` are the revisions as metrics name them; "": not told. `first`: there is no old one.
+    `new` and `old` are the revisions as metrics name them; "": not told. `first`: there is no old one. `ends`: what
+    ECS does by itself, and when; "": not told.
     """
 
     deployment: str
@@ -80,6 +81,7 @@ class Pause(Struct, frozen=True):
     new: str
     old: str
     first: bool = False
+    ends: str = ""
 
     @property
     def moved(self) -> bool:
@@ -121,6 +123,8 @@ def decide(pause: Pause, new: Readings, old: Readings, bounds: Bounds, earlier: 
             f"{who}: not enough devices yet; {bounds.min_devices:,} are to be on it for {bounds.minutes} minutes, and "
             f"there were so many in {len(enough)} (at most {most:,.0f})."
         )
+        if pause.ends:
+            text += f" The hook ends with {pause.ends}; `heiwa drain plan --strategy` says how many a step brings."
         if not new.devices:
             text += " It told nothing: telemetry.emf is to be on, and telemetry.revision empty."
         return Decision(Action.WAIT, text)

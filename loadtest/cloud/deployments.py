@@ -75,9 +75,12 @@ class Hook:
     stage: str
     id: str = field(default_factory=lambda: f"ecs-pause-{uuid.uuid4().hex}")
     status: str = AWAITING
+    # Seconds since the Unix epoch, as JSON protocols of AWS have times.
+    expires_s: float | None = None
 
     def record(self) -> dict[str, Any]:
-        return {"hookId": self.id, "targetType": "PAUSE", "status": self.status, "timeoutAction": ROLLBACK}
+        found = {"hookId": self.id, "targetType": "PAUSE", "status": self.status, "timeoutAction": ROLLBACK}
+        return found if self.expires_s is None else {**found, "expiresAt": self.expires_s}
 
 
 @dataclass(slots=True)

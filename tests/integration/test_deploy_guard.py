@@ -56,11 +56,13 @@ async def test_the_port(cloud: Cloud) -> None:
     try:
         assert await guarded.state() == (False, None, None)
         made, told = paused(cloud)
+        made.hooks[-1].expires_s = NOW_S + 7200
         fill(cloud, NOW_S, our_fault=2)
         state = await guarded.state()
         pause = state.pause
         assert pause is not None
         assert (pause.weight, pause.new, pause.old) == (0.05, "2", "1")
+        assert pause.ends == "ROLLBACK at 02:00 UTC"
         found = await guarded.readings("2", 5)
         assert (list(found.devices), list(found.ack_p99_s), found.our_fault) == ([300] * 5, [0.1] * 5, 10)
         assert (found.closed, found.opened) == (10, 200)

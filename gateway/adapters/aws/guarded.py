@@ -178,6 +178,7 @@ class EcsGuarded:
             new=_named(new),
             old=_named(old),
             first=not seen.sources,
+            ends=_end(waiting[0]),
         )
 
     async def _described(self, record: Mapping[str, Any]) -> Mapping[str, Revision]:
@@ -208,6 +209,14 @@ class EcsGuarded:
 
 def _serves(revision: Revision) -> tuple[int, float]:
     return revision.tasks or 0, revision.weight or 0.0
+
+
+def _end(hook: Mapping[str, Any]) -> str:
+    """LifecycleHookDetail: `timeoutAction` is taken at `expiresAt`."""
+    at = hook.get("expiresAt")
+    return (
+        f"{hook.get('timeoutAction', 'ROLLBACK')} at {at.astimezone(UTC):%H:%M} UTC" if isinstance(at, datetime) else ""
+    )
 
 
 def _named(revision: Revision) -> str:

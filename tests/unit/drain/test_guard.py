@@ -39,6 +39,9 @@ def test_too_few_devices_wait(devices: tuple[float, ...]) -> None:
     assert found.action is Action.WAIT
     assert "not enough devices yet" in found.reason
     assert ("telemetry.revision empty" in found.reason) is (not devices)
+    assert "The hook ends" not in found.reason
+    found = decide(replace(PAUSE, ends="ROLLBACK at 17:45 UTC"), replace(GOOD, devices=devices), OLD, BOUNDS)
+    assert "The hook ends with ROLLBACK at 17:45 UTC" in found.reason
 
 
 def test_exactly_the_devices_that_are_asked_for_are_enough() -> None:
