@@ -5,8 +5,9 @@ DescribeServiceRevisions, ContinueServiceDeployment; developer guide, "Pause hoo
 
 Documented by AWS: the fields, the stages and their order, that PRE_PRODUCTION_TRAFFIC_SHIFT comes before each step of a
 linear or canary deployment and may have a PAUSE hook, that a hook is continued by its `hookId` once, that the weights
-are "a snapshot". Inferred, and so played here: that `currentServiceDeployment` is there while one goes on and gone
-after it, that a rollback sets the weights back at once and then removes the new tasks, and what throttles the calls.
+are "a snapshot". Reported by others (kayac/ecspresso #945), and so played here: that `currentServiceDeployment` still
+names the last deployment once it is over. Inferred: that a rollback sets the weights back at once and then removes the
+new tasks, that a new deployment stops the one that goes on, and what throttles the calls.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ARN = f"arn:aws:ecs:{REGION}:{ACCOUNT}"
 # Amazon ECS API reference, "Request throttling": reads of services, a burst and a sustained rate.
 READ_TOKENS = 100.0
 READ_REFILL_PER_S = 20.0
-IN_PROGRESS, SUCCESSFUL = "IN_PROGRESS", "SUCCESSFUL"
+IN_PROGRESS, SUCCESSFUL, STOPPED = "IN_PROGRESS", "SUCCESSFUL", "STOPPED"
 ROLLBACK_IN_PROGRESS, ROLLBACK_SUCCESSFUL = "ROLLBACK_IN_PROGRESS", "ROLLBACK_SUCCESSFUL"
 AWAITING, SUCCEEDED, FAILED = "AWAITING_ACTION", "SUCCEEDED", "FAILED"
 CONTINUE, ROLLBACK = "CONTINUE", "ROLLBACK"
@@ -135,11 +136,13 @@ class ServiceDeployment:
 class ServiceDeployments:
     """Those of one cluster, by ARN; the newest last. `now_s` is the clock of the throttle; None: nothing is throttled.
 
-    `calls` counts the reads of deployments and of the service, throttled ones too.
+    `lingers`: a service names its last deployment when that is over, too. `calls` counts the reads of deployments and
+    of the service, throttled ones too.
     """
 
     now_s: Callable[[], float] | None = None
     by_arn: dict[str, ServiceDeployment] = field(default_factory=dict)
+    lingers: bool = True
     calls: int = 0
     _bucket: Bucket | None = None
 
@@ -152,6 +155,11 @@ class ServiceDeployments:
         """The one that goes on."""
         found = [one for one in self.by_arn.values() if one.target.service == service and one.goes_on]
         return found[-1] if found else None
+
+    def named(self, service: str) -> ServiceDeployment | None:
+        """The one that the service names."""
+        last = [one for one in self.by_arn.values() if one.target.service == service][-1:] if self.lingers else []
+        return self.current(service) or next(iter(last), None)
 
     def take(self) -> bool:
         """Whether the throttle lets one more read pass."""

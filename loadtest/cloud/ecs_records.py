@@ -180,8 +180,8 @@ class Ecs:
         arn = f"{ARN}:service/{self.cluster}/{name}"
         record = {"serviceArn": arn, "serviceName": name, "status": "ACTIVE", "loadBalancers": balancers}
         record |= {"deploymentConfiguration": self.deployment, "desiredCount": self.desired}
-        if (current := self.deployments.current(name)) is not None:
-            record["currentServiceDeployment"] = current.arn
+        if (named := self.deployments.named(name)) is not None:
+            record["currentServiceDeployment"] = named.arn
         if name in self.managed:
             ingress = any(not one.port_name for one in self.managed[name])
             record["resourceManagementType"] = "ECS" if ingress else "CUSTOMER"

@@ -15,7 +15,7 @@ import pytest
 from gateway.adapters.aws.guarded import LATE_S, EcsGuarded
 from gateway.drain.guard import Action
 from gateway.errors import CallError, CallErrorKind
-from loadtest.cloud.deployments import CONTINUE, ROLLBACK, SUCCESSFUL, RevisionRecord, ServiceDeployment
+from loadtest.cloud.deployments import CONTINUE, ROLLBACK, STOPPED, SUCCESSFUL, RevisionRecord, ServiceDeployment
 from tests.support.cloud import SERVICE, TASK, Cloud, point_at, running
 
 NOW_S = 1_764_374_400.0
@@ -135,6 +135,24 @@ async def test_a_dry_run_ends_at_what_it_would_roll_back_and_changes_nothing(clo
     assert out.startswith(f"{ROLLBACK}: revision 2 against 1")
     assert '"event":"guard_decided"' in err.replace(" ", "")
     assert told == []
+
+
+async def test_a_deployment_that_another_one_stops_is_not_the_end(cloud: Cloud) -> None:
+    """A pipeline starts its deployment while the one before still goes on, and the guard may find that one first."""
+    guarded = EcsGuarded(os.environ, "default", SERVICE, "heiwa", lambda: NOW_S)
+    try:
+        first = cloud.deploy(5)
+        assert (await guarded.state()).goes_on
+        first.status = STOPPED
+        second = cloud.deploy(0)
+        assert second is not first
+        assert await guarded.state() == (True, None, None)
+        second.wait()
+        assert (await guarded.state()).pause is not None
+        second.status = STOPPED
+        assert await guarded.state() == (False, None, False)
+    finally:
+        await guarded.close()
 
 
 async def test_an_old_copy_that_does_not_know_the_deployment_is_not_its_end(cloud: Cloud) -> None:

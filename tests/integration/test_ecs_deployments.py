@@ -43,7 +43,11 @@ async def test_no_deployment_costs_one_call(cloud: Cloud, adapter: EcsDeployment
     assert calls(cloud) == {"ecs:DescribeServices": 1}
 
 
-async def test_a_canary_from_its_first_weight_to_its_end(cloud: Cloud, adapter: EcsDeployments) -> None:
+@pytest.mark.parametrize("lingers", [True, False])
+async def test_a_canary_from_its_first_weight_to_its_end(
+    cloud: Cloud, adapter: EcsDeployments, *, lingers: bool
+) -> None:
+    cloud.ecs.deployments.lingers = lingers
     made = cloud.deploy(5)
     found = await adapter.deployment()
     assert found is not None
@@ -66,6 +70,10 @@ async def test_a_canary_from_its_first_weight_to_its_end(cloud: Cloud, adapter: 
     assert found.over
     assert not found.going_back
     assert await adapter.deployment() is None
+    cloud.deploy(5)
+    found = await adapter.deployment()
+    assert found is not None
+    assert found.id != made.arn
 
 
 async def test_a_rollback_is_seen_before_the_weights_are(cloud: Cloud, adapter: EcsDeployments) -> None:

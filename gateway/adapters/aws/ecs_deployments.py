@@ -3,7 +3,7 @@
 Amazon ECS API reference (version 2014-11-13), as botocore 1.43 has it. The chain of evidence:
 
 1. Task metadata: our task definition (`Family`, `Revision`), service and cluster.
-2. DescribeServices → `currentServiceDeployment`: the ARN of the service deployment.
+2. DescribeServices → `currentServiceDeployment`: the ARN of the service deployment; it may be one that is over.
 3. DescribeServiceDeployments → `deploymentConfiguration.strategy`, with `linearConfiguration` (`stepPercent`,
    `stepBakeTimeInMinutes`), `canaryConfiguration` (`canaryPercent`, `canaryBakeTimeInMinutes`) and `bakeTimeInMinutes`;
    `sourceServiceRevisions[]` and `targetServiceRevision` with `arn`, `runningTaskCount` and

@@ -22,7 +22,7 @@ from gateway.errors import CallError, CallErrorKind
 from gateway.telemetry.names import ACK_P99, GATEWAY, NAMESPACE
 
 WAITS = "AWAITING_ACTION"
-SUCCESSFUL = "SUCCESSFUL"
+SUCCESSFUL, STOPPED = "SUCCESSFUL", "STOPPED"
 # A task writes a line a minute, and CloudWatch needs a moment to make metrics of it.
 LATE_S = 90.0
 _MINUTE_S = 60
@@ -75,7 +75,11 @@ class EcsGuarded:
             # An old copy may not know it yet, or the service has another one.
             raise CallError(CallErrorKind.OTHER, "Amazon ECS knows no such service deployment")
         if record.get("status") in OVER:
-            self._current = ""
+            ended, self._current = self._current, ""
+            if record.get("status") == STOPPED and (later := await self._find()) not in ("", ended):
+                # Another one took its place, while the service still named the first.
+                self._current = later
+                return GuardedState(goes_on=True)
             return GuardedState(goes_on=False, outcome=record.get("status") == SUCCESSFUL)
         return GuardedState(goes_on=True, pause=await self._pause(record))
 
