@@ -84,7 +84,7 @@ def _live_through(cloud: LiveCloud, program: Program) -> None:
     eventually(lambda: state() == State.SERVING)
     cloud.deploy(percent=5)
     eventually(lambda: state() == State.SHIFTING)
-    cloud.deploy(percent=0)
+    cloud.roll_back()
     eventually(lambda: state() == State.SERVING)
     with program.connect("dog-1"):
         cloud.deregister()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from loadtest.cloud.deployments import ROLLBACK_IN_PROGRESS
 from tests.support.cloud import ADDRESS, PORT, TASK, Cloud, point_at
 
 T = TypeVar("T")
@@ -63,6 +64,10 @@ class LiveCloud:
     def deploy(self, percent: float) -> None:
         """A canary has this weight from now on; it begins with the first call."""
         self._do(lambda: self._cloud.deploy(percent))
+
+    def roll_back(self) -> None:
+        """The canary goes back."""
+        self._do(lambda: setattr(self._cloud.deploy(0), "status", ROLLBACK_IN_PROGRESS))
 
     def pause(self) -> list[str]:
         """A canary waits before its first step; returns the actions that it is continued with."""
