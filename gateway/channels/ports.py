@@ -51,7 +51,10 @@ class Directory(Protocol):
     """Which gateway holds which device, and who watches it (directory.py). All gateways see one directory."""
 
     async def write(self, changes: Sequence[Change], rule: Duplicates) -> list[Standing]:
-        """Carry out changes of our own connections, in order; one answer for each."""
+        """Carry out changes of our own connections, in order; one answer for each.
+
+        Their ages are those of this moment, however long the server takes to carry them out.
+        """
         ...
 
     async def find(self, account: str, device: str) -> Entry | None:

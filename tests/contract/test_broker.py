@@ -143,6 +143,21 @@ async def test_the_newer_connection_wins_also_when_it_is_announced_first(world: 
     assert (newest.rival, newest.wins) == (Holder("two", "b"), True)
 
 
+async def test_what_a_server_that_hung_carries_out_late_is_as_old_as_it_was(
+    world: World, exchange: RedisServer | None
+) -> None:
+    if exchange is None:
+        # It carries out everything at once.
+        return
+    one, two = await world.join("one"), await world.join("two")
+    exchange.ask("CLIENT", "PAUSE", "1000", "ALL")
+    (older,) = await one.directory.write([opened("a")], REPLACE)
+    # It was opened while the server hung.
+    (newer,) = await two.directory.write([opened("b", age_ms=500)], REPLACE)
+    assert newer.order > older.order
+    assert newer.wins
+
+
 async def test_who_is_announced_again_keeps_its_number(world: World) -> None:
     one, two = await world.join("one"), await world.join("two")
     (first,) = await one.directory.write([opened("a")], REPLACE)

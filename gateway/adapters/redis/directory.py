@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from msgspec import DecodeError, json
@@ -26,6 +27,9 @@ from gateway.wire.close_codes import Fault
 _Last = tuple[int, int, str, Fault]
 # A script holds up everybody else's commands: this many take the server about a millisecond.
 CHANGES_A_CALL = 200
+# An answer that took no longer tells the server's clock well enough; a slower one does when none came for so long.
+_CLOCK_WITHIN_S = 0.1
+_CLOCK_KEPT_S = 10.0
 
 # An entry is a hash: `gateway` and `connection` while it is held, `order` of the newest connection, and `last`, which
 # says how the last one ended.
@@ -41,16 +45,20 @@ local function living(key)
 end
 """
 # KEYS: the counter, then for each change its entry and the set of who watches it.
-# ARGV: lease, gateway, rule, for how long entries are kept (s), from which age on a number is one of the past (ms);
-# then four for each change: + connection age (ms) order, or - connection last and nothing.
+# ARGV: lease, gateway, rule, for how long entries are kept (s), from which age on a number is one of the past (ms), the
+# server's time of the sending (µs; 0: unknown); then four for each change: + connection age (ms) order, or - connection
+# last and nothing. Ages are those of the sending: a server that hung carries out later what it was sent before, in any
+# order, and would take the older of two connections for the newer.
 _WRITE = Script(
     _ALIVE
     + """
-local gateway, rule, kept_s, at_once_ms = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local gateway, rule, kept_s, at_once_ms, sent_us = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call('TIME')
-local counter = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), time[1] * 1000000 + time[2])
+local now_us = time[1] * 1000000 + time[2]
+local late_ms = sent_us > 0 and math.max(0, math.floor((now_us - sent_us) / 1000)) or 0
+local counter = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now_us)
 local function opened(entry, watchers, connection, age_ms, order)
-  counter = counter + 1
+  counter, age_ms = counter + 1, age_ms + late_ms
   if order == 0 then order = age_ms < at_once_ms and counter or counter - age_ms * 1000 end
   local held = redis.call('HMGET', entry, 'gateway', 'connection', 'order')
   local rival = held[1] and held[2] ~= connection and alive(held[1])
@@ -78,7 +86,7 @@ local function closed(entry, connection, last)
 end
 local answers = {}
 for number = 1, (#KEYS - 1) / 2 do
-  local entry, watchers, at = KEYS[2 * number], KEYS[2 * number + 1], 2 + 4 * number
+  local entry, watchers, at = KEYS[2 * number], KEYS[2 * number + 1], 3 + 4 * number
   if ARGV[at] == '+' then
     answers[number] = opened(entry, watchers, ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]))
   else
@@ -98,6 +106,14 @@ local found = redis.call('HMGET', KEYS[1], 'gateway', 'connection', 'last', 'ord
 return {alive(found[1]) and found[1] or '', found[2] or '', found[3] or '', found[4] or '0'}
 """
 )
+# KEYS: our lease, the set of gateways. ARGV: gateway, for how long (ms). Whether it was unknown, and the server's time.
+_RENEW = Script(
+    """
+redis.call('SET', KEYS[1], '', 'PX', ARGV[2])
+local time = redis.call('TIME')
+return {redis.call('SADD', KEYS[2], ARGV[1]), time[1] * 1000000 + time[2]}
+"""
+)
 # KEYS: a set of gateways. ARGV: lease.
 _LIVING = Script(_ALIVE + "return living(KEYS[1])")
 
@@ -110,8 +126,12 @@ class RedisDirectory:
         self._lease_ms = int(lease_s * 1000)
         self._key = link.access.key
         self._lease = self._key("gateway", "")
+        # The server's clock: how far it is ahead of ours (µs), and since when that is known (s).
+        self._ahead_us = 0.0
+        self._known_s = float("-inf")
 
     async def write(self, changes: Sequence[Change], rule: Duplicates) -> list[Standing]:
+        sent_us = self._server_us()
         standings: list[Standing] = []
         for first in range(0, len(changes), CHANGES_A_CALL):
             part = changes[first : first + CHANGES_A_CALL]
@@ -126,7 +146,7 @@ class RedisDirectory:
                     last = b"" if change.last is None else json.encode(astuple(change.last))
                     arguments += ["-", change.connection, last, ""]
             answers = await self._link.call(
-                _WRITE, keys, self._lease, self._link.gateway, rule.value, KEPT_S, AT_ONCE_MS, *arguments
+                _WRITE, keys, self._lease, self._link.gateway, rule.value, KEPT_S, AT_ONCE_MS, sent_us, *arguments
             )
             standings += [_standing(answer) for answer in answers]
         return standings
@@ -140,9 +160,21 @@ class RedisDirectory:
         return Entry(holder, _read_last(last), int(order))
 
     async def renew(self) -> bool:
-        gateway = self._link.gateway
-        await self._link.ask("SET", self._lease + gateway, "", "PX", self._lease_ms)
-        return not await self._link.ask("SADD", self._key("gateways"), gateway)
+        gateway, loop = self._link.gateway, asyncio.get_running_loop()
+        asked_s = loop.time()
+        keys = [self._lease + gateway, self._key("gateways")]
+        added, server_us = await self._link.call(_RENEW, keys, gateway, self._lease_ms)
+        answered_s = loop.time()
+        if answered_s - asked_s <= _CLOCK_WITHIN_S or answered_s - self._known_s > _CLOCK_KEPT_S:
+            self._ahead_us = server_us - (asked_s + answered_s) / 2 * 1_000_000
+            self._known_s = answered_s
+        return not added
+
+    def _server_us(self) -> int:
+        """The server's clock now, as far as it is known; 0: not at all."""
+        if self._known_s == float("-inf"):
+            return 0
+        return int(asyncio.get_running_loop().time() * 1_000_000 + self._ahead_us)
 
     async def leave(self) -> None:
         await self._link.ask("DEL", self._lease + self._link.gateway)
