@@ -205,7 +205,8 @@ class Manager:
             return
         self._owned.hungry = False
         self._poll_at_s = self._clock.monotonic_s() + POLL_S
-        for owned in await self._store.claim(lease, MAX_CLAIMED):
+        claimed = await self._store.claim(lease, MAX_CLAIMED)
+        for owned in claimed:
             # It may have been ours before: what was known of it then does not count any more.
             self._owned.forget(owned.id)
             self._owned.own(owned)
@@ -220,7 +221,7 @@ class Manager:
         heard += await self._store.signals(lease, MAX_HEARD, self._owned.deaf)
         for owned, signal in heard:
             self._hear_one(owned, signal)
-        if len(heard) >= MAX_HEARD:
+        if len(heard) >= MAX_HEARD or len(claimed) >= MAX_CLAIMED:
             self._poll_at_s = 0.0
 
     def _hear_one(self, owned: Owned, signal: Signal) -> None:

@@ -20,7 +20,7 @@ from gateway.errors import UnstorableError
 from gateway.workflows import manager
 from gateway.workflows.manager import Manager
 from gateway.workflows.names import public_id
-from gateway.workflows.records import Changes, Lease, RunDetail, SignalKind
+from gateway.workflows.records import Changes, Lease, NewRun, RunDetail, SignalKind
 from gateway.workflows.retention import Retention
 from gateway.workflows.run import Attempt, Key
 from gateway.workflows.schedule import ms_of
@@ -455,3 +455,16 @@ async def test_runs_that_nest_themselves_have_an_end(engine: Engine) -> None:
     # Two of each but the first and those between.
     assert len(runs) <= 1 + 2 + 2 + 4 + 4 + 8 + 8 + 16 + 16
     assert {found.status for found in runs} <= {"failed", "cancelled"}
+
+
+async def test_the_runs_of_a_dead_manager_are_taken_over_without_a_pause(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock stands: what is not taken at once is taken a second later, which never comes."""
+    monkeypatch.setattr(manager, "MAX_CLAIMED", 10)
+    await engine.put('name: x\nnodes:\n  a: {when: "1 == 2", run: {process: {command: [x]}}}\n')
+    news = [NewRun(f"free{number}", "acme", "x", None, {}, engine.clock.time_ms()) for number in range(35)]
+    await engine.store.create(news, None)
+    engine.manager.notice()
+    for new in news:
+        await engine.until_is(new.id, "ok")
