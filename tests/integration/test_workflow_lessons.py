@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.adapters import cron
 from gateway.adapters.sql.engine import parse_url
 from gateway.adapters.sql.store import SqlWorkflowStore
-from gateway.adapters.yaml_source import read_yaml
 from gateway.errors import UnstorableError
 from gateway.workflows import manager
-from gateway.workflows.manager import Manager
 from gateway.workflows.names import public_id
-from gateway.workflows.records import Changes, Lease, NewRun, RunDetail, SignalKind
+from gateway.workflows.records import Changes, Lease, NewRun, SignalKind
 from gateway.workflows.retention import Retention
-from gateway.workflows.run import Attempt, Key
+from gateway.workflows.run import Key
 from gateway.workflows.schedule import ms_of
 from gateway.workflows.scheduler import Scheduler
-from gateway.workflows.service import RunRefusedError, WorkflowService
-from gateway.workflows.step import Failed, Finished, Happening
+from gateway.workflows.service import RunRefusedError
+from gateway.workflows.step import Failed, Finished
 from tests.support.fake_clock import FakeClock
+from tests.support.workflow_engine import Engine, first
 
-WITHIN_S = 10.0
 PLAIN = """\
 name: {name}
 nodes:
@@ -38,129 +34,11 @@ nodes:
 """
 
 
-class Jobs:
-    """A runner whose jobs tests end. `asked` is every attempt that was ever begun, over all lives of the manager."""
-
-    name = "process"
-    for_admins = False
-    deduplicates = False
-    movable = False
-
-    def __init__(self, asked: list[Attempt]) -> None:
-        self.asked = asked
-        self.stopped: list[Attempt] = []
-        self.adopted: list[Attempt] = []
-        self.forgotten: list[str] = []
-        self.manager: Manager | None = None
-        self.more = asyncio.Condition()
-
-    def problem(self, account: str, work: Mapping[str, Any]) -> str:
-        return ""
-
-    async def _note(self, notes: list[Attempt], attempt: Attempt) -> None:
-        async with self.more:
-            notes.append(attempt)
-            self.more.notify_all()
-
-    async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
-        await self._note(self.asked, attempt)
-
-    async def proceed(self, run: str, attempt: Attempt) -> None:
-        """It has begun."""
-
-    async def adopt(
-        self,
-        run: str,
-        account: str,
-        attempt: Attempt,
-        external: str | None,
-        work: Mapping[str, Any],
-        *,
-        wanted: bool = True,
-    ) -> None:
-        await self._note(self.adopted, attempt)
-
-    async def stop(self, run: str, attempt: Attempt) -> None:
-        await self._note(self.stopped, attempt)
-
-    async def forget(self, attempts: Sequence[str]) -> None:
-        self.forgotten += attempts
-
-    async def close(self) -> None:
-        """Nothing to let go."""
-
-    def report(self, run: str, happening: Happening) -> None:
-        assert self.manager is not None
-        self.manager.report(run, happening)
-
-    async def until(self, notes: list[Attempt], *attempts: Attempt) -> None:
-        async with asyncio.timeout(WITHIN_S), self.more:
-            await self.more.wait_for(lambda: set(attempts) <= set(notes))
-
-
-class Engine:
-    """A store with a manager that can be killed and begun again."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.clock = FakeClock()
-        self.asked: list[Attempt] = []
-
-    async def begin(self) -> Engine:
-        self.store = SqlWorkflowStore(parse_url(f"sqlite:///{self.path}/w.db"))
-        await self.store.open()
-        self.jobs = Jobs(self.asked)
-        runners: Any = {"process": self.jobs}
-        self.manager = Manager(
-            self.store,
-            runners,
-            self.clock,
-            "local",
-            "i",
-            moved=lambda change, _: self.service.moved(change.state.id, change.account),
-        )
-        self.jobs.manager = self.manager
-        chance = random.Random(1)
-        manager = self.manager
-        self.service = WorkflowService(
-            self.store, runners, self.clock, chance, read_yaml, cron, lambda: "local", manager.notice, manager.begin
-        )
-        await self.manager.start()
-        self._task = asyncio.create_task(self.manager.run())
-        return self
-
-    async def kill(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await self.store.close()
-
-    async def put(self, text: str) -> None:
-        await self.service.put("acme", text, yaml=True, admin=True, dry_run=False)
-
-    async def run(self, name: str, key: str | None = None) -> str:
-        return (await self.service.create("acme", name, None, {}, key)).run
-
-    async def until(self, run: str, holds: Callable[[RunDetail], bool]) -> None:
-        """Wait until something holds of the run."""
-        async with asyncio.timeout(WITHIN_S):
-            with self.service.watching(run) as event:
-                while not holds(await self.service.run("acme", run)):
-                    await event.wait()
-                    event.clear()
-
-    async def until_is(self, run: str, status: str) -> None:
-        await self.until(run, lambda found: found.state.status == status)
-
-
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     made = await Engine(tmp_path).begin()
     yield made
     await made.kill()
-
-
-def first(path: str, iteration: int = 0, number: int = 1) -> Attempt:
-    return Attempt(path, iteration, number)
 
 
 async def test_a_run_that_was_cancelled_in_its_backoff_begins_nothing(engine: Engine) -> None:
