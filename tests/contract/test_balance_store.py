@@ -14,13 +14,11 @@ from gateway.workflows.advance import loaded
 from gateway.workflows.fleet import Dead, Lead, ManagerSeen, Move, Orders, Reserve, Share
 from gateway.workflows.records import Lease, NewRun, Sign
 from gateway.workflows.step import Begin, Cancel, Resume
-from tests.contract.test_workflow_store import ACCOUNT, TWO, begun, play, put, url
+from tests.support.workflow_stores import ACCOUNT, TWO, begun, play, put
 from tests.support.workflows import START_MS
 
 # A time that is over when it begins, by whatever clock counts.
 OVER_S = -1.0
-
-__all__ = ["url"]
 
 
 @pytest.fixture

@@ -12,13 +12,11 @@ from gateway.adapters.sql.store import SqlWorkflowStore
 from gateway.workflows.records import Created, Lease, NewRun, NotCreated, Parent
 from gateway.workflows.run import Attempt
 from gateway.workflows.step import Begin, Cancel
-from tests.contract.test_workflow_store import ACCOUNT, load, play, put, url
+from tests.support.workflow_stores import ACCOUNT, load, play, put
 from tests.support.workflows import START_MS
 
 LIVE_RUNS = 8
 LATER_MS = START_MS + 20_000
-
-__all__ = ["url"]
 
 
 @pytest.fixture

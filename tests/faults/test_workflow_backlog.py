@@ -8,8 +8,8 @@ import pytest
 
 from gateway.adapters.sql.engine import parse_url
 from gateway.adapters.sql.store import SqlWorkflowStore
-from tests.contract.test_workflow_store import put
 from tests.support.postgres import Postgres
+from tests.support.workflow_stores import put
 
 RUNS = 40_000
 # Nested loops over all of both would take ten times as long.
