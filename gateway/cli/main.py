@@ -255,6 +255,8 @@ def redrive(
             f"{done.stored} stored, {done.dead} refused for good, {done.later} not taken now, "
             f"{done.unreadable} lines without an event"
         )
+        if done.why:
+            typer.echo(f"not stored: {done.why}", err=True)
     if done.dead or done.later or done.unreadable:
         raise typer.Exit(1)
 

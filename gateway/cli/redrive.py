@@ -34,12 +34,13 @@ UNREADABLE_NAME = "dead-letters.unreadable.jsonl"
 
 class Redriven(Struct):
     """What became of the letters: `stored` is in the index, `dead` was refused for good again, `later` not taken now,
-    `unreadable` holds no event. All but the first stay, or are dead letters again."""
+    `unreadable` holds no event. All but the first stay, or are dead letters again. `why`: one reason of them."""
 
     stored: int = 0
     dead: int = 0
     later: int = 0
     unreadable: int = 0
+    why: str = ""
 
 
 async def redrive(settings: Settings, files: Sequence[Path]) -> Redriven:
@@ -135,6 +136,8 @@ def _count(done: Redriven, number: int, rejections: Sequence[Rejection]) -> None
     done.dead += dead
     done.later += len(rejections) - dead
     done.stored += number - len(rejections)
+    if rejections:
+        done.why = rejections[0].reason
 
 
 def _keep(path: Path, lines: Sequence[bytes]) -> None:

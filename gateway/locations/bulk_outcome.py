@@ -96,6 +96,8 @@ def _row(statuses: int | range, kinds: str, reason: str, action: Action) -> Row:
     )
 
 
+# What OpenSearch shows of a document: a position is nobody's business but its account's.
+_PREVIEW = re.compile(r"\.? *Preview of field's value:.*", re.DOTALL)
 _SERVER_ERRORS = range(500, 600)
 # Whatever a server calls a status.
 _ANY = range(-(1 << 63), 1 << 63)
@@ -155,7 +157,8 @@ def of_request(answer: Answer) -> Action:
 
 
 def describe(item: Item) -> str:
-    """An item's error in one line of at most 300 characters."""
+    """An item's error in one line of at most 300 characters, without a field's value."""
     if item.status == 200:
         return "a pipeline of the index dropped the document"
-    return ": ".join(filter(None, (f"HTTP {item.status} {item.kind}".rstrip(), item.reason)))[:300]
+    said = (f"HTTP {item.status} {item.kind}".rstrip(), _PREVIEW.sub("", item.reason))
+    return ": ".join(filter(None, said))[:300]

@@ -81,7 +81,11 @@ async def test_opensearch_takes_them_when_its_mapping_is_mended(opensearch: Node
     name = index_of(prefix, NOON_MS)
     wrong = {"mappings": {"properties": {"location": {"type": "boolean"}}}}
     await asyncio.to_thread(ask, f"{opensearch.url}/{name}", "PUT", wrong)
-    assert await redrive(settings(tmp_path, *flags), []) == Redriven(dead=4)
+    done = await redrive(settings(tmp_path, *flags), [])
+    assert (done.stored, done.dead, done.later) == (0, 4, 0)
+    assert "failed to parse field [location]" in done.why
+    # A position is not told.
+    assert "Preview" not in done.why
     letters = [json.loads(line) for line in (tmp_path / FILE_NAME).read_text().splitlines()]
     assert len(letters) == 4
     assert "mapper_parsing_exception" in letters[0]["reason"]

@@ -67,6 +67,8 @@ def test_reasons_are_told_in_one_short_line() -> None:
     assert describe(Item(400, "kind", "why")) == "HTTP 400 kind: why"
     assert describe(Item(502)) == "HTTP 502"
     assert describe(Item(401, reason="Unauthorized")) == "HTTP 401: Unauthorized"
+    shown = "failed to parse field [location] of type [long]. Preview of field's value: '[1,\n2]'"
+    assert describe(Item(400, "k", shown)) == f"HTTP 400 k: {shown.partition('. Preview')[0]}"
     assert len(describe(Item(400, "kind", "x" * 5000))) == 300
     assert "dropped" in describe(Item(200))
     assert Answer(silence=Silence.TIMEOUT, reason="h did not").text == "no answer in time: h did not"
