@@ -94,6 +94,7 @@ def opensearch_access(locations: Locations) -> Access:
         timeout_s=locations.opensearch_timeout_s,
         gzip=locations.opensearch_gzip,
     )
+    # Reads the files.
     Connection(access)
     return access
 

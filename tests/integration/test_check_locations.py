@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from gateway.adapters.clock import SystemClock
 from gateway.adapters.opensearch import definitions
+from gateway.adapters.opensearch.connection import Access
 from gateway.adapters.opensearch.definitions import VERSION, Names
+from gateway.adapters.opensearch.index import OpenSearchLocationIndex
 from gateway.cli import check
 from gateway.cli.check_locations import judge_stream
 from gateway.cli.result import Result
 from gateway.drain import outlook
+from gateway.errors import ClusterError
+from gateway.locations.batch import DeviceEvents
 from gateway.settings.load import load
 from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from loadtest.opensearch.node import Node
+from tests.support.locations import event
 from tests.support.opensearch import ask, delete, initialise, new_prefix
 
 
@@ -64,6 +71,44 @@ async def test_a_cluster_before_and_after_it_is_set_up(opensearch: Node, tmp_pat
     assert f"opensearch index {name}" not in await lines(tmp_path, *flags)
     assert name in (await lines(tmp_path, *flags))["opensearch final pipeline"].found
     await asyncio.to_thread(delete, opensearch.url, prefix)
+
+
+@pytest.mark.parametrize("said", [{"x": 1}, {"index_templates": []}, {"index_templates": [{"index_template": 5}]}, [1]])
+async def test_who_answers_in_another_shape_is_not_opensearch(said: Any, tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/":
+            return web.json_response({"version": {"number": "3.1.0", "distribution": "opensearch"}})
+        return web.json_response(said)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        found = (await lines(tmp_path, f"locations.opensearch_url={url}"))["locations.opensearch_url"]
+        assert (found.verdict, "is not OpenSearch" in found.found) == (outlook.BAD, True)
+        index = OpenSearchLocationIndex(Access(url), "locations", SystemClock(), Random(1))
+        with pytest.raises(ClusterError):
+            await index.open()
+        # Nothing of it is a dead letter.
+        ((_, rejection),) = (await index.write([DeviceEvents("a", "d", [event()])])).items()
+        assert not rejection.poison
+        await index.close()
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_a_cluster_behind_a_proxy_that_finds_it_away_is_no_reason_not_to_start(status: int) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text="no server is available")
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        url = str(server.make_url("")).rstrip("/")
+        index = OpenSearchLocationIndex(Access(url), "locations", SystemClock(), Random(1), another_way=True)
+        await index.open()
+        ((_, rejection),) = (await index.write([DeviceEvents("a", "d", [event()])])).items()
+        assert rejection.overflow
+        await index.close()
 
 
 async def test_a_cluster_without_room_for_new_days_is_told(tmp_path: Path) -> None:

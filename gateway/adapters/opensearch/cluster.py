@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from msgspec import json
@@ -14,6 +15,8 @@ from gateway.errors import ClusterError, UnreachableError
 
 MAJOR_VERSIONS = (2, 3)
 INIT = "run `heiwa init opensearch`"
+# What a proxy says of a cluster that is away, and a cluster that is starting or busy of itself.
+_AWAY = (429, 502, 503, 504)
 # A week of days, each with a copy.
 SHARDS_OF_DAYS = 14
 
@@ -66,6 +69,10 @@ class Cluster:
 
     async def findings(self) -> list[Finding]:
         """What is there of what we need. Raises ClusterError as `version` does."""
+        with _understood(self._connection.where):
+            return await self._findings()
+
+    async def _findings(self) -> list[Finding]:
         names = self._names
         found = [Finding("version", f"OpenSearch {await self.version()}")]
         found.append(await self.template())
@@ -86,9 +93,10 @@ class Cluster:
         name = "index template"
         wanted = definitions.template(self._names)["template"]["mappings"]
         answer = await self._ask("GET", f"/_index_template/{self._names.prefix}")
-        finding = self._judge(answer, name, _version_of_template)
-        if not finding.mend and _version_of_template(answer.json()) == VERSION and not _maps(answer.json(), wanted):
-            return Finding(name, "has other fields than ours: it was changed", INIT)
+        with _understood(self._connection.where):
+            finding = self._judge(answer, name, _version_of_template)
+            if not finding.mend and _version_of_template(answer.json()) == VERSION and not _maps(answer.json(), wanted):
+                return Finding(name, "has other fields than ours: it was changed", INIT)
         return finding
 
     async def _look(self, path: str, name: str, version: Any) -> Finding:
@@ -150,7 +158,7 @@ class Cluster:
         )
         health = await self._ask("GET", "/_cluster/health")
         if limits.status != 200 or health.status != 200:
-            # It takes a permission for the whole cluster, which nothing else of ours does.
+            # They take permissions for the whole cluster that a role need not have.
             return []
         found, of_kind = health.json(), limits.json()
         kinds = (of_kind.get(kind, {}).get("cluster", {}) for kind in ("transient", "persistent", "defaults"))
@@ -236,9 +244,20 @@ class Cluster:
             answer = await self._connection.request(method, path, encoded, query=pairs, compress=False)
         except NoAnswerError as error:
             raise UnreachableError(f"OpenSearch: {error}") from error
+        if answer.status in _AWAY:
+            raise UnreachableError(f"OpenSearch: {self._connection.where} answered {_said(answer)}")
         if answer.status == 200 and not isinstance(answer.json(), dict):
             raise ClusterError(f"{self._connection.where} is not OpenSearch: it answered {path} with no JSON object")
         return answer
+
+
+@contextmanager
+def _understood(where: str) -> Iterator[None]:
+    """Whoever answers in another shape than OpenSearch does is not OpenSearch. Raises ClusterError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ClusterError(f"{where} is not OpenSearch: it gave no usable answer ({type(error).__name__})") from error
 
 
 def _maps(found: Any, wanted: Mapping[str, Any]) -> bool:
