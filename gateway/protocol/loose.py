@@ -46,15 +46,18 @@ def loose_event(raw: Any) -> LocationEvent:
 def shaped(raw: Any, kind: type[T]) -> T:
     """Something read by `loosely` as a record. Raises msgspec.ValidationError.
 
-    Names that the record does not know are ignored, as the strict decoder does. Over a name or a text that is not
-    Unicode the library raises UnicodeEncodeError.
+    Names that the record does not know are ignored, as the strict decoder does.
     """
     if isinstance(raw, dict):
         raw = {name: raw[name] for name in kind.__struct_encode_fields__ if name in raw}
         for name, value in raw.items():
             if isinstance(value, str) and not is_text(value):
                 raise msgspec.ValidationError(f"Not Unicode text - at `$.{name}`")
-    return msgspec.convert(raw, kind)
+    try:
+        return msgspec.convert(raw, kind)
+    except UnicodeEncodeError as error:
+        # The library wants to read a name, or a text in place of something else.
+        raise msgspec.ValidationError("Not Unicode text - at `$`") from error
 
 
 def name_of(raw: Any) -> str | None:

@@ -175,6 +175,7 @@ def test_what_is_not_known_of_an_event_may_be_no_text(text: str) -> None:
         (b'{"type":"locations","events":{"\\ud800":1}}', "$.events"),
         (b'{"type":"locations","\\ud800":1}', "events"),
         (b'{"type":{"\\ud800":1}}', "$.type"),
+        (b'"\\ud800"', "$"),
     ],
 )
 def test_a_message_whose_own_text_is_no_text_is_refused_by_name(payload: bytes, path: str) -> None:
