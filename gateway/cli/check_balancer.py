@@ -65,7 +65,7 @@ async def _weights(settings: Settings) -> list[Result]:
         return [Result(name, WARN, str(error), POLL_MEND.get(error.kind, ""))]
     finally:
         await asked.close()
-    if found is None:
+    if found is None or found.over:
         return [Result(name, GOOD, "no deployment goes on")]
     weight = "no weights" if found.weight is None else f"{found.weight:.0%} of new connections go to the new revision"
     return [Result(name, GOOD, f"a deployment goes on ({found.stage or 'no stage'}): {weight}")]

@@ -12,6 +12,7 @@ from gateway.cli import check
 from gateway.cli.result import Result
 from gateway.drain.outlook import BAD
 from gateway.settings.load import load
+from loadtest.cloud.deployments import SUCCESSFUL
 from tests.support.cloud import ADDRESS, PORT, SERVICE, TASK, Cloud, point_at, running
 
 
@@ -135,8 +136,10 @@ async def test_a_deployment_that_goes_on_is_told_and_a_missing_permission_is_a_w
     cloud: Cloud, tmp_path: Path
 ) -> None:
     cloud.serve()
-    cloud.deploy(5)
+    made = cloud.deploy(5)
     assert "5% of new connections" in (await deploy_lines(tmp_path))["deploy weights"].found
+    made.status = SUCCESSFUL
+    assert (await deploy_lines(tmp_path))["deploy weights"].found == "no deployment goes on"
     cloud.endpoints.fail_with["ecs:DescribeServiceDeployments"] = "AccessDenied"
     found = (await deploy_lines(tmp_path))["deploy weights"]
     assert found.verdict == "warning"
