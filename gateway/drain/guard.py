@@ -168,19 +168,33 @@ class _Compared(NamedTuple):
 
 def _compared(new: Readings, old: Readings, earlier: Readings, bounds: Bounds) -> Iterator[_Compared]:
     yield _acks(new, old, earlier, bounds)
-    for name, count, other, before, relative in (
-        ("closes by our fault", new.our_fault, old.our_fault, earlier.our_fault, False),
-        ("refused handshakes", new.refused, old.refused, earlier.refused, False),
-        ("unplanned closes", new.closed, old.closed, earlier.closed, True),
-        ("refused events", new.events_refused, old.events_refused, earlier.events_refused, True),
+    for name, of, by_handshake, relative in (
+        ("closes by our fault", "our_fault", True, False),
+        ("refused handshakes", "refused", True, False),
+        ("unplanned closes", "closed", True, True),
+        ("refused events", "events_refused", False, True),
     ):
+        count, other, before = (getattr(one, of) for one in (new, old, earlier))
         rate = _rate(count, new)
         # Few events of few devices are no rate: one close of the last device would excuse anything.
         known = max(_rate(before, earlier), _rate(other, old) if other >= FEW_EVENTS else 0.0)
         most = max(bounds.rate_floor, bounds.ratio * known)
-        good = count < FEW_EVENTS or rate <= most
+        usual = by_handshake and _usual_by_handshake(of, new, (old, earlier), bounds)
+        good = count < FEW_EVENTS or rate <= most or usual
         text = f"{name} {rate:.3g} a device and hour (old {known:.3g}, at most {most:.3g}, {count:,.0f} in all)"
         yield _Compared(good, text, relative)
+
+
+def _usual_by_handshake(of: str, new: Readings, others: Sequence[Readings], bounds: Bounds) -> bool:
+    """Whether it is as usual for the handshakes that came: few devices that come again and again make most of it.
+
+    Handshakes come by the weight of a revision, and connections stay: early in a canary it has several times as many
+    handshakes a device as the old one.
+    """
+    known = [getattr(one, of) / one.handshakes for one in others if one.opened]
+    if not known or not new.handshakes:
+        return False
+    return bool(getattr(new, of) / new.handshakes <= bounds.ratio * max(known))
 
 
 def _acks(new: Readings, old: Readings, earlier: Readings, bounds: Bounds) -> _Compared:

@@ -102,6 +102,15 @@ def test_few_handshakes_and_what_befalls_both_and_what_nobody_knows_wait() -> No
         assert decide(PAUSE, new, old, BOUNDS).action is Action.WAIT
 
 
+def test_devices_that_come_again_and_again_meet_the_new_one_by_its_weight() -> None:
+    """Of 19,000 handshakes with the old one and 1,000 with the new one a twentieth is refused, and a fifth ends."""
+    old = Readings((4000,) * 3, (0.1,), opened=18_050, refused=950, closed=3800)
+    new = Readings((120,) * 3, (0.1,), opened=950, refused=50, closed=200)
+    assert decide(PAUSE, new, old, BOUNDS).action is Action.CONTINUE
+    for changed in ({"refused": 100}, {"closed": 400}, {"our_fault": 5}):
+        assert decide(PAUSE, replace(new, **changed), old, BOUNDS).action is Action.ROLLBACK
+
+
 def test_a_few_events_are_no_rate_and_an_old_one_that_is_silent_leaves_the_floors() -> None:
     assert decide(PAUSE, replace(GOOD, our_fault=4), OLD, BOUNDS).action is Action.CONTINUE
     assert decide(PAUSE, replace(GOOD, ack_p99_s=()), Readings(), BOUNDS).action is Action.CONTINUE
