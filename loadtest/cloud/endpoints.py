@@ -50,6 +50,7 @@ class Endpoints:
 
     an error code of AWS (`AccessDenied`, `Throttling`, …), or `hang` (no answer until `close`), `refuse` (a reset; to
     refuse connections, `close`), `garbage` (200 with nonsense), `truncated` (half an answer), `proxy` (502 with HTML).
+    `late_s`: all answers but those of metadata and credentials come so many real seconds later.
     `requests` counts by `service:Action`, `peers` holds the addresses from which a service was asked. Methods are for
     one event loop.
     """
@@ -62,6 +63,7 @@ class Endpoints:
         self.metrics = CloudWatch()
         self.scale = scale
         self.fail_with: dict[str, str] = {}
+        self.late_s = 0.0
         self.requests: Counter[str] = Counter()
         self.peers: defaultdict[str, set[object]] = defaultdict(set)
         self.expired_keys: set[str] = set()
@@ -204,6 +206,8 @@ class Endpoints:
         self.requests[f"{service}:{action}"] += 1
         if request.transport is not None:
             self.peers[service].add(request.transport.get_extra_info("peername"))
+        if self.late_s and service not in ("metadata", "credentials"):
+            await asyncio.sleep(self.late_s)
         how = self.fail_with.get(f"{service}:{action}") or self.fail_with.get(service, "")
         key = re.search(r"Credential=([^/]+)/", request.headers.get("Authorization", ""))
         if not how and key and key[1] in self.expired_keys:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.adapters.aws.clients import READ_TIMEOUT_S
 from gateway.adapters.aws.ecs_deployments import EcsDeployments, of
 from gateway.drain.deployment import Side, Step, Strategy, side
 from gateway.errors import CallError, CallErrorKind
@@ -140,6 +141,15 @@ async def test_every_error_is_one(cloud: Cloud, adapter: EcsDeployments, how: st
     assert caught.value.kind is kind
     cloud.endpoints.fail_with.clear()
     assert await adapter.deployment() is not None
+
+
+async def test_a_slow_answer_is_one(cloud: Cloud, adapter: EcsDeployments) -> None:
+    cloud.deploy(5)
+    assert await adapter.deployment() is not None
+    cloud.endpoints.late_s = READ_TIMEOUT_S + 0.5
+    found = await adapter.deployment()
+    assert found is not None
+    assert found.weight == 0.05
 
 
 async def test_a_deployment_that_is_gone_is_looked_for_again(cloud: Cloud, adapter: EcsDeployments) -> None:

@@ -20,6 +20,8 @@ CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 4.0
 # One call with all it needs: credentials, DNS, connection, answer.
 CALL_TIMEOUT_S = 8.0
+# Of one that asks twice a minute at most, and whose answers are of minutes: a slow API is not a silent one.
+PATIENT_TIMEOUT_S = 25.0
 # New clients cost 0.1 s of CPU and, for a while, 1 MB: where they do not help, they are made more and more rarely.
 RENEW_MIN_S = 30.0
 RENEW_MAX_S = 960.0
@@ -145,7 +147,9 @@ class AwsClients:
             into = self._open
             client = into.clients.get(service)
             if client is None:
-                config = await asyncio.to_thread(_load)
+                # The answer may take what is left of the call's time, where that is long.
+                read_timeout_s = max(READ_TIMEOUT_S, self._call_timeout_s - CONNECT_TIMEOUT_S - READ_TIMEOUT_S)
+                config = await asyncio.to_thread(_load, read_timeout_s)
                 from aiobotocore.session import get_session
 
                 if into.session is None:
@@ -168,7 +172,7 @@ class _Open:
         self.stack = AsyncExitStack()
 
 
-def _load() -> Any:
+def _load(read_timeout_s: float) -> Any:
     """Import the SDK, off the event loop: it takes a third of a second."""
     import aiobotocore.session  # noqa: F401
     from aiobotocore.config import AioConfig
@@ -176,7 +180,7 @@ def _load() -> Any:
     # The attempts count the first one. The one who polls backs off, for the whole fleet.
     return AioConfig(
         connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
+        read_timeout=read_timeout_s,
         retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=4,
         warm_up_loader_caches=True,

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.adapters.aws import ecs_metadata
-from gateway.adapters.aws.clients import AwsClients
+from gateway.adapters.aws.clients import PATIENT_TIMEOUT_S, AwsClients
 from gateway.adapters.aws.ecs import managed_entries, service_of
 from gateway.adapters.aws.ecs_metadata import Identity
 from gateway.drain.deployment import MINUTE_S, Deployment, Revision, Step, Strategy, steps
@@ -52,7 +52,7 @@ class EcsDeployments:
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         """Opens nothing yet."""
         self._environment = environment
-        self._clients = AwsClients(environment)
+        self._clients = AwsClients(environment, PATIENT_TIMEOUT_S)
         self._own: Identity | None = None
         self._service = ""
         self._current = ""

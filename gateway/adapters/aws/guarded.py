@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.adapters.aws.clients import AwsClients
+from gateway.adapters.aws.clients import PATIENT_TIMEOUT_S, AwsClients
 from gateway.adapters.aws.ecs_deployments import OVER, of, revision_of
 from gateway.drain.deployment import Revision
 from gateway.drain.guard import Action, Pause, Readings
@@ -53,7 +53,7 @@ class EcsGuarded:
         metrics_service: str,
         time_s: Callable[[], float] = time.time,
     ) -> None:
-        self._clients = AwsClients(environment)
+        self._clients = AwsClients(environment, PATIENT_TIMEOUT_S)
         self._cluster = cluster
         self._service = service
         self._metrics_service = metrics_service
