@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -46,6 +47,35 @@ def decoder(kind: type[T]) -> Callable[[Payload], T]:
     return read
 
 
+def object_in(payload: bytes | str) -> dict[str, Any]:
+    """The JSON object that a job has answered; empty: it is none, or no JSON at all.
+
+    Raises ValueError for one that cannot be kept: a number is beyond 1e308, or a text holds half of a surrogate pair.
+    """
+    try:
+        found = _anything(payload)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"the result holds a {str(error).lower()}") from error
+    except msgspec.DecodeError as error:
+        if _is_json(payload):
+            raise ValueError("the result holds half of a surrogate pair, which is no text") from error
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_json(payload: bytes | str) -> bool:
+    """As others understand it."""
+    try:
+        json.loads(payload, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(text)
+
+
 def make_integer(raw: Any, error: msgspec.ValidationError) -> bool:
     """Turn the number that `error` is about into an integer, within `raw`; false: it cannot be, or it is about none."""
     found = _FRACTION.fullmatch(str(error))
@@ -80,3 +110,6 @@ def _with_integers(decode: Callable[[Payload], T], payload: Payload, error: msgs
 def _has_half_a_pair(payload: Payload) -> bool:
     raw = payload.encode("utf-8", "surrogatepass") if isinstance(payload, str) else bytes(payload)
     return _HALF.search(_PAIR.sub(b"", raw)) is not None
+
+
+_anything = decoder(Any)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decoding import decoder
+from gateway.decoding import decoder, object_in
 
 
 class Thing(msgspec.Struct):
@@ -133,3 +134,28 @@ def test_what_stands_behind_such_an_integer_is_refused_as_ever(payload: bytes, t
 def test_no_other_number_is_an_integer(payload: bytes, path: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=rf"\$\.{path}`"):
         read_numbers(payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b'{"n": 12345678901234567890123, "x": [1e3, null]}', {"n": 12345678901234567890123, "x": [1000.0, None]}),
+        ('{"a": "\\u0000\\ud83d\\ude00"}', {"a": "\0\N{GRINNING FACE}"}),
+        (b"[1]", {}),
+        (b"", {}),
+        (b"done {", {}),
+        (b'done "\\ud800"', {}),
+        (b'{"n": NaN}', {}),
+        (b"[" * 200_000, {}),
+    ],
+)
+def test_the_object_that_a_job_answers(payload: bytes | str, expected: dict[str, Any]) -> None:
+    assert object_in(payload) == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "told"), [(b'{"n": 1e400}', "number out of range"), (b'{"a": "\\ud800"}', "half of a surrogate pair")]
+)
+def test_an_answer_that_cannot_be_kept_is_no_empty_one(payload: bytes, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        object_in(payload)

@@ -16,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from gateway.adapters.http.guard import ForbiddenAddressError, GuardedResolver, Networks, check_literal
+from gateway.decoding import object_in
 from gateway.telemetry.log import Log
 from gateway.workflows.job_access import JobAccess
 from gateway.workflows.names import public_id
@@ -158,7 +159,7 @@ class HttpRunner:
             if location is None and work.get("callback"):
                 return None
             if location is None:
-                return Finished(attempt, _result(payload))
+                return _finished(attempt, payload)
             following = url.join(URL(location))
             if following.origin() != url.origin():
                 # Its headers may hold a secret for this service only.
@@ -192,7 +193,7 @@ def _said(error: Exception) -> str:
 
 def _outcome(attempt: Attempt, status: int, payload: bytes) -> Happening:
     if 200 <= status < 300:
-        return Finished(attempt, _result(payload))
+        return _finished(attempt, payload)
     said = payload[:MAX_SAID_CHARS].decode(errors="replace")
     told = f"status {status}{f': {said}' if said else ''}"
     if 300 <= status < 400:
@@ -200,12 +201,11 @@ def _outcome(attempt: Attempt, status: int, payload: bytes) -> Happening:
     return Failed(attempt, told, again=status >= 500 or status in _LATER)
 
 
-def _result(payload: bytes) -> dict[str, Any]:
+def _finished(attempt: Attempt, payload: bytes) -> Happening:
     try:
-        found = json.loads(payload)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return Finished(attempt, object_in(payload))
+    except ValueError as error:
+        return Failed(attempt, str(error), again=False)
 
 
 def _pause_s(retry_after: str | None) -> float:

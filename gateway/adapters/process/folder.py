@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import stat
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from gateway.decoding import object_in
 
 # The fields of /proc/PID/stat behind the name; the start time is the 22nd of all.
 _START_FIELD = 22 - 3
@@ -110,17 +111,15 @@ class JobFolder:
         return _number(self._read("exit").strip())
 
     def result(self) -> dict[str, Any]:
-        """The last line of its output, when that is a JSON object. Raises ValueError when its beginning is lost."""
+        """The last line of its output, when that is a JSON object. Raises ValueError when its beginning is lost, or it
+        cannot be kept."""
         text = self._read("output")
         # Other ends of lines may stand in a text of JSON.
         last = text.strip().rpartition("\n")[2]
-        with contextlib.suppress(ValueError, RecursionError):
-            found = json.loads(last, parse_constant=_no_constant) if last else {}
-            if isinstance(found, dict):
-                return found
-        if "\n" not in text.strip() and last.endswith("}") and self._size("output") >= TAIL_BYTES:
+        found = object_in(last)
+        if not found and "\n" not in text.strip() and last.endswith("}") and self._size("output") >= TAIL_BYTES:
             raise ValueError(f"the last line of its output, its result, is longer than {TAIL_BYTES:,} bytes")
-        return {}
+        return found
 
     def said(self) -> str:
         """The end of what it wrote to standard error, else to standard output."""
@@ -154,10 +153,6 @@ class JobFolder:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(text)
 
 
 def describe(code: int) -> str:
