@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.opensearch import definitions
+from gateway.adapters.opensearch import index as index_module
 from gateway.adapters.opensearch.connection import Access
 from gateway.adapters.opensearch.definitions import VERSION, Names
 from gateway.adapters.opensearch.index import OpenSearchLocationIndex
@@ -108,6 +109,30 @@ async def test_a_cluster_behind_a_proxy_that_finds_it_away_is_no_reason_not_to_s
         await index.open()
         ((_, rejection),) = (await index.write([DeviceEvents("a", "d", [event()])])).items()
         assert rejection.overflow
+        await index.close()
+
+
+async def test_a_cluster_that_hangs_is_not_waited_for_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "OPEN_S", 0.05)
+    asked, free = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.set()
+        await free.wait()
+        return web.Response(status=404)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        access = Access(str(server.make_url("")).rstrip("/"), timeout_s=600)
+        index = OpenSearchLocationIndex(access, "locations", SystemClock(), Random(1))
+        async with asyncio.timeout(30):
+            await index.open()
+        assert asked.is_set()
+        free.set()
+        # It is looked at before anything is written.
+        ((_, rejection),) = (await index.write([DeviceEvents("a", "d", [event()])])).items()
+        assert "is not OpenSearch" in rejection.reason
         await index.close()
 
 

@@ -43,6 +43,8 @@ from gateway.locations.query import Found, Position, Query
 from gateway.locations.recent import Recent
 from gateway.telemetry.log import Log
 
+# Devices wait at the door; what was not looked at by then is, before the first write.
+OPEN_S = 3.0
 LATEST_EVERY_S = 1.0
 # Under load a refresh takes longer than its interval.
 KEEP_RECENT_S = 10.0 * REFRESH_INTERVAL_S
@@ -99,7 +101,10 @@ class OpenSearchLocationIndex:
         Raises ClusterError for one that answers and cannot be used.
         """
         try:
-            await self._check()
+            async with asyncio.timeout(OPEN_S):
+                await self._check()
+        except TimeoutError:
+            _log.error("opensearch_unreachable", problem=f"it has not answered all within {OPEN_S:g} s")
         except UnreachableError as error:
             _log.error("opensearch_unreachable", problem=str(error))
         except BaseException:
