@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -288,9 +287,11 @@ class _Page:
             keyed = [((sign * event.time, event.device, event.id), event) for event in part.events]
             self._found += [pair for pair in keyed if floor is None or pair[0] > floor]
             self._found.sort(key=lambda pair: pair[0])
+            # A million events may be of one ms: all of them are read, and few of them kept.
+            del self._found[wanted:]
             if len(self._found) >= wanted and self._found[wanted - 1][0][0] < sign * part.edge_ms:
                 return
 
     def first(self) -> list[Found]:
         """What is wanted."""
-        return [event for _, event in islice(self._found, self._wanted)]
+        return [event for _, event in self._found]
