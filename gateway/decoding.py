@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -66,14 +67,30 @@ def object_in(payload: bytes | str) -> dict[str, Any]:
 def _is_json(payload: bytes | str) -> bool:
     """As others understand it."""
     try:
-        json.loads(payload, parse_constant=_no_constant)
+        standard_json(payload)
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def _no_constant(text: str) -> float:
-    raise ValueError(text)
+def standard_json(text: bytes | str) -> Any:
+    """A JSON value that a person has written; its texts may hold halves of surrogate pairs.
+
+    Raises ValueError, also for what Python takes and the standard does not know (NaN), and for numbers beyond 1e308;
+    RecursionError.
+    """
+    return json.loads(text, parse_constant=_refused, parse_float=_finite)
+
+
+def _refused(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is out of range")
+    return value
 
 
 def make_integer(raw: Any, error: msgspec.ValidationError) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from gateway.cli.access import remote
 from gateway.cli.remote import idempotency
+from gateway.decoding import standard_json
 from gateway.errors import SettingsError
 from gateway.identity.minting import duration_s
 from gateway.settings.model import Settings
@@ -32,7 +33,7 @@ def send(
 ) -> str:
     """The device's value as JSON. Raises RefusedError with the reason when there is none."""
     try:
-        value = json.loads(args)
+        value = standard_json(args)
     except ValueError as error:
         raise SettingsError("ARGS", f"{args!r} is not JSON: {error}") from error
     wait_s = duration_s(deadline, "--deadline")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.entry import PLAIN
+from gateway.decoding import object_in, standard_json
 from gateway.errors import RefusedError, SettingsError, UnreachableError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def report(
 def done(value: Annotated[str, typer.Argument(metavar="JSON", help="The node's result: an object.")] = "{}") -> None:
     """Say that it ended well."""
     try:
-        found = json.loads(value)
+        found = standard_json(value)
     except ValueError as error:
         raise SettingsError("JSON", f"{value[:80]!r} is not JSON: {error}") from error
     if not isinstance(found, dict):
@@ -87,10 +87,24 @@ def run(context: typer.Context) -> None:
         typer.echo("another job works on the attempt, or nobody wants it; nothing is done", err=True)
         return
     last, code = _run(context.args)
+    if code == 0:
+        _end(attempt, last)
+        return
     how = f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
     said = f"{how}: {last}" if last else how
-    _told((lambda: attempt.done(_result(last))) if code == 0 else lambda: attempt.fail(said))
+    _told(lambda: attempt.fail(said))
     raise typer.Exit(code if code >= 0 else 128 - code)
+
+
+def _end(attempt: Attempt, last: str) -> None:
+    """Say that it ended well, if its result can be kept."""
+    try:
+        found = object_in(last)
+    except ValueError as error:
+        problem = str(error)
+        _told(lambda: attempt.fail(problem, again=False))
+        raise typer.Exit(1) from error
+    _told(lambda: attempt.done(found))
 
 
 def _run(command: list[str]) -> tuple[str, int]:
@@ -128,14 +142,6 @@ class _Stopping:
         self._asked = True
         if self._child is not None:
             self._child.terminate()
-
-
-def _result(line: str) -> dict[str, object]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _attempt() -> Attempt:

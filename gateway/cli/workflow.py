@@ -101,13 +101,14 @@ def run(
 
 def _input(given: str) -> dict[str, Any]:
     """Raises SettingsError."""
+    from gateway.decoding import standard_json
     from gateway.errors import SettingsError
     from gateway.workflows.source import cut
 
     if not given.strip():
         raise SettingsError("--input", "is empty; it has to be a JSON object, such as {}")
     try:
-        value = json.loads(given, parse_constant=_no_constant)
+        value = standard_json(given)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise SettingsError("--input", "a text in it holds half of a surrogate pair, or is not UTF-8") from error
@@ -116,10 +117,6 @@ def _input(given: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SettingsError("--input", f"{cut(given)!r} is not a JSON object")
     return value
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
 
 
 @app.command("list", epilog="Example: heiwa workflow list --status failed")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from gateway.decoding import standard_json
+
 MAX_TEXT_CHARS = 4096
 _MAX_RENDERED_CHARS = 65_536
 NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
@@ -113,7 +115,7 @@ def _operand(text: str) -> Path | Literal:
     if text.startswith("${"):
         return parse_path(text[2:-1])
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = standard_json(text)
     except ValueError as error:
         raise ExpressionError(
             f"{text} is neither a ${{path}} nor a JSON value; text stands in double quotes"
@@ -121,10 +123,6 @@ def _operand(text: str) -> Path | Literal:
     if isinstance(value, list | dict):
         raise ExpressionError(f"{text}: only numbers, texts, true, false and null can be compared")
     return Literal(value)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(text)
 
 
 def texts_in(value: Any) -> Iterator[tuple[str, str]]:

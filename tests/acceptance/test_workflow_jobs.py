@@ -78,6 +78,14 @@ def test_a_job_that_would_fail_again_is_not_tried_again(program: Program) -> Non
     assert [(node["status"], node["error"]) for node in found["nodes"]] == [("failed", "no such table")]
 
 
+def test_a_result_that_cannot_be_kept_is_no_success(program: Program) -> None:
+    script = heiwa("run", "--", "echo", "'{\"rows\": 1e400}'")
+    nodes = {"a": {**process("sh", "-c", script), "retry": {"max_attempts": 5, "wait_s": 0}}}
+    found = ended(program, nodes, "huge")
+    assert [(node["status"], node["attempt"]) for node in found["nodes"]] == [("failed", 1)]
+    assert "out of range" in found["nodes"][0]["error"]
+
+
 def test_of_two_jobs_of_one_attempt_one_works_and_the_other_ends_well(program: Program, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     work = f"sh -c 'echo worked >> {ledger}; sleep 0.5'"

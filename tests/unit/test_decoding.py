@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.decoding import decoder, object_in
+from gateway.decoding import decoder, object_in, standard_json
 
 
 class Thing(msgspec.Struct):
@@ -159,3 +159,10 @@ def test_the_object_that_a_job_answers(payload: bytes | str, expected: dict[str,
 def test_an_answer_that_cannot_be_kept_is_no_empty_one(payload: bytes, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         object_in(payload)
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e400", '{"a": [-1e309]}', "", "{", "[1,]"])
+def test_what_a_person_writes_is_json_as_the_standard_has_it(text: str) -> None:
+    with pytest.raises(ValueError, match=r"NaN|Infinity|range|Expecting|trailing"):
+        standard_json(text)
+    assert standard_json('{"a": [1.5e3, 10, "\\ud800"]}') == {"a": [1500.0, 10, "\ud800"]}
