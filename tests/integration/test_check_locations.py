@@ -23,12 +23,13 @@ from gateway.cli.check_locations import judge_stream
 from gateway.cli.result import Result
 from gateway.drain import outlook
 from gateway.errors import ClusterError
+from gateway.locations import congestion
 from gateway.locations.batch import DeviceEvents
 from gateway.settings.load import load
 from loadtest.cloud.firehose import DeliveryStream
 from loadtest.cloud.firehose_endpoint import FirehoseEndpoint
 from loadtest.opensearch.node import Node
-from tests.support.locations import event
+from tests.support.locations import ManualClock, event
 from tests.support.opensearch import ask, delete, initialise, new_prefix
 
 
@@ -133,6 +134,35 @@ async def test_a_cluster_that_hangs_is_not_waited_for_at_the_start(monkeypatch: 
         # It is looked at before anything is written.
         ((_, rejection),) = (await index.write([DeviceEvents("a", "d", [event()])])).items()
         assert "is not OpenSearch" in rejection.reason
+        await index.close()
+
+
+async def test_while_the_template_is_known_to_be_missing_nothing_goes_by_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stream would make the day's index, with guessed fields."""
+    free = asyncio.Event()
+    free.set()
+    monkeypatch.setattr(index_module, "LOOK_S", 60.0)
+
+    async def answer(request: web.Request) -> web.Response:
+        await free.wait()
+        if request.path == "/":
+            return web.json_response({"version": {"number": "3.1.0", "distribution": "opensearch"}})
+        return web.json_response({}, status=404)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server:
+        access, clock = Access(str(server.make_url("")).rstrip("/")), ManualClock()
+        index = OpenSearchLocationIndex(access, "locations", clock, Random(1), another_way=True)
+        for _ in range(2):
+            ((_, rejection),) = (await index.write([DeviceEvents("a", "d", [event()])])).items()
+            assert not rejection.overflow
+            # The next one is a probe, and its question hangs.
+            clock.now_s += congestion.PROBE_EVERY_S
+            monkeypatch.setattr(index_module, "LOOK_S", 0.05)
+            free.clear()
         await index.close()
 
 

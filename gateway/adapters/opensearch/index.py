@@ -45,6 +45,8 @@ from gateway.telemetry.log import Log
 
 # Devices wait at the door; what was not looked at by then is, before the first write.
 OPEN_S = 3.0
+# Shorter than a batch waits for its answer (storing.SLOW_S): one that is to stay here is not to go by the stream.
+LOOK_S = 0.4
 LATEST_EVERY_S = 1.0
 # Under load a refresh takes longer than its interval.
 KEEP_RECENT_S = 10.0 * REFRESH_INTERVAL_S
@@ -58,7 +60,7 @@ _log = Log("opensearch")
 
 
 class OpenSearchLocationIndex:
-    """See the module. Made and used on one running event loop; owns no task.
+    """See the module. Made and used on one running event loop; owns the task `opensearch-template`.
 
     `another_way`: what it does not take in time can go to a stream.
     """
@@ -67,6 +69,7 @@ class OpenSearchLocationIndex:
         self._names = Names(prefix)
         self._connection = Connection(access)
         self._clock = clock
+        self._another_way = another_way
         self._window = Window(another_way=another_way)
         self._breaker = Breaker()
         self._why = Rejection("OpenSearch was not asked yet", overflow=True)
@@ -78,7 +81,7 @@ class OpenSearchLocationIndex:
         self._recent = Recent(KEEP_RECENT_S)
         self._searches = asyncio.Semaphore(SEARCHES)
         self._checked = False
-        self._checking = asyncio.Lock()
+        self._looking: asyncio.Task[bool] | None = None
         # Days into which events were written, so that their indices are there.
         self._days: set[int] = set()
 
@@ -113,6 +116,9 @@ class OpenSearchLocationIndex:
 
     async def close(self) -> None:
         """See the port."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._connection.close()
 
     async def _check(self) -> None:
@@ -149,10 +155,19 @@ class OpenSearchLocationIndex:
         days = {event.time // DAY_MS for group in groups for event in group.events}
         if self._checked and days <= self._days:
             return True
-        async with self._checking:
-            return (self._checked and days <= self._days) or await self._look_for_template(days)
+        looking = self._looking
+        if looking is None or looking.done():
+            looking = self._looking = asyncio.create_task(self._look_for_template(), name="opensearch-template")
+        done, _ = await asyncio.wait({looking}, timeout=LOOK_S if self._another_way else None)
+        if not done and self._checked:
+            self._why = Rejection("OpenSearch has not said in time whether the index template is there", overflow=True)
+        if not done or not looking.result():
+            return False
+        self._days = days | (self._days if len(self._days) < MAX_DAYS else set())
+        return True
 
-    async def _look_for_template(self, days: set[int]) -> bool:
+    async def _look_for_template(self) -> bool:
+        """Whether it is there. While it is known not to be, nothing goes to the stream, which would make days, too."""
         try:
             if not self._checked:
                 await self._check()
@@ -164,7 +179,6 @@ class OpenSearchLocationIndex:
         except UnreachableError as error:
             self._why = Rejection(str(error), overflow=True)
         else:
-            self._days = days | (self._days if len(self._days) < MAX_DAYS else set())
             return True
         self._breaker.trip(self._clock.monotonic_s())
         return False
