@@ -137,7 +137,8 @@ class DayReader:
                     else:
                         scan.high = chunk.low - 1
                 if chunk.rows == size:
-                    size = min(size * 2, MAX_CHUNK_ROWS)
+                    # A chunk larger than the budget could not be full although every row is a hit.
+                    size = min(size * 2, scan.budget or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
                 elif scan.budget:
                     scan.budget = 0
                     scan.by_cell = True
