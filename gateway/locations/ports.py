@@ -13,12 +13,14 @@ from gateway.locations.query import Found, Query
 class Pace(NamedTuple):
     """How fast an index takes events now: calls of `write` at once, events in each (both at least 1).
 
-    `waiting` is how many events may wait for a place; more of them would wait too long.
+    `waiting` is how many events may wait for a place; more of them would wait too long. `stream`: whether what it does
+    not take may go by the stream, which ends in the same index.
     """
 
     calls: int
     events: int
     waiting: int
+    stream: bool = True
 
 
 class LocationIndex(Protocol):

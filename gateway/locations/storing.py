@@ -96,7 +96,7 @@ class Storing:
         verdicts = [Verdict(found.stored, Durability.INDEXED)]
         verdicts += [self._refused(refused, code) for code, refused in found.refused.items()]
         later = found.later
-        if found.overflow and self._stream is not None:
+        if found.overflow and self._stream is not None and self._index.pace.stream:
             verdicts += await self._to_stream(self._stream, found.overflow, later)
         else:
             later += found.overflow

@@ -137,33 +137,23 @@ async def test_a_cluster_that_hangs_is_not_waited_for_at_the_start(monkeypatch: 
         await index.close()
 
 
-async def test_while_the_template_is_known_to_be_missing_nothing_goes_by_the_stream(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_while_the_template_is_known_to_be_missing_nothing_may_go_by_the_stream(
+    opensearch: Node,
 ) -> None:
-    """The stream would make the day's index, with guessed fields."""
-    free = asyncio.Event()
-    free.set()
-    monkeypatch.setattr(index_module, "LOOK_S", 60.0)
-
-    async def answer(request: web.Request) -> web.Response:
-        await free.wait()
-        if request.path == "/":
-            return web.json_response({"version": {"number": "3.1.0", "distribution": "opensearch"}})
-        return web.json_response({}, status=404)
-
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(application) as server:
-        access, clock = Access(str(server.make_url("")).rstrip("/")), ManualClock()
-        index = OpenSearchLocationIndex(access, "locations", clock, Random(1), another_way=True)
-        for _ in range(2):
-            ((_, rejection),) = (await index.write([DeviceEvents("a", "d", [event()])])).items()
-            assert not rejection.overflow
-            # The next one is a probe, and its question hangs.
-            clock.now_s += congestion.PROBE_EVERY_S
-            monkeypatch.setattr(index_module, "LOOK_S", 0.05)
-            free.clear()
-        await index.close()
+    prefix = new_prefix()
+    await initialise(opensearch.url, prefix)
+    index = OpenSearchLocationIndex(Access(opensearch.url), prefix, clock := ManualClock(), Random(1), another_way=True)
+    await index.open()
+    await asyncio.to_thread(ask, f"{opensearch.url}/_index_template/{prefix}", "DELETE")
+    assert index.pace.stream
+    assert len(await index.write([DeviceEvents("a", "d", [event()])])) == 1
+    assert not index.pace.stream
+    await initialise(opensearch.url, prefix)
+    clock.now_s += congestion.PROBE_EVERY_S
+    assert not await index.write([DeviceEvents("a", "d", [event()])])
+    assert index.pace.stream
+    await index.close()
+    await asyncio.to_thread(delete, opensearch.url, prefix)
 
 
 async def test_a_cluster_without_room_for_new_days_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import pytest
 from gateway.adapters.aws.firehose import FirehoseStream
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.dead_letters import DeadLetterFile
-from gateway.adapters.opensearch import index
 from gateway.adapters.opensearch.connection import Access
 from gateway.adapters.opensearch.definitions import Names
 from gateway.adapters.opensearch.index import OpenSearchLocationIndex
@@ -37,13 +36,7 @@ STREAM = "overflow"
 # What waits a second in life waits a tenth here.
 SPEED = 10.0
 # What an event waits for before it goes another way: an answer, a place, a round trip as it should be.
-PATIENCE = (
-    (index, "LOOK_S"),
-    (storing, "SLOW_S"),
-    (pipeline, "PATIENCE_S"),
-    (congestion, "WAIT_S"),
-    (congestion, "ROUND_TRIP_S"),
-)
+PATIENCE = ((storing, "SLOW_S"), (pipeline, "PATIENCE_S"), (congestion, "WAIT_S"), (congestion, "ROUND_TRIP_S"))
 PATIENT_S = 60.0
 
 

@@ -45,8 +45,6 @@ from gateway.telemetry.log import Log
 
 # Devices wait at the door; what was not looked at by then is, before the first write.
 OPEN_S = 3.0
-# Shorter than a batch waits for its answer (storing.SLOW_S): one that is to stay here is not to go by the stream.
-LOOK_S = 0.4
 LATEST_EVERY_S = 1.0
 # Under load a refresh takes longer than its interval.
 KEEP_RECENT_S = 10.0 * REFRESH_INTERVAL_S
@@ -60,7 +58,7 @@ _log = Log("opensearch")
 
 
 class OpenSearchLocationIndex:
-    """See the module. Made and used on one running event loop; owns the task `opensearch-template`.
+    """See the module. Made and used on one running event loop; owns no task.
 
     `another_way`: what it does not take in time can go to a stream.
     """
@@ -69,7 +67,6 @@ class OpenSearchLocationIndex:
         self._names = Names(prefix)
         self._connection = Connection(access)
         self._clock = clock
-        self._another_way = another_way
         self._window = Window(another_way=another_way)
         self._breaker = Breaker()
         self._why = Rejection("OpenSearch was not asked yet", overflow=True)
@@ -80,8 +77,8 @@ class OpenSearchLocationIndex:
         self._latest_s = float("-inf")
         self._recent = Recent(KEEP_RECENT_S)
         self._searches = asyncio.Semaphore(SEARCHES)
-        self._checked = False
-        self._looking: asyncio.Task[bool] | None = None
+        self._checked = self._unusable = False
+        self._checking = asyncio.Lock()
         # Days into which events were written, so that their indices are there.
         self._days: set[int] = set()
 
@@ -89,7 +86,8 @@ class OpenSearchLocationIndex:
     def pace(self) -> Pace:
         """See the port. What is not sent to the cluster needs no place in its window."""
         if self._breaker.open:
-            return Pace(MAX_BATCHES, MAX_DOCUMENTS, MAX_BATCHES * MAX_DOCUMENTS)
+            # What the stream delivers makes days, too.
+            return Pace(MAX_BATCHES, MAX_DOCUMENTS, MAX_BATCHES * MAX_DOCUMENTS, stream=not self._unusable)
         window = self._window
         return Pace(window.batches, window.documents, window.waiting)
 
@@ -116,9 +114,6 @@ class OpenSearchLocationIndex:
 
     async def close(self) -> None:
         """See the port."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
         await self._connection.close()
 
     async def _check(self) -> None:
@@ -155,19 +150,10 @@ class OpenSearchLocationIndex:
         days = {event.time // DAY_MS for group in groups for event in group.events}
         if self._checked and days <= self._days:
             return True
-        looking = self._looking
-        if looking is None or looking.done():
-            looking = self._looking = asyncio.create_task(self._look_for_template(), name="opensearch-template")
-        done, _ = await asyncio.wait({looking}, timeout=LOOK_S if self._another_way else None)
-        if not done and self._checked:
-            self._why = Rejection("OpenSearch has not said in time whether the index template is there", overflow=True)
-        if not done or not looking.result():
-            return False
-        self._days = days | (self._days if len(self._days) < MAX_DAYS else set())
-        return True
+        async with self._checking:
+            return (self._checked and days <= self._days) or await self._look_for_template(days)
 
-    async def _look_for_template(self) -> bool:
-        """Whether it is there. While it is known not to be, nothing goes to the stream, which would make days, too."""
+    async def _look_for_template(self, days: set[int]) -> bool:
         try:
             if not self._checked:
                 await self._check()
@@ -175,10 +161,12 @@ class OpenSearchLocationIndex:
                 _raise_for(await Cluster(self._connection, self._names, 1).template())
         except ClusterError as error:
             _log.critical("opensearch_unusable", problem=str(error))
-            self._checked, self._why = False, Rejection(str(error))
+            self._checked, self._unusable, self._why = False, True, Rejection(str(error))
         except UnreachableError as error:
             self._why = Rejection(str(error), overflow=True)
         else:
+            self._unusable = False
+            self._days = days | (self._days if len(self._days) < MAX_DAYS else set())
             return True
         self._breaker.trip(self._clock.monotonic_s())
         return False

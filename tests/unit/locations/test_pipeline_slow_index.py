@@ -132,3 +132,18 @@ def test_stop_leaves_no_call_of_a_silent_index_behind() -> None:
         assert parts.durability() == {"one": Durability.FIREHOSE}
 
     run(scenario())
+
+
+def test_what_may_not_go_by_the_stream_is_spooled_however_slow_the_index_is() -> None:
+    async def scenario() -> None:
+        parts = Slow(took_s=10 * SLOW_S)
+        parts.index.pace = Pace(1, 10, 10, stream=False)
+        await parts.pipeline.start()
+        parts.submit("asked")
+        await asyncio.sleep(0.01)
+        parts.submit("passed")
+        await asyncio.sleep(SLOW_S + PATIENCE_S)
+        assert parts.durability() == {"asked": Durability.SPOOLED, "passed": Durability.SPOOLED}
+        await parts.pipeline.stop(1)
+
+    run(scenario())
