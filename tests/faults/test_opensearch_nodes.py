@@ -73,7 +73,7 @@ async def finished_by_stream_alone(ingest: Ingest) -> None:
 
 @pytest.mark.parametrize("node", [{"http.max_content_length": "64kb"}], indirect=True)
 async def test_large_requests_are_refused_with_413(node: Node, ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
-    await ingest.start(monkeypatch)
+    await ingest.start(monkeypatch, patient=True)
     await ingest.send(EVENTS // 10)
     assert set(ingest.told) == {"indexed"}
     await finished(ingest)
