@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from sys import intern
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.clock import Clock
@@ -21,6 +21,8 @@ from gateway.workflows.step import Begin, Cancel, Happening, Progress, Resume, T
 
 # Of new runs: what is more than these is read from the store.
 MAX_FRESH = 4_096
+# What comes first of an account.
+_ORDERED, _DUE, _TOLD = range(3)
 # Timers that are looked at in one turn.
 MAX_DUE = 10_000
 AT_WORK = (NodeStatus.RUNNING, NodeStatus.STOPPING)
@@ -29,6 +31,10 @@ AT_WORK = (NodeStatus.RUNNING, NodeStatus.STOPPING)
 class _Own(NamedTuple):
     account: str
     epoch: int
+
+
+# Thousands of runs have the same.
+_shared = lru_cache(maxsize=4_096)(_Own)
 
 
 class OwnRuns:
@@ -50,7 +56,7 @@ class OwnRuns:
         self._runners = runners
         self._own: dict[str, _Own] = {}
         # Those that were told something, are unsure, or are due (since when, in ms): to be moved on.
-        self._ready: Rotation[str, int | None] = Rotation()
+        self._ready: Rotation[str, int | None] = Rotation(3)
         # Those that were told more than they take in one turn, and whether one of them has got through it.
         self._laden: set[str] = set()
         self.hungry = False
@@ -86,7 +92,7 @@ class OwnRuns:
 
     def own(self, owned: Owned) -> None:
         """It is ours from now on."""
-        self._own[owned.id] = _Own(intern(owned.account), owned.epoch)
+        self._own[owned.id] = _shared(owned.account, owned.epoch)
         self._waiting.set(owned.id, owned.wake_ms)
         if owned.hold_ms:
             self._held[owned.id] = self._clock.monotonic_s() + owned.hold_ms / 1000
@@ -155,7 +161,7 @@ class OwnRuns:
             told.append(heard)
         if len(told) >= MAX_HAPPENINGS:
             self._laden.add(owned.id)
-        self._put(owned.id, told, first=urgent)
+        self._put(owned.id, told, _ORDERED if urgent else _TOLD)
 
     def doubt(self, run: str) -> None:
         """Its attempts have to be asked for again."""
@@ -174,12 +180,12 @@ class OwnRuns:
             self._laden.discard(run)
             self.hungry = True
 
-    def _put(self, run: str, told: deque[Told] | None, *, first: bool = False) -> None:
+    def _put(self, run: str, told: deque[Told] | None, rank: int = _TOLD, *, first: bool = False) -> None:
         if told is not None:
             self.told[run] = told
         own = self._own.get(run)
         if own is not None:
-            self._ready.put(own.account, run, None, first=first)
+            self._ready.put(own.account, run, None, rank, first=first)
 
     @property
     def deaf(self) -> Collection[str]:
@@ -195,7 +201,7 @@ class OwnRuns:
         """They were chosen in vain: the next turn has them, before the others."""
         for run in reversed(list(runs)):
             if run in self._own:
-                self._put(run, self.told.get(run) or deque([Told(Tick())]), first=True)
+                self._put(run, self.told.get(run) or deque([Told(Tick())]), _ORDERED, first=True)
 
     def retell(self, run: str, taken: Iterable[Told]) -> None:
         """What was decided may not be stored.
@@ -227,11 +233,13 @@ class OwnRuns:
         self._waiting.set(run, at_ms)
 
     def choose(self, now_ms: int, limit: int, figures: ManagerFigures) -> dict[str, None]:
-        """Those to be moved on now, of each account in turn. What is due of one that is being stored is known again
-        behind that."""
+        """Those to be moved on now, of each account in turn: what was ordered, what is due, what is reported.
+
+        What is due of one that is being stored is known again behind that.
+        """
         for at_ms, run in self._waiting.due(now_ms, MAX_DUE):
             if run not in self.storing and (own := self._own.get(run)) is not None:
-                self._ready.put(own.account, run, at_ms)
+                self._ready.put(own.account, run, at_ms, _DUE)
         chosen: dict[str, None] = {}
         later: list[Next[str, int | None]] = []
         while len(chosen) < limit and self._ready:

@@ -91,6 +91,13 @@ def test_each_run_with_something_to_do_is_chosen_once() -> None:
     assert chosen(runs, 9, 2_000) == ["a0"]
 
 
+def test_what_is_due_comes_before_what_is_reported() -> None:
+    runs = crowd({"a": 3, "b": 1})
+    for run, at_ms in (("a2", 900), ("a1", 800), ("b0", 700)):
+        runs.wake(run, at_ms)
+    assert chosen(runs, 9, 1_000) == ["a1", "b0", "a2", "a0"]
+
+
 def test_a_cancel_comes_before_what_is_reported_and_behind_what_was_ordered() -> None:
     runs = crowd({"a": 5})
     owned = Owned("a3", "a", 1, None)
