@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.adapters.aws.clients import PATIENT_TIMEOUT_S
 from gateway.adapters.aws.elbv2 import ElbTargetHealth
 from gateway.drain.health import Membership
 from gateway.errors import CallError, CallErrorKind
@@ -39,6 +41,16 @@ async def test_an_awsvpc_task_asks_for_its_service_and_definition_only(cloud: Cl
     assert await found() == Membership(ADDRESS, {cloud.group: PORT}, 120.0)
     asked = {name for name in cloud.endpoints.requests if name.startswith("ecs:")}
     assert asked == {"ecs:DescribeServices", "ecs:DescribeTaskDefinition"}
+
+
+async def test_the_first_answer_is_waited_for_longer_than_later_ones(cloud: Cloud) -> None:
+    """A gateway that does not know its group would not drain; one that does has polls to go on with."""
+    adapter = ElbTargetHealth(call_timeout_s=0.001)
+    assert (await adapter.membership()).ports == {cloud.group: PORT}
+    async with asyncio.timeout(PATIENT_TIMEOUT_S / 2):
+        with pytest.raises(CallError, match="in time"):
+            await adapter.membership()
+    await adapter.close()
 
 
 async def test_both_groups_of_a_blue_green_pair_are_watched(cloud: Cloud) -> None:

@@ -20,7 +20,7 @@ CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 4.0
 # One call with all it needs: credentials, DNS, connection, answer.
 CALL_TIMEOUT_S = 8.0
-# Of one that asks twice a minute at most, and whose answers are of minutes: a slow API is not a silent one.
+# Of who asks twice a minute at most for what lasts minutes, or has nothing else to ask: a slow API is not a silent one.
 PATIENT_TIMEOUT_S = 25.0
 # New clients cost 0.1 s of CPU and, for a while, 1 MB: where they do not help, they are made more and more rarely.
 RENEW_MIN_S = 30.0

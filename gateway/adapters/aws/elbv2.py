@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.adapters.aws import ecs_metadata
-from gateway.adapters.aws.clients import CALL_TIMEOUT_S, AwsClients
+from gateway.adapters.aws.clients import CALL_TIMEOUT_S, PATIENT_TIMEOUT_S, AwsClients
 from gateway.adapters.aws.ecs import EcsService
 from gateway.drain.health import GroupAttributes, GroupHealth, Membership, TargetState, place
 from gateway.errors import CallError, CallErrorKind
@@ -84,6 +84,10 @@ class ElbTargetHealth:
         self._environment = environment
         self._clients = AwsClients(environment, call_timeout_s, monotonic_s)
         self._service = EcsService(self._clients, environment, self._groups, port)
+        # Of who does not know yet where it stands: there is nothing else to ask meanwhile.
+        self._patient = AwsClients(environment, PATIENT_TIMEOUT_S, monotonic_s)
+        self._first = EcsService(self._patient, environment, self._groups, port)
+        self._found = False
 
     async def membership(self) -> Membership:
         """See the port. Up to six requests on ECS, none when `target` was given."""
@@ -93,7 +97,12 @@ class ElbTargetHealth:
             raise CallError(
                 CallErrorKind.OTHER, "this is not an ECS task: set drain.target to the registered host:port"
             )
-        return await self._service.membership()
+        if self._found:
+            return await self._service.membership()
+        membership = await self._first.membership()
+        self._found = True
+        await self._patient.close()
+        return membership
 
     async def attributes(self, group: str) -> GroupAttributes:
         """See the port."""
@@ -111,4 +120,5 @@ class ElbTargetHealth:
 
     async def close(self) -> None:
         """See the port."""
+        await self._patient.close()
         await self._clients.close()
