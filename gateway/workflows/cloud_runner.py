@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.errors import CallError, CallErrorKind, StoreError
+from gateway.gate import Gate
 from gateway.telemetry.log import Log
 from gateway.workflows.cloud_ports import CloudJobs, JobState
 from gateway.workflows.job_access import JobAccess
@@ -69,7 +70,7 @@ class CloudRunner:
         self._access = access
         self._find = find
         self._poll_s = poll_s
-        self._room = asyncio.Semaphore(SUBMITTING)
+        self._room = Gate(SUBMITTING, SUBMITTING)
         self._beginning: dict[Key, asyncio.Task[None]] = {}
         self._watched: dict[Key, _Watched] = {}
         self._unwanted: set[Key] = set()
@@ -150,7 +151,7 @@ class CloudRunner:
             self._report(run, Failed(attempt, refused, again=False))
             return
         try:
-            job = await self._submitted(key, work, known)
+            job = await self._submitted(key, account, work, known)
         except CallError as error:
             lost = error.kind is CallErrorKind.UNREACHABLE
             self._report(run, Failed(attempt, str(error), again=error.kind not in _FINAL, lost=lost))
@@ -168,7 +169,7 @@ class CloudRunner:
         if key in self._unwanted:
             self._end(key)
 
-    async def _submitted(self, key: Key, work: Mapping[str, Any], known: bool) -> str | None:
+    async def _submitted(self, key: Key, account: str, work: Mapping[str, Any], known: bool) -> str | None:
         """What it is called there; None: it was not submitted, for it is not wanted any more.
 
         Raises CallError for a refusal, or when it has been tried for long.
@@ -178,7 +179,7 @@ class CloudRunner:
         environment = self._environment(run, attempt, name)
         for left in reversed(range(TRIES)):
             try:
-                async with self._room:
+                async with self._room.place(account):
                     found = None if known else await self._jobs.find(name, work)
                     known = True
                     if found is not None or key in self._unwanted:

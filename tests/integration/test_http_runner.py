@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from gateway.adapters.http.guard import ForbiddenAddressError, check_address, check_literal, parse_networks
-from gateway.adapters.http.runner import HttpRunner
+from gateway.adapters.http.runner import OF_ONE, HttpRunner
 from gateway.workflows.job_access import JobAccess
 from gateway.workflows.names import attempt_secret, public_id
 from gateway.workflows.run import Attempt
@@ -69,10 +69,13 @@ class Bench:
 
     async def ask(self, url: str, **work: Any) -> Happening:
         """The outcome of one attempt."""
+        await self.submit(url, "acme", **work)
+        return await self.outcome()
+
+    async def submit(self, url: str, account: str, **work: Any) -> None:
         whole = {"url": url, "method": "POST", "headers": {}, "body": None, "callback": False, **work}
         self.number += 1
-        await self.runner.submit("run", "acme", ATTEMPT._replace(number=self.number), whole)
-        return await self.outcome()
+        await self.runner.submit("run", account, ATTEMPT._replace(number=self.number), whole)
 
     async def outcome(self) -> Happening:
         async with asyncio.timeout(WITHIN_S):
@@ -89,7 +92,7 @@ async def service() -> AsyncIterator[tuple[Service, int]]:
     # One of its answers would take an hour.
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "0.0.0.0", 0)
     await site.start()
     yield made, runner.addresses[0][1]
     await runner.cleanup()
@@ -100,6 +103,15 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made = Bench(request.param)
     yield made
     await made.runner.close()
+
+
+async def test_slow_services_of_one_account_hold_up_no_other(bench: Bench, service: tuple[Service, int]) -> None:
+    made, port = service
+    for number in range(3 * OF_ONE):
+        await bench.submit(f"http://127.0.0.{1 + number % 4}:{port}/hang", "crowd")
+    await bench.submit(f"http://127.0.0.1:{port}/quick", "calm")
+    assert await bench.outcome() == Finished(ATTEMPT._replace(number=bench.number), {"path": "quick", "said": ""})
+    assert sum(path == "/hang" for _, path, _, _ in made.seen) <= OF_ONE
 
 
 guarded = pytest.mark.parametrize("bench", [""], indirect=True)

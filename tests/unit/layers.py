@@ -33,7 +33,9 @@ TABLE: list[tuple[str, Layer]] = [
         Layer.CORE,
     ),
     *_in(
-        "", "clock channels.ports drain.ports history.ports identity.ports locations.ports recording.ports", Layer.PORTS
+        "",
+        "clock gate channels.ports drain.ports history.ports identity.ports locations.ports recording.ports",
+        Layer.PORTS,
     ),
     *_in("channels.", "fanout_ports latest_ports log_ports", Layer.PORTS),
     *_in("telemetry.", "log", Layer.PORTS),

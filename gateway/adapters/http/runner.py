@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from yarl import URL
 
 from gateway.adapters.http.guard import ForbiddenAddressError, GuardedResolver, Networks, check_literal
 from gateway.decoding import object_in
+from gateway.gate import Gate
 from gateway.telemetry.log import Log
 from gateway.workflows.job_access import JobAccess
 from gateway.workflows.names import public_id
@@ -31,8 +33,8 @@ MAX_SAID_CHARS = 500
 POLL_S = 5.0
 MIN_POLL_S = 0.2
 MAX_POLL_S = 300.0
-_PER_HOST = 16
-_IN_ALL = 64
+# Requests at a time: of all accounts, of one, and of one to one server. A service may take READ_S for each.
+IN_ALL, OF_ONE, TO_ONE = 64, 32, 16
 # The connection's and ours; whoever sets them could speak in another's name.
 _RESERVED = frozenset(
     {
@@ -68,9 +70,10 @@ class HttpRunner:
         self._access = access
         self._allowed = allowed
         self._requests: dict[tuple[str, Attempt], asyncio.Task[None]] = {}
-        connector = aiohttp.TCPConnector(
-            resolver=GuardedResolver(allowed), use_dns_cache=False, limit=_IN_ALL, limit_per_host=_PER_HOST
-        )
+        self._gate = Gate(IN_ALL, OF_ONE)
+        # By account and server: who waits for one server keeps no place from others.
+        self._servers = Gate(sys.maxsize, TO_ONE)
+        connector = aiohttp.TCPConnector(resolver=GuardedResolver(allowed), use_dns_cache=False, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_S)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=timeout, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()
@@ -87,7 +90,7 @@ class HttpRunner:
         return ""
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
-        self._begin(run, attempt, work, None)
+        self._begin(run, account, attempt, work, None)
 
     async def proceed(self, run: str, attempt: Attempt) -> None:
         """It has begun."""
@@ -104,12 +107,14 @@ class HttpRunner:
     ) -> None:
         # One that is not wanted any more ends with the stop that follows.
         if wanted and external != _CALLBACK:
-            self._begin(run, attempt, work, external)
+            self._begin(run, account, attempt, work, external)
 
-    def _begin(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> None:
+    def _begin(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> None:
         key = run, attempt
         if key not in self._requests:
-            task = asyncio.create_task(self._carry_out(run, attempt, work, external), name=f"workflow request {run}")
+            task = asyncio.create_task(
+                self._carry_out(run, account, attempt, work, external), name=f"workflow request {run}"
+            )
             self._requests[key] = task
             task.add_done_callback(lambda _: self._requests.pop(key, None))
 
@@ -130,9 +135,11 @@ class HttpRunner:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._session.close()
 
-    async def _carry_out(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> None:
+    async def _carry_out(
+        self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any], external: str | None
+    ) -> None:
         try:
-            found = await self._ask(run, attempt, work, external)
+            found = await self._ask(run, account, attempt, work, external)
             self._report(run, Submitted(attempt, _CALLBACK) if found is None else found)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._report(run, Failed(attempt, f"the request failed: {_said(error)[:MAX_SAID_CHARS]}"))
@@ -141,7 +148,9 @@ class HttpRunner:
             _log.error("workflow_request_failed", exc_info=error, run=run, node=attempt.path)
             self._report(run, Failed(attempt, f"the request could not be made: {type(error).__name__}", again=False))
 
-    async def _ask(self, run: str, attempt: Attempt, work: Mapping[str, Any], external: str | None) -> Happening | None:
+    async def _ask(
+        self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any], external: str | None
+    ) -> Happening | None:
         """The request, or where an earlier one said to ask again; then as long as it says so. None: the service will
         call back."""
         name = public_id(run, attempt)
@@ -152,7 +161,8 @@ class HttpRunner:
         if external is not None:
             method, url, body = "GET", URL(external), None
         while True:
-            status, answered, payload = await self._send(method, url, headers, body)
+            async with self._servers.place(f"{account} {url.host}"), self._gate.place(account):
+                status, answered, payload = await self._send(method, url, headers, body)
             if status != 202:
                 return _outcome(attempt, status, payload)
             location = answered.get("Location")
