@@ -32,8 +32,8 @@ class Rotation(Generic[K, V]):
         return self._count
 
     def put(self, account: str, key: K, value: V, rank: int = 0, *, first: bool = False) -> None:
-        """At the end of its rank, or as its `first`. One that is there keeps its value and, unless it comes earlier by
-        this, its place."""
+        """At the end of its rank, or as its `first`. One that is there keeps its value and its place, unless it comes
+        earlier by this."""
         line = self._lines.get(account)
         if line is None:
             line = self._lines[account] = tuple(OrderedDict() for _ in range(self._ranks))
@@ -42,7 +42,8 @@ class Rotation(Generic[K, V]):
             line[rank][key] = value
             self._count += 1
         elif before > rank:
-            line[rank][key] = line[before].pop(key)
+            del line[before][key]
+            line[rank][key] = value
         if first and key in line[rank]:
             line[rank].move_to_end(key, last=False)
 

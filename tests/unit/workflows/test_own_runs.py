@@ -98,6 +98,13 @@ def test_what_is_due_comes_before_what_is_reported() -> None:
     assert chosen(runs, 9, 1_000) == ["a1", "b0", "a2", "a0"]
 
 
+def test_a_timer_counts_although_what_was_reported_is_gone() -> None:
+    runs = crowd({"a": 1})
+    runs.told.clear()
+    runs.wake("a0", 900)
+    assert chosen(runs, 9, 1_000) == ["a0"]
+
+
 def test_a_cancel_comes_before_what_is_reported_and_behind_what_was_ordered() -> None:
     runs = crowd({"a": 5})
     owned = Owned("a3", "a", 1, None)
