@@ -319,7 +319,12 @@ class WorkflowParts:
         settings = self._settings
         try:
             return ProcessRunner(
-                self._folder / JOBS_FOLDER, report, access, settings.process_user, settings.process_memory_bytes
+                self._folder / JOBS_FOLDER,
+                report,
+                access,
+                settings.process_user,
+                settings.process_memory_bytes,
+                settings.process_maximum,
             )
         except KeyError as error:
             raise SettingsError("workflows.process_user", f"there is no user {settings.process_user!r}") from error

@@ -43,6 +43,15 @@ class Workflows(Struct, frozen=True):
     process_user: Annotated[
         str, Meta(description="Whom processes run as where this program runs as root; empty: nobody.")
     ] = ""
+    process_maximum: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="Processes that a manager begins at a time; the others wait, and accounts take turns. Each "
+            "takes a file of the gateway's.",
+        ),
+    ] = 200
     process_memory_bytes: Annotated[
         int, Meta(ge=0, description="Address space that a process may have; 0: no limit.")
     ] = 2 * 2**30

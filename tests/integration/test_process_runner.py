@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ ATTEMPT = Attempt("a", 0, 1)
 class Bench:
     """`runner` and what it has told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, maximum: int = 200, user: str = "") -> None:
         self.told: list[Happening] = []
         self._more = asyncio.Event()
-        self.runner = ProcessRunner(folder, self._hear, JobAccess("", b"key"))
+        self.runner = ProcessRunner(folder, self._hear, JobAccess("", b"key"), user, maximum=maximum)
 
     def _hear(self, run: str, happening: Happening) -> None:
         self.told.append(happening)
@@ -150,3 +151,111 @@ async def test_what_has_ended_before_it_is_told_to_stop_leaves_nothing(tmp_path:
     await bench.runner.stop("run", ATTEMPT)
     assert bench.runner._unwanted == set()
     await bench.runner.close()
+
+
+class Queue(Bench):
+    """Attempts that end when a file of their name is there; each writes into a ledger when it begins."""
+
+    def __init__(self, folder: Path, maximum: int) -> None:
+        # As ourselves, so that jobs can reach the ledger.
+        super().__init__(folder / "jobs", maximum, pwd.getpwuid(os.geteuid()).pw_name)
+        self.ledger = folder / "ledger"
+        self._folder = folder
+
+    def work(self, name: str) -> dict[str, Any]:
+        script = f"echo {name} >> {self.ledger}; while [ ! -e {self._folder}/{name} ]; do sleep 0.02; done"
+        return {"command": ["sh", "-c", script], "environment": {}}
+
+    def attempt(self, name: str) -> Attempt:
+        return ATTEMPT._replace(path=name)
+
+    async def begin(self, *names: str) -> None:
+        """The first letter is the account."""
+        for name in names:
+            await self.runner.submit("run", name[0], self.attempt(name), self.work(name))
+            await self.runner.proceed("run", self.attempt(name))
+
+    async def began(self, *names: str) -> None:
+        """Wait until just these have begun."""
+        async with asyncio.timeout(WITHIN_S):
+            while sorted(self.lines()) != sorted(names):  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.01)
+
+    def lines(self) -> list[str]:
+        return self.ledger.read_text().split() if self.ledger.exists() else []
+
+    async def ends(self, name: str) -> Happening:
+        (self._folder / name).touch()
+        return await self.outcome(name)
+
+    async def outcome(self, name: str) -> Happening:
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                ended = [one for one in self.told if isinstance(one, Finished | Failed)]
+                if found := [one for one in ended if one.attempt == self.attempt(name)]:
+                    return found[0]
+                await asyncio.sleep(0.01)
+
+
+async def test_more_processes_than_may_be_wait_and_accounts_take_turns(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, 2)
+    await queue.begin("a0", "a1", "a2", "a3", "b0")
+    await queue.began("a0", "a1")
+    assert isinstance(await queue.ends("a1"), Finished)
+    await queue.began("a0", "a1", "a2")
+    assert isinstance(await queue.ends("a0"), Finished)
+    await queue.began("a0", "a1", "a2", "b0")
+    for name in ("a2", "b0", "a3"):
+        assert isinstance(await queue.ends(name), Finished)
+    assert len(queue.lines()) == 5
+    await queue.runner.close()
+
+
+async def test_what_is_told_to_stop_in_line_never_begins(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, 1)
+    await queue.begin("a0", "a1", "a2")
+    await queue.began("a0")
+    await queue.runner.stop("run", queue.attempt("a1"))
+    refused = await queue.outcome("a1")
+    assert isinstance(refused, Failed)
+    assert "before it began" in refused.error
+    for name in ("a0", "a2"):
+        assert isinstance(await queue.ends(name), Finished)
+    assert queue.lines() == ["a0", "a2"]
+    await queue.runner.close()
+
+
+async def test_those_in_line_are_adopted_and_wait_again(tmp_path: Path) -> None:
+    first, second = Queue(tmp_path, 1), Queue(tmp_path, 1)
+    await first.begin("a0", "a1", "a2")
+    await first.began("a0")
+    jobs = dict(first.runner._jobs)
+    await first.runner.close()
+    for one in first.told:
+        assert isinstance(one, Submitted)
+        name = one.attempt.path
+        await second.runner.adopt("run", "a", one.attempt, one.external, second.work(name))
+        await second.runner.adopt("run", "a", one.attempt, one.external, second.work(name))
+    await second.began("a0")
+    for name, began in (("a0", ["a0", "a1"]), ("a1", ["a0", "a1", "a2"]), ("a2", ["a0", "a1", "a2"])):
+        assert isinstance(await second.ends(name), Finished)
+        await second.began(*began)
+    for job in jobs.values():
+        assert job.child is not None
+        job.child.wait(WITHIN_S)
+    await second.runner.close()
+
+
+async def test_a_process_that_cannot_be_begun_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue(tmp_path, 1)
+    await queue.begin("a0", "a1")
+    await queue.began("a0")
+    monkeypatch.setattr(JobFolder, "make", lambda *_: 1 / 0)
+    await queue.ends("a0")
+    failed = await queue.outcome("a1")
+    assert isinstance(failed, Failed)
+    assert "could not be begun" in failed.error
+    monkeypatch.undo()
+    await queue.begin("a2")
+    assert isinstance(await queue.ends("a2"), Finished)
+    await queue.runner.close()

@@ -12,12 +12,14 @@ import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.adapters.process import scripts
 from gateway.adapters.process.folder import TAIL_BYTES, Home, JobFolder, Known, boot_id, describe, start_time
+from gateway.rotation import Rotation
+from gateway.telemetry.log import Log
 from gateway.workflows.job_access import JobAccess
 from gateway.workflows.names import public_id
 from gateway.workflows.ports import Report
@@ -34,6 +36,17 @@ _NO_USER = "nobody"
 _NOT_BEGUN = "it was not wanted any more before it began"
 
 
+_Key = tuple[str, Attempt]
+_log = Log("workflows")
+
+
+class _Waiting(NamedTuple):
+    """An attempt that may begin."""
+
+    folder: JobFolder
+    work: Mapping[str, Any]
+
+
 class _Job:
     """An attempt that is at work. `child` None: an earlier process has begun it."""
 
@@ -47,7 +60,8 @@ class _Job:
 class ProcessRunner:
     """See `gateway.workflows.ports.NodeRunner`. `folder` holds a folder for each attempt.
 
-    `user` is whom jobs run as where this program is root; "": nobody. `memory_bytes` 0: no limit.
+    `user` is whom jobs run as where this program is root; "": nobody. `memory_bytes` 0: no limit. More than `maximum`
+    do not run at a time, but for those that an earlier process has begun.
     """
 
     name = "process"
@@ -55,7 +69,15 @@ class ProcessRunner:
     deduplicates = False
     movable = False
 
-    def __init__(self, folder: Path, report: Report, access: JobAccess, user: str = "", memory_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        report: Report,
+        access: JobAccess,
+        user: str = "",
+        memory_bytes: int = 0,
+        maximum: int = 200,
+    ) -> None:
         self._folder = folder.absolute()
         self._report = report
         self._access = access
@@ -63,12 +85,17 @@ class ProcessRunner:
         self._script = (Path(__file__).parent / "job.sh").read_text("utf-8")
         self._owner = _owner(user)
         self._user = os.geteuid() if self._owner is None else self._owner[0]
-        self._jobs: dict[tuple[str, Attempt], _Job] = {}
-        # Not begun: where they will be found is not stored yet.
-        self._prepared: dict[tuple[str, Attempt], Mapping[str, Any]] = {}
+        self._maximum = maximum
+        self._jobs: dict[_Key, _Job] = {}
+        # Not begun: where they will be found is not stored yet. Each with its account.
+        self._prepared: dict[_Key, tuple[str, Mapping[str, Any]]] = {}
+        # Those that wait for another to end; who is not in the set any more has left the line.
+        self._line: Rotation[_Key, _Waiting] = Rotation()
+        self._in_line: dict[_Key, JobFolder] = {}
         # Being begun or looked for; and of those, what was told to stop meanwhile.
-        self._starting: set[tuple[str, Attempt]] = set()
-        self._unwanted: set[tuple[str, Attempt]] = set()
+        self._starting: set[_Key] = set()
+        self._unwanted: set[_Key] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def problem(self, account: str, work: Mapping[str, Any]) -> str:
         for name in work["environment"]:
@@ -78,14 +105,13 @@ class ProcessRunner:
 
     async def submit(self, run: str, account: str, attempt: Attempt, work: Mapping[str, Any]) -> None:
         if (run, attempt) not in self._jobs and (run, attempt) not in self._starting:
-            self._prepared[run, attempt] = work
+            self._prepared[run, attempt] = account, work
             self._report(run, Submitted(attempt, str(Home(boot_id(), str(self._path(run, attempt))))))
 
     async def proceed(self, run: str, attempt: Attempt) -> None:
-        work = self._prepared.pop((run, attempt), None)
+        account, work = self._prepared.pop((run, attempt), ("", None))
         if work is not None:
-            with self._coming((run, attempt)):
-                await self._start((run, attempt), JobFolder(self._path(run, attempt)), work)
+            self._queue(account, (run, attempt), _Waiting(JobFolder(self._path(run, attempt)), work))
 
     async def adopt(
         self,
@@ -98,37 +124,83 @@ class ProcessRunner:
         wanted: bool = True,
     ) -> None:
         key = run, attempt
-        if key in self._jobs:
+        if key in self._jobs or key in self._starting or key in self._in_line:
             return
         if external is None:
             await self.submit(run, account, attempt, work)
             return
         self._prepared.pop(key, None)
         with self._coming(key):
-            await self._adopt(key, Home.parse(external), work, wanted=wanted)
+            waiting = await self._adopt(key, Home.parse(external), work, wanted=wanted)
+        if waiting is not None:
+            self._queue(account, key, waiting)
+        self._fill()
 
-    async def _adopt(self, key: tuple[str, Attempt], home: Home, work: Mapping[str, Any], *, wanted: bool) -> None:
+    async def _adopt(self, key: _Key, home: Home, work: Mapping[str, Any], *, wanted: bool) -> _Waiting | None:
+        """What is left to be begun; None: nothing."""
         run, attempt = key
         folder = JobFolder(Path(home.folder))
         if home.boot != boot_id() or folder.exit_code() is not None:
             self._report(run, _outcome(attempt, folder))
-        elif not wanted and await asyncio.to_thread(folder.take, self._owner):
+        elif (not wanted or key in self._unwanted) and await asyncio.to_thread(folder.take, self._owner):
             self._report(run, Failed(attempt, _NOT_BEGUN))
         elif not folder.has_started:
-            await self._start(key, folder, work)
+            return _Waiting(folder, work)
         elif (known := await self._began(folder)) is not None:
             self._watch(key, _Job(folder, known, None))
         else:
             self._report(run, Failed(attempt, "nobody knows what became of its process", lost=True))
+        return None
 
-    async def _start(self, key: tuple[str, Attempt], folder: JobFolder, work: Mapping[str, Any]) -> None:
+    def _queue(self, account: str, key: _Key, waiting: _Waiting) -> None:
+        """Begin it, or when others have ended; accounts take turns."""
+        self._in_line[key] = waiting.folder
+        self._line.put(account, key, waiting)
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._line and len(self._jobs) + len(self._starting - self._jobs.keys()) < self._maximum:
+            following = self._line.take()
+            if self._in_line.pop(following.key, None) is not None:
+                self._spawn(self._start_one(following.key, following.value), following.key)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], key: _Key) -> None:
+        self._starting.add(key)
+        task = asyncio.create_task(work, name=f"workflow process {key[0]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start_one(self, key: _Key, waiting: _Waiting) -> None:
+        run, attempt = key
+        try:
+            with self._coming(key):
+                await self._start(key, *waiting)
+        except Exception as error:
+            # Without a word the attempt would stand for ever.
+            _log.error("workflow_process_failed", exc_info=error, run=run, node=attempt.path)
+            self._report(run, Failed(attempt, f"could not be begun: {type(error).__name__}: {error}"))
+        self._fill()
+
+    async def _give_up(self, key: _Key, folder: JobFolder) -> None:
+        """It has waited in line; an earlier try may have begun it."""
+        run, attempt = key
+        with self._coming(key):
+            if await asyncio.to_thread(folder.take, self._owner):
+                self._report(run, Failed(attempt, _NOT_BEGUN))
+            elif (known := await self._began(folder)) is not None:
+                self._watch(key, _Job(folder, known, None), unwanted=True)
+            else:
+                self._report(run, Failed(attempt, "nobody knows what became of its process", lost=True))
+        self._fill()
+
+    async def _start(self, key: _Key, folder: JobFolder, work: Mapping[str, Any]) -> None:
         """Begin it, unless somebody else is faster; then that is watched."""
         child = await asyncio.to_thread(self._begin, folder, *key, work)
         # It is ours until it is waited for, so that it has a start time even if it has ended.
         self._watch(key, _Job(folder, Known(child.pid, start_time(child.pid) or 0), child))
 
     @contextlib.contextmanager
-    def _coming(self, key: tuple[str, Attempt]) -> Iterator[None]:
+    def _coming(self, key: _Key) -> Iterator[None]:
         self._starting.add(key)
         try:
             yield
@@ -140,6 +212,10 @@ class ProcessRunner:
         key = run, attempt
         if self._prepared.pop(key, None) is not None:
             self._report(run, Failed(attempt, _NOT_BEGUN))
+            return
+        folder = self._in_line.pop(key, None)
+        if folder is not None:
+            self._spawn(self._give_up(key, folder), key)
             return
         job = self._jobs.get(key)
         if job is None and key in self._starting:
@@ -160,6 +236,10 @@ class ProcessRunner:
             if job.killing is not None:
                 job.killing.cancel()
         self._jobs.clear()
+        self._in_line.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _path(self, run: str, attempt: Attempt) -> Path:
         return self._folder / public_id(run, attempt)
@@ -199,7 +279,7 @@ class ProcessRunner:
             await asyncio.sleep(KNOWN_S / KNOWN_TRIES)
         return None
 
-    def _watch(self, key: tuple[str, Attempt], job: _Job, *, unwanted: bool = False) -> None:
+    def _watch(self, key: _Key, job: _Job, *, unwanted: bool = False) -> None:
         """Tell of its end."""
         run, attempt = key
         descriptor = _open(job.known)
@@ -215,7 +295,7 @@ class ProcessRunner:
         _signal_group(job.known, signal.SIGTERM)
         job.killing = asyncio.get_running_loop().call_later(TERM_S, _signal_group, job.known, signal.SIGKILL)
 
-    def _ended(self, key: tuple[str, Attempt], descriptor: int) -> None:
+    def _ended(self, key: _Key, descriptor: int) -> None:
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
         job = self._jobs.pop(key, None)
@@ -234,6 +314,7 @@ class ProcessRunner:
                 self._watch(key, _Job(job.folder, other, None), unwanted=job.killing is not None)
                 return
         self._report(key[0], _outcome(key[1], job.folder))
+        self._fill()
 
 
 def _outcome(attempt: Attempt, folder: JobFolder) -> Happening:
