@@ -12,7 +12,8 @@ import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,8 +35,6 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SHELL = "/bin/sh"
 _NO_USER = "nobody"
 _NOT_BEGUN = "it was not wanted any more before it began"
-
-
 _Key = tuple[str, Attempt]
 _log = Log("workflows")
 
@@ -89,7 +88,7 @@ class ProcessRunner:
         self._jobs: dict[_Key, _Job] = {}
         # Not begun: where they will be found is not stored yet. Each with its account.
         self._prepared: dict[_Key, tuple[str, Mapping[str, Any]]] = {}
-        # Those that wait for another to end; who is not in the set any more has left the line.
+        # Those that wait for another to end; who is not in `_in_line` has left it.
         self._line: Rotation[_Key, _Waiting] = Rotation()
         self._in_line: dict[_Key, JobFolder] = {}
         # Being begun or looked for; and of those, what was told to stop meanwhile.
@@ -162,19 +161,19 @@ class ProcessRunner:
         while self._line and len(self._jobs) + len(self._starting - self._jobs.keys()) < self._maximum:
             following = self._line.take()
             if self._in_line.pop(following.key, None) is not None:
-                self._spawn(self._start_one(following.key, following.value), following.key)
+                self._spawn(following.key, partial(self._start, following.key, *following.value))
 
-    def _spawn(self, work: Coroutine[Any, Any, None], key: _Key) -> None:
+    def _spawn(self, key: _Key, work: Callable[[], Awaitable[None]]) -> None:
         self._starting.add(key)
-        task = asyncio.create_task(work, name=f"workflow process {key[0]}")
+        task = asyncio.create_task(self._carry_out(key, work), name=f"workflow process {key[0]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _start_one(self, key: _Key, waiting: _Waiting) -> None:
+    async def _carry_out(self, key: _Key, work: Callable[[], Awaitable[None]]) -> None:
         run, attempt = key
         try:
             with self._coming(key):
-                await self._start(key, *waiting)
+                await work()
         except Exception as error:
             # Without a word the attempt would stand for ever.
             _log.error("workflow_process_failed", exc_info=error, run=run, node=attempt.path)
@@ -184,14 +183,12 @@ class ProcessRunner:
     async def _give_up(self, key: _Key, folder: JobFolder) -> None:
         """It has waited in line; an earlier try may have begun it."""
         run, attempt = key
-        with self._coming(key):
-            if await asyncio.to_thread(folder.take, self._owner):
-                self._report(run, Failed(attempt, _NOT_BEGUN))
-            elif (known := await self._began(folder)) is not None:
-                self._watch(key, _Job(folder, known, None), unwanted=True)
-            else:
-                self._report(run, Failed(attempt, "nobody knows what became of its process", lost=True))
-        self._fill()
+        if await asyncio.to_thread(folder.take, self._owner):
+            self._report(run, Failed(attempt, _NOT_BEGUN))
+        elif (known := await self._began(folder)) is not None:
+            self._watch(key, _Job(folder, known, None), unwanted=True)
+        else:
+            self._report(run, Failed(attempt, "nobody knows what became of its process", lost=True))
 
     async def _start(self, key: _Key, folder: JobFolder, work: Mapping[str, Any]) -> None:
         """Begin it, unless somebody else is faster; then that is watched."""
@@ -215,7 +212,7 @@ class ProcessRunner:
             return
         folder = self._in_line.pop(key, None)
         if folder is not None:
-            self._spawn(self._give_up(key, folder), key)
+            self._spawn(key, partial(self._give_up, key, folder))
             return
         job = self._jobs.get(key)
         if job is None and key in self._starting:
